@@ -1,0 +1,126 @@
+/**
+ * Which artifacts a start needs, built where they are missing: independent ones side by side.
+ * It must not run a build when everything is there, and then has to take well under a second.
+ *
+ * @module
+ */
+import { kernelRecipe } from "../kernel/kernel.ts";
+import { gvproxyRecipe } from "../net/gvproxy_build.ts";
+import { rootfsRecipes } from "../rootfs/recipes.ts";
+import { type Artifact, ArtifactStore } from "../vm/artifact.ts";
+import { GatewayError } from "../vm/error.ts";
+import type { Span } from "../vm/event.ts";
+import { ensureTools } from "../vm/host_tools.ts";
+import { QEMU_TOOL } from "../vm/qemu.ts";
+import { tscRecipe } from "../vm/tsc.ts";
+
+/** What a VM boots from. */
+export interface BootArtifacts {
+  /** Holds `vmlinux`. */
+  readonly kernel: Artifact;
+  /** Holds `root.erofs`, shared read-only by all VMs. */
+  readonly root: Artifact;
+  /** Holds `gvproxy`, a program of the host. */
+  readonly gvproxy: Artifact;
+  /** Measures the host's counter for guests under TCG. */
+  readonly tsc: Artifact;
+  /** Where the cluster binary came from, such as "kubenode v1.37.2". */
+  readonly cluster: string;
+}
+
+/** How {@linkcode ensureArtifacts} may act. */
+export interface EnsureArtifactsOptions {
+  /** Builds and installs become its children. */
+  readonly span: Span;
+  /** Ends running builds; what they finished is kept. */
+  readonly signal: AbortSignal;
+  /** As root, install missing host tools. */
+  readonly assumeYes: boolean;
+  /** A cluster binary of the user's. */
+  readonly clusterBinary?: string;
+  /** The user's own store by default. */
+  readonly store?: ArtifactStore;
+}
+
+/** What `gateway build` can be asked for. */
+export const BUILD_TARGETS = ["kernel", "root", "cluster", "images", "all"] as const;
+/** One of {@linkcode BUILD_TARGETS}. */
+export type BuildTarget = typeof BUILD_TARGETS[number];
+
+/** The guest's architecture, in the kernel's word. @throws GatewayError `host-unsupported`. */
+export function hostArch(): "x86_64" {
+  if (Deno.build.arch === "x86_64") return "x86_64";
+  throw new GatewayError({
+    code: "host-unsupported",
+    what: `Cannot build artifacts for "${Deno.build.arch}"`,
+    why: "only x86_64 is built so far",
+    fix: "use an x86_64 Linux host",
+  });
+}
+
+/**
+ * Finds or builds everything a VM boots from. Missing host tools are installed or named before any build starts.
+ *
+ * @throws GatewayError `tool-missing`, `build-failed`, `disk-full`, `usage`.
+ */
+export async function ensureArtifacts(options: EnsureArtifactsOptions): Promise<BootArtifacts> {
+  const { store = new ArtifactStore(), span, signal } = options;
+  const recipes = await allRecipes(options, store);
+  await ensureAllTools(recipes, store, options);
+  const [kernel, root, gvproxy, tsc] = await Promise.all(
+    [recipes.kernel, recipes.rootfs.root, recipes.gvproxy, recipes.tsc].map((recipe) =>
+      store.ensure(recipe, { ...options, span, signal })
+    ),
+  );
+  return { kernel, root, gvproxy, tsc, cluster: recipes.rootfs.cluster.source };
+}
+
+/** Builds what `gateway build TARGET` names; returns the artifacts in build order. */
+export async function buildTargets(
+  target: BuildTarget,
+  options: EnsureArtifactsOptions,
+): Promise<Artifact[]> {
+  const { store = new ArtifactStore() } = options;
+  const recipes = await allRecipes(options, store);
+  const { rootfs, kernel, gvproxy, tsc } = recipes;
+  const wanted = {
+    kernel: [kernel],
+    cluster: [rootfs.cluster],
+    images: [...rootfs.images],
+    root: [rootfs.root],
+    all: [kernel, rootfs.cluster, ...rootfs.images, rootfs.root, gvproxy, tsc],
+  }[target];
+  await ensureTools(wanted.flatMap((recipe) => recipe.tools), options);
+  return await Promise.all(wanted.map((recipe) => store.ensure(recipe, options)));
+}
+
+async function allRecipes(options: EnsureArtifactsOptions, store: ArtifactStore) {
+  const [kernel, gvproxy, tsc, rootfs] = await Promise.all([
+    kernelRecipe(hostArch()),
+    gvproxyRecipe(),
+    tscRecipe(),
+    rootfsRecipes({ ...options, store, arch: "amd64" }),
+  ]);
+  return { kernel, gvproxy, tsc, rootfs };
+}
+
+type Recipes = Awaited<ReturnType<typeof allRecipes>>;
+
+/** One question to the host for everything that is missing, instead of one error after another. */
+async function ensureAllTools(
+  recipes: Recipes,
+  store: ArtifactStore,
+  options: EnsureArtifactsOptions,
+): Promise<void> {
+  const { rootfs, kernel, gvproxy } = recipes;
+  const all = [kernel, gvproxy, rootfs.root, rootfs.base, rootfs.cluster, ...rootfs.images];
+  const missing = await Promise.all(
+    all.map(async (recipe) =>
+      (await store.lookup(recipe).catch(() => undefined)) ? [] : recipe.tools
+    ),
+  );
+  // When the root image is there, nothing it was made of is needed any more.
+  const rootThere = missing[2].length === 0 && rootfs.root.tools.length > 0;
+  const wanted = (rootThere ? missing.slice(0, 2) : missing).flat();
+  await ensureTools([...wanted, QEMU_TOOL], options);
+}

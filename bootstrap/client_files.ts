@@ -1,0 +1,223 @@
+/**
+ * What OpenShell's client reads of an instance: `$XDG_CONFIG_HOME/openshell/gateways/NAME` with metadata and
+ * client certificates, and the name of the active gateway. NAME is `gateway` for the instance `default`,
+ * else `gateway-NAME`, as in the kubeconfig. A marker file says which entries are ours; entries that are
+ * not are never changed. It must not read a certificate's content nor know the cluster.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import * as v from "valibot";
+import { asDiskFull, GatewayError } from "../vm/error.ts";
+import { exists, writeFileAtomic, xdgConfigHome } from "../vm/layout.ts";
+import { readTextIfThere, recoverDirectory, removeIfThere, replaceDirectory } from "./files.ts";
+import { isSameOwner, type Owner, publicName } from "./names.ts";
+
+/** Our own file in an entry's folder; OpenShell's client does not read it. */
+const MARKER_FILE = ".gateway-instance.json";
+
+const MarkerSchema = v.object({
+  instance: v.string(),
+  instanceDir: v.string(),
+  previousActive: v.nullable(v.string()),
+});
+
+interface Marker extends Owner {
+  /** Who was active before we were; null for nobody. */
+  readonly previousActive: string | null;
+}
+
+/** One entry to write. */
+export interface WriteClientFilesOptions {
+  /** The instance it belongs to. */
+  readonly owner: Owner;
+  /** Address the client calls; 127.0.0.1 by default. */
+  readonly host?: string;
+  /** Port on the host. */
+  readonly port: number;
+  /** Who signs the server. */
+  readonly caPem: string;
+  /** The client's certificate and its secret key. */
+  readonly client: { readonly certPem: string; readonly keyPem: string };
+  /** False: leave the active gateway as it is. True by default. */
+  readonly activate?: boolean;
+  /** The client's folder; {@linkcode openshellConfigDir} by default. */
+  readonly configDir?: string;
+}
+
+/** An entry that was written. */
+export interface WrittenClientFiles {
+  /** The gateway's name in OpenShell's client. */
+  readonly name: string;
+  /** Its folder. */
+  readonly dir: string;
+  /** Whether it is the active gateway now. */
+  readonly active: boolean;
+}
+
+/** Where OpenShell's client keeps its files: `$XDG_CONFIG_HOME/openshell`. */
+export function openshellConfigDir(): string {
+  return join(xdgConfigHome(), "openshell");
+}
+
+/** The folder of an instance's entry, whether it is there or not. */
+export function clientFilesPath(instance: string): string {
+  return entryDir(openshellConfigDir(), publicName(instance));
+}
+
+/** The text of metadata.json. Pure. */
+export function renderMetadata(name: string, host: string, port: number): string {
+  return JSON.stringify(
+    {
+      name,
+      gateway_endpoint: `https://${host}:${port}`,
+      is_remote: false,
+      gateway_port: port,
+      auth_mode: "mtls",
+    },
+    null,
+    2,
+  ) + "\n";
+}
+
+/**
+ * Writes the instance's entry and makes it the active gateway, remembering which one was. Certificates are
+ * swapped as a folder (0700, files 0600), everything else by rename. The caller holds the instance lock.
+ *
+ * @throws GatewayError `usage` when an entry of that name is not this instance's, `disk-full`.
+ */
+export async function writeClientFiles(
+  options: WriteClientFilesOptions,
+): Promise<WrittenClientFiles> {
+  const { owner, activate = true } = options;
+  const configDir = options.configDir ?? openshellConfigDir();
+  const name = publicName(owner.instance);
+  const dir = entryDir(configDir, name);
+  const known = await readMarker(dir);
+  if ((known && !isSameOwner(known, owner)) || (!known && await isOccupied(dir))) {
+    throw foreignEntry(name, dir, known);
+  }
+  try {
+    await Deno.mkdir(dir, { recursive: true, mode: 0o700 });
+    const active = await readActive(configDir);
+    const previousActive = active === name ? known?.previousActive ?? null : active;
+    await writeMarker(dir, { ...owner, previousActive });
+    await replaceDirectory(join(dir, "mtls"), {
+      "ca.crt": { data: options.caPem },
+      "tls.crt": { data: options.client.certPem },
+      "tls.key": { data: options.client.keyPem },
+    });
+    await writeFileAtomic(
+      join(dir, "metadata.json"),
+      renderMetadata(name, options.host ?? "127.0.0.1", options.port),
+      0o600,
+    );
+    if (activate && active !== name) await writeFileAtomic(activePath(configDir), name, 0o600);
+  } catch (error) {
+    throw asDiskFull(error, dir);
+  }
+  return { name, dir, active: activate };
+}
+
+/**
+ * Gives the active gateway back to whoever had it before us, when it is still ours; for `down`. True when it
+ * was changed.
+ */
+export async function deactivateClientFiles(
+  owner: Owner,
+  configDir: string = openshellConfigDir(),
+): Promise<boolean> {
+  const name = publicName(owner.instance);
+  const marker = await readMarker(entryDir(configDir, name));
+  if (!marker || !isSameOwner(marker, owner)) return false;
+  if (await readActive(configDir) !== name) return false;
+  const previous = marker.previousActive;
+  if (previous !== null && await exists(entryDir(configDir, previous))) {
+    await writeFileAtomic(activePath(configDir), previous, 0o600);
+  } else {
+    await removeIfThere(activePath(configDir));
+  }
+  return true;
+}
+
+/**
+ * Takes the instance's entry away and gives the active gateway back; for `rm`. An entry that is not this
+ * instance's stays. True when something was removed.
+ */
+export async function removeClientFiles(
+  owner: Owner,
+  configDir: string = openshellConfigDir(),
+): Promise<boolean> {
+  const name = publicName(owner.instance);
+  const dir = entryDir(configDir, name);
+  const marker = await readMarker(dir);
+  if (!marker || !isSameOwner(marker, owner)) return false;
+  await deactivateClientFiles(owner, configDir);
+  await inherit(configDir, name, marker.previousActive);
+  await recoverDirectory(join(dir, "mtls"));
+  return await removeIfThere(dir);
+}
+
+/** Entries of ours that remember the removed one as their predecessor get its predecessor instead. */
+async function inherit(configDir: string, name: string, previous: string | null): Promise<void> {
+  for await (const entry of Deno.readDir(join(configDir, "gateways"))) {
+    if (!entry.isDirectory || entry.name === name) continue;
+    const dir = entryDir(configDir, entry.name);
+    const marker = await readMarker(dir);
+    if (marker?.previousActive !== name) continue;
+    await writeMarker(dir, {
+      ...marker,
+      previousActive: previous === entry.name ? null : previous,
+    });
+  }
+}
+
+/** True when the folder holds something that is not the start of an entry of ours cut by a crash. */
+async function isOccupied(dir: string): Promise<boolean> {
+  if (!(await exists(dir))) return false;
+  for await (const entry of Deno.readDir(dir)) {
+    if (!entry.name.startsWith(`${MARKER_FILE}.`)) return true;
+  }
+  return false;
+}
+
+function entryDir(configDir: string, name: string): string {
+  return join(configDir, "gateways", name);
+}
+
+function activePath(configDir: string): string {
+  return join(configDir, "active_gateway");
+}
+
+/** The active gateway's name; null when there is none or its name could lead out of the folder. */
+async function readActive(configDir: string): Promise<string | null> {
+  const name = (await readTextIfThere(activePath(configDir)))?.trim();
+  return name && !name.includes("/") && name !== "." && name !== ".." ? name : null;
+}
+
+async function readMarker(dir: string): Promise<Marker | undefined> {
+  const text = await readTextIfThere(join(dir, MARKER_FILE));
+  if (text === undefined) return undefined;
+  try {
+    return v.parse(MarkerSchema, JSON.parse(text));
+  } catch {
+    return undefined;
+  }
+}
+
+async function writeMarker(dir: string, marker: Marker): Promise<void> {
+  await writeFileAtomic(join(dir, MARKER_FILE), JSON.stringify(marker) + "\n", 0o600);
+}
+
+function foreignEntry(name: string, dir: string, known: Marker | undefined): GatewayError {
+  return new GatewayError({
+    code: "usage",
+    what: `Cannot write the client files of the gateway "${name}"`,
+    why: known
+      ? `"${dir}" belongs to the instance in "${known.instanceDir}"`
+      : `"${dir}" is there and gateway did not write it`,
+    fix: known
+      ? "start this instance with another --name, or remove the other one with `gateway rm`"
+      : `move "${dir}" away, or start the instance with another --name`,
+  });
+}

@@ -1,0 +1,203 @@
+/**
+ * What the commands `up` and `build` do with their parsed flags: choose foreground, background or one-shot VM, and
+ * show progress through the terminal they are given.
+ * It must not print by itself, install signal handlers or exit.
+ *
+ * @module
+ */
+import { parseForward } from "../net/forward.ts";
+import { usageError } from "../vm/error.ts";
+import { EventLog, type EventRecord, fileSink } from "../vm/event.ts";
+import { findInstance } from "../vm/instance.ts";
+import { signalProcess } from "../vm/process.ts";
+import { BUILD_TARGETS, type BuildTarget, buildTargets } from "./artifacts.ts";
+import { READY_MESSAGE, startDetached } from "./detach.ts";
+import { hostFacts, resolveOptions, type UpOptions, type UpRequest } from "./options.ts";
+import { attachProgress, type ProgressTerminal } from "./progress_view.ts";
+import { instanceStatus } from "./status.ts";
+import { readyText } from "./views.ts";
+
+/** What the command line lends to a command. */
+export interface CommandIo {
+  readonly flags: { readonly [flag: string]: unknown };
+  readonly out: (text: string) => void;
+  readonly err: (text: string) => void;
+  readonly json: (value: unknown) => void;
+  readonly signal: AbortSignal;
+  /** Undefined where stderr is no terminal. */
+  readonly terminal: ProgressTerminal | undefined;
+}
+
+/** Runs `up`; returns the exit code. */
+export async function runUp(
+  io: CommandIo & { readonly args: readonly string[]; readonly argv: readonly string[] },
+): Promise<number> {
+  const { flags } = io;
+  const request = upRequest(flags, io.args);
+  const stored = request.exec ? undefined : (await findInstance(request.name))?.config;
+  const options = resolveOptions(request, hostFacts(), stored);
+  if (options.exec) return await runExec(options, io);
+  // A supervisor that is followed never detaches again, whatever words it was started with (`-dy`).
+  const detach = flags.detach && flags.eventsTo === undefined;
+  return detach ? await runDetached(options, io) : await runForeground(options, io);
+}
+
+function upRequest(flags: CommandIo["flags"], args: readonly string[]): UpRequest {
+  const exec = flags.exec as string | undefined;
+  if (exec === undefined && args.length > 0) {
+    throw usageError(
+      `Cannot run "${args[0]}"`,
+      "it is no command, and arguments need --exec",
+      "run `gateway --help` for the commands",
+    );
+  }
+  return {
+    name: flags.name as string,
+    cpus: flags.cpus as number | undefined,
+    memoryMiB: flags.memory as number | undefined,
+    stateMiB: flags.disk as number | undefined,
+    ports: (flags.port as string[]).map(parseForward),
+    net: flags.net as string | undefined,
+    vmm: flags.vmm as string | undefined,
+    payload: flags.payload as string | undefined,
+    // commander gives true where the user said nothing; only --no-kube-api is a choice.
+    kubeApi: flags.kubeApi === false ? false : undefined,
+    assumeYes: assumeYes(flags),
+    clusterBinary: flags.clusterBinary as string | undefined,
+    exec: exec === undefined ? undefined : [exec, ...args],
+  };
+}
+
+/** `--yes`, or GATEWAY_YES=1 for those who start us through a task. */
+function assumeYes(flags: CommandIo["flags"]): boolean {
+  return flags.yes === true || Deno.env.get("GATEWAY_YES") === "1";
+}
+
+async function runExec(options: UpOptions, io: CommandIo): Promise<number> {
+  const { checkExecProgram, execInFreshVm } = await import("./exec_vm.ts");
+  checkExecProgram(options.exec![0]);
+  const log = new EventLog();
+  // The guest's own output owns the terminal; only what goes wrong and long builds are told.
+  using _view = attachProgress(log, { ...io, terminal: undefined, quiet: true });
+  return await execInFreshVm(options, {
+    log,
+    signal: io.signal,
+    streams: { stdin: Deno.stdin.readable, stdout: Deno.stdout, stderr: Deno.stderr },
+  });
+}
+
+async function runForeground(options: UpOptions, io: CommandIo): Promise<number> {
+  const { up } = await import("./up.ts");
+  const log = new EventLog();
+  const early: EventRecord[] = [];
+  const forget = log.addSink((record) => void early.push(record));
+  const eventsTo = io.flags.eventsTo as string | undefined;
+  using follower = eventsTo === undefined ? undefined : fileSink(eventsTo);
+  if (follower) log.addSink(follower);
+  using view = attachProgress(log, { ...io, quiet: follower !== undefined });
+  const owned = new Set<number>();
+  io.signal.addEventListener("abort", () => killOnSecondSignal(owned), { once: true });
+  const started = performance.now();
+  let ready = false;
+  await up(options, {
+    log,
+    early,
+    signal: io.signal,
+    owned,
+    onReady: async () => {
+      ready = true;
+      forget();
+      view[Symbol.dispose]();
+      log.span("ready").log(READY_MESSAGE);
+      if (!follower) await tellReady(options, io, performance.now() - started, false);
+    },
+  });
+  if (ready && !follower) io.err(`Stopped "${options.config.name}".`);
+  return ready ? 0 : 130;
+}
+
+/** Between the first signal and the end, a second one may kill what the guest will not give up. */
+export function killOnSecondSignal(owned: ReadonlySet<number>): void {
+  // A listener added while a signal is handed out would be called for that very signal.
+  setTimeout(() => {
+    for (const name of ["SIGINT", "SIGTERM"] as const) {
+      Deno.addSignalListener(name, () => {
+        for (const pid of owned) signalProcess(pid, "SIGKILL");
+      });
+    }
+  }, 0);
+}
+
+async function runDetached(
+  options: UpOptions,
+  io: CommandIo & { readonly argv: readonly string[] },
+): Promise<number> {
+  const log = new EventLog();
+  using view = attachProgress(log, { ...io, quiet: false });
+  const started = performance.now();
+  const args = detachedArgs(io.argv);
+  await startDetached(args, { onEvent: view.show, signal: io.signal });
+  view[Symbol.dispose]();
+  await tellReady(options, io, performance.now() - started, true);
+  return 0;
+}
+
+/** The user's own words without the ones that are ours to decide. */
+export function detachedArgs(argv: readonly string[]): string[] {
+  const drop = new Set(["-d", "--detach", "--json"]);
+  const words = argv[0] === "up" ? argv.slice(1) : argv;
+  return words.filter((word) => !drop.has(word));
+}
+
+async function tellReady(
+  options: UpOptions,
+  io: CommandIo,
+  tookMs: number,
+  detached: boolean,
+): Promise<void> {
+  const report = await instanceStatus(options.config.name);
+  if (io.flags.json) io.json(report);
+  else io.out(readyText(report, tookMs, detached));
+}
+
+/** Runs `build`; returns the exit code. */
+export async function runBuild(io: CommandIo & { readonly target: string }): Promise<number> {
+  const target = BUILD_TARGETS.find((name) => name === io.target);
+  if (target === undefined) {
+    throw usageError(
+      `Cannot build "${io.target}"`,
+      `the targets are ${BUILD_TARGETS.join(", ")}`,
+      "run `gateway build all`",
+    );
+  }
+  const log = new EventLog();
+  const span = log.span("build");
+  const started = performance.now();
+  const artifacts = await (async () => {
+    using _view = attachProgress(log, { ...io, quiet: false });
+    return await buildTargets(target as BuildTarget, {
+      span,
+      signal: io.signal,
+      assumeYes: assumeYes(io.flags),
+      clusterBinary: io.flags.clusterBinary as string | undefined,
+    });
+  })();
+  const rows = artifacts.flatMap((artifact) =>
+    Object.entries(artifact.files).map(([file, { path, sha256, sizeBytes }]) => ({
+      artifact: artifact.name,
+      file,
+      sha256,
+      sizeBytes,
+      path,
+    }))
+  );
+  if (io.flags.json) io.json(rows);
+  else {
+    for (const { artifact, file, sha256, sizeBytes } of rows) {
+      const mib = (sizeBytes / (1024 * 1024)).toFixed(1).padStart(7);
+      io.out(`${artifact.padEnd(16)} ${file.padEnd(24)} ${mib} MiB  ${sha256.slice(0, 12)}`);
+    }
+    io.err(`Done in ${((performance.now() - started) / 1000).toFixed(1)} s.`);
+  }
+  return 0;
+}

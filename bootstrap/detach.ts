@@ -1,0 +1,97 @@
+/**
+ * `--detach`: starts the supervisor in the background and follows its events until READY or its error.
+ * It must not boot anything itself, and must leave the supervisor running once it is ready.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import { abortError, type ErrorCode, GatewayError } from "../vm/error.ts";
+import { type EventRecord, parseEventLine } from "../vm/event.ts";
+import { ensurePrivateDir, runtimeDir } from "../vm/layout.ts";
+import { spawnChild } from "../vm/process.ts";
+import { pause } from "../vm/wait.ts";
+import { selfCommand } from "./self.ts";
+
+/** The message of the record that tells a follower that the endpoint answers. */
+export const READY_MESSAGE = "READY";
+
+/**
+ * Starts `gateway up ARGS…` as a process of its own and feeds its records to `onEvent` until it is ready.
+ *
+ * @throws GatewayError of the supervisor, rebuilt from its last record; the signal's reason after the supervisor was told to stop.
+ */
+export async function startDetached(
+  args: readonly string[],
+  options: { readonly onEvent: (record: EventRecord) => void; readonly signal: AbortSignal },
+): Promise<void> {
+  await ensurePrivateDir(runtimeDir());
+  const eventsPath = join(runtimeDir(), `up-${crypto.randomUUID().slice(0, 8)}.jsonl`);
+  const command = selfCommand(["up", ...args, "--events-to", eventsPath]);
+  const child = spawnChild(command.program, { args: command.args, detached: true });
+  child.unref();
+  let exitCode: number | undefined;
+  void child.exited.then(({ code }) => exitCode = code);
+  try {
+    let offset = 0;
+    for (;;) {
+      const ended = exitCode !== undefined;
+      const { records, next } = await readRecords(eventsPath, offset);
+      offset = next;
+      for (const record of records) {
+        options.onEvent(record);
+        if (record.kind === "log" && record.message === READY_MESSAGE) return;
+        const error = record.parent === null && record.kind === "end" && errorOf(record);
+        if (error) throw error;
+      }
+      if (ended) throw silentEnd(exitCode!);
+      await pause(40, options.signal);
+    }
+  } catch (error) {
+    if (options.signal.aborted) {
+      await child.stop(60_000);
+      throw abortError(options.signal);
+    }
+    throw error;
+  } finally {
+    await Deno.remove(eventsPath).catch(() => {});
+  }
+}
+
+async function readRecords(
+  path: string,
+  offset: number,
+): Promise<{ records: EventRecord[]; next: number }> {
+  let bytes: Uint8Array;
+  try {
+    bytes = await Deno.readFile(path);
+  } catch {
+    return { records: [], next: offset };
+  }
+  const end = bytes.lastIndexOf(10) + 1;
+  if (end <= offset) return { records: [], next: offset };
+  const lines = new TextDecoder().decode(bytes.subarray(offset, end)).split("\n");
+  return {
+    records: lines.map(parseEventLine).filter((record) => record !== undefined),
+    next: end,
+  };
+}
+
+function errorOf(record: EventRecord): GatewayError | undefined {
+  if (record.error === undefined) return undefined;
+  const { code, what, why, fix } = (record.attrs ?? {}) as Record<string, string | undefined>;
+  return new GatewayError({
+    code: (code ?? "bug") as ErrorCode,
+    what: what ?? "Cannot start the instance",
+    why: why ?? record.error,
+    fix: fix ?? "run it again without --detach to see more",
+  });
+}
+
+function silentEnd(code: number): GatewayError {
+  return new GatewayError({
+    code: "bug",
+    what: "Cannot start the supervisor in the background",
+    why: `it ended with code ${code} and no word`,
+    fix: "run the same command without --detach",
+  });
+}

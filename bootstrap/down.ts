@@ -1,0 +1,102 @@
+/**
+ * Stops an instance: asks its supervisor to power the guest off, then insists.
+ * It must not delete anything but the traces of a run.
+ *
+ * @module
+ */
+import type { Span } from "../vm/event.ts";
+import { GatewayError } from "../vm/error.ts";
+import {
+  endLeftovers,
+  findInstance,
+  type InstanceView,
+  LockedInstance,
+  removeInstance,
+  requireInstance,
+} from "../vm/instance.ts";
+import { isAlive, signalProcess } from "../vm/process.ts";
+import { waitFor } from "../vm/wait.ts";
+import { removeClientFiles } from "./client_files.ts";
+import { removeKubeconfig } from "./kubeconfig.ts";
+
+/** Longer than the guest's own bounds together: 20 s for the cluster, then unmounting, slow under emulation. */
+export const DOWN_TIMEOUT_MS = 60_000;
+
+/** What a stop found. */
+export type DownOutcome = "stopped" | "was-stopped" | "cleaned-up" | "killed";
+
+/**
+ * Stops the instance; one that is stopped already is fine.
+ *
+ * @throws GatewayError `instance-unknown`, or the signal's reason.
+ */
+export async function down(
+  name: string,
+  options: { readonly span: Span; readonly signal: AbortSignal; readonly timeoutMs?: number },
+): Promise<DownOutcome> {
+  const view = await requireInstance(name);
+  if (view.state === "stopped") return "was-stopped";
+  if (view.state === "crashed") {
+    // Opening ends what the dead supervisor left running.
+    await (await LockedInstance.open(name, options.signal))[Symbol.asyncDispose]();
+    return "cleaned-up";
+  }
+  return await stopSupervisor(view, options);
+}
+
+async function stopSupervisor(
+  view: InstanceView,
+  options: { readonly span: Span; readonly signal: AbortSignal; readonly timeoutMs?: number },
+): Promise<DownOutcome> {
+  const { run, config } = view;
+  if (!run) {
+    throw new GatewayError({
+      code: "instance-locked",
+      what: `Cannot stop the instance "${config.name}"`,
+      why: "its lock is held and it has no record of a run yet",
+      fix: "wait a moment and run the command again",
+    });
+  }
+  signalProcess(run.supervisor.pid, "SIGTERM");
+  const timeoutMs = options.timeoutMs ?? DOWN_TIMEOUT_MS;
+  try {
+    await waitFor({
+      what: `the end of "${config.name}"`,
+      probe: async () => (await findInstance(config.name))?.state === "running" ? undefined : true,
+      timeoutMs,
+      signal: options.signal,
+    });
+    return "stopped";
+  } catch (error) {
+    if (options.signal.aborted) throw error;
+    options.span.warn(`the supervisor did not stop within ${timeoutMs / 1000} s; killing it`);
+    if (isAlive(run.supervisor)) signalProcess(run.supervisor.pid, "SIGKILL");
+    await endLeftovers(run);
+    return "killed";
+  }
+}
+
+/**
+ * Removes an instance with its disk, keys, kubeconfig and client files.
+ *
+ * @throws GatewayError `instance-unknown`; `instance-running` unless `force`, which stops it first.
+ */
+export async function rm(
+  name: string,
+  options: { readonly span: Span; readonly signal: AbortSignal; readonly force: boolean },
+): Promise<void> {
+  const view = await requireInstance(name);
+  if (view.state === "running" && !options.force) {
+    throw new GatewayError({
+      code: "instance-running",
+      what: `Cannot remove the instance "${name}"`,
+      why: "it is running",
+      fix: `run \`gateway down --name ${name}\` first, or \`gateway rm --force --name ${name}\``,
+    });
+  }
+  await down(name, options);
+  const owner = { instance: name, instanceDir: view.paths.dir };
+  await removeKubeconfig(owner);
+  await removeClientFiles(owner);
+  await removeInstance(name);
+}

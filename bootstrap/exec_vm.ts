@@ -1,0 +1,179 @@
+/**
+ * `--exec`: a fresh VM without a cluster whose main process is the user's command. The same line as up.ts with
+ * fewer stations; its folder is temporary and nothing is left behind.
+ * It must not touch an instance.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import { startGvproxy } from "../net/gvproxy.ts";
+import { ControlPort } from "../vm/control_port.ts";
+import { abortError, GatewayError } from "../vm/error.ts";
+import type { EventLog } from "../vm/event.ts";
+import { dataDir, ensurePrivateDir, runtimeDir, writeFileAtomic } from "../vm/layout.ts";
+import { connectUnix } from "../vm/lines.ts";
+import { StdioPort, type StdioStreams } from "../vm/stdio_port.ts";
+import { raceAbort, waitFor, within } from "../vm/wait.ts";
+import { ensureArtifacts, hostArch } from "./artifacts.ts";
+import { chooseVmm } from "./choose_vmm.ts";
+import { guardSignal } from "./guard.ts";
+import type { UpOptions } from "./options.ts";
+import { writePayload } from "./payload.ts";
+import { planVm } from "./plan.ts";
+
+/** What the one-shot VM gets from the command line. */
+export interface ExecContext {
+  /** Gets one root span, `exec`. */
+  readonly log: EventLog;
+  /** Ends the VM at once. */
+  readonly signal: AbortSignal;
+  /** The command's stdin, stdout and stderr; the caller keeps owning them. */
+  readonly streams: StdioStreams;
+}
+
+/**
+ * Runs the command and returns its exit code: 127 when there is no such program, 126 when it cannot be executed.
+ *
+ * @throws GatewayError of the step that failed, `vm-exited` when the VM dies, `interrupted` on a signal.
+ */
+export async function execInFreshVm(options: UpOptions, ctx: ExecContext): Promise<number> {
+  const { log, signal } = ctx;
+  const span = log.span("exec");
+  await using stack = new AsyncDisposableStack();
+  const id = `exec-${crypto.randomUUID().slice(0, 8)}`;
+  const dir = await temporaryDir(stack, join(dataDir(), "exec"), id);
+  const sockets = await temporaryDir(stack, runtimeDir(), id);
+  const artifacts = await span.run(
+    "artifacts",
+    (s) => ensureArtifacts({ ...options, span: s, signal }),
+  );
+  const { vmm, tscKHz } = await span.run(
+    "choose vmm",
+    (s) =>
+      chooseVmm(options.config.vmm, artifacts, { span: s, signal, assumeYes: options.assumeYes }),
+  );
+  const gvproxyLogPath = join(dir, "gvproxy.log");
+  const gvproxy = options.net !== "gvproxy" ? undefined : stack.use(
+    await startGvproxy({
+      binary: artifacts.gvproxy.files.gvproxy.path,
+      socketDir: sockets,
+      logPath: gvproxyLogPath,
+      span,
+      signal,
+    }),
+  );
+  const spec = planVm({
+    name: id,
+    mode: "exec",
+    cpus: options.config.cpus,
+    memoryMiB: options.config.memoryMiB,
+    vmm: vmm.name,
+    arch: hostArch(),
+    os: Deno.build.os === "darwin" ? "darwin" : "linux",
+    kernelPath: artifacts.kernel.files.vmlinux.path,
+    rootImage: artifacts.root.files["root.erofs"].path,
+    dir,
+    runtimeDir: sockets,
+    netSocket: gvproxy?.qemuSocket ?? null,
+    tscKHz,
+  });
+  await writeFileAtomic(join(dir, "vm.json"), JSON.stringify(spec, null, 2));
+  await writePayload(join(dir, "payload.tar"), {
+    env: {
+      GW_MODE: "exec",
+      GW_NAME: id,
+      GW_HOSTNAME: "gateway",
+      GW_NET: options.net,
+      GW_CLOCK: (Date.now() / 1000).toFixed(3),
+    },
+    exec: { argv: options.exec!, env: EXEC_ENV, cwd: "/" },
+  });
+  const vm = stack.use(await span.run("start vm", (s) => vmm.start(spec, { span: s, signal })));
+  const [controlPath, stdioPath] = spec.consolePorts.map((port) => port.socketPath);
+  const control = stack.use(await ControlPort.connect(controlPath, { span, signal }));
+  const guarded = guardSignal(signal, {
+    vm,
+    control,
+    gvproxy,
+    consoleLogPath: spec.consoleLogPath,
+    gvproxyLogPath,
+  });
+  const conn = await connectStdio(stack, stdioPath, guarded);
+  const code = await exitCodeOf(new StdioPort(conn).run(ctx.streams), guarded, signal);
+  await span.run("guest off", () => within(vm.exited, 5000));
+  span.end();
+  return code;
+}
+
+/**
+ * The command's exit code. A guest that powers off right after it said the code races the guard, and a guest that
+ * dies closes the port before the guard knows why: the code wins if it is there, else the guard's reason.
+ */
+async function exitCodeOf(
+  result: Promise<number>,
+  guarded: AbortSignal,
+  user: AbortSignal,
+): Promise<number> {
+  try {
+    return await raceAbort(result, guarded);
+  } catch (error) {
+    if (user.aborted) throw abortError(user);
+    const late = await within(result.catch(() => undefined), 500);
+    if (late !== undefined) return late;
+    await within(raceAbort(new Promise(() => {}), guarded).catch(() => {}), 1000);
+    throw guarded.aborted ? abortError(guarded) : error;
+  }
+}
+
+/** What the command finds in its environment; nothing of the host's leaks in. */
+const EXEC_ENV: Readonly<Record<string, string>> = {
+  PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+  HOME: "/root",
+  TERM: "xterm",
+  LANG: "C.UTF-8",
+};
+
+async function temporaryDir(
+  stack: AsyncDisposableStack,
+  parent: string,
+  name: string,
+): Promise<string> {
+  await ensurePrivateDir(parent);
+  const path = join(parent, name);
+  await Deno.mkdir(path, { mode: 0o700 });
+  stack.defer(() => Deno.remove(path, { recursive: true }).catch(() => {}));
+  return path;
+}
+
+async function connectStdio(
+  stack: AsyncDisposableStack,
+  path: string,
+  signal: AbortSignal,
+): Promise<Deno.UnixConn> {
+  const conn = await waitFor({
+    what: "the VM's stdio port",
+    probe: () => connectUnix(path),
+    timeoutMs: 5000,
+    intervalMs: 5,
+    signal,
+  });
+  stack.defer(() => {
+    try {
+      conn.close();
+    } catch {
+      // The VM closed it first.
+    }
+  });
+  return conn;
+}
+
+/** Refuses an empty program name before anything starts. @throws GatewayError `usage`. */
+export function checkExecProgram(program: string): void {
+  if (program !== "" && !program.includes("\0")) return;
+  throw new GatewayError({
+    code: "usage",
+    what: `Cannot run the program "${program}"`,
+    why: "its name is empty or holds a NUL byte",
+    fix: "name a program of the guest, such as --exec /bin/true",
+  });
+}

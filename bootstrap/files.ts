@@ -1,0 +1,84 @@
+/**
+ * Directories that appear whole or not at all, and small readers that take absence as an answer.
+ * Single files are vm/layout.ts's. It must not know what the files mean.
+ *
+ * @module
+ */
+import { dirname, join } from "@std/path";
+import { asDiskFull } from "../vm/error.ts";
+import { exists } from "../vm/layout.ts";
+
+/** One file of a swapped directory. */
+export interface DirectoryEntry {
+  /** Its bytes, or its text as UTF-8. */
+  readonly data: string | Uint8Array;
+  /** Permission bits, 0600 by default. */
+  readonly mode?: number;
+}
+
+/**
+ * Replaces a whole directory (mode 0700) by rename. A crash between the two renames leaves `PATH.old`,
+ * which {@linkcode recoverDirectory} puts back. One writer at a time: the caller holds the lock.
+ *
+ * @throws GatewayError `disk-full`.
+ */
+export async function replaceDirectory(
+  path: string,
+  files: Readonly<Record<string, DirectoryEntry>>,
+): Promise<void> {
+  const fresh = `${path}.new`;
+  const stale = `${path}.old`;
+  await recoverDirectory(path);
+  try {
+    await Deno.mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    await Deno.mkdir(fresh, { mode: 0o700 });
+    for (const [name, entry] of Object.entries(files)) {
+      await writeDurable(join(fresh, name), entry.data, entry.mode ?? 0o600);
+    }
+    if (await exists(path)) await Deno.rename(path, stale);
+    await Deno.rename(fresh, path);
+  } catch (error) {
+    await recoverDirectory(path);
+    throw asDiskFull(error, path);
+  }
+  await removeIfThere(stale);
+}
+
+/** Cleans up after a {@linkcode replaceDirectory} that was killed: the last whole directory is back. */
+export async function recoverDirectory(path: string): Promise<void> {
+  const stale = `${path}.old`;
+  if (await exists(stale) && !(await exists(path))) await Deno.rename(stale, path);
+  await removeIfThere(`${path}.new`);
+  await removeIfThere(stale);
+}
+
+/** The text of a file, or undefined when there is none. */
+export async function readTextIfThere(path: string): Promise<string | undefined> {
+  try {
+    return await Deno.readTextFile(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
+
+/** Removes a file or a tree; false when it was not there. A symbolic link is removed, not followed. */
+export async function removeIfThere(path: string): Promise<boolean> {
+  try {
+    await Deno.remove(path, { recursive: true });
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
+
+/** Flushed before it counts: a rename that survives a power cut must not point at empty files. */
+async function writeDurable(path: string, data: string | Uint8Array, mode: number): Promise<void> {
+  const bytes = typeof data === "string" ? new TextEncoder().encode(data) : data;
+  using file = await Deno.open(path, { write: true, createNew: true, mode });
+  // The umask may have narrowed a mode such as 0644; the caller asked for exactly this one.
+  await Deno.chmod(path, mode);
+  for (let done = 0; done < bytes.length;) done += await file.write(bytes.subarray(done));
+  await file.syncData();
+}

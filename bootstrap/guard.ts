@@ -1,0 +1,68 @@
+/**
+ * The one signal every wait after "start VM" uses: it aborts when the user does, when the VM ends, when gvproxy
+ * ends, and when the guest says that it failed, each with its own error as the reason.
+ * It must not stop anything itself.
+ *
+ * @module
+ */
+import type { ControlPort } from "../vm/control_port.ts";
+import { GatewayError } from "../vm/error.ts";
+import type { ChildExit } from "../vm/process.ts";
+import { within } from "../vm/wait.ts";
+
+/** What is watched. */
+export interface GuardedParts {
+  readonly vm: { readonly exited: Promise<ChildExit> };
+  readonly control?: ControlPort;
+  readonly gvproxy?: { readonly exited: Promise<ChildExit> };
+  /** Read when the VM ended without a word, for the error's `why`. */
+  readonly consoleLogPath: string;
+  readonly gvproxyLogPath: string;
+}
+
+/** A signal that carries the first reason to stop. */
+export function guardSignal(user: AbortSignal, parts: GuardedParts): AbortSignal {
+  const trouble = new AbortController();
+  const fail = (error: GatewayError) => trouble.abort(error);
+  void parts.control?.failed.then(fail);
+  void parts.vm.exited.then(async ({ code, signal }) => {
+    // The guest's own words, if it had any, arrive just before its end.
+    const spoken = parts.control ? await within(parts.control.failed, 200) : undefined;
+    fail(spoken ?? await vmExited(parts.consoleLogPath, code, signal));
+  });
+  void parts.gvproxy?.exited.then(({ code, signal }) =>
+    fail(
+      new GatewayError({
+        code: "network-failed",
+        what: "Cannot keep the VM's network",
+        why: `gvproxy ended (${signal ?? `code ${code}`})`,
+        fix: `read ${parts.gvproxyLogPath}, then run \`gateway up\` again`,
+      }),
+    )
+  );
+  return AbortSignal.any([user, trouble.signal]);
+}
+
+async function vmExited(path: string, code: number, signal: string | null): Promise<GatewayError> {
+  const tail = await consoleTail(path, 3);
+  return new GatewayError({
+    code: "vm-exited",
+    what: "Cannot go on without the VM",
+    why: `it ended (${signal ?? `code ${code}`})${
+      tail.length > 0 ? `; its console's last words: ${tail.join(" | ")}` : ""
+    }`,
+    fix: "run `gateway logs` to read its console, then `gateway up` again",
+  });
+}
+
+/** The last lines of a console log that hold text, without escape sequences. */
+export async function consoleTail(path: string, lines: number): Promise<string[]> {
+  const text = await Deno.readTextFile(path).catch(() => "");
+  return text
+    // deno-lint-ignore no-control-regex
+    .replace(/\x1b\[[0-9;?]*[A-Za-z]|\r/g, "")
+    .split("\n")
+    .map((line) => line.trim())
+    .filter((line) => line !== "")
+    .slice(-lines);
+}

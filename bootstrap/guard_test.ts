@@ -1,0 +1,103 @@
+import { assert, assertEquals } from "@std/assert";
+import { join } from "@std/path";
+import { ControlPort } from "../vm/control_port.ts";
+import { GatewayError } from "../vm/error.ts";
+import { silentSpan } from "../vm/event.ts";
+import type { ChildExit } from "../vm/process.ts";
+import { consoleTail, guardSignal } from "./guard.ts";
+
+const never = new Promise<ChildExit>(() => {});
+const ended = (code: number, signal: string | null = null) => Promise.resolve({ code, signal });
+const paths = { consoleLogPath: "/nowhere/console.log", gvproxyLogPath: "/nowhere/gvproxy.log" };
+const user = () => new AbortController().signal;
+
+async function reasonOf(signal: AbortSignal): Promise<GatewayError> {
+  if (!signal.aborted) {
+    await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
+  }
+  assert(signal.reason instanceof GatewayError);
+  return signal.reason;
+}
+
+async function withConsole(text: string, body: (path: string) => Promise<void>): Promise<void> {
+  const path = await Deno.makeTempFile();
+  await Deno.writeTextFile(path, text);
+  try {
+    await body(path);
+  } finally {
+    await Deno.remove(path);
+  }
+}
+
+Deno.test("guardSignal() aborts with the console's last words when the VM ends", async () => {
+  await withConsole("one\r\n\x1b[31mtwo\x1b[0m\n\nthree\nfour\n", async (consoleLogPath) => {
+    const guarded = guardSignal(user(), { ...paths, vm: { exited: ended(1) }, consoleLogPath });
+    const { code, what, why, fix } = await reasonOf(guarded);
+    assertEquals([code, what, why, fix], [
+      "vm-exited",
+      "Cannot go on without the VM",
+      "it ended (code 1); its console's last words: two | three | four",
+      "run `gateway logs` to read its console, then `gateway up` again",
+    ]);
+  });
+});
+
+Deno.test("guardSignal() names the signal that killed the VM, and needs no console", async () => {
+  const guarded = guardSignal(user(), { ...paths, vm: { exited: ended(137, "SIGKILL") } });
+  assertEquals((await reasonOf(guarded)).why, "it ended (SIGKILL)");
+});
+
+Deno.test("guardSignal() aborts when gvproxy ends", async () => {
+  const guarded = guardSignal(user(), {
+    ...paths,
+    vm: { exited: never },
+    gvproxy: { exited: ended(2) },
+  });
+  const { code, what, why, fix } = await reasonOf(guarded);
+  assertEquals([code, what, why, fix], [
+    "network-failed",
+    "Cannot keep the VM's network",
+    "gvproxy ended (code 2)",
+    "read /nowhere/gvproxy.log, then run `gateway up` again",
+  ]);
+});
+
+Deno.test("guardSignal() aborts with the user's own reason", async () => {
+  const controller = new AbortController();
+  const guarded = guardSignal(controller.signal, { ...paths, vm: { exited: never } });
+  assert(!guarded.aborted);
+  const reason = new GatewayError({ code: "interrupted", what: "Cannot", why: "w", fix: "f" });
+  controller.abort(reason);
+  assertEquals(await reasonOf(guarded), reason);
+});
+
+Deno.test("guardSignal() prefers the guest's own words to the end of its VM", async () => {
+  const dir = await Deno.makeTempDir();
+  const path = join(dir, "control");
+  const listener = Deno.listen({ transport: "unix", path });
+  const accepted = listener.accept();
+  const control = await ControlPort.connect(path, {
+    span: silentSpan(),
+    signal: new AbortController().signal,
+  });
+  const guest = await accepted;
+  let end!: (exit: ChildExit) => void;
+  const exited = new Promise<ChildExit>((resolve) => end = resolve);
+  const guarded = guardSignal(user(), { ...paths, vm: { exited }, control });
+  end({ code: 0, signal: null });
+  await guest.write(new TextEncoder().encode("! kernel-check: no CONFIG_BRIDGE\n"));
+  const { code, why } = await reasonOf(guarded);
+  assertEquals([code, why], ["guest-failed", "no CONFIG_BRIDGE"]);
+  control[Symbol.dispose]();
+  guest.close();
+  listener.close();
+  await Deno.remove(dir, { recursive: true });
+});
+
+Deno.test("consoleTail() gives the last lines that hold text", async () => {
+  await withConsole("a\n\n  b  \r\n\x1b[2Jc", async (path) => {
+    assertEquals(await consoleTail(path, 2), ["b", "c"]);
+    assertEquals(await consoleTail(path, 9), ["a", "b", "c"]);
+  });
+  assertEquals(await consoleTail("/nowhere", 3), []);
+});

@@ -1,0 +1,195 @@
+/**
+ * What the user asked for, checked against this host and merged with what the instance remembers.
+ * It must not create, start or look up anything: bad input has to fail before a trace is left.
+ *
+ * @module
+ */
+import { type GatewayError, usageError } from "../vm/error.ts";
+import type { InstanceConfig, PortForward } from "../vm/instance.ts";
+import { checkInstanceName } from "../vm/layout.ts";
+
+/** `--vmm`. */
+export type VmmChoice = "auto" | "qemu" | "libkrun";
+/** `--net`. */
+export type NetChoice = "gvproxy" | "tsi" | "none";
+
+/** The command line of `up`, parsed but not checked; undefined where the user said nothing. */
+export interface UpRequest {
+  /** Instance name, a DNS label. */
+  readonly name: string;
+  /** Virtual CPUs. */
+  readonly cpus?: number;
+  /** Guest memory. */
+  readonly memoryMiB?: number;
+  /** Size of the state disk as the guest sees it; it is sparse. */
+  readonly stateMiB?: number;
+  /** Replaces the default list when it has an entry. */
+  readonly ports?: readonly PortForward[];
+  /** Unchecked {@linkcode NetChoice}. */
+  readonly net?: string;
+  /** Unchecked {@linkcode VmmChoice}. */
+  readonly vmm?: string;
+  /** What runs in the cluster; "demo" is the only one. */
+  readonly payload?: string;
+  /** False: neither forward the cluster's API nor write a kubeconfig. */
+  readonly kubeApi?: boolean;
+  /** As root, install missing host tools. */
+  readonly assumeYes: boolean;
+  /** A cluster binary of the user's. */
+  readonly clusterBinary?: string;
+  /** Set: no cluster, this command is the guest's main process. */
+  readonly exec?: readonly string[];
+}
+
+/** What this host has. */
+export interface HostFacts {
+  /** Logical CPUs, the most a VM may have. */
+  readonly cpus: number;
+  /** Installed memory, the most a VM may have. */
+  readonly memoryMiB: number;
+}
+
+/** Checked options with every default applied. */
+export interface UpOptions {
+  /** What the instance remembers once it has started. */
+  readonly config: InstanceConfig;
+  /** How the VM is connected. */
+  readonly net: NetChoice;
+  /** As root, install missing host tools. */
+  readonly assumeYes: boolean;
+  /** A k3s-compatible binary of the user's, undefined for ours. */
+  readonly clusterBinary: string | undefined;
+  /** The program and its arguments of a VM without a cluster. */
+  readonly exec: readonly string[] | undefined;
+}
+
+/** Ports forwarded when the user names none. */
+export const DEFAULT_PORTS: readonly PortForward[] = [
+  { address: "127.0.0.1", hostPort: 30051, guestPort: 30051 },
+];
+
+/** Sizes when the user names none (facts of OpenShell's own defaults), capped by the host. */
+const CLUSTER_DEFAULTS = { cpus: 4, memoryMiB: 8192, stateMiB: 16_384 };
+const EXEC_DEFAULTS = { cpus: 2, memoryMiB: 2048, stateMiB: 0 };
+const MINIMUM_MIB = { cluster: 1536, exec: 128 };
+
+/**
+ * Checks a request. `stored` is what the instance was last started with: flags win over it, it wins over defaults.
+ *
+ * @throws GatewayError `usage` for the first thing that is wrong.
+ */
+export function resolveOptions(
+  request: UpRequest,
+  host: HostFacts,
+  stored?: InstanceConfig,
+): UpOptions {
+  checkInstanceName(request.name);
+  const mode = request.exec ? "exec" : "cluster";
+  const base = request.exec ? EXEC_DEFAULTS : CLUSTER_DEFAULTS;
+  const net = pick("--net", request.net ?? (request.exec ? "none" : "gvproxy"), [
+    "gvproxy",
+    "tsi",
+    "none",
+  ]);
+  const vmm = pick("--vmm", request.vmm ?? stored?.vmm ?? "auto", ["auto", "qemu", "libkrun"]);
+  checkNet(net, vmm, mode);
+  const cpus = request.cpus ?? stored?.cpus ?? Math.min(base.cpus, host.cpus);
+  const memoryMiB = request.memoryMiB ?? stored?.memoryMiB ??
+    Math.min(base.memoryMiB, Math.floor(host.memoryMiB / 2));
+  checkSizes(cpus, memoryMiB, host, MINIMUM_MIB[mode], mode);
+  const ports = request.ports?.length ? [...request.ports] : stored?.ports ?? [...DEFAULT_PORTS];
+  checkPorts(ports);
+  return {
+    config: {
+      schemaVersion: 1,
+      name: request.name,
+      createdAt: stored?.createdAt ?? new Date().toISOString(),
+      cpus,
+      memoryMiB,
+      stateMiB: request.stateMiB ?? stored?.stateMiB ?? base.stateMiB,
+      ports,
+      vmm,
+      kubeApi: request.kubeApi ?? stored?.kubeApi ?? true,
+      payload: pick("--payload", request.payload ?? stored?.payload ?? "demo", ["demo"]),
+    },
+    net,
+    assumeYes: request.assumeYes,
+    clusterBinary: request.clusterBinary,
+    exec: request.exec,
+  };
+}
+
+function pick<T extends string>(flag: string, value: string, allowed: readonly T[]): T {
+  const found = allowed.find((choice) => choice === value);
+  if (found !== undefined) return found;
+  throw usageError(
+    `Cannot use ${flag} "${value}"`,
+    `the choices are ${allowed.join(", ")}`,
+    `pass ${flag} ${allowed[0]}`,
+  );
+}
+
+function checkNet(net: NetChoice, vmm: VmmChoice, mode: "cluster" | "exec"): void {
+  if (net === "tsi" && vmm !== "libkrun") {
+    throw usageError(
+      `Cannot use --net "tsi"`,
+      "only libkrun has it",
+      "pass --net gvproxy, or --vmm libkrun where it is usable",
+    );
+  }
+  if (mode === "cluster" && net !== "gvproxy") {
+    throw usageError(
+      `Cannot start a cluster with --net "${net}"`,
+      "its endpoint is reached through gvproxy",
+      "leave --net out, or add --exec for a VM without a cluster",
+    );
+  }
+}
+
+function checkSizes(
+  cpus: number,
+  memoryMiB: number,
+  host: HostFacts,
+  minimumMiB: number,
+  mode: string,
+): void {
+  const bad = (flag: string, value: number, why: string, fix: string): GatewayError =>
+    usageError(`Cannot use ${flag} ${value}`, why, fix);
+  if (!Number.isInteger(cpus) || cpus < 1) {
+    throw bad("--cpus", cpus, "a VM needs at least 1", "pass --cpus 2");
+  }
+  if (cpus > host.cpus) {
+    throw bad("--cpus", cpus, `this host has ${host.cpus}`, `pass --cpus ${host.cpus} or fewer`);
+  }
+  if (!Number.isInteger(memoryMiB) || memoryMiB < minimumMiB) {
+    const why = `${mode === "exec" ? "a VM" : "a cluster"} needs at least ${minimumMiB} MiB`;
+    throw bad("--memory", memoryMiB, why, `pass --memory ${Math.max(minimumMiB, 2048)}`);
+  }
+  if (memoryMiB > host.memoryMiB) {
+    const why = `this host has ${host.memoryMiB} MiB`;
+    throw bad("--memory", memoryMiB, why, `pass --memory ${Math.floor(host.memoryMiB / 2)}`);
+  }
+}
+
+function checkPorts(ports: readonly PortForward[]): void {
+  const seen = new Set<string>();
+  for (const { address, hostPort } of ports) {
+    const local = `${address}:${hostPort}`;
+    if (seen.has(local)) {
+      throw usageError(
+        `Cannot forward "${local}" twice`,
+        "a host address and port leads to one guest port",
+        "drop one of the two --port",
+      );
+    }
+    seen.add(local);
+  }
+}
+
+/** What this host has, as the defaults and limits need it. */
+export function hostFacts(): HostFacts {
+  return {
+    cpus: navigator.hardwareConcurrency,
+    memoryMiB: Math.floor(Deno.systemMemoryInfo().total / (1024 * 1024)),
+  };
+}

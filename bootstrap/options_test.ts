@@ -1,0 +1,203 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { GatewayError } from "../vm/error.ts";
+import type { InstanceConfig } from "../vm/instance.ts";
+import { DEFAULT_PORTS, hostFacts, resolveOptions, type UpRequest } from "./options.ts";
+
+const host = { cpus: 8, memoryMiB: 32_768 };
+const request: UpRequest = { name: "default", assumeYes: false };
+const stored: InstanceConfig = {
+  schemaVersion: 1,
+  name: "default",
+  createdAt: "2026-01-02T03:04:05.000Z",
+  cpus: 3,
+  memoryMiB: 5000,
+  stateMiB: 20_000,
+  ports: [{ address: "127.0.0.1", hostPort: 40_051, guestPort: 30_051 }],
+  vmm: "qemu",
+  kubeApi: false,
+  payload: "demo",
+};
+
+/** Each refused request with the three lines its user reads. */
+const REFUSED: readonly (readonly [string, Partial<UpRequest>, readonly string[]])[] = [
+  ["an unknown --net", { net: "bridge" }, [
+    `Cannot use --net "bridge"`,
+    "the choices are gvproxy, tsi, none",
+    "pass --net gvproxy",
+  ]],
+  ["an unknown --vmm", { vmm: "xen" }, [
+    `Cannot use --vmm "xen"`,
+    "the choices are auto, qemu, libkrun",
+    "pass --vmm auto",
+  ]],
+  ["an unknown --payload", { payload: "x" }, [
+    `Cannot use --payload "x"`,
+    "the choices are demo",
+    "pass --payload demo",
+  ]],
+  ["tsi without libkrun", { net: "tsi", exec: ["/bin/true"] }, [
+    `Cannot use --net "tsi"`,
+    "only libkrun has it",
+    "pass --net gvproxy, or --vmm libkrun where it is usable",
+  ]],
+  ["a cluster without a network", { net: "none" }, [
+    `Cannot start a cluster with --net "none"`,
+    "its endpoint is reached through gvproxy",
+    "leave --net out, or add --exec for a VM without a cluster",
+  ]],
+  ["a cluster over tsi", { net: "tsi", vmm: "libkrun" }, [
+    `Cannot start a cluster with --net "tsi"`,
+    "its endpoint is reached through gvproxy",
+    "leave --net out, or add --exec for a VM without a cluster",
+  ]],
+  ["no CPU", { cpus: 0 }, ["Cannot use --cpus 0", "a VM needs at least 1", "pass --cpus 2"]],
+  ["less than no CPU", { cpus: -1 }, [
+    "Cannot use --cpus -1",
+    "a VM needs at least 1",
+    "pass --cpus 2",
+  ]],
+  ["half a CPU", { cpus: 1.5 }, [
+    "Cannot use --cpus 1.5",
+    "a VM needs at least 1",
+    "pass --cpus 2",
+  ]],
+  ["more CPUs than the host has", { cpus: 9 }, [
+    "Cannot use --cpus 9",
+    "this host has 8",
+    "pass --cpus 8 or fewer",
+  ]],
+  ["64 MiB for a cluster", { memoryMiB: 64 }, [
+    "Cannot use --memory 64",
+    "a cluster needs at least 1536 MiB",
+    "pass --memory 2048",
+  ]],
+  ["64 MiB for a program", { memoryMiB: 64, exec: ["/bin/true"] }, [
+    "Cannot use --memory 64",
+    "a VM needs at least 128 MiB",
+    "pass --memory 2048",
+  ]],
+  ["more memory than the host has", { memoryMiB: 32_769 }, [
+    "Cannot use --memory 32769",
+    "this host has 32768 MiB",
+    "pass --memory 16384",
+  ]],
+  ["an empty name", { name: "" }, [
+    `Cannot use the instance name ""`,
+    "it is empty",
+    "choose a name such as `default` or `dev-2`",
+  ]],
+  ["a name with a path", { name: "../x" }, [
+    `Cannot use the instance name "../x"`,
+    "only a-z, 0-9 and - inside are allowed",
+    "choose a name such as `default` or `dev-2`",
+  ]],
+  ["a name of 65 characters", { name: "a".repeat(65) }, [
+    `Cannot use the instance name "${"a".repeat(65)}"`,
+    "it has 65 characters and 63 is the most",
+    "choose a name such as `default` or `dev-2`",
+  ]],
+  [
+    "two forwards from one port",
+    {
+      ports: [
+        { address: "127.0.0.1", hostPort: 1000, guestPort: 1 },
+        { address: "127.0.0.1", hostPort: 1000, guestPort: 2 },
+      ],
+    },
+    [
+      `Cannot forward "127.0.0.1:1000" twice`,
+      "a host address and port leads to one guest port",
+      "drop one of the two --port",
+    ],
+  ],
+];
+
+for (const [what, change, lines] of REFUSED) {
+  Deno.test(`resolveOptions() refuses ${what}`, () => {
+    const error = assertThrows(() => resolveOptions({ ...request, ...change }, host), GatewayError);
+    assertEquals([error.what, error.why, error.fix], [...lines]);
+    assertEquals([error.code, error.exitCode], ["usage", 2]);
+  });
+}
+
+Deno.test("resolveOptions() takes the largest and smallest values that are allowed", () => {
+  const most = resolveOptions({ ...request, cpus: 8, memoryMiB: 32_768 }, host).config;
+  assertEquals([most.cpus, most.memoryMiB], [8, 32_768]);
+  const least = resolveOptions({ ...request, cpus: 1, memoryMiB: 1536 }, host).config;
+  assertEquals([least.cpus, least.memoryMiB], [1, 1536]);
+  resolveOptions({ ...request, name: "a".repeat(63) }, host);
+});
+
+Deno.test("resolveOptions() gives a cluster these defaults", () => {
+  const before = Date.now();
+  const { config, ...rest } = resolveOptions(request, host);
+  const { createdAt, ...settled } = config;
+  assert(Date.parse(createdAt) >= before);
+  assertEquals(settled, {
+    schemaVersion: 1,
+    name: "default",
+    cpus: 4,
+    memoryMiB: 8192,
+    stateMiB: 16_384,
+    ports: DEFAULT_PORTS,
+    vmm: "auto",
+    kubeApi: true,
+    payload: "demo",
+  });
+  assertEquals(rest, {
+    net: "gvproxy",
+    assumeYes: false,
+    clusterBinary: undefined,
+    exec: undefined,
+  });
+});
+
+Deno.test("resolveOptions() caps the defaults by a small host", () => {
+  const { config } = resolveOptions(request, { cpus: 2, memoryMiB: 6000 });
+  assertEquals([config.cpus, config.memoryMiB], [2, 3000]);
+});
+
+Deno.test("resolveOptions() gives a program a small VM without a network", () => {
+  const { config, net, exec } = resolveOptions({ ...request, exec: ["/bin/cat", "-"] }, host);
+  assertEquals([config.cpus, config.memoryMiB, config.stateMiB, net], [2, 2048, 0, "none"]);
+  assertEquals(exec, ["/bin/cat", "-"]);
+});
+
+Deno.test("resolveOptions() lets a program's VM have a network", () => {
+  assertEquals(resolveOptions({ ...request, exec: ["x"], net: "gvproxy" }, host).net, "gvproxy");
+});
+
+Deno.test("resolveOptions() takes what the instance remembers before the defaults", () => {
+  assertEquals(resolveOptions(request, host, stored).config, stored);
+});
+
+Deno.test("resolveOptions() takes flags before what the instance remembers", () => {
+  const flags = {
+    cpus: 2,
+    memoryMiB: 2048,
+    stateMiB: 30_000,
+    ports: [{ address: "127.0.0.1", hostPort: 1, guestPort: 30_051 }],
+    vmm: "auto",
+    kubeApi: true,
+  } as const;
+  const { config } = resolveOptions({ ...request, ...flags }, host, stored);
+  assertEquals(config, { ...stored, ...flags });
+});
+
+Deno.test("resolveOptions() keeps the remembered ports when the list of flags is empty", () => {
+  assertEquals(resolveOptions({ ...request, ports: [] }, host, stored).config.ports, stored.ports);
+});
+
+Deno.test("resolveOptions() checks what the instance remembers against this host", () => {
+  const error = assertThrows(
+    () => resolveOptions(request, { cpus: 2, memoryMiB: 32_768 }, stored),
+    GatewayError,
+  );
+  assertEquals(error.message, "Cannot use --cpus 3: this host has 2");
+});
+
+Deno.test("hostFacts() gives whole numbers of this host", () => {
+  const { cpus, memoryMiB } = hostFacts();
+  assert(Number.isInteger(cpus) && cpus >= 1);
+  assert(Number.isInteger(memoryMiB) && memoryMiB >= 128);
+});

@@ -1,0 +1,91 @@
+/**
+ * planVm: the one place where choices become a VmSpec. Pure, so that golden tests can hold it.
+ * It must not look at the host; what it needs to know comes in.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import { socketPath } from "../vm/layout.ts";
+import type { DiskSpec, VmSpec } from "../vm/spec.ts";
+
+/** Everything a plan depends on. */
+export interface PlanInput {
+  readonly name: string;
+  readonly mode: "cluster" | "exec";
+  readonly cpus: number;
+  readonly memoryMiB: number;
+  readonly vmm: "qemu" | "libkrun";
+  readonly arch: "x86_64" | "aarch64";
+  readonly os: "linux" | "darwin";
+  readonly kernelPath: string;
+  readonly rootImage: string;
+  /** The instance's folder (or the one-shot VM's). */
+  readonly dir: string;
+  /** Short; sockets go here. */
+  readonly runtimeDir: string;
+  /** gvproxy's socket, null without a network. */
+  readonly netSocket: string | null;
+  /** The counter's frequency where the guest cannot find it out (TCG), else null. */
+  readonly tscKHz: number | null;
+}
+
+/** gvproxy gives this address 192.168.127.2 for ever, which also survives a restore. */
+export const GUEST_MAC = "5a:94:ef:e4:0c:ee";
+/** The guest's address behind gvproxy. */
+export const GUEST_ADDRESS = "192.168.127.2";
+
+/** The spec of a VM. */
+export function planVm(input: PlanInput): VmSpec {
+  const disk = (serial: DiskSpec["serial"], path: string, readonly: boolean): DiskSpec => ({
+    serial,
+    path,
+    format: "raw",
+    readonly,
+  });
+  const cluster = input.mode === "cluster";
+  const disks = [
+    disk("root", input.rootImage, true),
+    ...(cluster ? [disk("state", join(input.dir, "state.img"), false)] : []),
+    disk("payload", join(input.dir, "payload.tar"), true),
+  ];
+  const names = cluster ? ["gw.control"] as const : ["gw.control", "gw.stdio"] as const;
+  return {
+    schemaVersion: 1,
+    name: input.name,
+    cpus: input.cpus,
+    memoryMiB: input.memoryMiB,
+    kernel: {
+      path: input.kernelPath,
+      format: input.arch === "aarch64" ? "image-arm64" : "elf",
+      cmdline: kernelCmdline(input),
+    },
+    disks,
+    net: input.netSocket === null ? null : {
+      socketPath: input.netSocket,
+      transport: input.vmm === "libkrun" && input.os === "darwin" ? "unixgram" : "stream",
+      mac: GUEST_MAC,
+    },
+    consolePorts: names.map((name) => ({
+      name,
+      socketPath: socketPath(input.runtimeDir, name.slice(3)),
+    })),
+    consoleLogPath: join(input.dir, "console.log"),
+    runtimeDir: input.runtimeDir,
+    vmmLogPath: join(input.dir, "vmm.log"),
+  };
+}
+
+function kernelCmdline(input: PlanInput): string {
+  const console = input.vmm === "libkrun" ? "hvc0" : input.arch === "aarch64" ? "ttyAMA0" : "ttyS0";
+  return [
+    `console=${console}`,
+    "ro root=/dev/vda rootfstype=erofs init=/sbin/gateway-init",
+    // Without ACPI a reset is how the guest ends the VMM; a panic must end it too.
+    "panic=-1 reboot=t",
+    // The counter is steady on every host we run on; without this the kernel watches it with worse clocks.
+    ...(input.arch === "x86_64" ? ["tsc=reliable"] : []),
+    ...(input.tscKHz === null ? [] : [`tsc_early_khz=${input.tscKHz}`]),
+    "quiet loglevel=4",
+    `gateway.mode=${input.mode}`,
+  ].join(" ");
+}

@@ -1,0 +1,136 @@
+/**
+ * One request over one connection of its own to a port of 127.0.0.1, by HTTP/1.1 or HTTP/2, with a client certificate.
+ * Made on the node modules and not on fetch, which would send loopback requests through a proxy named in the
+ * environment and does not show trailers. It must not retry: vm/wait.ts does.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import type { EventEmitter } from "node:events";
+import http from "node:http";
+import http2 from "node:http2";
+import https from "node:https";
+
+/** Certificates of one request, PEM; the key is secret. */
+export interface RequestTls {
+  /** Certificate of the authority, PEM. */
+  readonly caPem: string;
+  /** Certificate, PEM. */
+  readonly certPem: string;
+  /** Private key, PEM. Secret. */
+  readonly keyPem: string;
+}
+
+/** One request. */
+export interface ProbeRequest {
+  /** Port on 127.0.0.1. */
+  readonly port: number;
+  /** Where it is. */
+  readonly path: string;
+  /** None: plain HTTP. */
+  readonly tls?: RequestTls;
+  /** Ends it with its reason. */
+  readonly signal: AbortSignal;
+}
+
+/** The answer; header names are lower case, trailers are among the headers. */
+export interface ProbeResponse {
+  /** HTTP status. */
+  readonly status: number;
+  /** Names are lower case. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** At most 64 KiB. */
+  readonly body: Uint8Array;
+}
+
+const HOST = "127.0.0.1";
+/** The other side is the guest: what it sends is bounded. */
+const MAX_BODY_BYTES = 64 * 1024;
+
+/** GET by HTTP/1.1. Rejects with what broke the connection, or the signal's reason. */
+export function getOnce(request: ProbeRequest): Promise<ProbeResponse> {
+  const { port, path, tls, signal } = request;
+  return new Promise((resolve, reject) => {
+    const options = { host: HOST, port, path, agent: false, ...tlsOptions(tls) };
+    const outgoing = (tls ? https : http).get(options, (incoming) => {
+      collect(incoming, () => outgoing.destroy()).then((body) =>
+        resolve({ status: incoming.statusCode ?? 0, headers: toHeaders(incoming.headers), body })
+      ).catch(reject).finally(() => outgoing.destroy());
+    });
+    outgoing.on("error", reject);
+    onAbort(signal, outgoing, (reason) => {
+      reject(reason);
+      outgoing.destroy();
+    });
+  });
+}
+
+/** POST by HTTP/2 with the headers of gRPC. Rejects with what broke the connection, or the signal's reason. */
+export function postGrpcOnce(
+  request: ProbeRequest & { readonly body: Uint8Array },
+): Promise<ProbeResponse> {
+  const { port, path, tls, signal, body } = request;
+  const scheme = tls ? "https" : "http";
+  const session = http2.connect(`${scheme}://${HOST}:${port}`, tlsOptions(tls));
+  return new Promise<ProbeResponse>((resolve, reject) => {
+    session.on("error", reject);
+    onAbort(signal, session, reject);
+    const stream = session.request({
+      ":method": "POST",
+      ":path": path,
+      "content-type": "application/grpc",
+      te: "trailers",
+    });
+    // A refused connection cancels the stream first; the session's error is the one that says why.
+    stream.on("error", (error: Error) => setTimeout(() => reject(causeOf(error)), 0));
+    let headers: Record<string, string> = {};
+    stream.on("response", (received) => headers = { ...headers, ...toHeaders(received) });
+    stream.on("trailers", (received) => headers = { ...headers, ...toHeaders(received) });
+    collect(stream, () => stream.close()).then((bytes) =>
+      resolve({ status: Number(headers[":status"] ?? 0), headers, body: bytes })
+    ).catch(() => {});
+    stream.end(body);
+  }).finally(() => session.destroy());
+}
+
+function tlsOptions(tls: RequestTls | undefined) {
+  return tls ? { ca: [tls.caPem], cert: tls.certPem, key: tls.keyPem } : {};
+}
+
+function collect(stream: EventEmitter, stop: () => void): Promise<Uint8Array> {
+  return new Promise((resolve, reject) => {
+    const chunks: Uint8Array[] = [];
+    let sizeBytes = 0;
+    stream.on("data", (chunk: Uint8Array) => {
+      sizeBytes += chunk.length;
+      chunks.push(chunk);
+      if (sizeBytes <= MAX_BODY_BYTES) return;
+      reject(new Error(`it answers with more than ${MAX_BODY_BYTES} bytes`));
+      stop();
+    });
+    stream.on("end", () => resolve(new Uint8Array(Buffer.concat(chunks))));
+    stream.on("error", (error: Error) => reject(error));
+    stream.on("aborted", () => reject(new Error("the answer was cut")));
+  });
+}
+
+function onAbort(
+  signal: AbortSignal,
+  closes: EventEmitter,
+  abort: (reason: unknown) => void,
+): void {
+  const listener = () => abort(signal.reason);
+  if (signal.aborted) return listener();
+  signal.addEventListener("abort", listener, { once: true });
+  closes.on("close", () => signal.removeEventListener("abort", listener));
+}
+
+function toHeaders(received: object): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(received).map(([name, value]) => [name.toLowerCase(), String(value)]),
+  );
+}
+
+function causeOf(error: Error): unknown {
+  return error.cause ?? error;
+}

@@ -1,0 +1,161 @@
+/**
+ * What is known of an instance, gathered for `status` and `list`.
+ * It must not change anything or print.
+ *
+ * @module
+ */
+import {
+  type InstanceState,
+  type InstanceView,
+  listInstances,
+  requireInstance,
+} from "../vm/instance.ts";
+import { type EventRecord, parseEventLine } from "../vm/event.ts";
+import { join } from "@std/path";
+import { clientFilesPath } from "./client_files.ts";
+import { kubeconfigPath } from "./kubeconfig.ts";
+import { buildTimeline, lastRun, renderTimeline, type TimelineRow } from "./timeline.ts";
+
+/** `gateway status --json`: plain JSON, one object. */
+export interface StatusReport {
+  /** Name of the instance. */
+  readonly name: string;
+  /** `crashed`: its supervisor died and left a record behind. */
+  readonly state: InstanceState;
+  /** starting, ready, stopping; null when it does not run. */
+  readonly phase: string | null;
+  /** URL of the service once it answers. */
+  readonly endpoint: string | null;
+  /** When `up` began, ISO 8601; null when it does not run. */
+  readonly startedAt: string | null;
+  /** When the endpoint answered for the first time, ISO 8601. */
+  readonly readyAt: string | null;
+  /** The VMM and its accelerator, such as "QEMU 7.2.22, TCG (emulation)". */
+  readonly vmm: string | null;
+  /** The observed fact behind that choice. */
+  readonly vmmWhy: string | null;
+  /** Where the cluster binary came from. */
+  readonly cluster: string | null;
+  /** Virtual CPUs. */
+  readonly cpus: number;
+  /** Guest memory. */
+  readonly memoryMiB: number;
+  /** What runs in the cluster, such as "demo". */
+  readonly payload: string;
+  /** Forwards the user asked for; `host` is address:port. */
+  readonly ports: readonly { readonly host: string; readonly guestPort: number }[];
+  /** Loopback port that leads to the guest's sshd; null when it does not run. */
+  readonly sshPort: number | null;
+  /** Loopback port that leads to the cluster's API; null when it is not forwarded. */
+  readonly apiPort: number | null;
+  /** File with the instance's context, null with --no-kube-api. */
+  readonly kubeconfig: string | null;
+  /** The folder with ca.crt, tls.crt and tls.key. */
+  readonly clientFiles: string;
+  /** What runs for it, empty when it does not run. */
+  readonly processes: readonly ProcessReport[];
+  /** Size as the guest sees it, and blocks taken from the host; null before the first start. */
+  readonly stateDisk: { readonly sizeMiB: number; readonly usedMiB: number } | null;
+  /** The instance's folder. */
+  readonly dir: string;
+}
+
+/** One process of a running instance. */
+export interface ProcessReport {
+  /** Which of the instance's three processes. */
+  readonly role: "supervisor" | "vmm" | "gvproxy";
+  /** Host process id. */
+  readonly pid: number;
+  /** Resident memory; null where the host does not tell. */
+  readonly residentMiB: number | null;
+}
+
+/** Gathers the report. @throws GatewayError `instance-unknown`. */
+export async function instanceStatus(name: string): Promise<StatusReport> {
+  return await statusOf(await requireInstance(name));
+}
+
+/** The report of an instance already looked up. */
+export async function statusOf(view: InstanceView): Promise<StatusReport> {
+  const { config, paths } = view;
+  const run = view.state === "running" ? view.run : undefined;
+  return {
+    name: config.name,
+    state: view.state,
+    phase: run?.phase ?? null,
+    endpoint: run?.endpoint ?? null,
+    startedAt: run?.startedAt ?? null,
+    readyAt: run?.readyAt ?? null,
+    vmm: run?.vmmDescription ?? null,
+    vmmWhy: run?.vmmWhy ?? null,
+    cluster: run?.cluster ?? null,
+    cpus: config.cpus,
+    memoryMiB: config.memoryMiB,
+    payload: config.payload,
+    ports: config.ports.map(({ address, hostPort, guestPort }) => ({
+      host: `${address}:${hostPort}`,
+      guestPort,
+    })),
+    sshPort: run?.sshPort ?? null,
+    apiPort: run?.apiPort ?? null,
+    kubeconfig: config.kubeApi ? kubeconfigPath(config.name) : null,
+    clientFiles: join(clientFilesPath(config.name), "mtls"),
+    processes: run ? await processReports(run) : [],
+    stateDisk: await diskUse(paths.stateDisk),
+    dir: paths.dir,
+  };
+}
+
+async function processReports(
+  run: NonNullable<InstanceView["run"]>,
+): Promise<ProcessReport[]> {
+  const roles = ["supervisor", "vmm", "gvproxy"] as const;
+  const reports: ProcessReport[] = [];
+  for (const role of roles) {
+    const pid = run[role]?.pid;
+    if (pid !== undefined) reports.push({ role, pid, residentMiB: await residentMiB(pid) });
+  }
+  return reports;
+}
+
+/** Resident memory of a process in MiB, null where /proc does not tell. */
+export async function residentMiB(pid: number): Promise<number | null> {
+  const text = await Deno.readTextFile(`/proc/${pid}/status`).catch(() => "");
+  const match = /^VmRSS:\s+(\d+) kB/m.exec(text);
+  return match ? Math.round(Number(match[1]) / 1024) : null;
+}
+
+async function diskUse(path: string): Promise<StatusReport["stateDisk"]> {
+  try {
+    const info = await Deno.stat(path);
+    const mib = 1024 * 1024;
+    return {
+      sizeMiB: Math.round(info.size / mib),
+      usedMiB: Math.round(((info.blocks ?? 0) * 512) / mib),
+    };
+  } catch {
+    return null;
+  }
+}
+
+/** The records of the instance's last start. */
+export async function readEvents(path: string): Promise<EventRecord[]> {
+  const text = await Deno.readTextFile(path).catch(() => "");
+  return text.split("\n").map(parseEventLine).filter((record) => record !== undefined);
+}
+
+/** The reports of all instances, by name. */
+export async function listStatus(): Promise<StatusReport[]> {
+  return await Promise.all((await listInstances()).map(statusOf));
+}
+
+/** Host spans and guest marks of the instance's last start, as rows and as text of `width` columns. */
+export async function instanceTimeline(
+  name: string,
+  width: number,
+): Promise<{ readonly rows: readonly TimelineRow[]; readonly text: string }> {
+  const { paths } = await requireInstance(name);
+  const timeline = buildTimeline(lastRun(await readEvents(paths.eventsFile)));
+  const text = renderTimeline(timeline, { width, color: false }).join("\n");
+  return { rows: timeline.rows, text };
+}

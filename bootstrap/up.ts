@@ -1,0 +1,118 @@
+/**
+ * The straight line from options to READY and back: each step is one awaited call under its span, values only move
+ * to the right, and what was acquired is disposed in reverse.
+ * It must not hold a step's detail (up_steps.ts does), print, or exit.
+ *
+ * @module
+ */
+import { checkPortsFree } from "../net/forward.ts";
+import { ensureSsh } from "../net/ssh.ts";
+import { type EventLog, type EventRecord } from "../vm/event.ts";
+import { LockedInstance, type RunRecord } from "../vm/instance.ts";
+import { ensureStateDisk } from "../vm/state_disk.ts";
+import { ensureArtifacts } from "./artifacts.ts";
+import { chooseVmm } from "./choose_vmm.ts";
+import type { UpOptions } from "./options.ts";
+import { ensurePki } from "./pki.ts";
+import { waitServiceReady } from "./readiness.ts";
+import {
+  attachVm,
+  exposePorts,
+  guestUp,
+  keepEvents,
+  networkFor,
+  newRun,
+  planFor,
+  publishClientFiles,
+  READY_TIMEOUT_MS,
+  servicePort,
+  startKubeApi,
+  startVm,
+  waitForEnd,
+  writeUpPayload,
+} from "./up_steps.ts";
+
+/** What a supervisor gets from the command line. */
+export interface UpContext {
+  /** Every record from the start of the process on; a copy goes to the instance's events.jsonl. */
+  readonly log: EventLog;
+  /** Records from before the instance was open. */
+  readonly early: readonly EventRecord[];
+  /** First signal of the user, or SIGTERM of `gateway down`. */
+  readonly signal: AbortSignal;
+  /** Called once, when the endpoint answers. */
+  readonly onReady: (run: RunRecord) => void | Promise<void>;
+  /** Filled with the processes that a second signal has to kill. */
+  readonly owned: Set<number>;
+}
+
+/**
+ * Boots an instance, stays until it is told to stop, and cleans up.
+ *
+ * @throws GatewayError of the step that failed; `interrupted` when the signal came before READY.
+ */
+export async function up(options: UpOptions, ctx: UpContext): Promise<void> {
+  const { config } = options;
+  const { log, signal } = ctx;
+  const span = log.span("up", { instance: config.name });
+  try {
+    const port = servicePort(config);
+    await using stack = new AsyncDisposableStack();
+    await span.run("check host", () => checkPortsFree(config.ports));
+    const instance = stack.use(
+      await span.run("open instance", () => LockedInstance.open(config.name, signal)),
+    );
+    const { paths } = instance;
+    keepEvents(stack, paths, ctx);
+    await instance.saveRun(newRun(config));
+    const artifacts = await span.run(
+      "artifacts",
+      (s) => ensureArtifacts({ ...options, span: s, signal }),
+    );
+    const chosen = await span.run(
+      "choose vmm",
+      (s) => chooseVmm(config.vmm, artifacts, { ...options, span: s, signal }),
+    );
+    await instance.saveConfig(config);
+    await span.run("state disk", () => ensureStateDisk(paths.stateDisk, config.stateMiB));
+    const [pki, ssh] = await span.run(
+      "pki",
+      (s) => Promise.all([ensurePki(paths.pkiDir, { span: s, signal }), ensureSsh(paths.sshDir)]),
+    );
+    await span.run("payload", () => writeUpPayload(paths, config, pki, ssh));
+    const gvproxy = await span.run(
+      "start gvproxy",
+      (s) => networkFor(stack, paths, artifacts, ctx, s),
+    );
+    const spec = await planFor(paths, config, artifacts, chosen, gvproxy);
+    const vm = await span.run("start vm", (s) => startVm(stack, spec, chosen, ctx, s));
+    const run = { gvproxy, vm, chosen, artifacts };
+    const { control, guarded } = await span.run(
+      "attach",
+      (s) => attachVm(stack, instance, spec, run, ctx, s),
+    );
+    await span.run("guest up", () => guestUp(control, guarded));
+    const ports = await span.run("expose ports", () => exposePorts(gvproxy.client, paths, config));
+    await instance.saveRun(ports);
+    const kubeApi = startKubeApi(span, paths, config, ports, guarded);
+    await span.run(
+      "service ready",
+      (s) => waitServiceReady({ port, pki, span: s, signal: guarded, timeoutMs: READY_TIMEOUT_MS }),
+    );
+    await span.run("client files", () => publishClientFiles(paths, config, pki, port));
+    await kubeApi;
+    await ctx.onReady(
+      await instance.saveRun({
+        phase: "ready",
+        readyAt: new Date().toISOString(),
+        endpoint: `https://127.0.0.1:${port}`,
+      }),
+    );
+    await waitForEnd(control, guarded, signal);
+    await instance.saveRun({ phase: "stopping" });
+  } catch (error) {
+    span.end(error);
+    throw error;
+  }
+  span.end();
+}

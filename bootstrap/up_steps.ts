@@ -1,0 +1,319 @@
+/**
+ * The steps of up.ts that are more than one call.
+ * It must not order them, print, or exit.
+ *
+ * @module
+ */
+import { hostPort, LOOPBACK } from "../net/forward.ts";
+import { type GvproxyClient, type RunningGvproxy, startGvproxy } from "../net/gvproxy.ts";
+import { GUEST_SSH_PORT, type InstanceSsh, sshArgs, writeSshConfig } from "../net/ssh.ts";
+import { ControlPort } from "../vm/control_port.ts";
+import { abortError, describeError, GatewayError } from "../vm/error.ts";
+import { fileSink, type Span } from "../vm/event.ts";
+import type { InstanceConfig, LockedInstance, RunRecord } from "../vm/instance.ts";
+import { type InstancePaths, writeFileAtomic } from "../vm/layout.ts";
+import { identifyProcess, run } from "../vm/process.ts";
+import type { VmSpec } from "../vm/spec.ts";
+import type { RunningVm } from "../vm/vmm.ts";
+import { raceAbort, waitFor, within } from "../vm/wait.ts";
+import { type BootArtifacts, hostArch } from "./artifacts.ts";
+import type { ChosenVmm } from "./choose_vmm.ts";
+import { writeClientFiles } from "./client_files.ts";
+import { guardSignal } from "./guard.ts";
+import { readCredentials, writeKubeconfig } from "./kubeconfig.ts";
+import { payloadManifests } from "./manifests.ts";
+import { writePayload } from "./payload.ts";
+import type { Pki } from "./pki.ts";
+import { GUEST_ADDRESS, planVm } from "./plan.ts";
+import { waitApiReady } from "./readiness.ts";
+import type { UpContext } from "./up.ts";
+
+/** The bound from "ports exposed" to READY: a cold cluster under emulation on a busy machine takes minutes. */
+export const READY_TIMEOUT_MS = 12 * 60_000;
+const GUEST_UP_TIMEOUT_MS = 120_000;
+/** The service and the guest's node port that READY speaks of. */
+const SERVICE_NODE_PORT = 30051;
+const API_PORT = 6443;
+
+/** Copies every record, also the ones from before, to the instance's events.jsonl, made anew for this run. */
+export function keepEvents(
+  stack: AsyncDisposableStack,
+  paths: InstancePaths,
+  ctx: Pick<UpContext, "log" | "early">,
+): void {
+  try {
+    Deno.removeSync(paths.eventsFile);
+  } catch {
+    // The first run has none.
+  }
+  const sink = stack.use(fileSink(paths.eventsFile));
+  for (const record of ctx.early) sink(record);
+  stack.defer(ctx.log.addSink(sink));
+}
+
+/** The record of a run that has just begun. */
+export function newRun(config: InstanceConfig): RunRecord {
+  return {
+    schemaVersion: 1,
+    phase: "starting",
+    startedAt: new Date().toISOString(),
+    readyAt: null,
+    supervisor: identifyProcess(Deno.pid) ?? { pid: Deno.pid, startTime: "" },
+    vmm: null,
+    gvproxy: null,
+    vmmDescription: null,
+    vmmWhy: null,
+    cluster: null,
+    ports: config.ports,
+    sshPort: null,
+    apiPort: null,
+    endpoint: null,
+  };
+}
+
+/** Starts gvproxy for an instance. */
+export async function networkFor(
+  stack: AsyncDisposableStack,
+  paths: InstancePaths,
+  artifacts: BootArtifacts,
+  ctx: UpContext,
+  span: Span,
+): Promise<RunningGvproxy> {
+  const gvproxy = stack.use(
+    await startGvproxy({
+      binary: artifacts.gvproxy.files.gvproxy.path,
+      socketDir: paths.runtimeDir,
+      logPath: paths.gvproxyLog,
+      span,
+      signal: ctx.signal,
+    }),
+  );
+  ctx.owned.add(gvproxy.pid);
+  return gvproxy;
+}
+
+/** Plans the VM and keeps the plan as vm.json. */
+export async function planFor(
+  paths: InstancePaths,
+  config: InstanceConfig,
+  artifacts: BootArtifacts,
+  chosen: ChosenVmm,
+  gvproxy: RunningGvproxy,
+): Promise<VmSpec> {
+  const spec = planVm({
+    name: config.name,
+    mode: "cluster",
+    cpus: config.cpus,
+    memoryMiB: config.memoryMiB,
+    vmm: chosen.vmm.name,
+    arch: hostArch(),
+    os: Deno.build.os === "darwin" ? "darwin" : "linux",
+    kernelPath: artifacts.kernel.files.vmlinux.path,
+    rootImage: artifacts.root.files["root.erofs"].path,
+    dir: paths.dir,
+    runtimeDir: paths.runtimeDir,
+    netSocket: gvproxy.qemuSocket,
+    tscKHz: chosen.tscKHz,
+  });
+  await writeFileAtomic(paths.vmFile, JSON.stringify(spec, null, 2) + "\n");
+  return spec;
+}
+
+/** What the guest is given: settings, its ssh host key, the certificates as secrets, the demo service. */
+export async function writeUpPayload(
+  paths: InstancePaths,
+  config: InstanceConfig,
+  pki: Pki,
+  ssh: InstanceSsh,
+): Promise<void> {
+  await writePayload(paths.payload, {
+    env: {
+      GW_MODE: "cluster",
+      GW_NAME: config.name,
+      GW_HOSTNAME: config.name === "default" ? "gateway" : config.name,
+      GW_NET: "gvproxy",
+      GW_K3S_ARGS: "",
+      GW_CLOCK: (Date.now() / 1000).toFixed(3),
+    },
+    ssh: ssh.payload,
+    manifests: payloadManifests({ certificates: pki }),
+  });
+}
+
+/** Starts the VMM and makes it one of the processes that a second signal kills. */
+export async function startVm(
+  stack: AsyncDisposableStack,
+  spec: VmSpec,
+  chosen: ChosenVmm,
+  ctx: UpContext,
+  span: Span,
+): Promise<RunningVm> {
+  const vm = stack.use(await chosen.vmm.start(spec, { span, signal: ctx.signal }));
+  ctx.owned.add(vm.pid);
+  return vm;
+}
+
+/** Records what runs, opens the control port, and makes the signal that all later waits share. */
+export async function attachVm(
+  stack: AsyncDisposableStack,
+  instance: LockedInstance,
+  spec: VmSpec,
+  parts: {
+    readonly gvproxy: RunningGvproxy;
+    readonly vm: RunningVm;
+    readonly chosen: ChosenVmm;
+    readonly artifacts: BootArtifacts;
+  },
+  ctx: UpContext,
+  span: Span,
+): Promise<{ control: ControlPort; guarded: AbortSignal }> {
+  const { gvproxy, vm, chosen, artifacts } = parts;
+  await instance.saveRun({
+    vmm: identifyProcess(vm.pid) ?? null,
+    gvproxy: identifyProcess(gvproxy.pid) ?? null,
+    vmmDescription: chosen.check.description,
+    vmmWhy: chosen.check.why,
+    cluster: artifacts.cluster,
+  });
+  const { signal } = ctx;
+  const control = stack.use(
+    await ControlPort.connect(spec.consolePorts[0].socketPath, { span, signal }),
+  );
+  stack.defer(() => powerOff(vm, control));
+  const guarded = guardSignal(signal, {
+    vm,
+    control,
+    gvproxy,
+    consoleLogPath: spec.consoleLogPath,
+    gvproxyLogPath: instance.paths.gvproxyLog,
+  });
+  return { control, guarded };
+}
+
+/** The guest's own bounds: 20 s for the cluster, then killing pods and unmounting, slow under emulation. */
+const POWER_OFF_TIMEOUT_MS = 45_000;
+
+/** Asks the guest to power off and waits for it; what it does not do in time, the VM's disposal does. Never throws. */
+export async function powerOff(vm: RunningVm, control: ControlPort): Promise<void> {
+  // A guest that has not said a word has mounted nothing that could be lost.
+  if (control.markSeen("init") === undefined || await within(vm.exited, 0)) return;
+  try {
+    await control.request("poweroff", 5000);
+    await within(vm.exited, POWER_OFF_TIMEOUT_MS);
+  } catch {
+    // The agent is gone or hangs: nothing is left but to end the VM.
+  }
+}
+
+/** Waits for the guest's network and sets its clock. */
+export async function guestUp(control: ControlPort, guarded: AbortSignal): Promise<void> {
+  await control.waitForMark("network", GUEST_UP_TIMEOUT_MS, guarded);
+  await control.request(`clock ${(Date.now() / 1000).toFixed(9)}`, 10_000, guarded);
+}
+
+/** Opens the user's forwards, and one loopback port each for ssh and the cluster's API. */
+export async function exposePorts(
+  gvproxy: GvproxyClient,
+  paths: InstancePaths,
+  config: InstanceConfig,
+): Promise<{ readonly sshPort: number; readonly apiPort: number | null }> {
+  const guest = (port: number) => `${GUEST_ADDRESS}:${port}`;
+  for (const forward of config.ports) {
+    await gvproxy.expose(hostPort(forward.address, forward.hostPort), guest(forward.guestPort));
+  }
+  const exposeFree = async (guestPort: number) => {
+    const { local } = await gvproxy.expose(hostPort(LOOPBACK, 0), guest(guestPort));
+    return Number(local.slice(local.lastIndexOf(":") + 1));
+  };
+  const sshPort = await exposeFree(GUEST_SSH_PORT);
+  const apiPort = config.kubeApi ? await exposeFree(API_PORT) : null;
+  const { sshDir, runtimeDir, name } = paths;
+  await writeSshConfig({ sshDir, name, port: sshPort, runtimeDir });
+  return { sshPort, apiPort };
+}
+
+/**
+ * The host port that leads to the service.
+ *
+ * @throws GatewayError `usage` when no forward leads there.
+ */
+export function servicePort(config: InstanceConfig): number {
+  const forward = config.ports.find((port) => port.guestPort === SERVICE_NODE_PORT);
+  if (forward) return forward.hostPort;
+  throw new GatewayError({
+    code: "usage",
+    what: "Cannot tell when the service is ready",
+    why: `no --port leads to the guest's port ${SERVICE_NODE_PORT}`,
+    fix: `add --port ${SERVICE_NODE_PORT}:${SERVICE_NODE_PORT}`,
+  });
+}
+
+/**
+ * Fetches the kubeconfig and waits for the API beside the wait for the service. The boot never depends on it: what
+ * goes wrong becomes a warning. Resolves when it is settled; never rejects.
+ */
+export async function startKubeApi(
+  parent: Span,
+  paths: InstancePaths,
+  config: InstanceConfig,
+  ports: { readonly apiPort: number | null },
+  guarded: AbortSignal,
+): Promise<void> {
+  const { apiPort } = ports;
+  if (apiPort === null) return;
+  try {
+    await parent.run("kubernetes api", async (span) => {
+      const k3sYaml = await readGuestKubeconfig(paths, guarded);
+      const credentials = readCredentials(k3sYaml);
+      const timeoutMs = READY_TIMEOUT_MS;
+      await waitApiReady({ port: apiPort, credentials, span, signal: guarded, timeoutMs });
+      const owner = { instance: config.name, instanceDir: paths.dir };
+      const written = await writeKubeconfig({ k3sYaml, apiPort, owner });
+      span.log(`kubeconfig ${written.path}`);
+    });
+  } catch (error) {
+    if (!guarded.aborted) parent.warn(`no kubeconfig: ${describeError(error)}`);
+  }
+}
+
+async function readGuestKubeconfig(paths: InstancePaths, signal: AbortSignal): Promise<string> {
+  const args = sshArgs(`${paths.sshDir}/config`, paths.name, ["cat", "/etc/rancher/k3s/k3s.yaml"]);
+  return await waitFor({
+    what: "the cluster's kubeconfig in the guest",
+    probe: async (inner) => {
+      const { code, stdout } = await run("ssh", { args, signal: inner, check: false });
+      return code === 0 && stdout !== "" ? stdout : undefined;
+    },
+    timeoutMs: READY_TIMEOUT_MS,
+    intervalMs: 1000,
+    probeTimeoutMs: 40_000,
+    signal,
+    code: "guest-unreachable",
+  });
+}
+
+/** Writes the client's certificates and metadata in OpenShell's format. */
+export async function publishClientFiles(
+  paths: InstancePaths,
+  config: InstanceConfig,
+  pki: Pki,
+  port: number,
+): Promise<void> {
+  const owner = { instance: config.name, instanceDir: paths.dir };
+  await writeClientFiles({ owner, port, caPem: pki.caPem, client: pki.client });
+}
+
+/**
+ * Stays until the user or the guest ends the run.
+ *
+ * @throws GatewayError when the VM, gvproxy or the guest failed; not when the guest powered itself off.
+ */
+export async function waitForEnd(
+  control: ControlPort,
+  guarded: AbortSignal,
+  user: AbortSignal,
+): Promise<void> {
+  await raceAbort(new Promise<never>(() => {}), guarded).catch(() => {});
+  if (user.aborted || control.markSeen("stopped") !== undefined) return;
+  throw abortError(guarded);
+}

@@ -1,0 +1,107 @@
+/**
+ * Reports as text for people: status, list, READY, doctor. Pure, 80 columns, no colour.
+ * It must not gather anything.
+ *
+ * @module
+ */
+import { formatMs } from "../vm/wait.ts";
+import type { HostCheck } from "./doctor.ts";
+import type { StatusReport } from "./status.ts";
+
+/** `gateway status`. */
+export function statusText(report: StatusReport): string {
+  const rows: [string, string | null][] = [
+    ["instance", `${report.name}   ${stateWords(report)}`],
+    ["endpoint", report.endpoint],
+    ["client files", report.endpoint && report.clientFiles],
+    ["kubeconfig", report.endpoint && report.kubeconfig],
+    ["ports", report.ports.map((port) => `${port.host} -> ${port.guestPort}`).join(", ")],
+    [
+      "ssh",
+      report.sshPort === null
+        ? null
+        : `127.0.0.1:${report.sshPort}   (gateway shell --name ${report.name})`,
+    ],
+    ["machine", `${report.cpus} CPU, ${report.memoryMiB} MiB`],
+    ["vmm", report.vmm && `${report.vmm}: ${report.vmmWhy}`],
+    ["cluster", report.cluster],
+    ["payload", report.payload],
+    ["state disk", report.stateDisk && diskWords(report.stateDisk)],
+    ["processes", processWords(report) || null],
+    ["folder", report.dir],
+  ];
+  return table(rows.filter((row): row is [string, string] => !!row[1]));
+}
+
+function stateWords(report: StatusReport): string {
+  if (report.state !== "running") {
+    return report.state === "crashed" ? "crashed (run `gateway down` or `gateway up`)" : "stopped";
+  }
+  if (report.phase !== "ready" || !report.startedAt || !report.readyAt) return report.phase ?? "";
+  const tookMs = Date.parse(report.readyAt) - Date.parse(report.startedAt);
+  return `ready (took ${formatMs(tookMs)})`;
+}
+
+function diskWords(disk: NonNullable<StatusReport["stateDisk"]>): string {
+  return `${disk.usedMiB} MiB used on the host, ${Math.round(disk.sizeMiB / 1024)} GiB at most`;
+}
+
+function processWords(report: StatusReport): string {
+  return report.processes.map(({ role, pid, residentMiB }) =>
+    `${role} ${pid}${residentMiB === null ? "" : ` (${residentMiB} MiB)`}`
+  ).join(", ");
+}
+
+/** The block that ends a successful `up`. */
+export function readyText(report: StatusReport, tookMs: number, detached: boolean): string {
+  const name = report.name === "default" ? "" : ` --name ${report.name}`;
+  const files = report.clientFiles;
+  const rows: [string, string | null][] = [
+    ["endpoint", report.endpoint],
+    ["client files", files],
+    ["kubeconfig", report.kubeconfig],
+    ["vmm", report.vmm],
+  ];
+  return [
+    `READY in ${formatMs(tookMs)}`,
+    "",
+    table(rows.filter((row): row is [string, string] => !!row[1])),
+    "",
+    "Try:",
+    `  curl --cacert ${files}/ca.crt --cert ${files}/tls.crt \\`,
+    `       --key ${files}/tls.key ${report.endpoint}/`,
+    `  gateway kubectl${name} -- get nodes`,
+    "",
+    detached ? `Stop it with: gateway down${name}` : "Ctrl-C stops it.",
+  ].join("\n");
+}
+
+/** `gateway list`. */
+export function listText(reports: readonly StatusReport[]): string {
+  if (reports.length === 0) return "There are no instances. `gateway up` makes one.";
+  const rows = reports.map((report) => [
+    report.name,
+    report.state === "running" ? report.phase ?? "running" : report.state,
+    report.endpoint ?? "-",
+    `${report.cpus} CPU`,
+    `${report.memoryMiB} MiB`,
+  ]);
+  const all = [["NAME", "STATE", "ENDPOINT", "CPUS", "MEMORY"], ...rows];
+  const widths = all[0].map((_, at) => Math.max(...all.map((row) => row[at].length)));
+  return all.map((row) => row.map((cell, at) => cell.padEnd(widths[at])).join("  ").trimEnd()).join(
+    "\n",
+  );
+}
+
+/** `gateway doctor`. */
+export function doctorText(checks: readonly HostCheck[]): string {
+  return checks.map(({ outcome, name, found, fix }) => {
+    const line = `${outcome.padEnd(5)} ${name}: ${found}`;
+    return fix === "" ? line : `${line}\n      fix: ${fix}`;
+  }).join("\n");
+}
+
+function table(rows: readonly (readonly [string, string])[]): string {
+  const width = Math.max(...rows.map(([label]) => label.length));
+  return rows.map(([label, value]) => `${label.padEnd(width)}  ${value}`).join("\n");
+}

@@ -1,0 +1,160 @@
+import { assertEquals } from "@std/assert";
+import type { StatusReport } from "./status.ts";
+import { doctorText, listText, readyText, statusText } from "./views.ts";
+
+const running: StatusReport = {
+  name: "default",
+  state: "running",
+  phase: "ready",
+  endpoint: "https://127.0.0.1:30051",
+  startedAt: "2026-01-02T03:04:05.000Z",
+  readyAt: "2026-01-02T03:05:35.500Z",
+  vmm: "QEMU 7.2.22, TCG (emulation)",
+  vmmWhy: "there is no /dev/kvm",
+  cluster: "kubenode v1.37.2",
+  cpus: 4,
+  memoryMiB: 8192,
+  payload: "demo",
+  ports: [
+    { host: "127.0.0.1:30051", guestPort: 30_051 },
+    { host: "0.0.0.0:8080", guestPort: 80 },
+  ],
+  sshPort: 40_001,
+  apiPort: 40_002,
+  kubeconfig: "/home/u/.kube/gateway.yaml",
+  clientFiles: "/home/u/.config/openshell/gateways/gateway/mtls",
+  processes: [
+    { role: "supervisor", pid: 10, residentMiB: 90 },
+    { role: "vmm", pid: 11, residentMiB: null },
+  ],
+  stateDisk: { sizeMiB: 16_384, usedMiB: 800 },
+  dir: "/home/u/.local/share/gateway/instances/default",
+};
+
+const stopped: StatusReport = {
+  ...running,
+  name: "dev",
+  state: "stopped",
+  phase: null,
+  endpoint: null,
+  startedAt: null,
+  readyAt: null,
+  vmm: null,
+  vmmWhy: null,
+  cluster: null,
+  ports: [],
+  sshPort: null,
+  apiPort: null,
+  processes: [],
+  stateDisk: null,
+  dir: "/home/u/.local/share/gateway/instances/dev",
+};
+
+function assertNarrow(text: string): void {
+  assertEquals(text.split("\n").filter((line) => line.length > 80 || line !== line.trimEnd()), []);
+}
+
+Deno.test("statusText() shows exactly this for an instance that is ready", () => {
+  const text = statusText(running);
+  assertEquals(text.split("\n"), [
+    "instance      default   ready (took 90.5 s)",
+    "endpoint      https://127.0.0.1:30051",
+    "client files  /home/u/.config/openshell/gateways/gateway/mtls",
+    "kubeconfig    /home/u/.kube/gateway.yaml",
+    "ports         127.0.0.1:30051 -> 30051, 0.0.0.0:8080 -> 80",
+    "ssh           127.0.0.1:40001   (gateway shell --name default)",
+    "machine       4 CPU, 8192 MiB",
+    "vmm           QEMU 7.2.22, TCG (emulation): there is no /dev/kvm",
+    "cluster       kubenode v1.37.2",
+    "payload       demo",
+    "state disk    800 MiB used on the host, 16 GiB at most",
+    "processes     supervisor 10 (90 MiB), vmm 11",
+    "folder        /home/u/.local/share/gateway/instances/default",
+  ]);
+  assertNarrow(text);
+});
+
+Deno.test("statusText() leaves out what a stopped instance does not have", () => {
+  const text = statusText(stopped);
+  assertEquals(text.split("\n"), [
+    "instance  dev   stopped",
+    "machine   4 CPU, 8192 MiB",
+    "payload   demo",
+    "folder    /home/u/.local/share/gateway/instances/dev",
+  ]);
+  assertNarrow(text);
+});
+
+Deno.test("statusText() says what to do about a crash, and how far a start is", () => {
+  const first = (report: StatusReport) => statusText(report).split("\n")[0];
+  assertEquals(
+    first({ ...stopped, state: "crashed" }),
+    "instance  dev   crashed (run `gateway down` or `gateway up`)",
+  );
+  const starting = { ...running, phase: "starting", readyAt: null, endpoint: null };
+  assertEquals(first(starting), "instance    default   starting");
+});
+
+Deno.test("statusText() shows neither client files nor kubeconfig before the endpoint answers", () => {
+  const text = statusText({ ...running, phase: "starting", readyAt: null, endpoint: null });
+  assertEquals(/client files|kubeconfig|endpoint/.test(text), false);
+});
+
+Deno.test("readyText() shows exactly this in the foreground", () => {
+  const text = readyText(running, 90_500, false);
+  assertEquals(text.split("\n"), [
+    "READY in 90.5 s",
+    "",
+    "endpoint      https://127.0.0.1:30051",
+    "client files  /home/u/.config/openshell/gateways/gateway/mtls",
+    "kubeconfig    /home/u/.kube/gateway.yaml",
+    "vmm           QEMU 7.2.22, TCG (emulation)",
+    "",
+    "Try:",
+    "  curl --cacert /home/u/.config/openshell/gateways/gateway/mtls/ca.crt " +
+    "--cert /home/u/.config/openshell/gateways/gateway/mtls/tls.crt \\",
+    "       --key /home/u/.config/openshell/gateways/gateway/mtls/tls.key " +
+    "https://127.0.0.1:30051/",
+    "  gateway kubectl -- get nodes",
+    "",
+    "Ctrl-C stops it.",
+  ]);
+});
+
+Deno.test("readyText() names the instance in its commands when it is not the default one", () => {
+  const lines = readyText({ ...running, name: "dev", kubeconfig: null }, 900, true).split("\n");
+  assertEquals(lines[0], "READY in 900 ms");
+  assertEquals(lines.at(-1), "Stop it with: gateway down --name dev");
+  assertEquals(lines.at(-3), "  gateway kubectl --name dev -- get nodes");
+  assertEquals(lines.some((line) => line.startsWith("kubeconfig")), false);
+});
+
+Deno.test("listText() aligns its columns", () => {
+  const text = listText([running, stopped]);
+  assertEquals(text.split("\n"), [
+    "NAME     STATE    ENDPOINT                 CPUS   MEMORY",
+    "default  ready    https://127.0.0.1:30051  4 CPU  8192 MiB",
+    "dev      stopped  -                        4 CPU  8192 MiB",
+  ]);
+  assertNarrow(text);
+});
+
+Deno.test("listText() says how to make the first instance", () => {
+  assertEquals(listText([]), "There are no instances. `gateway up` makes one.");
+});
+
+Deno.test("doctorText() puts the fix below each finding that has one", () => {
+  const text = doctorText([
+    { name: "host", outcome: "ok", found: "linux x86_64, kernel 6.1.0", fix: "" },
+    { name: "ssh", outcome: "fail", found: "there is no ssh", fix: "run: apt-get install ssh" },
+    { name: "disk", outcome: "warn", found: "3 GiB free", fix: "free some" },
+  ]);
+  assertEquals(text.split("\n"), [
+    "ok    host: linux x86_64, kernel 6.1.0",
+    "fail  ssh: there is no ssh",
+    "      fix: run: apt-get install ssh",
+    "warn  disk: 3 GiB free",
+    "      fix: free some",
+  ]);
+  assertNarrow(text);
+});

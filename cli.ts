@@ -1,0 +1,397 @@
+/**
+ * The command line: commands, argument parsing, exit codes. The only module that prints or exits.
+ * It must not know a VMM, and imports the rooms below only inside an action, so that --help stays quick.
+ *
+ * @module
+ */
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { describeError, GatewayError, interruptedError } from "./vm/error.ts";
+
+const VERSION = "0.1.0";
+
+/** What commander hands to an action. */
+interface Flags {
+  readonly name: string;
+  readonly json?: boolean;
+  readonly [flag: string]: unknown;
+}
+
+const encoder = new TextEncoder();
+
+/** Data for the user's next program. */
+function out(text: string): void {
+  writeSync(Deno.stdout, text.endsWith("\n") ? text : `${text}\n`);
+}
+
+/** Words for people. */
+function err(text: string): void {
+  writeSync(Deno.stderr, `${text}\n`);
+}
+
+function writeSync(stream: { writeSync(data: Uint8Array): number }, text: string): void {
+  const bytes = encoder.encode(text);
+  try {
+    for (let at = 0; at < bytes.length;) at += stream.writeSync(bytes.subarray(at));
+  } catch {
+    // The reader went away (a closed pipe); there is nobody left to tell.
+  }
+}
+
+const json = (value: unknown) => out(JSON.stringify(value, null, 2));
+
+const whole = (value: string): number => {
+  if (!/^-?\d{1,9}$/.test(value)) throw new InvalidArgumentError("It has to be a whole number.");
+  return Number(value);
+};
+const collect = (value: string, before: string[]) => [...before, value];
+const nameOption = () => new Option("--name <name>", "which instance").default("default");
+const jsonOption = () => new Option("--json", "print JSON for programs");
+
+/** A subcommand with --name and an example. */
+function command(root: Command, usage: string, description: string, example: string): Command {
+  return root.command(usage).description(description).addOption(nameOption())
+    .addHelpText("after", `\nExample:\n  ${example.split("\n").join("\n  ")}\n`);
+}
+
+function addUp(root: Command): void {
+  const up = root.command("up [args...]", { isDefault: true })
+    .description("boot an instance and stay until Ctrl-C or `gateway down` (the default command)")
+    .addOption(nameOption())
+    .option("--exec <program>", "no cluster: run this program in a fresh VM and exit with its code")
+    .option(
+      "-p, --port <[addr:]host:guest>",
+      "forward a port; repeatable, replaces the defaults",
+      collect,
+      [],
+    )
+    .option("--net <mode>", "gvproxy, tsi or none")
+    .option("--vmm <name>", "auto, qemu or libkrun")
+    .option("--cpus <n>", "virtual CPUs", whole)
+    .option("--memory <MiB>", "guest memory", whole)
+    .option("--disk <MiB>", "size of the state disk", whole)
+    .option("--payload <name>", "what runs in the cluster")
+    .option("--no-kube-api", "neither forward the cluster's API nor write a kubeconfig")
+    .option("--cluster-binary <file>", "a k3s-compatible binary to use instead of ours")
+    .option("-d, --detach", "return when it is READY; it goes on in the background")
+    .option("-y, --yes", "as root, install missing host tools without asking")
+    .addOption(jsonOption())
+    .addOption(new Option("--events-to <file>").hideHelp())
+    .addHelpText(
+      "after",
+      "\nExample:\n  gateway up --name dev --port 30052:30051 --memory 4096 --detach\n" +
+        "  echo hi | gateway --exec /bin/cat\n",
+    );
+  up.action((args: string[], flags: Flags) =>
+    finish(async (signal) => {
+      const { runUp } = await import("./bootstrap/command_up.ts");
+      return await runUp({
+        args,
+        flags,
+        argv: Deno.args,
+        out,
+        err,
+        json,
+        signal,
+        terminal: terminal(),
+      });
+    })
+  );
+}
+
+function addLifecycle(root: Command): void {
+  command(root, "down [instance]", "power the guest off cleanly", "gateway down dev").addOption(
+    jsonOption(),
+  )
+    .action((instance: string | undefined, flags: Flags) =>
+      finish(async (signal) => {
+        const { down } = await import("./bootstrap/down.ts");
+        const name = instance ?? flags.name;
+        const outcome = await down(name, { span: await warningSpan(), signal });
+        const words = {
+          "stopped": `Stopped "${name}".`,
+          "was-stopped": `"${name}" was not running.`,
+          "cleaned-up": `"${name}" had crashed; what it left behind is gone.`,
+          "killed": `"${name}" did not stop in time and was killed.`,
+        };
+        flags.json ? json({ name, outcome }) : err(words[outcome]);
+        return 0;
+      })
+    );
+  command(
+    root,
+    "rm [instance]",
+    "remove an instance with its disk and keys",
+    "gateway rm --force dev",
+  )
+    .option("-f, --force", "stop it first")
+    .action((instance: string | undefined, flags: Flags) =>
+      finish(async (signal) => {
+        const { rm } = await import("./bootstrap/down.ts");
+        const name = instance ?? flags.name;
+        await rm(name, { span: await warningSpan(), signal, force: flags.force === true });
+        err(`Removed "${name}".`);
+        return 0;
+      })
+    );
+  root.command("build [target]")
+    .description("build what is missing: kernel, root, cluster, images or all")
+    .option("-y, --yes", "as root, install missing host tools without asking")
+    .option("--cluster-binary <file>", "a k3s-compatible binary to use instead of ours")
+    .addOption(jsonOption())
+    .addHelpText("after", "\nExample:\n  gateway build all --yes\n")
+    .action((target: string | undefined, flags: Flags) =>
+      finish(async (signal) => {
+        const { runBuild } = await import("./bootstrap/command_up.ts");
+        return await runBuild({
+          target: target ?? "all",
+          flags,
+          out,
+          err,
+          json,
+          signal,
+          terminal: terminal(),
+        });
+      })
+    );
+}
+
+function addAccess(root: Command): void {
+  command(root, "exec <command...>", "run a command in the guest", "gateway exec -- uname -a")
+    .option("-t, --tty", "with a terminal of its own")
+    .action((words: string[], flags: Flags) =>
+      finish(async () => {
+        const { execInGuest } = await import("./bootstrap/access.ts");
+        return await execInGuest(flags.name, words, { tty: flags.tty === true });
+      })
+    );
+  command(root, "shell", "a login shell in the guest", "gateway shell --name dev")
+    .action((flags: Flags) =>
+      finish(async () => {
+        const { execInGuest } = await import("./bootstrap/access.ts");
+        return await execInGuest(flags.name, [], { tty: Deno.stdin.isTerminal() });
+      })
+    );
+  root.command("cp <source> <destination>")
+    .description("copy files; one side is NAME:PATH")
+    .option("-r, --recursive", "folders too")
+    .addHelpText("after", "\nExample:\n  gateway cp notes.txt default:/root/\n")
+    .action((source: string, destination: string, flags: Flags) =>
+      finish(async () => {
+        const { copy } = await import("./bootstrap/access.ts");
+        return await copy(source, destination, { recursive: flags.recursive === true });
+      })
+    );
+  command(
+    root,
+    "kubectl <args...>",
+    "kubectl against the instance's cluster",
+    "gateway kubectl -- get pods -A",
+  )
+    .action((args: string[], flags: Flags) =>
+      finish(async () => {
+        const { kubectl } = await import("./bootstrap/access.ts");
+        return await kubectl(flags.name, args);
+      })
+    );
+}
+
+function addInspection(root: Command): void {
+  command(root, "status", "how an instance is", "gateway status --timeline").addOption(jsonOption())
+    .option("--timeline", "host spans and guest marks of the last start on one line of time")
+    .action((flags: Flags) =>
+      finish(async () => {
+        const { instanceStatus, instanceTimeline } = await import("./bootstrap/status.ts");
+        if (flags.timeline) {
+          const timeline = await instanceTimeline(flags.name, columns());
+          flags.json ? json(timeline.rows) : out(timeline.text);
+          return 0;
+        }
+        const { statusText } = await import("./bootstrap/views.ts");
+        const report = await instanceStatus(flags.name);
+        flags.json ? json(report) : out(statusText(report));
+        return report.state === "running" ? 0 : 1;
+      })
+    );
+  root.command("list").alias("ls").description("all instances").addOption(jsonOption())
+    .addHelpText("after", "\nExample:\n  gateway list --json\n")
+    .action((flags: Flags) =>
+      finish(async () => {
+        const { listStatus } = await import("./bootstrap/status.ts");
+        const { listText } = await import("./bootstrap/views.ts");
+        const reports = await listStatus();
+        flags.json ? json(reports) : out(listText(reports));
+        return 0;
+      })
+    );
+  command(
+    root,
+    "logs",
+    "the guest's console and the other logs",
+    "gateway logs -f --source cluster",
+  )
+    .option("-f, --follow", "go on as lines come")
+    .addOption(
+      new Option("--source <log>", "which log").choices([
+        "console",
+        "cluster",
+        "gvproxy",
+        "vmm",
+        "events",
+      ])
+        .default("console"),
+    )
+    .action((flags: Flags) =>
+      finish(async (signal) => {
+        const { logs } = await import("./bootstrap/access.ts");
+        return await logs(flags.name, {
+          source: flags.source as "console",
+          follow: flags.follow === true,
+          write: (bytes) => writeSync(Deno.stdout, new TextDecoder().decode(bytes)),
+          signal,
+        });
+      })
+    );
+}
+
+function addPorts(root: Command): void {
+  const port = command(
+    root,
+    "port",
+    "list, add or remove port forwards of a running instance",
+    "gateway port add 8080:80",
+  );
+  for (const verb of ["list", "add", "remove"] as const) {
+    command(
+      port,
+      verb === "list" ? "list" : `${verb} <[addr:]host:guest>`,
+      `${verb} port forwards`,
+      `gateway port ${verb}`,
+    )
+      .addOption(jsonOption())
+      .action((...params: unknown[]) =>
+        finish(async (signal) => {
+          const [spec, flags] = verb === "list" ? [undefined, params[0]] : [params[0], params[1]];
+          const { portCommand } = await import("./bootstrap/access.ts");
+          const forwards = await portCommand(
+            (flags as Flags).name,
+            verb,
+            spec as string | undefined,
+            signal,
+          );
+          (flags as Flags).json
+            ? json(forwards)
+            : out(forwards.map((f) => `${f.local} -> ${f.remote}`).join("\n"));
+          return 0;
+        })
+      );
+  }
+}
+
+function addDoctor(root: Command): void {
+  root.command("doctor").description("check this host, with a fix for each finding").addOption(
+    jsonOption(),
+  )
+    .addHelpText("after", "\nExample:\n  gateway doctor\n")
+    .action((flags: Flags) =>
+      finish(async (signal) => {
+        const { doctor } = await import("./bootstrap/doctor.ts");
+        const { doctorText } = await import("./bootstrap/views.ts");
+        const checks = await doctor(await warningSpan(), signal);
+        flags.json ? json(checks) : out(doctorText(checks));
+        return checks.some((check) => check.outcome === "fail") ? 1 : 0;
+      })
+    );
+}
+
+/** A span whose warnings reach the user. */
+async function warningSpan(): Promise<import("./vm/event.ts").Span> {
+  const { EventLog } = await import("./vm/event.ts");
+  const log = new EventLog();
+  log.addSink((record) => {
+    if (record.kind === "warn") err(`warning: ${record.message}`);
+  });
+  return log.span("command");
+}
+
+/** The terminal that progress may be drawn on, undefined where stderr is none. */
+function terminal(): { readonly columns: () => number; readonly color: boolean } | undefined {
+  if (!Deno.stderr.isTerminal() || Deno.env.get("TERM") === "dumb") return undefined;
+  return { columns, color: !Deno.noColor };
+}
+
+function columns(): number {
+  try {
+    return Deno.consoleSize().columns;
+  } catch {
+    return 80;
+  }
+}
+
+let exitCode = 0;
+
+/** Runs an action with the user's signals: the first aborts, the second ends this process. */
+async function finish(action: (signal: AbortSignal) => Promise<number>): Promise<void> {
+  const controller = new AbortController();
+  const onSignal = () => {
+    // Listeners that end our processes (command_up.ts) are called after this one: they go first.
+    if (controller.signal.aborted) return queueMicrotask(() => Deno.exit(130));
+    controller.abort(interruptedError());
+  };
+  const signals: Deno.Signal[] = ["SIGINT", "SIGTERM", "SIGHUP"];
+  for (const name of signals) Deno.addSignalListener(name, onSignal);
+  try {
+    exitCode = await action(controller.signal);
+  } catch (error) {
+    exitCode = report(error);
+  } finally {
+    for (const name of signals) Deno.removeSignalListener(name, onSignal);
+  }
+}
+
+/** Tells an error in three lines and gives the exit code. */
+function report(thrown: unknown): number {
+  // A disposer that throws hides the first error behind a SuppressedError.
+  const error = thrown instanceof SuppressedError ? thrown.suppressed : thrown;
+  const asJson = Deno.args.includes("--json");
+  if (error instanceof GatewayError) {
+    if (asJson) json({ error: error.toJSON() });
+    else err(`error: ${error.what}\n  why: ${error.why}\n  fix: ${error.fix}`);
+    return error.exitCode;
+  }
+  const stack = error instanceof Error ? error.stack ?? "" : "";
+  err(`bug: ${describeError(error)}\n${stack}\n  fix: report this with \`gateway --version\``);
+  return 70;
+}
+
+function main(): Promise<void> {
+  const root = new Command("gateway")
+    .description(
+      "A whole Kubernetes cluster in one microVM, with a mutual-TLS endpoint on 127.0.0.1.",
+    )
+    .version(VERSION, "-V, --version")
+    .enablePositionalOptions()
+    .showHelpAfterError("(add --help for the options and an example)")
+    .addHelpText(
+      "after",
+      "\nExample:\n  gateway                  boot the instance `default`\n  gateway COMMAND --help   options and an example of each command\n",
+    )
+    .configureOutput({ writeOut: (text) => out(text), writeErr: (text) => err(text.trimEnd()) })
+    .exitOverride();
+  addUp(root);
+  addLifecycle(root);
+  addAccess(root);
+  addInspection(root);
+  addPorts(root);
+  addDoctor(root);
+  return root.parseAsync(Deno.args, { from: "user" }).then(() => {});
+}
+
+if (import.meta.main) {
+  try {
+    await main();
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    exitCode = error.exitCode === 0 ? 0 : 2;
+  }
+  Deno.exit(exitCode);
+}

@@ -1,0 +1,300 @@
+/**
+ * The kernel as an artifact: Debian's source, our fragment, one reproducible build that resumes after a kill.
+ * It must not know who boots the kernel, nor build modules: everything the guest needs is built in.
+ *
+ * @module
+ */
+import { fromFileUrl, join } from "@std/path";
+import { type BuildContext, digestBytes, type HostTool, type Recipe } from "../vm/artifact.ts";
+import { GatewayError } from "../vm/error.ts";
+import type { JsonValue, Span } from "../vm/event.ts";
+import { run } from "../vm/process.ts";
+import {
+  definesOption,
+  describeMismatch,
+  findMismatches,
+  joinFragments,
+  type KernelOption,
+  type OptionMismatch,
+  parseConfig,
+  parseFragment,
+  toKconfig,
+  unmetDependencies,
+} from "./fragment.ts";
+import { type KernelLock, parseKernelLock } from "./lock.ts";
+import { ensureSourcePackage, ensureSourceTree } from "./source.ts";
+
+/** An architecture the kernel is built for. */
+export type KernelArch = "x86_64";
+
+/** The largest packed kernel we ship, in bytes (7.5 MiB). */
+export const PACKED_SIZE_MAX_BYTES = 7.5 * 1024 * 1024;
+
+// Compiled files of one build, for the progress view only: a wrong number makes a wrong bar, nothing else.
+const EXPECTED_OBJECTS = 1700;
+
+// Symbols are a third of the file and no VMM reads them; the PVH entry is a note and stays.
+const STRIP = ["--strip-all"];
+
+interface KernelTarget {
+  /** kbuild's name of the architecture. */
+  readonly arch: string;
+  /** What make is asked for beside vmlinux. */
+  readonly packed: string;
+  /** Where kbuild leaves it. */
+  readonly packedPath: string;
+  /** Fragment files, general ones first. */
+  readonly fragments: readonly string[];
+}
+
+const TARGETS: Readonly<Record<KernelArch, KernelTarget>> = {
+  x86_64: {
+    arch: "x86_64",
+    packed: "bzImage",
+    packedPath: "arch/x86/boot/bzImage",
+    fragments: ["common.config", "network.config", "x86_64.config"],
+  },
+};
+
+const TOOLS: readonly HostTool[] = [
+  { program: "make", debian: "make" },
+  { program: "gcc", debian: "gcc" },
+  { program: "ld", debian: "binutils" },
+  { program: "libc headers", debian: "libc6-dev", path: "/usr/include/stdlib.h" },
+  { program: "libelf headers", debian: "libelf-dev", path: "/usr/include/gelf.h" },
+  { program: "flex", debian: "flex" },
+  { program: "bison", debian: "bison" },
+  { program: "bc", debian: "bc" },
+  { program: "perl", debian: "perl" },
+  { program: "xz", debian: "xz-utils" },
+  { program: "zstd", debian: "zstd" },
+  { program: "tar", debian: "tar" },
+  { program: "dpkg-deb", debian: "dpkg" },
+  { program: "apt-get", debian: "apt" },
+];
+
+/** The options of an architecture's kernel, from the fragment files of this folder. */
+export async function kernelOptions(arch: KernelArch): Promise<KernelOption[]> {
+  return joinFragments(
+    await Promise.all(
+      TARGETS[arch].fragments.map(async (name) =>
+        parseFragment(await readHere(`fragment/${name}`), name)
+      ),
+    ),
+  );
+}
+
+/**
+ * The recipe of the kernel: `vmlinux` (stripped ELF with the PVH entry), `bzImage` and `config`.
+ *
+ * @throws GatewayError `build-failed` when the lock or a fragment cannot be read.
+ */
+export async function kernelRecipe(arch: KernelArch): Promise<Recipe> {
+  const target = TARGETS[arch];
+  const lock = parseKernelLock(await readHere("lock.json"));
+  const options = await kernelOptions(arch);
+  const { source, toolchain, buildTimestamp } = lock;
+  return {
+    name: "kernel",
+    label: `Linux ${source.version.split("-")[0]} kernel`,
+    inputs: {
+      arch,
+      // A changed reason is no reason to build again, so the options count and not the files.
+      options: digestBytes(toKconfig(options)),
+      source: `${source.package} ${source.version}`,
+      sourceSha256: source.sha256,
+      compiler: toolchain[arch]?.compiler ?? "gcc",
+      buildTimestamp,
+      steps: digestBytes([...makeArgs(target, lock, arch, "SOURCE", 0), ...STRIP].join(" ")),
+    },
+    outputs: ["vmlinux", target.packed, "config"],
+    tools: TOOLS,
+    build: (ctx) => buildKernel(ctx, arch, lock, options),
+  };
+}
+
+async function buildKernel(
+  ctx: BuildContext,
+  arch: KernelArch,
+  lock: KernelLock,
+  options: readonly KernelOption[],
+): Promise<Record<string, JsonValue>> {
+  const { span } = ctx;
+  const target = TARGETS[arch];
+  const source = await span.run("kernel source", () => ensureSourcePackage(lock.source, ctx));
+  const tree = await span.run(
+    "unpack",
+    (inner) => ensureSourceTree(source, lock.source.archive, ctx, inner),
+  );
+  const make = (args: readonly string[], onOutput?: (text: string) => void) =>
+    run("make", {
+      args: [...makeArgs(target, lock, arch, tree, ctx.jobs), ...args],
+      cwd: tree,
+      // Nothing of the user's environment (ARCH, KCFLAGS, MAKEFLAGS, locale) may reach the bytes.
+      clearEnv: true,
+      env: { PATH: Deno.env.get("PATH") ?? "/usr/bin:/bin", HOME: ctx.workDir, LC_ALL: "C" },
+      logPath: ctx.logPath,
+      onOutput,
+      signal: ctx.signal,
+      timeoutMs: 90 * 60_000,
+      niceness: 10,
+      code: "build-failed",
+      what: `Cannot compile the kernel`,
+    });
+  await span.run("configure", () => configure(tree, options, make));
+  await span.run("compile", (inner) => compile(tree, target, make, inner));
+  const facts = await span.run("pack", () => pack(ctx, target, tree, lock, arch));
+  if (Number(facts.packedBytes) > PACKED_SIZE_MAX_BYTES) {
+    span.warn(`${target.packed} has ${facts.packedBytes} bytes, over ${PACKED_SIZE_MAX_BYTES}`);
+  }
+  return {
+    ...facts,
+    sourcePackage: lock.source.package,
+    sourceVersion: source.version,
+    sourceSha256: source.sha256,
+    sourcePinned: source.pinned,
+  };
+}
+
+/** Arguments of every make call; what is fixed here is what makes two builds equal byte for byte. */
+function makeArgs(
+  target: KernelTarget,
+  lock: KernelLock,
+  arch: KernelArch,
+  tree: string,
+  jobs: number,
+): string[] {
+  const { compiler, crossPrefix } = lock.toolchain[arch] ?? { compiler: "gcc", crossPrefix: "" };
+  return [
+    `-j${jobs}`,
+    `ARCH=${target.arch}`,
+    `CROSS_COMPILE=${crossPrefix}`,
+    `CC=${crossPrefix}${compiler}`,
+    `KBUILD_BUILD_TIMESTAMP=${lock.buildTimestamp}`,
+    "KBUILD_BUILD_USER=gateway",
+    "KBUILD_BUILD_HOST=gateway",
+    "KBUILD_BUILD_VERSION=1",
+    // Kconfig notes the versions of tools it finds, and these two are not used: they must not be found.
+    "RUSTC=false",
+    "PAHOLE=false",
+    `KCFLAGS=-ffile-prefix-map=${tree}=.`,
+    `KAFLAGS=-ffile-prefix-map=${tree}=.`,
+  ];
+}
+
+type Make = (args: readonly string[], onOutput?: (text: string) => void) => Promise<unknown>;
+
+async function configure(
+  tree: string,
+  options: readonly KernelOption[],
+  make: Make,
+): Promise<void> {
+  const asked = join(tree, ".config.asked");
+  await Deno.writeTextFile(asked, toKconfig(options));
+  await make([`KCONFIG_ALLCONFIG=${asked}`, "allnoconfig"]);
+  const config = parseConfig(await Deno.readTextFile(join(tree, ".config")));
+  const mismatches = findMismatches(options, config);
+  if (mismatches.length > 0) throw await optionsError(tree, mismatches, config);
+}
+
+async function optionsError(
+  tree: string,
+  mismatches: readonly OptionMismatch[],
+  config: ReadonlyMap<string, string>,
+): Promise<GatewayError> {
+  const symbols = mismatches.map(({ option }) => option.name.replace(/^CONFIG_/, ""));
+  const { stdout } = await run("grep", {
+    args: ["-rlE", "--include=Kconfig*", `^(menu)?config (${symbols.join("|")})$`, "."],
+    cwd: tree,
+    timeoutMs: 60_000,
+    check: false,
+  });
+  const texts = await Promise.all(
+    stdout.split("\n").filter((name) => name !== "")
+      .map((name) => Deno.readTextFile(join(tree, name))),
+  );
+  const lines = mismatches.map((mismatch) => {
+    const { name } = mismatch.option;
+    const home = texts.filter((text) => definesOption(text, name));
+    const unmet = home.flatMap((text) => unmetDependencies(text, name, config));
+    return home.length === 0
+      ? `${name} is unknown to this kernel`
+      : describeMismatch(mismatch, [...new Set(unmet)]);
+  });
+  return new GatewayError({
+    code: "build-failed",
+    what: "Cannot configure the kernel as its fragment asks",
+    why: lines.join("; "),
+    fix: "add what is missing to, or take the option out of, kernel/fragment/*.config",
+  });
+}
+
+async function compile(
+  tree: string,
+  target: KernelTarget,
+  make: Make,
+  span: Span,
+): Promise<void> {
+  let done = await countObjects(tree);
+  span.progress(Math.min(done, EXPECTED_OBJECTS), EXPECTED_OBJECTS, "files");
+  await make(["vmlinux", target.packed], (text) => {
+    const more = countCompiled(text);
+    if (more === 0) return;
+    done += more;
+    span.progress(Math.min(done, EXPECTED_OBJECTS), EXPECTED_OBJECTS, "files");
+  });
+  span.progress(EXPECTED_OBJECTS, EXPECTED_OBJECTS, "files");
+}
+
+/** How many files a piece of make's output says it compiles. */
+export function countCompiled(text: string): number {
+  return text.match(/^ {2}(CC|AS) {6}/gm)?.length ?? 0;
+}
+
+/** Objects an earlier, interrupted try left. */
+async function countObjects(tree: string): Promise<number> {
+  const { stdout } = await run("find", {
+    args: [".", "-name", "*.o", "-not", "-name", "built-in.o", "-printf", "x"],
+    cwd: tree,
+    timeoutMs: 120_000,
+  });
+  return stdout.length;
+}
+
+async function pack(
+  ctx: BuildContext,
+  target: KernelTarget,
+  tree: string,
+  lock: KernelLock,
+  arch: KernelArch,
+): Promise<Record<string, JsonValue>> {
+  const prefix = lock.toolchain[arch]?.crossPrefix ?? "";
+  const vmlinux = join(ctx.outDir, "vmlinux");
+  await run(`${prefix}strip`, {
+    args: [...STRIP, "-o", vmlinux, join(tree, "vmlinux")],
+    signal: ctx.signal,
+    timeoutMs: 60_000,
+    code: "build-failed",
+    what: "Cannot strip the kernel",
+  });
+  const packed = join(ctx.outDir, target.packed);
+  await Deno.copyFile(join(tree, target.packedPath), packed);
+  await Deno.copyFile(join(tree, ".config"), join(ctx.outDir, "config"));
+  const release = await Deno.readTextFile(join(tree, "include/config/kernel.release"));
+  return {
+    kernelRelease: release.trim(),
+    compiler: await firstLine(`${prefix}gcc`, ctx.signal),
+    linker: await firstLine(`${prefix}ld`, ctx.signal),
+    packedBytes: (await Deno.stat(packed)).size,
+    vmlinuxBytes: (await Deno.stat(vmlinux)).size,
+  };
+}
+
+async function firstLine(program: string, signal: AbortSignal): Promise<string> {
+  const { stdout } = await run(program, { args: ["--version"], signal, timeoutMs: 10_000 });
+  return stdout.split("\n")[0];
+}
+
+function readHere(name: string): Promise<string> {
+  return Deno.readTextFile(fromFileUrl(new URL(name, import.meta.url)));
+}

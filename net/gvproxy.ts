@@ -1,0 +1,224 @@
+/**
+ * Starts our gvproxy and talks to its host-only API: forwards, leases, statistics.
+ * It must not start VMs or choose ports.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import { abortError, describeError, type ErrorCode, GatewayError } from "../vm/error.ts";
+import type { JsonValue, Span } from "../vm/event.ts";
+import { socketPath, writeFileAtomic } from "../vm/layout.ts";
+import { connectUnix } from "../vm/lines.ts";
+import { type ChildProcess, spawnChild } from "../vm/process.ts";
+import { waitFor } from "../vm/wait.ts";
+import { describeHolder, portHolder } from "./forward.ts";
+
+/** How a gvproxy is started. */
+export interface StartGvproxyOptions {
+  /** Path of the program. */
+  readonly binary: string;
+  /** 0700 and short; the sockets and the configuration go here. */
+  readonly socketDir: string;
+  /** Written anew, 0600. */
+  readonly logPath: string;
+  /** Gets one line when gvproxy runs. */
+  readonly span: Span;
+  /** Ends the wait for its start. */
+  readonly signal: AbortSignal;
+}
+
+/** One forward as gvproxy has it, `host:port` on both sides. */
+export interface GvproxyForward {
+  /** What is forwarded. */
+  readonly protocol: "tcp" | "udp";
+  /** On this host. */
+  readonly local: string;
+  /** In the virtual network. */
+  readonly remote: string;
+}
+
+/** The client of a running gvproxy's API. */
+export class GvproxyClient implements Disposable {
+  readonly #http: Deno.HttpClient;
+
+  /** Connects when it is first used. */
+  constructor(apiSocket: string) {
+    this.#http = Deno.createHttpClient({ proxy: { transport: "unix", path: apiSocket } });
+  }
+
+  /**
+   * Opens a listener on the host that leads to the guest, and returns it as it is: port 0 becomes a free one, an empty
+   * host 127.0.0.1. The same forward again is no error.
+   *
+   * @throws GatewayError `port-in-use` when the host's port is taken, `port-forward-failed` else.
+   */
+  async expose(local: string, remote: string, signal?: AbortSignal): Promise<GvproxyForward> {
+    const body = { protocol: "tcp", local, remote };
+    return await this.#call("POST", "/forwards", body, signal) as unknown as GvproxyForward;
+  }
+
+  /** Closes a listener; connections made through it go on. @throws GatewayError `port-forward-failed`. */
+  async unexpose(local: string, signal?: AbortSignal): Promise<void> {
+    await this.#call("DELETE", "/forwards", { protocol: "tcp", local }, signal);
+  }
+
+  /** The open forwards. */
+  async list(signal?: AbortSignal): Promise<GvproxyForward[]> {
+    return await this.#call(
+      "GET",
+      "/forwards",
+      undefined,
+      signal,
+    ) as unknown as GvproxyForward[];
+  }
+
+  /** Counters, as gvproxy gives them. */
+  async stats(signal?: AbortSignal): Promise<Readonly<Record<string, number>>> {
+    return await this.#call("GET", "/stats", undefined, signal) as Record<string, number>;
+  }
+
+  /** The guest's hardware addresses by IP address. */
+  async leases(signal?: AbortSignal): Promise<Readonly<Record<string, string>>> {
+    return await this.#call("GET", "/leases", undefined, signal) as Record<string, string>;
+  }
+
+  async #call(
+    method: string,
+    path: string,
+    body: JsonValue | undefined,
+    signal?: AbortSignal,
+  ): Promise<JsonValue> {
+    const bound = AbortSignal.timeout(5000);
+    let response: Response;
+    try {
+      response = await fetch(`http://gvproxy${path}`, {
+        method,
+        client: this.#http,
+        body: body === undefined ? undefined : JSON.stringify(body),
+        signal: signal ? AbortSignal.any([signal, bound]) : bound,
+      });
+    } catch (error) {
+      if (signal?.aborted) throw abortError(signal);
+      throw forwardError("port-forward-failed", body, describeError(error));
+    }
+    const reply = await response.json().catch(() => ({})) as JsonValue;
+    if (response.ok) return reply;
+    const { error, code } = reply as { error?: string; code?: string };
+    const why = error ?? `gvproxy answered ${response.status}`;
+    if (code !== "port-in-use") throw forwardError("port-forward-failed", body, why);
+    throw forwardError("port-in-use", body, await nameHolder(body, why));
+  }
+
+  /** Closes the client's connections; gvproxy runs on. */
+  [Symbol.dispose](): void {
+    this.#http.close();
+  }
+}
+
+/** gvproxy sees that a port is taken; /proc often shows by whom. */
+async function nameHolder(body: JsonValue | undefined, why: string): Promise<string> {
+  if (!why.endsWith("in use by another process")) return why;
+  const [, address, port] = /^(.*):(\d+)$/.exec((body as { local: string }).local) ?? [];
+  const holder = await portHolder(Number(port), address?.replace(/^\[|\]$/g, "") || undefined);
+  return holder ? describeHolder(holder) : why;
+}
+
+function forwardError(code: ErrorCode, body: JsonValue | undefined, why: string): GatewayError {
+  const local = (body as { local?: string } | undefined)?.local;
+  return new GatewayError({
+    code,
+    what: local ? `Cannot forward "${local}"` : "Cannot talk to gvproxy",
+    why,
+    fix: code === "port-in-use"
+      ? "choose another port with --port, or stop what holds this one"
+      : "read gvproxy.log in the instance's folder",
+  });
+}
+
+/** A gvproxy of ours; disposing ends it. */
+export interface RunningGvproxy extends AsyncDisposable {
+  /** Its process. */
+  readonly pid: number;
+  /** Never rejects. */
+  readonly exited: ChildProcess["exited"];
+  /** Where QEMU's `-netdev stream` connects to. */
+  readonly qemuSocket: string;
+  /** Closed when gvproxy is disposed of. */
+  readonly client: GvproxyClient;
+}
+
+/** gvproxy's API socket in an instance's runtime folder. */
+export function gvproxyApiSocket(socketDir: string): string {
+  return socketPath(socketDir, "net-api");
+}
+
+/**
+ * Starts gvproxy and waits until its API answers. It ends by itself when we do: its stdin is our pipe.
+ *
+ * @throws GatewayError `network-failed` with the end of its log.
+ */
+export async function startGvproxy(options: StartGvproxyOptions): Promise<RunningGvproxy> {
+  const { socketDir, logPath, signal } = options;
+  const qemuSocket = socketPath(socketDir, "net");
+  const api = gvproxyApiSocket(socketDir);
+  const configPath = join(socketDir, "gvproxy.json");
+  await writeFileAtomic(
+    configPath,
+    JSON.stringify({ listenQemu: qemuSocket, api, exitWithParent: true, logLevel: "info" }),
+  );
+  const child = spawnChild("/bin/sh", {
+    // The shell opens the private log and becomes gvproxy.
+    args: [
+      "-c",
+      'umask 077; exec "$1" -config "$2" >"$3" 2>&1',
+      "sh",
+      options.binary,
+      configPath,
+      logPath,
+    ],
+    stdin: "piped",
+    ownGroup: true,
+  });
+  // Its end ends the wait: there is nothing to wait for then.
+  const ended = new AbortController();
+  void child.exited.then(async () => ended.abort(await startError(logPath)));
+  try {
+    await waitFor({
+      what: "gvproxy's API",
+      probe: async () => {
+        using conn = await connectUnix(api);
+        return conn && true;
+      },
+      timeoutMs: 10_000,
+      intervalMs: 4,
+      signal: AbortSignal.any([signal, ended.signal]),
+      code: "network-failed",
+      hint: `read ${logPath}`,
+    });
+  } catch (error) {
+    await child[Symbol.asyncDispose]();
+    throw error;
+  }
+  options.span.log("gvproxy started", { pid: child.pid });
+  const client = new GvproxyClient(api);
+  return {
+    pid: child.pid,
+    exited: child.exited,
+    qemuSocket,
+    client,
+    async [Symbol.asyncDispose]() {
+      client[Symbol.dispose]();
+      await child.stop(2000);
+    },
+  };
+}
+
+async function startError(logPath: string): Promise<GatewayError> {
+  const text = await Deno.readTextFile(logPath).catch(() => "");
+  return new GatewayError({
+    code: "network-failed",
+    what: "Cannot start gvproxy",
+    why: text.trim().split("\n").at(-1)?.slice(0, 300) || "it ended at once",
+    fix: `read ${logPath}`,
+  });
+}

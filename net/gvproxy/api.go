@@ -1,0 +1,119 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// api answers on the host's socket only. No handler of it is ever given to the virtual network.
+type api struct {
+	network  *Network
+	forwards *forwardTable
+	started  time.Time
+}
+
+// Stats is the body of GET /stats.
+type Stats struct {
+	// Guests is how many VMMs are connected: 0 or 1.
+	Guests int64 `json:"guests"`
+	// BytesFromGuest and BytesToGuest count Ethernet frames.
+	BytesFromGuest uint64 `json:"bytesFromGuest"`
+	BytesToGuest   uint64 `json:"bytesToGuest"`
+	// DroppedFrames counts what was no frame or found no room.
+	DroppedFrames uint64 `json:"droppedFrames"`
+	// Connections is the number of relayed TCP connections, UDPFlows that of UDP flows.
+	Connections int   `json:"connections"`
+	UDPFlows    int64 `json:"udpFlows"`
+	Forwards    int   `json:"forwards"`
+	UptimeMs    int64 `json:"uptimeMs"`
+}
+
+func (a *api) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusOK, map[string]bool{"ok": true})
+	})
+	mux.HandleFunc("GET /leases", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusOK, a.network.pool.Leases())
+	})
+	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusOK, a.stats())
+	})
+	mux.HandleFunc("GET /forwards", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusOK, a.forwards.list())
+	})
+	mux.HandleFunc("POST /forwards", func(w http.ResponseWriter, r *http.Request) {
+		f, ok := readForward(w, r)
+		if !ok {
+			return
+		}
+		opened, err := a.forwards.expose(f)
+		if err != nil {
+			replyError(w, err)
+			return
+		}
+		reply(w, http.StatusOK, opened)
+	})
+	mux.HandleFunc("DELETE /forwards", func(w http.ResponseWriter, r *http.Request) {
+		f, ok := readForward(w, r)
+		if !ok {
+			return
+		}
+		if err := a.forwards.unexpose(f); err != nil {
+			replyError(w, err)
+			return
+		}
+		reply(w, http.StatusOK, map[string]bool{"ok": true})
+	})
+	return mux
+}
+
+func (a *api) stats() Stats {
+	return Stats{
+		Guests:         a.network.guests.Load(),
+		BytesFromGuest: atomic.LoadUint64(&a.network.fabric.Received),
+		BytesToGuest:   atomic.LoadUint64(&a.network.fabric.Sent),
+		DroppedFrames:  a.network.dropped.Load(),
+		Connections:    a.network.relays.count(),
+		UDPFlows:       a.network.relays.udpFlows.Load(),
+		Forwards:       len(a.forwards.list()),
+		UptimeMs:       time.Since(a.started).Milliseconds(),
+	}
+}
+
+func readForward(w http.ResponseWriter, r *http.Request) (Forward, bool) {
+	var f Forward
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&f); err != nil {
+		replyError(w, failf(codeBadRequest, "the body is not a forward: %v", err))
+		return f, false
+	}
+	return f, true
+}
+
+func reply(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body)
+}
+
+func replyError(w http.ResponseWriter, err error) {
+	code, status := codeInternal, http.StatusInternalServerError
+	var known *forwardError
+	if errors.As(err, &known) {
+		code = known.code
+		status = map[string]int{
+			codePortInUse: http.StatusConflict,
+			codeNoRight:   http.StatusForbidden,
+			codeNotFound:  http.StatusNotFound,
+		}[code]
+		if status == 0 {
+			status = http.StatusBadRequest
+		}
+	}
+	reply(w, status, map[string]string{"error": err.Error(), "code": code})
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+)
+
+// Config is the whole of what the program can be told. It is read once from a JSON file; unknown
+// fields are refused so that a misspelt name is not silently a default.
+type Config struct {
+	// ListenQemu is the path of the stream socket that QEMU's `-netdev stream` connects to.
+	ListenQemu string `json:"listenQemu,omitempty"`
+	// ListenVfkit is the path of the datagram socket that libkrun and vfkit send frames to.
+	ListenVfkit string `json:"listenVfkit,omitempty"`
+	// API is the path of the host-only HTTP socket.
+	API string `json:"api"`
+	// Subnet is the virtual network; its first address is the gateway, its second the guest.
+	Subnet string `json:"subnet,omitempty"`
+	// GuestMAC always gets GuestIP by DHCP.
+	GuestMAC string `json:"guestMac,omitempty"`
+	// GuestIP is the guest's address; empty means the second address of Subnet.
+	GuestIP string `json:"guestIp,omitempty"`
+	// GatewayIP is the address of gateway and DNS; empty means the first address of Subnet.
+	GatewayIP string `json:"gatewayIp,omitempty"`
+	// MTU is told to the guest by DHCP.
+	MTU int `json:"mtu,omitempty"`
+	// ExitWithParent makes the end of stdin the end of the program.
+	ExitWithParent bool `json:"exitWithParent,omitempty"`
+	// LogLevel is debug, info, warn or error.
+	LogLevel string `json:"logLevel,omitempty"`
+
+	subnet  netip.Prefix
+	gateway netip.Addr
+	guest   netip.Addr
+}
+
+const (
+	defaultSubnet   = "192.168.127.0/24"
+	defaultGuestMAC = "5a:94:ef:e4:0c:ee"
+	gatewayMAC      = "5a:94:ef:e4:0c:dd"
+	// maxSocketPath is the smallest sun_path of the systems we run on, less its final NUL.
+	maxSocketPath = 103
+)
+
+// loadConfig reads, completes and checks the configuration in the named file.
+func loadConfig(path string) (*Config, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	decoder := json.NewDecoder(file)
+	decoder.DisallowUnknownFields()
+	var c Config
+	if err := decoder.Decode(&c); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if err := c.complete(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return &c, nil
+}
+
+// complete applies the defaults and checks every value.
+func (c *Config) complete() error {
+	if c.Subnet == "" {
+		c.Subnet = defaultSubnet
+	}
+	if c.GuestMAC == "" {
+		c.GuestMAC = defaultGuestMAC
+	}
+	if c.MTU == 0 {
+		c.MTU = 1500
+	}
+	if c.LogLevel == "" {
+		c.LogLevel = "info"
+	}
+	if c.MTU < 576 || c.MTU > 65521 {
+		return fmt.Errorf("mtu %d is not between 576 and 65521", c.MTU)
+	}
+	mac, err := net.ParseMAC(c.GuestMAC)
+	if err != nil || len(mac) != 6 {
+		return fmt.Errorf("guestMac %q is not an Ethernet address", c.GuestMAC)
+	}
+	// The DHCP server compares texts, so the spelling has to be the library's own.
+	c.GuestMAC = mac.String()
+	if err := c.completeAddresses(); err != nil {
+		return err
+	}
+	return c.checkSockets()
+}
+
+func (c *Config) completeAddresses() error {
+	prefix, err := netip.ParsePrefix(c.Subnet)
+	if err != nil || !prefix.Addr().Is4() || prefix.Bits() > 29 {
+		return fmt.Errorf("subnet %q is not an IPv4 prefix of at most 29 bits", c.Subnet)
+	}
+	c.subnet = prefix.Masked()
+	c.Subnet = c.subnet.String()
+	first := c.subnet.Addr().Next()
+	if c.gateway, err = addressIn(c.subnet, "gatewayIp", c.GatewayIP, first); err != nil {
+		return err
+	}
+	if c.guest, err = addressIn(c.subnet, "guestIp", c.GuestIP, first.Next()); err != nil {
+		return err
+	}
+	if c.gateway == c.guest {
+		return fmt.Errorf("gatewayIp and guestIp are both %s", c.guest)
+	}
+	c.GatewayIP, c.GuestIP = c.gateway.String(), c.guest.String()
+	return nil
+}
+
+func addressIn(subnet netip.Prefix, field, text string, fallback netip.Addr) (netip.Addr, error) {
+	if text == "" {
+		return fallback, nil
+	}
+	address, err := netip.ParseAddr(text)
+	if err != nil || !subnet.Contains(address) {
+		return address, fmt.Errorf("%s %q is not an address of %s", field, text, subnet)
+	}
+	return address, nil
+}
+
+func (c *Config) checkSockets() error {
+	if c.ListenQemu == "" && c.ListenVfkit == "" {
+		return errors.New("neither listenQemu nor listenVfkit is set")
+	}
+	if c.API == "" {
+		return errors.New("api is not set")
+	}
+	for _, path := range []string{c.ListenQemu, c.ListenVfkit, c.API} {
+		if len(path) > maxSocketPath {
+			return fmt.Errorf("socket path %q is longer than %d bytes", path, maxSocketPath)
+		}
+	}
+	return nil
+}

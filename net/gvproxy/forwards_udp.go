@@ -1,0 +1,110 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+)
+
+// udpForward gives each client of a host port its own socket towards the guest.
+type udpForward struct {
+	network *Network
+	remote  netip.AddrPort
+	host    *net.UDPConn
+	lock    sync.Mutex
+	clients map[netip.AddrPort]net.Conn
+}
+
+func (t *forwardTable) openUDP(f *openForward, remote netip.AddrPort) error {
+	local, err := netip.ParseAddrPort(f.Local)
+	if err != nil {
+		return err
+	}
+	host, err := net.ListenUDP(familyOf("udp", f.Local), net.UDPAddrFromAddrPort(local))
+	if err != nil {
+		return err
+	}
+	f.Local = host.LocalAddr().String()
+	u := &udpForward{network: t.network, remote: remote, host: host, clients: map[netip.AddrPort]net.Conn{}}
+	f.close = u.close
+	go u.serve()
+	return nil
+}
+
+func (u *udpForward) close() {
+	_ = u.host.Close()
+	u.lock.Lock()
+	defer u.lock.Unlock()
+	for _, guest := range u.clients {
+		_ = guest.Close()
+	}
+}
+
+func (u *udpForward) serve() {
+	buffer := make([]byte, maxDatagramSize)
+	for {
+		size, client, err := u.host.ReadFromUDPAddrPort(buffer)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			slog.Debug("udp forward", "error", err)
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		if guest := u.guestFor(client); guest != nil {
+			_ = guest.SetReadDeadline(time.Now().Add(udpIdleTimeout))
+			_, _ = guest.Write(buffer[:size])
+		}
+	}
+}
+
+// guestFor returns the client's socket towards the guest, nil when there are too many.
+func (u *udpForward) guestFor(client netip.AddrPort) net.Conn {
+	u.lock.Lock()
+	defer u.lock.Unlock()
+	if guest, ok := u.clients[client]; ok {
+		return guest
+	}
+	if !u.network.relays.reserveUDP() {
+		return nil
+	}
+	to := u.network.guestAddress(u.remote)
+	guest, err := gonet.DialUDP(u.network.stack, nil, &to, ipv4.ProtocolNumber)
+	if err != nil {
+		u.network.relays.releaseUDP()
+		return nil
+	}
+	u.clients[client] = guest
+	go u.replies(client, guest)
+	return guest
+}
+
+// replies sends what the guest answers until it is silent for udpIdleTimeout or fails.
+func (u *udpForward) replies(client netip.AddrPort, guest net.Conn) {
+	defer u.network.relays.releaseUDP()
+	defer guest.Close()
+	defer func() {
+		u.lock.Lock()
+		delete(u.clients, client)
+		u.lock.Unlock()
+	}()
+	_ = guest.SetReadDeadline(time.Now().Add(udpIdleTimeout))
+	buffer := make([]byte, maxDatagramSize)
+	for {
+		size, err := guest.Read(buffer)
+		if err != nil {
+			return
+		}
+		if _, err := u.host.WriteToUDPAddrPort(buffer[:size], client); err != nil {
+			return
+		}
+		_ = guest.SetReadDeadline(time.Now().Add(udpIdleTimeout))
+	}
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// The switch of the library trusts what stands behind its net.Conn: a frame shorter than an Ethernet
+// header makes it panic with a lock held, a failed write makes it forget the connection while frames
+// of it are still being read, and a full datagram buffer makes it spin. The two types here stand in
+// between, so that nothing a guest or a dying VMM does can reach those paths.
+
+const (
+	minFrame = 14
+	maxFrame = 65535 + minFrame + 4
+)
+
+// streamGuest is the connection of a VMM that sends each frame after its length (4 bytes, big endian).
+type streamGuest struct {
+	net.Conn
+	reader  *bufio.Reader
+	header  [4]byte
+	pending int // bytes of header not yet handed out
+	body    int // bytes of the frame not yet handed out
+	dropped *atomic.Uint64
+}
+
+func newStreamGuest(conn net.Conn, dropped *atomic.Uint64) *streamGuest {
+	return &streamGuest{Conn: conn, reader: bufio.NewReaderSize(conn, 128*1024), dropped: dropped}
+}
+
+// Read hands out the stream as it came, less the frames that are no Ethernet frames.
+func (g *streamGuest) Read(p []byte) (int, error) {
+	if g.pending == 0 && g.body == 0 {
+		if err := g.nextFrame(); err != nil {
+			return 0, err
+		}
+	}
+	n := 0
+	if g.pending > 0 {
+		n = copy(p, g.header[len(g.header)-g.pending:])
+		g.pending -= n
+	}
+	if n == len(p) || (n > 0 && g.reader.Buffered() == 0) {
+		return n, nil
+	}
+	m, err := g.reader.Read(p[n:min(len(p), n+g.body)])
+	g.body -= m
+	return n + m, err
+}
+
+func (g *streamGuest) nextFrame() error {
+	for {
+		if _, err := readFull(g.reader, g.header[:]); err != nil {
+			return err
+		}
+		size := int(binary.BigEndian.Uint32(g.header[:]))
+		if size > maxFrame {
+			return fmt.Errorf("the VMM announced a frame of %d bytes", size)
+		}
+		if size >= minFrame {
+			g.pending, g.body = len(g.header), size
+			return nil
+		}
+		g.dropped.Add(1)
+		if _, err := g.reader.Discard(size); err != nil {
+			return err
+		}
+	}
+}
+
+func readFull(r *bufio.Reader, p []byte) (int, error) {
+	n := 0
+	for n < len(p) {
+		m, err := r.Read(p[n:])
+		n += m
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// Write never reports failure: it closes the connection instead, so that only the reading side, which
+// then sees the end, takes the connection out of the switch.
+func (g *streamGuest) Write(p []byte) (int, error) {
+	if _, err := g.Conn.Write(p); err != nil {
+		_ = g.Conn.Close()
+	}
+	return len(p), nil
+}
+
+// datagramGuest is the peer of a datagram socket: whoever sent the last frame. A VMM that was
+// restarted binds a new address, and the first frame it sends makes it the peer.
+type datagramGuest struct {
+	*net.UnixConn
+	peer     atomic.Pointer[net.UnixAddr]
+	joined   func(peer string)
+	dropped  *atomic.Uint64
+	fallback net.Addr
+}
+
+func newDatagramGuest(conn *net.UnixConn, dropped *atomic.Uint64, joined func(string)) *datagramGuest {
+	return &datagramGuest{UnixConn: conn, dropped: dropped, joined: joined, fallback: conn.LocalAddr()}
+}
+
+// Read returns the next datagram that is an Ethernet frame.
+func (g *datagramGuest) Read(p []byte) (int, error) {
+	for {
+		n, from, err := g.ReadFromUnix(p)
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return 0, err
+			}
+			// Queued errors of an earlier write are no reason to give up the socket.
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		if from != nil && from.Name != "" {
+			if old := g.peer.Load(); old == nil || old.Name != from.Name {
+				g.peer.Store(from)
+				g.joined(from.Name)
+			}
+		}
+		if n >= minFrame {
+			return n, nil
+		}
+		g.dropped.Add(1)
+	}
+}
+
+// Write sends one frame to the peer, or drops it: this is a network, and TCP knows what to do.
+func (g *datagramGuest) Write(p []byte) (int, error) {
+	peer := g.peer.Load()
+	if peer == nil {
+		return len(p), nil
+	}
+	for attempt := 0; ; attempt++ {
+		_, err := g.WriteToUnix(p, peer)
+		if err == nil {
+			return len(p), nil
+		}
+		if attempt == 20 || !(errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.EAGAIN)) {
+			g.dropped.Add(1)
+			return len(p), nil
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// RemoteAddr is never nil, since the switch prints it.
+func (g *datagramGuest) RemoteAddr() net.Addr {
+	if peer := g.peer.Load(); peer != nil {
+		return peer
+	}
+	return g.fallback
+}

@@ -1,0 +1,140 @@
+// Command gvproxy is the network of one instance: it plays gateway, DHCP and DNS for the guest over
+// the socket of its VMM and forwards ports of the host to it.
+//
+// It differs from the program of the same name whose library it uses in what it leaves out. The guest
+// is offered no API, no address of it leads to the host's loopback, no DNS name leads to the host,
+// and only the user who started it can talk to it, through sockets of mode 0600.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/sirupsen/logrus"
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stderr))
+}
+
+// run is main with its surroundings as arguments. Exit codes: 0 told to stop, 1 failed, 2 misused.
+func run(args []string, stdin io.Reader, stderr io.Writer) int {
+	flags := flag.NewFlagSet("gvproxy", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	path := flags.String("config", "", "JSON configuration `file`")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	if *path == "" || flags.NArg() > 0 {
+		fmt.Fprintln(stderr, "usage: gvproxy -config FILE.json")
+		return 2
+	}
+	config, err := loadConfig(*path)
+	if err == nil {
+		err = setLog(config.LogLevel, stderr)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "gvproxy:", err)
+		return 2
+	}
+	// The live heap is a few MiB; collecting earlier than Go's default keeps what bulk transfers
+	// leave behind small.
+	debug.SetGCPercent(50)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer stop()
+	if config.ExitWithParent {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		go func() {
+			_, _ = io.Copy(io.Discard, stdin)
+			slog.Info("the parent is gone")
+			cancel()
+		}()
+	}
+	if err := serve(ctx, config); err != nil {
+		fmt.Fprintln(stderr, "gvproxy:", err)
+		return 1
+	}
+	return 0
+}
+
+func setLog(level string, out io.Writer) error {
+	var parsed slog.Level
+	if err := parsed.UnmarshalText([]byte(level)); err != nil {
+		return fmt.Errorf("logLevel %q is not debug, info, warn or error", level)
+	}
+	slog.SetDefault(slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: parsed})))
+	// The library has a logger of its own.
+	logrus.SetOutput(out)
+	logrus.SetLevel(logrus.ErrorLevel)
+	if parsed <= slog.LevelDebug {
+		logrus.SetLevel(logrus.DebugLevel)
+	}
+	return nil
+}
+
+// serve runs until ctx ends and leaves no socket behind.
+func serve(ctx context.Context, config *Config) error {
+	network, err := newNetwork(config, &hostResolver{})
+	if err != nil {
+		return err
+	}
+	forwards := newForwardTable(network)
+	defer forwards.closeAll()
+	if config.ListenQemu != "" {
+		listener, err := listenStream(config.ListenQemu)
+		if err != nil {
+			return fmt.Errorf("cannot listen for QEMU: %w", err)
+		}
+		defer listener.Close()
+		go network.acceptStream(listener)
+	}
+	if config.ListenVfkit != "" {
+		conn, err := listenDatagram(config.ListenVfkit)
+		if err != nil {
+			return fmt.Errorf("cannot listen for libkrun: %w", err)
+		}
+		defer os.Remove(config.ListenVfkit)
+		defer conn.Close()
+		go network.serveDatagram(conn)
+	}
+	// Last, so that an answer from the API means that the rest is there.
+	listener, err := listenStream(config.API)
+	if err != nil {
+		return fmt.Errorf("cannot listen for the host: %w", err)
+	}
+	return serveAPI(ctx, listener, &api{network: network, forwards: forwards, started: time.Now()})
+}
+
+func serveAPI(ctx context.Context, listener net.Listener, a *api) error {
+	server := &http.Server{
+		Handler:           a.handler(),
+		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	slog.Info("ready", "api", a.network.config.API, "pid", os.Getpid())
+	select {
+	case <-ctx.Done():
+		_ = server.Close()
+		<-ended
+		return nil
+	case err := <-ended:
+		if errors.Is(err, http.ErrServerClosed) {
+			return nil
+		}
+		return err
+	}
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+const (
+	dialTimeout     = 30 * time.Second
+	maxDialing      = 256
+	udpIdleTimeout  = 90 * time.Second
+	maxUDPFlows     = 1024
+	maxDatagramSize = 65507
+)
+
+// neverDialled lists what a guest may not reach through the host, whatever the host's routes say.
+// 0.0.0.0/8 stands beside 127.0.0.0/8 because Linux connects it to the loopback, and link-local
+// because cloud hosts keep their credentials there.
+var neverDialled = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"),
+	netip.MustParsePrefix("127.0.0.0/8"),
+	netip.MustParsePrefix("169.254.0.0/16"),
+	netip.MustParsePrefix("224.0.0.0/4"),
+	netip.MustParsePrefix("240.0.0.0/4"),
+}
+
+// mayDial tells whether the guest may talk to the address by way of the host. The virtual network
+// itself is out: an address of it that nobody has must lead nowhere, even if the host's real network
+// uses the same numbers.
+func (n *Network) mayDial(address tcpip.Address) bool {
+	if address.Len() != 4 {
+		return false
+	}
+	ip := netip.AddrFrom4(address.As4())
+	if n.config.subnet.Contains(ip) {
+		return false
+	}
+	for _, prefix := range neverDialled {
+		if prefix.Contains(ip) {
+			return false
+		}
+	}
+	return true
+}
+
+// serveOutbound relays what the guest sends to the world. A refused TCP connection gets a reset from
+// the stack (the handler says "not mine"), a refused datagram gets silence.
+func (n *Network) serveOutbound() {
+	tcpForwarder := tcp.NewForwarder(n.stack, 0, maxDialing, n.relayTCP)
+	n.stack.SetTransportProtocolHandler(tcp.ProtocolNumber,
+		func(id stack.TransportEndpointID, packet *stack.PacketBuffer) bool {
+			return n.mayDial(id.LocalAddress) && tcpForwarder.HandlePacket(id, packet)
+		})
+	udpForwarder := udp.NewForwarder(n.stack, n.relayUDP)
+	n.stack.SetTransportProtocolHandler(udp.ProtocolNumber,
+		func(id stack.TransportEndpointID, packet *stack.PacketBuffer) bool {
+			return !n.mayDial(id.LocalAddress) || udpForwarder.HandlePacket(id, packet)
+		})
+}
+
+func hostPort(address tcpip.Address, port uint16) string {
+	return netip.AddrPortFrom(netip.AddrFrom4(address.As4()), port).String()
+}
+
+// relayTCP connects first and answers the guest's SYN after, so that the guest sees a refusal as one.
+func (n *Network) relayTCP(request *tcp.ForwarderRequest) {
+	target := hostPort(request.ID().LocalAddress, request.ID().LocalPort)
+	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
+	defer cancel()
+	var dialer net.Dialer
+	outbound, err := dialer.DialContext(ctx, "tcp4", target)
+	if err != nil {
+		slog.Debug("outbound refused", "target", target, "error", err)
+		request.Complete(true)
+		return
+	}
+	var queue waiter.Queue
+	endpoint, tcpErr := request.CreateEndpoint(&queue)
+	request.Complete(false)
+	if tcpErr != nil {
+		_ = outbound.Close()
+		return
+	}
+	setKeepalive(endpoint)
+	n.relays.run(gonet.NewTCPConn(&queue, endpoint), outbound.(*net.TCPConn))
+}
+
+// setKeepalive lets a connection to a guest that is gone end after two minutes.
+func setKeepalive(endpoint tcpip.Endpoint) {
+	idle := tcpip.KeepaliveIdleOption(60 * time.Second)
+	interval := tcpip.KeepaliveIntervalOption(15 * time.Second)
+	_ = endpoint.SetSockOpt(&idle)
+	_ = endpoint.SetSockOpt(&interval)
+	_ = endpoint.SetSockOptInt(tcpip.KeepaliveCountOption, 4)
+	endpoint.SocketOptions().SetKeepAlive(true)
+}
+
+// relayUDP opens one flow. Any error ends it, and the next datagram opens a new one: there is no
+// loop here that could turn a lost network into a busy processor.
+func (n *Network) relayUDP(request *udp.ForwarderRequest) {
+	if !n.relays.reserveUDP() {
+		return
+	}
+	var queue waiter.Queue
+	endpoint, tcpErr := request.CreateEndpoint(&queue)
+	if tcpErr != nil {
+		n.relays.releaseUDP()
+		return
+	}
+	guest := gonet.NewUDPConn(&queue, endpoint)
+	go func() {
+		defer n.relays.releaseUDP()
+		defer guest.Close()
+		target := hostPort(request.ID().LocalAddress, request.ID().LocalPort)
+		outbound, err := net.Dial("udp4", target)
+		if err != nil {
+			slog.Debug("outbound refused", "target", target, "error", err)
+			return
+		}
+		defer outbound.Close()
+		relayDatagrams(guest, outbound)
+	}()
+}
+
+// relayDatagrams copies both ways until either side fails or nothing came for udpIdleTimeout.
+func relayDatagrams(a, b net.Conn) {
+	done := make(chan struct{}, 2)
+	pump := func(to, from net.Conn) {
+		defer func() { done <- struct{}{} }()
+		buffer := make([]byte, maxDatagramSize)
+		for {
+			_ = from.SetReadDeadline(time.Now().Add(udpIdleTimeout))
+			size, err := from.Read(buffer)
+			if err != nil {
+				return
+			}
+			if _, err := to.Write(buffer[:size]); err != nil {
+				return
+			}
+			// Traffic one way keeps the other way open too.
+			_ = to.SetReadDeadline(time.Now().Add(udpIdleTimeout))
+		}
+	}
+	go pump(a, b)
+	go pump(b, a)
+	<-done
+	_ = a.Close()
+	_ = b.Close()
+	<-done
+}

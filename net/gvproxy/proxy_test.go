@@ -1,0 +1,170 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+)
+
+// TestMain makes the test program the real one when a test starts it again.
+func TestMain(m *testing.M) {
+	if os.Getenv("GVPROXY_TEST_MAIN") != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// proxy is a running gvproxy.
+type proxy struct {
+	t      *testing.T
+	config Config
+	cmd    *exec.Cmd
+	stdin  io.WriteCloser
+	stderr bytes.Buffer
+	client http.Client
+	ended  chan struct{}
+}
+
+func startProxy(t *testing.T) *proxy {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "gvp") // t.TempDir is too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return startProxyIn(t, dir)
+}
+
+func startProxyIn(t *testing.T, dir string) *proxy {
+	t.Helper()
+	p := &proxy{t: t, ended: make(chan struct{}), config: Config{
+		ListenQemu: dir + "/qemu", ListenVfkit: dir + "/vfkit", API: dir + "/api", ExitWithParent: true,
+	}}
+	text, _ := json.Marshal(p.config)
+	_ = os.WriteFile(dir+"/config.json", text, 0o600)
+	self, _ := os.Executable()
+	p.cmd = exec.Command(self, "-config", dir+"/config.json")
+	p.cmd.Env = append(os.Environ(), "GVPROXY_TEST_MAIN=1")
+	p.cmd.Stderr = &p.stderr
+	var err error
+	if p.stdin, err = p.cmd.StdinPipe(); err == nil {
+		err = p.cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = p.cmd.Wait(); close(p.ended) }()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		<-p.ended
+		if t.Failed() {
+			t.Logf("gvproxy said:\n%s", p.stderr.String())
+		}
+	})
+	p.client.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", p.config.API)
+	}}
+	for range 500 {
+		if status, _ := p.call("GET", "/healthz", nil); status == http.StatusOK {
+			return p
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("gvproxy did not start: %s", p.stderr.String())
+	return nil
+}
+
+// call returns status and body.
+func (p *proxy) call(method, path string, body any) (int, map[string]any) {
+	text, _ := json.Marshal(body)
+	request, _ := http.NewRequest(method, "http://gvproxy"+path, bytes.NewReader(text))
+	response, err := p.client.Do(request)
+	if err != nil {
+		return 0, nil
+	}
+	defer response.Body.Close()
+	out := map[string]any{}
+	_ = json.NewDecoder(response.Body).Decode(&out)
+	return response.StatusCode, out
+}
+
+// expose opens a forward and returns its local address.
+func (p *proxy) expose(local, remote string) string {
+	p.t.Helper()
+	status, body := p.call("POST", "/forwards", Forward{Local: local, Remote: remote})
+	if status != http.StatusOK {
+		p.t.Fatalf("expose: %d %v", status, body)
+	}
+	return body["local"].(string)
+}
+
+func (p *proxy) waitEnd() int {
+	p.t.Helper()
+	select {
+	case <-p.ended:
+		return p.cmd.ProcessState.ExitCode()
+	case <-time.After(15 * time.Second):
+		p.t.Fatal("gvproxy did not end")
+		return -1
+	}
+}
+
+// echoes sends data through a connection and compares what comes back.
+func echoes(t *testing.T, address string, size int) {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", address, 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	data := bytes.Repeat([]byte("0123456789abcdef"), size/16)
+	go func() {
+		_, _ = conn.Write(data)
+		_ = conn.(*net.TCPConn).CloseWrite()
+	}()
+	got, err := io.ReadAll(conn)
+	if err != nil || !bytes.Equal(got, data) {
+		t.Fatalf("%d of %d bytes came back: %v", len(got), len(data), err)
+	}
+}
+
+// hostServer listens on the host and says "secret" to everyone.
+func hostServer(t *testing.T, address string) string {
+	t.Helper()
+	listener, err := net.Listen("tcp4", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Write([]byte("secret"))
+			conn.Close()
+		}
+	}()
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	return port
+}
+
+// hostAddress returns an address of this host that is not the loopback's, or "".
+func hostAddress() string {
+	addresses, _ := net.InterfaceAddrs()
+	for _, address := range addresses {
+		if ip, ok := address.(*net.IPNet); ok && ip.IP.To4() != nil && ip.IP.IsGlobalUnicast() {
+			return ip.IP.String()
+		}
+	}
+	return ""
+}

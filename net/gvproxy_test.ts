@@ -1,0 +1,103 @@
+/**
+ * The client of gvproxy's API against a server of the test's own; the real one is in tests/gvproxy_test.ts.
+ *
+ * @module
+ */
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { join } from "@std/path";
+import { GatewayError } from "../vm/error.ts";
+import { GvproxyClient } from "./gvproxy.ts";
+
+/** Runs a test with a client whose server answers with `reply`; the requests are kept. */
+async function withServer(
+  reply: (method: string) => Response | Promise<Response>,
+  test: (client: GvproxyClient, requests: string[]) => Promise<void>,
+): Promise<void> {
+  const dir = await Deno.makeTempDir({ prefix: "gw" });
+  const requests: string[] = [];
+  const server = Deno.serve(
+    { transport: "unix", path: join(dir, "api"), onListen: () => {} },
+    async (request) => {
+      const path = new URL(request.url).pathname;
+      requests.push(`${request.method} ${path} ${await request.text()}`.trim());
+      return await reply(request.method);
+    },
+  );
+  try {
+    using client = new GvproxyClient(join(dir, "api"));
+    await test(client, requests);
+  } finally {
+    await server.shutdown();
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+Deno.test("GvproxyClient sends what the API takes and returns what it answers", async () => {
+  const forward = { protocol: "tcp" as const, local: "127.0.0.1:4711", remote: "192.168.127.2:22" };
+  await withServer(
+    (method) => Response.json(method === "GET" ? [forward] : forward),
+    async (client, requests) => {
+      assertEquals(await client.expose("127.0.0.1:0", "192.168.127.2:22"), forward);
+      await client.unexpose("127.0.0.1:4711");
+      assertEquals(await client.list(), [forward]);
+      await client.stats();
+      await client.leases();
+      assertEquals(requests, [
+        'POST /forwards {"protocol":"tcp","local":"127.0.0.1:0","remote":"192.168.127.2:22"}',
+        'DELETE /forwards {"protocol":"tcp","local":"127.0.0.1:4711"}',
+        "GET /forwards",
+        "GET /stats",
+        "GET /leases",
+      ]);
+    },
+  );
+});
+
+Deno.test("GvproxyClient.expose() names the holder when gvproxy says the port is taken", async () => {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const local = `127.0.0.1:${(listener.addr as Deno.NetAddr).port}`;
+  const body = { code: "port-in-use", error: `${local} is in use by another process` };
+  await withServer(() => Response.json(body, { status: 409 }), async (client) => {
+    const error = await assertRejects(() => client.expose(local, ":80"), GatewayError);
+    assertEquals([error.code, error.what], ["port-in-use", `Cannot forward "${local}"`]);
+    assert(error.why.endsWith("holds it") || error.why === body.error, error.why);
+  });
+});
+
+Deno.test("GvproxyClient gives port-forward-failed when gvproxy refuses or babbles", async () => {
+  const cases: [Response, string][] = [
+    [Response.json({ code: "bad-request", error: "no" }, { status: 400 }), "no"],
+    [new Response("<html>", { status: 500 }), "gvproxy answered 500"],
+  ];
+  for (const [response, why] of cases) {
+    await withServer(() => response, async (client) => {
+      const error = await assertRejects(() => client.list(), GatewayError);
+      assertEquals([error.code, error.why], ["port-forward-failed", why]);
+    });
+  }
+});
+
+Deno.test("GvproxyClient gives port-forward-failed when nobody listens", async () => {
+  using client = new GvproxyClient("/tmp/gateway-no-such-socket");
+  const error = await assertRejects(() => client.list(), GatewayError);
+  assertEquals([error.code, error.what], ["port-forward-failed", "Cannot talk to gvproxy"]);
+});
+
+Deno.test("GvproxyClient throws the signal's reason when it aborts", async () => {
+  let release = () => {};
+  const held = new Promise<void>((resolve) => release = resolve);
+  await withServer(
+    async () => {
+      await held;
+      return Response.json([]);
+    },
+    async (client) => {
+      const abort = new AbortController();
+      const call = client.list(abort.signal);
+      setTimeout(() => abort.abort(), 20);
+      const error = await assertRejects(() => call, GatewayError);
+      release();
+      assertEquals(error.code, "interrupted");
+    },
+  );
+});

@@ -1,0 +1,195 @@
+/**
+ * OpenSSH to the guest: keys and a pinned host key of the instance's own, a config file that plain ssh, scp and
+ * editors can use, and the argument lists for exec, shell and cp.
+ * It must not run ssh, and must not touch the user's own ssh files.
+ *
+ * @module
+ */
+import { generateKeyPairSync, randomBytes } from "node:crypto";
+import { Buffer } from "node:buffer";
+import { join } from "@std/path";
+import { ensurePrivateDir, exists, socketPath, writeFileAtomic } from "../vm/layout.ts";
+
+/** An instance's ssh files. */
+export interface InstanceSsh {
+  /** `ssh -F configPath NAME` works with it. */
+  readonly configPath: string;
+  /** Files for the guest's payload by name; secret. */
+  readonly payload: Readonly<Record<string, string>>;
+}
+
+/** The guest's port. */
+export const GUEST_SSH_PORT = 22;
+
+const CLIENT_KEY = "id_ed25519";
+const HOST_KEY = "ssh_host_ed25519_key";
+
+/** Makes what is missing of an instance's ssh folder: two key pairs, 0600, in a folder of 0700. */
+export async function ensureSsh(sshDir: string): Promise<InstanceSsh> {
+  await ensurePrivateDir(sshDir);
+  await ensureKey(join(sshDir, CLIENT_KEY), "gateway-client");
+  await ensureKey(join(sshDir, HOST_KEY), "gateway-guest");
+  const read = (name: string) => Deno.readTextFile(join(sshDir, name));
+  return {
+    configPath: sshConfigPath(sshDir),
+    payload: {
+      "authorized_keys": await read(`${CLIENT_KEY}.pub`),
+      [HOST_KEY]: await read(HOST_KEY),
+      [`${HOST_KEY}.pub`]: await read(`${HOST_KEY}.pub`),
+    },
+  };
+}
+
+/** Where an instance's ssh config is. */
+export function sshConfigPath(sshDir: string): string {
+  return join(sshDir, "config");
+}
+
+/**
+ * Writes the config and the pinned host key for the port that leads to the guest now.
+ *
+ * @throws GatewayError `path-too-long` for the connection's control socket.
+ */
+export async function writeSshConfig(
+  options: {
+    readonly sshDir: string;
+    readonly name: string;
+    readonly port: number;
+    /** Short; holds the socket of the shared connection. */
+    readonly runtimeDir: string;
+  },
+): Promise<string> {
+  const { sshDir, name, port, runtimeDir } = options;
+  const knownHosts = join(sshDir, "known_hosts");
+  const hostKey = (await Deno.readTextFile(join(sshDir, `${HOST_KEY}.pub`))).split(" ").slice(0, 2);
+  await writeFileAtomic(knownHosts, `[127.0.0.1]:${port} ${hostKey.join(" ").trim()}\n`);
+  const lines = [
+    `Host ${name}`,
+    "  HostName 127.0.0.1",
+    `  Port ${port}`,
+    "  User root",
+    `  IdentityFile ${quote(join(sshDir, CLIENT_KEY))}`,
+    "  IdentitiesOnly yes",
+    "  IdentityAgent none",
+    `  UserKnownHostsFile ${quote(knownHosts)}`,
+    "  GlobalKnownHostsFile none",
+    "  StrictHostKeyChecking yes",
+    "  UpdateHostKeys no",
+    "  PreferredAuthentications publickey",
+    "  BatchMode yes",
+    "  ForwardAgent no",
+    "  ForwardX11 no",
+    "  LogLevel ERROR",
+    "  ServerAliveInterval 5",
+    "  ServerAliveCountMax 6",
+    "  ConnectTimeout 30",
+    // A handshake is dear under emulation; later commands share the first one's connection.
+    "  ControlMaster auto",
+    `  ControlPath ${quote(controlPath(runtimeDir))}`,
+    "  ControlPersist 600",
+    "",
+  ];
+  const path = sshConfigPath(sshDir);
+  await writeFileAtomic(path, lines.join("\n"));
+  return path;
+}
+
+/** A path as ssh_config takes it: % would start a token, and a quoted path may have spaces. */
+function quote(path: string): string {
+  return `"${path.replaceAll("%", "%%")}"`;
+}
+
+/** The socket of the shared connection. ssh binds it with a dot and 16 more characters in its name first. */
+function controlPath(runtimeDir: string): string {
+  socketPath(runtimeDir, `ssh.${"x".repeat(16)}`);
+  return socketPath(runtimeDir, "ssh");
+}
+
+/**
+ * Arguments of `ssh` that run a program in the guest, each word unchanged; no words give a login shell. The program is
+ * exec'ed by the guest's shell, so a shell's built-in commands are not found, as with any exec.
+ */
+export function sshArgs(
+  configPath: string,
+  name: string,
+  words: readonly string[],
+  options: { readonly tty?: boolean } = {},
+): string[] {
+  const tty = options.tty ? ["-tt"] : words.length > 0 ? ["-T"] : [];
+  const command = words.length > 0 ? ["--", `exec ${shellQuote(words)}`] : [];
+  return ["-F", configPath, ...tty, name, ...command];
+}
+
+/** Arguments of `scp`, one side `NAME:PATH`. A path of the host may have a colon in it. */
+export function scpArgs(
+  configPath: string,
+  source: string,
+  destination: string,
+  options: { readonly recursive?: boolean } = {},
+): string[] {
+  const sides = [source, destination].map(scpSide);
+  return ["-F", configPath, "-q", ...(options.recursive ? ["-r"] : []), "--", ...sides];
+}
+
+/** scp takes whatever has a colon before its first slash for a remote name. */
+function scpSide(side: string): string {
+  const remote = /^[a-z0-9][-a-z0-9]*:/.test(side);
+  return !remote && /^[^/]*:/.test(side) ? `./${side}` : side;
+}
+
+/**
+ * One line for the guest's shell that stands for exactly these words: sshd hands a command to a shell. Every word is
+ * quoted, since a bare `if`, `A=1` or an alias means something else.
+ */
+export function shellQuote(words: readonly string[]): string {
+  return words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ");
+}
+
+async function ensureKey(path: string, comment: string): Promise<void> {
+  if (await exists(path) && await exists(`${path}.pub`)) return;
+  const { privateKey, publicKey } = makeEd25519Key(comment);
+  await writeFileAtomic(path, privateKey, 0o600);
+  await writeFileAtomic(`${path}.pub`, publicKey, 0o600);
+}
+
+/** A new key pair in OpenSSH's own formats (openssh-key-v1, unencrypted; the file mode protects it). */
+export function makeEd25519Key(comment: string): { privateKey: string; publicKey: string } {
+  const pair = generateKeyPairSync("ed25519");
+  const jwk = pair.privateKey.export({ format: "jwk" });
+  const publicBytes = Buffer.from(jwk.x!, "base64url");
+  const secretBytes = Buffer.from(jwk.d!, "base64url");
+  const type = "ssh-ed25519";
+  const publicBlob = Buffer.concat([field(type), field(publicBytes)]);
+  const check = randomBytes(4);
+  const inner = Buffer.concat([
+    check,
+    check,
+    field(type),
+    field(publicBytes),
+    field(Buffer.concat([secretBytes, publicBytes])),
+    field(comment),
+  ]);
+  // Padding to the cipher's block of 8 with 1, 2, 3 …
+  const padding = Buffer.from(Array.from({ length: (8 - inner.length % 8) % 8 }, (_, i) => i + 1));
+  const blob = Buffer.concat([
+    Buffer.from("openssh-key-v1\0"),
+    field("none"),
+    field("none"),
+    field(""),
+    Buffer.from([0, 0, 0, 1]),
+    field(publicBlob),
+    field(Buffer.concat([inner, padding])),
+  ]);
+  const body = blob.toString("base64").match(/.{1,70}/g)!.join("\n");
+  return {
+    privateKey: `-----BEGIN OPENSSH PRIVATE KEY-----\n${body}\n-----END OPENSSH PRIVATE KEY-----\n`,
+    publicKey: `${type} ${publicBlob.toString("base64")} ${comment}\n`,
+  };
+}
+
+function field(data: string | Uint8Array): Buffer {
+  const bytes = typeof data === "string" ? Buffer.from(data) : data;
+  const length = Buffer.alloc(4);
+  length.writeUInt32BE(bytes.length);
+  return Buffer.concat([length, bytes]);
+}

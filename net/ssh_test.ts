@@ -1,0 +1,138 @@
+/**
+ * The instance's ssh files and argument lists; what OpenSSH makes of them is in tests/ssh_test.ts.
+ *
+ * @module
+ */
+import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
+import { join } from "@std/path";
+import { GatewayError } from "../vm/error.ts";
+import {
+  ensureSsh,
+  makeEd25519Key,
+  scpArgs,
+  shellQuote,
+  sshArgs,
+  sshConfigPath,
+  writeSshConfig,
+} from "./ssh.ts";
+
+async function withDir(test: (dir: string) => Promise<void>): Promise<void> {
+  const dir = await Deno.makeTempDir({ prefix: "gw" });
+  try {
+    await test(dir);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+const mode = async (path: string) => ((await Deno.stat(path)).mode! & 0o777).toString(8);
+
+Deno.test("ensureSsh() makes keys that only their owner can read, and keeps them", async () => {
+  await withDir(async (dir) => {
+    const sshDir = join(dir, "ssh");
+    const first = await ensureSsh(sshDir);
+    assertEquals(await mode(sshDir), "700");
+    for (const name of ["id_ed25519", "ssh_host_ed25519_key"]) {
+      assertEquals(await mode(join(sshDir, name)), "600");
+    }
+    assertEquals(Object.keys(first.payload).sort(), [
+      "authorized_keys",
+      "ssh_host_ed25519_key",
+      "ssh_host_ed25519_key.pub",
+    ]);
+    assert(first.payload.authorized_keys.startsWith("ssh-ed25519 AAAA"));
+    assert(!Object.values(first.payload).includes(await Deno.readTextFile(`${sshDir}/id_ed25519`)));
+    assertEquals(await ensureSsh(sshDir), first);
+  });
+});
+
+Deno.test("ensureSsh() makes a pair anew when half of it is missing", async () => {
+  await withDir(async (dir) => {
+    const first = await ensureSsh(dir);
+    await Deno.remove(join(dir, "id_ed25519.pub"));
+    const second = await ensureSsh(dir);
+    assertNotEquals(second.payload.authorized_keys, first.payload.authorized_keys);
+    assertEquals(
+      second.payload["ssh_host_ed25519_key"],
+      first.payload["ssh_host_ed25519_key"],
+    );
+  });
+});
+
+Deno.test("makeEd25519Key() pads the private part to whole blocks when the comment varies", () => {
+  for (let length = 0; length < 16; length++) {
+    const { privateKey } = makeEd25519Key("x".repeat(length));
+    const body = privateKey.split("\n").slice(1, -2).join("");
+    const blob = Uint8Array.from(atob(body), (c) => c.charCodeAt(0));
+    const view = new DataView(blob.buffer);
+    let at = 15; // "openssh-key-v1" and its NUL
+    for (let i = 0; i < 3; i++) at += 4 + view.getUint32(at);
+    assertEquals(view.getUint32(at), 1);
+    at += 4;
+    at += 4 + view.getUint32(at);
+    assertEquals(view.getUint32(at) % 8, 0);
+    assertEquals(at + 4 + view.getUint32(at), blob.length);
+  }
+});
+
+Deno.test("writeSshConfig() pins the host key to the port when it writes the files", async () => {
+  await withDir(async (dir) => {
+    const { payload } = await ensureSsh(dir);
+    const options = { sshDir: dir, name: "dev", port: 4711, runtimeDir: "/tmp/gw/dev" };
+    const path = await writeSshConfig(options);
+    assertEquals(path, sshConfigPath(dir));
+    const known = await Deno.readTextFile(join(dir, "known_hosts"));
+    const key = payload["ssh_host_ed25519_key.pub"].split(" ")[1];
+    assertEquals(known, `[127.0.0.1]:4711 ssh-ed25519 ${key}\n`);
+    const lines = (await Deno.readTextFile(path)).split("\n").map((line) => line.trim());
+    for (
+      const line of [
+        "Host dev",
+        "Port 4711",
+        "StrictHostKeyChecking yes",
+        "IdentitiesOnly yes",
+        "BatchMode yes",
+        "ForwardAgent no",
+        'ControlPath "/tmp/gw/dev/ssh"',
+      ]
+    ) assert(lines.includes(line), line);
+  });
+});
+
+Deno.test("writeSshConfig() refuses a runtime folder when ssh's own suffix would not fit", async () => {
+  await withDir(async (dir) => {
+    await ensureSsh(dir);
+    // "/ssh" fits into 103 bytes, "/ssh." and 16 more do not.
+    const options = { sshDir: dir, name: "dev", port: 1, runtimeDir: `/${"x".repeat(90)}` };
+    const error = await assertRejects(() => writeSshConfig(options), GatewayError);
+    assertEquals(error.code, "path-too-long");
+  });
+});
+
+Deno.test("sshArgs() gives a terminal only when asked and one quoted command when there are words", () => {
+  assertEquals(sshArgs("/c", "dev", []), ["-F", "/c", "dev"]);
+  assertEquals(sshArgs("/c", "dev", [], { tty: true }), ["-F", "/c", "-tt", "dev"]);
+  assertEquals(sshArgs("/c", "dev", ["uname", "-a"]), [
+    "-F",
+    "/c",
+    "-T",
+    "dev",
+    "--",
+    "exec 'uname' '-a'",
+  ]);
+});
+
+Deno.test("scpArgs() keeps a host path local when it has a colon", () => {
+  assertEquals(scpArgs("/c", "a b", "dev:/root/"), ["-F", "/c", "-q", "--", "a b", "dev:/root/"]);
+  assertEquals(scpArgs("/c", "dev:x:y", "X:y", { recursive: true }).slice(3), [
+    "-r",
+    "--",
+    "dev:x:y",
+    "./X:y",
+  ]);
+  assertEquals(scpArgs("/c", "/a:b", "dev:c").at(-2), "/a:b");
+});
+
+Deno.test("shellQuote() quotes every word, so that none is a keyword or an assignment", () => {
+  assertEquals(shellQuote(["if", "A=1", "", "it's"]), `'if' 'A=1' '' 'it'\\''s'`);
+});

@@ -1,0 +1,79 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// parseClock reads "<unix seconds>[.<up to 9 decimals>]" without a detour through floating point,
+// which has not enough digits for nanoseconds.
+func parseClock(text string) (unix.Timespec, error) {
+	var out unix.Timespec
+	whole, fraction, _ := strings.Cut(strings.TrimSpace(text), ".")
+	seconds, err := strconv.ParseUint(whole, 10, 40)
+	if err != nil || len(fraction) > 9 {
+		return out, fmt.Errorf("%q is not a time in seconds", text)
+	}
+	nanoseconds, err := strconv.ParseUint((fraction + "000000000")[:9], 10, 32)
+	if err != nil {
+		return out, fmt.Errorf("%q is not a time in seconds", text)
+	}
+	return unix.NsecToTimespec(int64(seconds)*int64(time.Second) + int64(nanoseconds)), nil
+}
+
+// setClock sets the wall clock and returns by how much it was moved.
+func setClock(text string) (time.Duration, error) {
+	wanted, err := parseClock(text)
+	if err != nil {
+		return 0, err
+	}
+	offset := time.Until(time.Unix(wanted.Unix()))
+	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &wanted); err != nil {
+		return 0, fmt.Errorf("clock_settime: %w", err)
+	}
+	return offset, nil
+}
+
+// reseed mixes the host's bytes into the kernel's pool, credits them, and makes the generator take
+// its next output from there: two clones of one snapshot differ from here on.
+func reseed(seed string) error {
+	entropy, err := hex.DecodeString(seed)
+	if err != nil || len(entropy) < 32 || len(entropy) > 512 {
+		return fmt.Errorf("the seed is not 32 to 512 bytes in hexadecimal")
+	}
+	device, err := os.OpenFile("/dev/urandom", os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer device.Close()
+	// struct rand_pool_info {int entropy_count; int buf_size; __u32 buf[];}
+	info := make([]byte, 8, 8+len(entropy))
+	binary.NativeEndian.PutUint32(info, uint32(len(entropy)*8))
+	binary.NativeEndian.PutUint32(info[4:], uint32(len(entropy)))
+	info = append(info, entropy...)
+	if err := ioctl(device, unix.RNDADDENTROPY, unsafe.Pointer(&info[0])); err != nil {
+		return fmt.Errorf("RNDADDENTROPY: %w", err)
+	}
+	if err := ioctl(device, unix.RNDRESEEDCRNG, nil); err != nil {
+		return fmt.Errorf("RNDRESEEDCRNG: %w", err)
+	}
+	return nil
+}
+
+func ioctl(file *os.File, request uintptr, argument unsafe.Pointer) error {
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, file.Fd(), request, uintptr(argument))
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}

@@ -1,0 +1,248 @@
+/**
+ * Container images without a container engine: one layer tar by GNU tar, put into an OCI layout by ocipack
+ * (go-containerregistry), and archived for import. The same inputs give the same bytes.
+ * It must not reach a registry.
+ *
+ * @module
+ */
+import { dirname, join } from "@std/path";
+import { type BuildContext, canonicalJson, type Recipe, recipeKey } from "../vm/artifact.ts";
+import type { HostTool } from "../vm/artifact.ts";
+import { run } from "../vm/process.ts";
+import { type GuestArch, imageNames, sourceDateEpoch } from "./lock.ts";
+import { goRecipe } from "./programs.ts";
+
+/** GNU tar. */
+export const TAR_TOOL: HostTool = { program: "tar", debian: "tar" };
+
+/** One file of a layer: taken from a file of another artifact, from an archive in it, or given here. */
+export type LayerEntry =
+  | { readonly path: string; readonly from: string; readonly member?: string }
+  | { readonly path: string; readonly text: string }
+  | { readonly path: string; readonly link: string }
+  | { readonly path: string; readonly folderMode: number };
+
+/** What {@linkcode imageRecipe} needs. */
+export interface ImageOptions {
+  /** Short name: the archive is NAME.tar and the artifact image-NAME. */
+  readonly name: keyof typeof imageNames;
+  readonly label: string;
+  /** The artifact that the layer's program comes from. */
+  readonly program: Recipe;
+  readonly layer: readonly LayerEntry[];
+  readonly entrypoint: readonly string[];
+  /** Numeric user and group, empty for root. */
+  readonly user: string;
+  readonly arch: GuestArch;
+  /** The host's ocipack. */
+  readonly packer: Recipe;
+  /** Passed on when this build needs another artifact. */
+  readonly assumeYes: boolean;
+}
+
+/** Applets that get a name of their own in the busybox image; the rest go by `busybox NAME`. */
+const APPLETS = `
+  ash cat chmod chown cp cut date dd df du echo env false find grep head hostname id ip kill ln ls md5sum
+  mkdir mv nc nslookup ping printf ps pwd rm rmdir sed seq sh sha256sum sleep sort stat sync tail tar tee
+  test touch true uname vi wc wget which yes`.trim().split(/\s+/);
+
+/** GNU tar options that leave nothing of the host in an archive. */
+export const REPRODUCIBLE_TAR: readonly string[] = [
+  "--format=gnu",
+  "--sort=name",
+  `--mtime=@${sourceDateEpoch}`,
+  "--owner=0",
+  "--group=0",
+  "--numeric-owner",
+];
+
+/** The host's ocipack. */
+export function packerRecipe(): Promise<Recipe> {
+  return goRecipe({
+    name: "ocipack",
+    label: "OCI image packer",
+    dir: "ocipack",
+    programs: [{ pkg: ".", output: "ocipack" }],
+    arch: Deno.build.arch === "aarch64" ? "arm64" : "amd64",
+    goos: Deno.build.os === "darwin" ? "darwin" : "linux",
+  });
+}
+
+/** A recipe that leaves NAME.tar, an OCI archive that `ctr images import` names after the lock's tag. */
+export function imageRecipe(options: ImageOptions): Recipe {
+  const { name, layer, arch } = options;
+  const output = `${name}.tar`;
+  return {
+    name: `image-${name}`,
+    label: options.label,
+    inputs: {
+      program: recipeKey(options.program),
+      packer: recipeKey(options.packer),
+      layer: canonicalJson(layer.map((entry) => ({ ...entry }))),
+      entrypoint: options.entrypoint.join(" "),
+      user: options.user,
+      image: imageNames[name],
+      platform: `linux/${arch}`,
+      epoch: String(sourceDateEpoch),
+    },
+    outputs: [output],
+    tools: [TAR_TOOL],
+    build: (ctx) => buildImage(options, output, ctx),
+  };
+}
+
+async function buildImage(
+  options: ImageOptions,
+  output: string,
+  ctx: BuildContext,
+): Promise<Record<string, string>> {
+  const ensure = { span: ctx.span, signal: ctx.signal, assumeYes: options.assumeYes };
+  const packer = await ctx.store.ensure(options.packer, ensure);
+  const program = await ctx.store.ensure(options.program, ensure);
+  const tree = join(ctx.workDir, "layer");
+  await Deno.remove(tree, { recursive: true }).catch(() => {});
+  await Deno.mkdir(tree, { mode: 0o755 });
+  for (const entry of options.layer) await placeEntry(tree, entry, program.files, ctx);
+  const layerTar = join(ctx.workDir, "layer.tar");
+  const layout = join(ctx.workDir, "layout");
+  await Deno.remove(layout, { recursive: true }).catch(() => {});
+  const tool = { signal: ctx.signal, logPath: ctx.logPath, timeoutMs: 300_000 };
+  const top = [...Deno.readDirSync(tree)].map((entry) => entry.name).sort();
+  await run("tar", { ...tool, args: [...REPRODUCIBLE_TAR, "-cf", layerTar, "-C", tree, ...top] });
+  await run(packer.files["ocipack"].path, {
+    ...tool,
+    args: [
+      `-name=${imageNames[options.name]}`,
+      `-layer=${layerTar}`,
+      `-arch=${options.arch}`,
+      `-user=${options.user}`,
+      `-entrypoint=${options.entrypoint.join(" ")}`,
+      `-output=${layout}`,
+    ],
+  });
+  const parts = ["oci-layout", "index.json", "blobs"];
+  const archive = join(ctx.outDir, output);
+  await run("tar", {
+    ...tool,
+    args: [...REPRODUCIBLE_TAR, "--mode=a+rX,u+w,go-w", "-cf", archive, "-C", layout, ...parts],
+  });
+  return { image: imageNames[options.name] };
+}
+
+/** Modes are set outright, so that the umask of whoever builds does not count. */
+async function placeEntry(
+  tree: string,
+  entry: LayerEntry,
+  files: Readonly<Record<string, { readonly path: string }>>,
+  ctx: BuildContext,
+): Promise<void> {
+  const path = join(tree, entry.path);
+  await makeFolders(tree, "folderMode" in entry ? entry.path : dirname(entry.path));
+  if ("folderMode" in entry) {
+    await Deno.chmod(path, entry.folderMode);
+  } else if ("link" in entry) {
+    await Deno.symlink(entry.link, path);
+  } else if ("text" in entry) {
+    await Deno.writeTextFile(path, entry.text);
+    await Deno.chmod(path, 0o644);
+  } else {
+    const from = files[entry.from].path;
+    if (entry.member === undefined) await Deno.copyFile(from, path);
+    else await extractMember(from, entry.member, path, ctx);
+    await Deno.chmod(path, 0o755);
+  }
+}
+
+async function makeFolders(tree: string, relative: string): Promise<void> {
+  let path = tree;
+  for (const part of relative.split("/").filter((part) => part !== "" && part !== ".")) {
+    path = join(path, part);
+    try {
+      await Deno.mkdir(path);
+      await Deno.chmod(path, 0o755);
+    } catch (error) {
+      if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+    }
+  }
+}
+
+async function extractMember(
+  archive: string,
+  member: string,
+  path: string,
+  ctx: BuildContext,
+): Promise<void> {
+  const { stdoutBytes } = await run("tar", {
+    args: ["-xOf", archive, member],
+    signal: ctx.signal,
+    timeoutMs: 120_000,
+  });
+  await Deno.writeFile(path, stdoutBytes);
+}
+
+/** The recipes of all our images, in the order of the lock. */
+export async function imageRecipes(
+  o: { arch: GuestArch; base: Recipe; assumeYes: boolean },
+): Promise<readonly Recipe[]> {
+  const { arch, assumeYes } = o;
+  const packer = await packerRecipe();
+  const shared = { arch, assumeYes, packer };
+  const single = async (
+    name: "pause" | "coredns" | "local-path-provisioner" | "demo",
+    label: string,
+    go: { dir: string; pkg: string },
+    user: string,
+  ): Promise<Recipe> =>
+    imageRecipe({
+      ...shared,
+      name,
+      label: `container image ${imageNames[name]}`,
+      program: await goRecipe({
+        name: `program-${name}`,
+        label,
+        dir: go.dir,
+        programs: [{ pkg: go.pkg, output: name }],
+        arch,
+      }),
+      layer: [{ path: name, from: name }],
+      entrypoint: [`/${name}`],
+      user,
+    });
+  return [
+    await single("pause", "pause program", { dir: "pause", pkg: "." }, "65535:65535"),
+    await single("coredns", "CoreDNS", { dir: "coredns", pkg: "." }, ""),
+    await single("local-path-provisioner", "local path provisioner", {
+      dir: "localpath",
+      pkg: "github.com/rancher/local-path-provisioner",
+    }, ""),
+    busyboxRecipe({ ...shared, base: o.base }),
+    await single("demo", "demo service", { dir: "demo", pkg: "." }, "65532:65532"),
+  ];
+}
+
+/** Debian's static busybox, taken from the base of the root image: a shell for helper pods and for people. */
+function busyboxRecipe(
+  o: { arch: GuestArch; assumeYes: boolean; packer: Recipe; base: Recipe },
+): Recipe {
+  return imageRecipe({
+    arch: o.arch,
+    assumeYes: o.assumeYes,
+    packer: o.packer,
+    name: "busybox",
+    label: `container image ${imageNames.busybox}`,
+    program: o.base,
+    layer: [
+      { path: "bin/busybox", from: "base.tar", member: "./usr/bin/busybox" },
+      ...APPLETS.map((applet) => ({ path: `bin/${applet}`, link: "busybox" })),
+      {
+        path: "etc/passwd",
+        text: "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n",
+      },
+      { path: "etc/group", text: "root:x:0:\nnogroup:x:65534:\n" },
+      { path: "root", folderMode: 0o700 },
+      { path: "tmp", folderMode: 0o1777 },
+    ],
+    entrypoint: ["/bin/sh"],
+    user: "",
+  });
+}

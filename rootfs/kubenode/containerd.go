@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+
+	_ "github.com/containerd/containerd/v2/cmd/containerd/builtins" // containerd's plugins
+	"github.com/containerd/containerd/v2/cmd/containerd/command"
+	"golang.org/x/sys/unix"
+
+	"gateway.local/kubenode/internal/args"
+	"gateway.local/kubenode/internal/crconfig"
+	"gateway.local/kubenode/internal/layout"
+	"gateway.local/kubenode/internal/pki"
+	"gateway.local/kubenode/internal/registries"
+)
+
+// runContainerd is the child's main: this program under the name containerd.
+func runContainerd(argv []string) int {
+	if err := command.App().Run(context.Background(), append([]string{"containerd"}, argv...)); err != nil {
+		fmt.Fprintln(os.Stderr, "containerd:", err)
+		return 1
+	}
+	return 0
+}
+
+// containerd is the child process; it is a process of its own because it must outlive nothing but
+// also because containers' shims talk to it by its socket alone.
+type containerd struct {
+	config  string
+	logPath string
+	stopped chan struct{}
+	pid     chan int
+}
+
+// startContainerd writes the configuration and keeps the child running until ctx ends.
+func startContainerd(ctx context.Context, l layout.Layout, s *args.Server) (*containerd, error) {
+	c := &containerd{
+		config:  l.Agent("etc", "containerd", "config.toml"),
+		logPath: l.Agent("containerd", "containerd.log"),
+		stopped: make(chan struct{}),
+	}
+	if err := writeContainerdConfig(c.config, l, s); err != nil {
+		return nil, fmt.Errorf("cannot configure containerd: %w", err)
+	}
+	go c.keepRunning(ctx)
+	return c, nil
+}
+
+func writeContainerdConfig(path string, l layout.Layout, s *args.Server) error {
+	certs := l.Agent("etc", "containerd", "certs.d")
+	settings := crconfig.Settings{
+		Root:             l.Agent("containerd"),
+		State:            layout.RunDir + "/containerd",
+		Socket:           layout.ContainerdSocket,
+		Snapshotter:      s.Snapshotter,
+		PauseImage:       s.PauseImage,
+		CNIBinDir:        layout.CNIBinDir,
+		CNIConfDir:       l.CNIConfDir(),
+		CertsDir:         certs,
+		RestrictOOMScore: !mayLowerOOMScore(),
+	}
+	if _, err := os.Stat(layout.ShimPath); err == nil {
+		settings.ShimPath = layout.ShimPath
+	}
+	if err := writeRegistries(certs, s.PrivateRegistry, &settings); err != nil {
+		return err
+	}
+	return pki.WriteFile(path, []byte(crconfig.TOML(settings)), 0o600)
+}
+
+// writeRegistries makes certs.d from registries.yaml anew, so that a mirror taken out there is gone here.
+func writeRegistries(certs, source string, settings *crconfig.Settings) error {
+	if err := os.RemoveAll(certs); err != nil {
+		return err
+	}
+	data, err := os.ReadFile(source)
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	config, err := registries.Parse(data)
+	if err != nil {
+		return fmt.Errorf("%s: %w", source, err)
+	}
+	for host, text := range config.Hosts() {
+		dir := filepath.Join(certs, filepath.Base(host))
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		if err := pki.WriteFile(filepath.Join(dir, "hosts.toml"), []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	settings.Registries = config.AuthTOML()
+	return nil
+}
+
+// mayLowerOOMScore tells whether this process has CAP_SYS_RESOURCE; without it runc cannot give
+// containers the scores that kubelet asks for.
+func mayLowerOOMScore() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return true
+	}
+	return data[0].Effective&(1<<unix.CAP_SYS_RESOURCE) != 0
+}
+
+func (c *containerd) keepRunning(ctx context.Context) {
+	// The child is told to die with its parent thread, so the thread must not end before the process does.
+	runtime.LockOSThread()
+	defer close(c.stopped)
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := c.runOnce(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		logf("containerd ended (%v), starting it again; its log is %s", err, c.logPath)
+		if time.Since(began) < 5*time.Second {
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
+		}
+	}
+}
+
+func (c *containerd) runOnce(ctx context.Context) error {
+	log, err := os.OpenFile(c.logPath, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o640)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(self, "--config", c.config, "--log-level", "warn")
+	cmd.Args[0] = "containerd"
+	cmd.Stdout, cmd.Stderr = log, log
+	// A group of its own: a signal to ours must not stop it before kubelet is done with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() {
+		select {
+		case <-ctx.Done():
+			_ = cmd.Process.Signal(syscall.SIGTERM)
+		case <-ended:
+		}
+	}()
+	return cmd.Wait()
+}

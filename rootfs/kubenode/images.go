@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	containerdclient "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/pkg/archive/compression"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+
+	"gateway.local/kubenode/internal/imagerecord"
+	"gateway.local/kubenode/internal/layout"
+	"gateway.local/kubenode/internal/pki"
+)
+
+// imageLabels keep kubelet's and containerd's garbage collection away from the images that came with the root image.
+var imageLabels = map[string]string{
+	"io.cri-containerd.image":  "managed",
+	"io.cri-containerd.pinned": "pinned",
+}
+
+// connectContainerd waits until containerd serves.
+func connectContainerd(ctx context.Context) (*containerdclient.Client, error) {
+	for {
+		if _, err := os.Stat(layout.ContainerdSocket); err == nil {
+			client, err := containerdclient.New(layout.ContainerdSocket, containerdclient.WithTimeout(5*time.Second))
+			if err == nil {
+				if serving, err := client.IsServing(ctx); err == nil && serving {
+					return client, nil
+				}
+				client.Close()
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// importImages brings the archives of agent/images into containerd; those that are there already cost one stat each.
+// A broken archive is logged and does not keep the others or the cluster back.
+func importImages(ctx context.Context, l layout.Layout, snapshotter string) error {
+	archives, err := imagerecord.Archives(l.Images())
+	if err != nil {
+		return err
+	}
+	client, err := connectContainerd(ctx)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx = namespaces.WithNamespace(ctx, "k8s.io")
+	images, err := client.ImageService().List(ctx)
+	if err != nil {
+		return err
+	}
+	present := map[string]bool{}
+	for _, image := range images {
+		present[image.Name] = true
+	}
+	before, record := imagerecord.Load(l.ImageRecord()), imagerecord.Record{}
+	changed := false
+	for _, archive := range archives {
+		entry, err := imagerecord.Describe(archive)
+		if err != nil {
+			logf("cannot import the image archive %s: %v", archive, err)
+			continue
+		}
+		if before.Holds(archive, entry, present) {
+			record[archive] = before[archive]
+			continue
+		}
+		began := time.Now()
+		entry.Images, err = importArchive(ctx, client, entry.Target, snapshotter)
+		if err != nil {
+			logf("cannot import the image archive %s: %v", archive, err)
+			continue
+		}
+		logf("imported %v from %s in %s", entry.Images, filepath.Base(archive), time.Since(began).Round(time.Millisecond))
+		record[archive], changed = entry, true
+	}
+	if !changed && len(record) == len(before) {
+		return nil
+	}
+	data, err := record.Encode()
+	if err != nil {
+		return err
+	}
+	return pki.WriteFile(l.ImageRecord(), data, 0o600)
+}
+
+func importArchive(ctx context.Context, client *containerdclient.Client, path, snapshotter string) ([]string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	stream, err := compression.DecompressStream(file)
+	if err != nil {
+		return nil, err
+	}
+	defer stream.Close()
+	imported, err := client.Import(ctx, stream, containerdclient.WithImageLabels(imageLabels))
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, image := range imported {
+		if err := containerdclient.NewImage(client, image).Unpack(ctx, snapshotter); err != nil {
+			return nil, fmt.Errorf("unpacking %s: %w", image.Name, err)
+		}
+		names = append(names, image.Name)
+	}
+	if len(names) == 0 {
+		return nil, errors.New("it names no image (annotation io.containerd.image.name)")
+	}
+	return names, nil
+}

@@ -1,0 +1,61 @@
+package registries
+
+import (
+	"strings"
+	"testing"
+)
+
+const sample = `
+mirrors:
+  docker.io:
+    endpoint: ["https://mirror.example:5000", "http://plain.example/prefix"]
+  "*":
+    endpoint: ["mirror.example:5000"]
+configs:
+  mirror.example:5000:
+    auth: {username: u, password: 'p"q'}
+    tls: {ca_file: /etc/ca.crt, insecure_skip_verify: true}
+`
+
+func TestHostsTranslatesMirrorsAndTLS(t *testing.T) {
+	c, err := Parse([]byte(sample))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hosts := c.Hosts()
+	docker := hosts["docker.io"]
+	for _, want := range []string{
+		`server = "https://registry-1.docker.io"`,
+		"[host.\"https://mirror.example:5000\"]\n  capabilities = [\"pull\", \"resolve\"]\n  ca = \"/etc/ca.crt\"\n  skip_verify = true\n",
+		"[host.\"http://plain.example/prefix/v2\"]\n  capabilities = [\"pull\", \"resolve\"]\n  override_path = true\n",
+	} {
+		if !strings.Contains(docker, want) {
+			t.Errorf("docker.io lacks %q:\n%s", want, docker)
+		}
+	}
+	if _, ok := hosts["_default"]; !ok || strings.Contains(hosts["_default"], "server") {
+		t.Errorf("the wildcard: %q", hosts["_default"])
+	}
+	if _, ok := hosts["mirror.example:5000"]; !ok {
+		t.Errorf("a configured registry has no directory: %v", hosts)
+	}
+}
+
+func TestAuthTOMLQuotesCredentials(t *testing.T) {
+	c, err := Parse([]byte(sample))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := c.AuthTOML()
+	if !strings.Contains(got, `registry.configs."mirror.example:5000".auth]`) || !strings.Contains(got, `password = "p\"q"`) {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestParseRefusesWhatItDoesNotKnow(t *testing.T) {
+	for _, text := range []string{"mirrors: {a: {endpoint: ['ftp://x']}}", "mirors: {}", "mirrors: {a: {endpoint: ['http://']}}"} {
+		if _, err := Parse([]byte(text)); err == nil {
+			t.Errorf("%s: no error", text)
+		}
+	}
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/k3s-io/kine/pkg/drivers"
+	"github.com/k3s-io/kine/pkg/drivers/generic"
+	"github.com/k3s-io/kine/pkg/drivers/sqlite"
+	"github.com/k3s-io/kine/pkg/server"
+	"github.com/sirupsen/logrus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+
+	"gateway.local/kubenode/internal/layout"
+)
+
+// kineStore is the cluster's database: SQLite behind the etcd protocol on a unix socket.
+type kineStore struct {
+	cancel context.CancelFunc
+	wait   sync.WaitGroup
+	db     *generic.Generic
+	grpc   *grpc.Server
+}
+
+// startKine opens the database and serves it. kine as a library has no defaults, so each value is given.
+func startKine(l layout.Layout) (*kineStore, error) {
+	logrus.SetLevel(logrus.WarnLevel)
+	ctx, cancel := context.WithCancel(context.Background())
+	k := &kineStore{cancel: cancel}
+	backend, db, err := sqlite.NewVariant(ctx, &k.wait, "sqlite3", &drivers.Config{
+		// NORMAL with a write-ahead log: a crash of the machine may lose the last moments, never the file's soundness.
+		// No VACUUM at start: it rewrites the whole file and the freed pages are used again anyway.
+		DataSourceName: l.Database() + "?_journal_mode=WAL&_busy_timeout=30000&_synchronous=NORMAL&_txlock=immediate&_kine_disable_startup_vacuum=1",
+		ConnectionPoolConfig: generic.ConnectionPoolConfig{
+			// Idle connections keep their page cache and prepared statements.
+			MaxIdle: 8,
+			MaxOpen: 8,
+		},
+		// This process is the only writer and every write wakes the poll; the timer is a safety net only.
+		PollInterval:  30 * time.Second,
+		PollBatchSize: 500,
+		// The API server asks for compaction, as with etcd.
+		CompactInterval:  0,
+		CompactTimeout:   30 * time.Second,
+		CompactMinRetain: 1000,
+		CompactBatchSize: 1000,
+	})
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("cannot open the cluster database %s: %w", l.Database(), err)
+	}
+	k.db = db
+	if err := backend.Start(ctx); err != nil {
+		cancel()
+		return nil, fmt.Errorf("cannot start the cluster database: %w", err)
+	}
+	if err := k.serve(backend, l.KineSocket()); err != nil {
+		cancel()
+		return nil, err
+	}
+	return k, nil
+}
+
+func (k *kineStore) serve(backend server.Backend, socket string) error {
+	k.grpc = grpc.NewServer(
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}),
+		grpc.MaxConcurrentStreams(math.MaxUint32),
+		grpc.MaxRecvMsgSize(2<<20),
+		grpc.MaxSendMsgSize(math.MaxInt32),
+	)
+	// The version tells the API server that watch progress can be asked for.
+	server.New(backend, "unix", 5*time.Second, "3.6.11").Register(k.grpc)
+	if err := os.Remove(socket); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		return fmt.Errorf("cannot serve the cluster database: %w", err)
+	}
+	if err := os.Chmod(socket, 0o600); err != nil {
+		return err
+	}
+	go func() {
+		if err := k.grpc.Serve(listener); err != nil {
+			logf("kine stopped serving: %v", err)
+		}
+	}()
+	return nil
+}
+
+// stop ends every watch, folds the write-ahead log into the file and closes it.
+func (k *kineStore) stop() {
+	k.grpc.Stop()
+	if _, err := k.db.DB.Exec("PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
+		logf("cannot checkpoint the cluster database: %v", err)
+	}
+	k.cancel()
+	waitBounded(2*time.Second, k.wait.Wait)
+}

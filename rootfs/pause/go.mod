@@ -1,0 +1,3 @@
+module gateway.local/pause
+
+go 1.26

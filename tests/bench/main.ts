@@ -1,0 +1,36 @@
+/**
+ * The figures of the product, measured in one run on an idle machine: a table for people and bench.json for programs.
+ * Nothing here fails a test; a missed figure is a row that says so.
+ *
+ * @module
+ */
+// deno-lint-ignore-file no-console
+import { clusterRows } from "./cluster.ts";
+import { hostRows } from "./host.ts";
+import type { Row } from "./row.ts";
+import { vmRows } from "./vm.ts";
+
+const GROUPS: Readonly<Record<string, () => Promise<Row[]>>> = {
+  host: hostRows,
+  vm: vmRows,
+  cluster: clusterRows,
+};
+
+function line({ name, value, unit, limit, note }: Row): string {
+  const verdict = limit === undefined ? "      " : value <= limit ? "ok    " : "MISSED";
+  const figure = `${value.toFixed(value < 10 ? 2 : 0)} ${unit}`.padStart(12);
+  const bound = limit === undefined ? "" : `at most ${limit} ${unit}`;
+  return `${verdict} ${name.padEnd(52)} ${figure}  ${bound.padEnd(18)} ${note ?? ""}`.trimEnd();
+}
+
+const wanted = Deno.args.length > 0 ? Deno.args : Object.keys(GROUPS);
+const rows: Row[] = [];
+for (const group of wanted) {
+  console.log(`# ${group}`);
+  for (const row of await GROUPS[group]()) {
+    rows.push(row);
+    console.log(line(row));
+  }
+}
+const host = { cpus: navigator.hardwareConcurrency, load: Deno.loadavg()[0], date: new Date() };
+await Deno.writeTextFile("bench.json", JSON.stringify({ host, rows }, null, 2) + "\n");

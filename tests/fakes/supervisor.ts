@@ -1,0 +1,50 @@
+/**
+ * A supervisor for tests: locks an instance, keeps its records, says so on stdout, and ends on SIGTERM as its second
+ * argument says: `clean`, or `never`. It owns one child that stands for the VMM.
+ * It must not boot anything.
+ *
+ * @module
+ */
+import { LockedInstance } from "../../vm/instance.ts";
+import { identifyProcess, spawnChild } from "../../vm/process.ts";
+
+const [name, ending] = Deno.args;
+const done = Promise.withResolvers<void>();
+Deno.addSignalListener("SIGTERM", () => {
+  if (ending === "clean") done.resolve();
+});
+const instance = await LockedInstance.open(name);
+await instance.saveConfig({
+  schemaVersion: 1,
+  name,
+  createdAt: "2026-01-02T03:04:05.000Z",
+  cpus: 1,
+  memoryMiB: 1536,
+  stateMiB: 64,
+  ports: [],
+  vmm: "auto",
+  kubeApi: true,
+  payload: "demo",
+});
+await Deno.writeTextFile(instance.paths.stateDisk, "what must survive a stop");
+const vmm = spawnChild("sleep", { args: ["300"], ownGroup: true });
+await instance.saveRun({
+  schemaVersion: 1,
+  phase: "ready",
+  startedAt: "2026-01-02T03:04:05.000Z",
+  readyAt: "2026-01-02T03:05:05.000Z",
+  supervisor: identifyProcess(Deno.pid)!,
+  vmm: identifyProcess(vmm.pid)!,
+  gvproxy: null,
+  vmmDescription: "QEMU 7.2.22, TCG (emulation)",
+  vmmWhy: "it is a test",
+  cluster: "none",
+  ports: [],
+  sshPort: null,
+  apiPort: null,
+  endpoint: "https://127.0.0.1:1",
+});
+await Deno.stdout.write(new TextEncoder().encode(`${vmm.pid}\n`));
+await done.promise;
+await vmm.stop(1000);
+await instance[Symbol.asyncDispose]();

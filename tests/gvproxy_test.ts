@@ -1,0 +1,151 @@
+/**
+ * The real gvproxy, built by its recipe through the user's artifact store: it starts, forwards, refuses, and ends with
+ * its parent. What a guest can and cannot reach is tested by the Go module's own tests.
+ *
+ * @module
+ */
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { join } from "@std/path";
+import { gvproxyRecipe } from "../net/gvproxy_build.ts";
+import { startGvproxy } from "../net/gvproxy.ts";
+import { ArtifactStore } from "../vm/artifact.ts";
+import { GatewayError } from "../vm/error.ts";
+import { silentSpan } from "../vm/event.ts";
+import { exists } from "../vm/layout.ts";
+import { processStartTime, run, which } from "../vm/process.ts";
+import { waitFor } from "../vm/wait.ts";
+
+const signal = new AbortController().signal;
+
+async function binary(): Promise<string> {
+  const artifact = await new ArtifactStore().ensure(await gvproxyRecipe(), {
+    span: silentSpan(),
+    signal,
+    assumeYes: false,
+  });
+  return artifact.files.gvproxy.path;
+}
+
+async function withProxy(
+  test: (gvproxy: Awaited<ReturnType<typeof startGvproxy>>, dir: string) => Promise<void>,
+): Promise<void> {
+  const dir = await Deno.makeTempDir({ prefix: "gw" });
+  try {
+    const options = {
+      binary: await binary(),
+      socketDir: dir,
+      logPath: join(dir, "gvproxy.log"),
+      span: silentSpan(),
+      signal,
+    };
+    await using gvproxy = await startGvproxy(options);
+    await test(gvproxy, dir);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+const without = { ignore: which("go") === undefined };
+
+Deno.test("startGvproxy() exposes, lists and unexposes when it runs (skipped without go)", {
+  ...without,
+}, async () => {
+  await withProxy(async ({ client }) => {
+    const forward = await client.expose("127.0.0.1:0", "192.168.127.2:22");
+    assert(/^127\.0\.0\.1:[1-9]\d+$/.test(forward.local), forward.local);
+    assertEquals(await client.list(), [forward]);
+    assertEquals((await client.stats()).forwards, 1);
+    assertEquals((await client.leases())["192.168.127.2"], "5a:94:ef:e4:0c:ee");
+    await client.unexpose(forward.local);
+    assertEquals(await client.list(), []);
+    const gone = await assertRejects(() => client.unexpose(forward.local), GatewayError);
+    assertEquals(gone.code, "port-forward-failed");
+  });
+});
+
+Deno.test("startGvproxy() tells who holds a port when it is taken (skipped without go)", {
+  ...without,
+}, async () => {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const local = `127.0.0.1:${(listener.addr as Deno.NetAddr).port}`;
+  await withProxy(async ({ client }) => {
+    const error = await assertRejects(() => client.expose(local, "192.168.127.2:80"), GatewayError);
+    assertEquals(error.code, "port-in-use");
+    if (Deno.build.os === "linux") assert(error.why.endsWith("holds it"), error.why);
+  });
+});
+
+Deno.test("startGvproxy() makes private sockets and takes them away (skipped without go)", {
+  ...without,
+}, async () => {
+  let left = "";
+  await withProxy(async ({ qemuSocket }, dir) => {
+    left = qemuSocket;
+    for await (const entry of Deno.readDir(dir)) {
+      assertEquals((await Deno.stat(join(dir, entry.name))).mode! & 0o077, 0, entry.name);
+    }
+    assert(await exists(qemuSocket));
+  });
+  assertEquals(await exists(left), false);
+});
+
+Deno.test("startGvproxy() starts again over what a killed one left (skipped without go)", {
+  ...without,
+}, async () => {
+  await withProxy(async (first, dir) => {
+    Deno.kill(first.pid, "SIGKILL");
+    assertEquals((await first.exited).signal, "SIGKILL");
+    await using second = await startGvproxy({
+      binary: await binary(),
+      socketDir: dir,
+      logPath: join(dir, "second.log"),
+      span: silentSpan(),
+      signal,
+    });
+    assertEquals(await second.client.list(), []);
+  });
+});
+
+Deno.test("startGvproxy() gives network-failed with the reason when gvproxy cannot start", async () => {
+  const dir = await Deno.makeTempDir({ prefix: "gw" });
+  try {
+    const options = {
+      binary: "/nonexistent/gvproxy",
+      socketDir: dir,
+      logPath: join(dir, "gvproxy.log"),
+      span: silentSpan(),
+      signal,
+    };
+    const error = await assertRejects(() => startGvproxy(options), GatewayError);
+    assertEquals(error.code, "network-failed");
+    assert(error.why.includes("/nonexistent/gvproxy"), error.why);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});
+
+Deno.test("gvproxy ends when its parent is killed (skipped without go)", {
+  ...without,
+}, async () => {
+  const dir = await Deno.makeTempDir({ prefix: "gw" });
+  try {
+    const config = { listenQemu: join(dir, "q"), api: join(dir, "a"), exitWithParent: true };
+    await Deno.writeTextFile(join(dir, "c.json"), JSON.stringify(config));
+    // The shell plays the supervisor: it holds the other end of gvproxy's stdin and dies by SIGKILL.
+    const script = 'mkfifo "$2/in"; "$1" -config "$2/c.json" <"$2/in" >/dev/null 2>&1 & echo $!; ' +
+      'exec 3>"$2/in"; while ! [ -S "$2/a" ]; do sleep 0.05; done; kill -9 $$';
+    const { stdout, code } = await run("sh", {
+      args: ["-c", script, "sh", await binary(), dir],
+      check: false,
+    });
+    assertEquals(code, 137);
+    await waitFor({
+      what: "the end of gvproxy",
+      probe: () => Promise.resolve(processStartTime(Number(stdout)) === undefined || undefined),
+      timeoutMs: 5000,
+    });
+    assertEquals([await exists(config.api), await exists(config.listenQemu)], [false, false]);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});

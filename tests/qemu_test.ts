@@ -1,0 +1,210 @@
+/**
+ * The accelerator's probe and the QEMU driver against a fake QEMU. The probe opens /dev/kvm, which only a process with
+ * all permissions may, so these are not beside their modules.
+ *
+ * @module
+ */
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { fromFileUrl, join } from "@std/path";
+import { GatewayError, interruptedError } from "../vm/error.ts";
+import { silentSpan } from "../vm/event.ts";
+import { identifyProcess } from "../vm/process.ts";
+import { QEMU_TOOL, QemuVmm } from "../vm/qemu.ts";
+import { PROBE_TIMEOUT_MS, probeAccelerator } from "../vm/qemu_probe.ts";
+import type { VmSpec } from "../vm/spec.ts";
+import { type Fake, installFake, withPath } from "./fakes/install.ts";
+
+const kvm = await Deno.open("/dev/kvm", { read: true, write: true }).then(
+  (file) => (file.close(), true),
+  () => false,
+);
+
+async function fakeQemu(behaviour: string): Promise<Fake> {
+  const fake = await installFake("qemu.sh", QEMU_TOOL.program);
+  await fake.set("behaviour", behaviour);
+  await fake.set("kernel", "a kernel");
+  await fake.set("deno", Deno.execPath());
+  await fake.set("monitor", fromFileUrl(new URL("fakes/qemu_monitor.ts", import.meta.url)));
+  return fake;
+}
+
+function probe(fake: Fake, options: { version?: string; signal?: AbortSignal } = {}) {
+  return probeAccelerator({
+    program: fake.path,
+    version: options.version ?? "7.2.22",
+    kernelPath: join(fake.dir, "kernel"),
+    cacheDir: join(fake.dir, "cache"),
+    span: silentSpan(),
+    signal: options.signal ?? new AbortController().signal,
+  });
+}
+
+const callsOf = async (fake: Fake) =>
+  (await fake.get("calls")).split("\n").filter((line) => line !== "");
+
+/** A probe boot happens only on a host that has /dev/kvm. */
+function kvmTest(name: string, fn: () => Promise<void>): void {
+  Deno.test({ name: `${name} (needs /dev/kvm)`, ignore: !kvm, fn });
+}
+
+kvmTest("probeAccelerator() takes KVM when the kernel came all the way up", async () => {
+  await using fake = await fakeQemu("boots");
+  assertEquals(await probe(fake), {
+    accelerator: "kvm",
+    why: "a probe boot with it worked",
+    fix: "",
+  });
+  const [call, ...more] = await callsOf(fake);
+  assert(call.includes("-accel kvm") && call.includes(`-kernel ${fake.dir}/kernel`), call);
+  assertEquals(more, []);
+});
+
+kvmTest("probeAccelerator() boots once and keeps its verdict for later starts", async () => {
+  await using fake = await fakeQemu("boots");
+  const first = await probe(fake);
+  await fake.set("behaviour", "refuses");
+  assertEquals(await probe(fake), first);
+  assertEquals((await callsOf(fake)).length, 1);
+});
+
+kvmTest("probeAccelerator() boots again for another QEMU or another kernel", async () => {
+  await using fake = await fakeQemu("boots");
+  await probe(fake);
+  await probe(fake, { version: "8.0.0" });
+  assertEquals((await callsOf(fake)).length, 2);
+  await fake.set("kernel", "another kernel");
+  await probe(fake);
+  assertEquals((await callsOf(fake)).length, 3);
+});
+
+kvmTest("probeAccelerator() boots again when the verdict it kept cannot be read", async () => {
+  await using fake = await fakeQemu("boots");
+  await probe(fake);
+  const folder = join(fake.dir, "cache", "probes");
+  const [file] = [...Deno.readDirSync(folder)].map((entry) => join(folder, entry.name));
+  for (const text of ["", "{", `{"accelerator":"magic"}`]) {
+    await Deno.writeTextFile(file, text);
+    assertEquals((await probe(fake)).accelerator, "kvm");
+  }
+  assertEquals((await callsOf(fake)).length, 4);
+});
+
+kvmTest("probeAccelerator() takes emulation when QEMU refuses, and says so", async () => {
+  await using fake = await fakeQemu("refuses");
+  const { accelerator, why, fix } = await probe(fake);
+  assertEquals([accelerator, why], ["tcg", "a probe boot with KVM ended with code 1"]);
+  assert(fix !== "");
+});
+
+kvmTest(
+  "probeAccelerator() takes emulation when the kernel hangs, ends the boot and is bounded",
+  async () => {
+    await using fake = await fakeQemu("hangs");
+    const started = performance.now();
+    const { accelerator, why } = await probe(fake);
+    assertEquals([accelerator, why], [
+      "tcg",
+      `a probe boot with KVM hung after its first lines for ${PROBE_TIMEOUT_MS / 1000} s`,
+    ]);
+    assert(performance.now() - started < PROBE_TIMEOUT_MS + 5000);
+  },
+);
+
+kvmTest(
+  "probeAccelerator() ends the boot and keeps no verdict when the user stops it",
+  async () => {
+    await using fake = await fakeQemu("silent");
+    const controller = new AbortController();
+    const verdict = probe(fake, { signal: controller.signal });
+    setTimeout(() => controller.abort(interruptedError()), 300);
+    const error = await assertRejects(() => verdict, GatewayError);
+    assertEquals([error.code, error.exitCode], ["interrupted", 130]);
+    await assertRejects(() => Deno.stat(join(fake.dir, "cache", "probes")));
+  },
+);
+
+function specOf(fake: Fake): VmSpec {
+  return {
+    schemaVersion: 1,
+    name: "dev",
+    cpus: 1,
+    memoryMiB: 256,
+    kernel: { path: join(fake.dir, "kernel"), format: "elf", cmdline: "console=ttyS0" },
+    disks: [],
+    net: null,
+    consolePorts: [],
+    consoleLogPath: join(fake.dir, "console.log"),
+    runtimeDir: fake.dir,
+    vmmLogPath: join(fake.dir, "vmm.log"),
+  };
+}
+
+const start = () => ({ span: silentSpan(), signal: new AbortController().signal });
+
+function driver(fake: Fake): QemuVmm {
+  return new QemuVmm({
+    kernelPath: join(fake.dir, "kernel"),
+    cacheDir: join(fake.dir, "cache"),
+    accelerator: "tcg",
+  });
+}
+
+Deno.test("QemuVmm.check() says how it would run", async () => {
+  await using fake = await fakeQemu("monitor");
+  await withPath(fake.dir, async () => {
+    assertEquals(await driver(fake).check(start()), {
+      usable: true,
+      description: "QEMU 7.2.22, TCG (emulation)",
+      accelerator: "tcg",
+      why: "you asked for it",
+      fix: "",
+    });
+  });
+});
+
+Deno.test("QemuVmm.start() empties the console log, opens a private monitor and stops by it", async () => {
+  await using fake = await fakeQemu("monitor");
+  await fake.set("console.log", "of an earlier start");
+  await withPath(fake.dir, async () => {
+    const vm = await driver(fake).start(specOf(fake), start());
+    const id = identifyProcess(vm.pid);
+    assert(id !== undefined);
+    assertEquals(await fake.get("console.log"), "");
+    const { mode } = await Deno.stat(join(fake.dir, "qmp"));
+    assertEquals(mode! & 0o077, 0);
+    const { code } = await vm.stop(5000);
+    assertEquals([code, identifyProcess(vm.pid)], [0, undefined]);
+    await vm[Symbol.asyncDispose]();
+  });
+});
+
+Deno.test("QemuVmm.start() gives QEMU's last words when it ends at once", async () => {
+  await using fake = await fakeQemu("refuses");
+  await withPath(fake.dir, async () => {
+    const error = await assertRejects(
+      () => driver(fake).start(specOf(fake), start()),
+      GatewayError,
+    );
+    assertEquals([error.code, error.what, error.why], [
+      "vmm-failed",
+      `Cannot start QEMU for "dev"`,
+      "qemu-system-x86_64: could not open the thing",
+    ]);
+  });
+});
+
+Deno.test("QemuVmm.start() leaves no QEMU behind when the user stops it", async () => {
+  await using fake = await fakeQemu("silent");
+  const controller = new AbortController();
+  const span = silentSpan();
+  await withPath(fake.dir, async () => {
+    setTimeout(() => controller.abort(interruptedError()), 300);
+    const error = await assertRejects(
+      () => driver(fake).start(specOf(fake), { span, signal: controller.signal }),
+      GatewayError,
+    );
+    assertEquals(error.code, "interrupted");
+  });
+  const pid = span.events.find((event) => event.message === "QEMU started")!.attrs!.pid as number;
+  assertEquals(identifyProcess(pid), undefined);
+});

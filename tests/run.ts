@@ -1,0 +1,85 @@
+// deno-lint-ignore-file no-console
+/**
+ * Runs the checks and test groups in order, shows what they print, and ends with the plain line `N passed, N failed`
+ * (a check such as the formatter counts as one).
+ * It must not hold a test.
+ *
+ * @module
+ */
+import { run } from "../vm/process.ts";
+
+/** One command and how its outcome is counted. */
+interface Step {
+  readonly name: string;
+  readonly args: readonly string[];
+  /** Its closing line holds counts; else its exit code is one test. */
+  readonly counts: boolean;
+}
+
+const check = (name: string, ...args: string[]): Step => ({ name, args, counts: false });
+const tests = (name: string, ...args: string[]): Step => ({
+  name,
+  args: ["test", "--quiet", ...args],
+  counts: true,
+});
+
+const OK: readonly Step[] = [
+  check("format", "fmt", "--check", "--quiet"),
+  check("lint", "lint", "--quiet"),
+  check("types", "check", "--quiet", "cli.ts", "mod.ts", "tests/"),
+  check("docs", "doc", "--lint", "mod.ts"),
+  ...["vm", "net", "bootstrap", "rootfs", "kernel"].map((room) =>
+    tests(`unit ${room}`, "--no-check", "--parallel", `-P=${room}`, `${room}/`)
+  ),
+  tests("tidy", "--no-check", "-A", "tests/tidy_test.ts"),
+];
+
+// Slow ones last; each file says what it needs and skips nothing silently.
+const LONG: readonly Step[] = [
+  tests(
+    "rooms together",
+    "--no-check",
+    "-A",
+    "tests/",
+    "--ignore=tests/tidy_test.ts,tests/vm,tests/guest",
+  ),
+  tests("guest stages", "--no-check", "-A", "tests/guest/"),
+  tests("vm and cluster", "--no-check", "-A", "tests/vm/"),
+];
+
+const CLOSING =
+  /(\d+) passed(?: \(\d+ steps?\))? \| (\d+) failed(?: \(\d+ steps?\))?(?: \| (\d+) ignored)?/;
+
+async function runStep(step: Step): Promise<{ passed: number; failed: number }> {
+  const started = performance.now();
+  let text = "";
+  const { code } = await run(Deno.execPath(), {
+    args: step.args,
+    env: { NO_COLOR: "1" },
+    check: false,
+    timeoutMs: 70 * 60_000,
+    onOutput: (piece) => {
+      text += piece;
+      if (step.counts) Deno.stdout.writeSync(new TextEncoder().encode(piece));
+    },
+  });
+  if (!step.counts && code !== 0) console.log(text);
+  const seconds = ((performance.now() - started) / 1000).toFixed(1);
+  console.log(`## ${step.name}: ${code === 0 ? "ok" : `failed (exit ${code})`} in ${seconds} s`);
+  if (!step.counts) return code === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 };
+  const closing = text.match(new RegExp(CLOSING, "g"))?.at(-1)?.match(CLOSING);
+  const passed = Number(closing?.[1] ?? 0);
+  // A group that dies before its closing line, or fails without a failed test, still counts as a failure.
+  const failed = Math.max(Number(closing?.[2] ?? 0), code === 0 && closing ? 0 : 1);
+  return { passed, failed };
+}
+
+let passed = 0;
+let failed = 0;
+for (const step of Deno.args[0] === "all" ? [...OK, ...LONG] : OK) {
+  const result = await runStep(step);
+  passed += result.passed;
+  failed += result.failed;
+}
+console.log(`${passed} passed, ${failed} failed`);
+Deno.exit(failed === 0 ? 0 : 1);

@@ -1,0 +1,199 @@
+/**
+ * Style as an executable test: the import arrows between the rooms, sizes, who may start programs, poll, print or
+ * open libraries, and words that a finished line does not hold.
+ *
+ * @module
+ */
+import { assertEquals } from "@std/assert";
+import { fromFileUrl, join, relative } from "@std/path";
+
+const ROOT = fromFileUrl(new URL("..", import.meta.url));
+
+/** Who may import whom: a room and everything to the right of it that it may name. */
+const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
+  "cli.ts": ["cli.ts", "mod.ts", "bootstrap", "vm"],
+  "mod.ts": ["bootstrap", "net", "rootfs", "kernel", "vm", "ffi"],
+  "bootstrap": ["bootstrap", "net", "rootfs", "kernel", "vm"],
+  "net": ["net", "vm"],
+  "rootfs": ["rootfs", "vm"],
+  "kernel": ["kernel", "vm"],
+  "vm": ["vm", "ffi"],
+  "ffi": ["ffi"],
+};
+
+const TOP_LEVEL = [
+  ...["deno.json", "deno.lock", "mod.ts", "cli.ts", "README.md", "CHANGELOG.md", "LICENSE"],
+  ...["ffi", "vm", "net", "bootstrap", "rootfs", "kernel", "tests", "docs", "dist"],
+];
+
+const FILE_LINES = 400;
+const FUNCTION_LINES = 70;
+
+interface Source {
+  readonly path: string;
+  readonly room: string;
+  readonly text: string;
+}
+
+async function sources(extensions: RegExp): Promise<Source[]> {
+  const found: Source[] = [];
+  const walk = async (dir: string) => {
+    for await (const entry of Deno.readDir(dir)) {
+      const path = join(dir, entry.name);
+      if (/^(\.|node_modules$|dist$)/.test(entry.name)) continue;
+      if (entry.isDirectory) await walk(path);
+      else if (extensions.test(entry.name)) {
+        const name = relative(ROOT, path);
+        found.push({ path: name, room: name.split("/")[0], text: await Deno.readTextFile(path) });
+      }
+    }
+  };
+  await walk(ROOT);
+  return found.sort((a, b) => (a.path < b.path ? -1 : 1));
+}
+
+const typescript = await sources(/\.ts$/);
+const product = typescript.filter(({ path, room }) =>
+  room !== "tests" && !path.endsWith("_test.ts")
+);
+
+Deno.test("the top level holds only the rooms and documents", () => {
+  const names = [...Deno.readDirSync(ROOT)].map((entry) => entry.name);
+  assertEquals(names.filter((name) => !name.startsWith(".") && !TOP_LEVEL.includes(name)), []);
+});
+
+Deno.test("imports follow the arrows of the design", () => {
+  const wrong: string[] = [];
+  for (const { path, room, text } of product) {
+    for (const match of text.matchAll(/(?:from|import)\s*\(?\s*"(\.{1,2}\/[^"]+)"/g)) {
+      const target = relative(ROOT, join(ROOT, path, "..", match[1])).split("/")[0];
+      if (!MAY_IMPORT[room]?.includes(target)) wrong.push(`${path} imports ${match[1]}`);
+    }
+  }
+  assertEquals(wrong, []);
+});
+
+Deno.test("no source file is longer than the design allows", async () => {
+  const all = await sources(/\.(ts|go|sh)$|^gateway-init$|^\d\d-[\w-]+$/);
+  const long = all.filter(({ text }) => text.trimEnd().split("\n").length > FILE_LINES);
+  assertEquals(long.map(({ path }) => path), []);
+});
+
+/** Lines of a source that begin a function: a declaration, a method, or an arrow function with a name. */
+function functionStarts(
+  lines: readonly string[],
+): { name: string; start: number; indent: string }[] {
+  const starts: { name: string; start: number; indent: string }[] = [];
+  lines.forEach((line, start) => {
+    const match = DECLARATION.exec(line) ?? ARROW.exec(line) ?? METHOD.exec(line);
+    if (!match || NO_METHOD.test(match[2])) return;
+    const [, indent, name] = match;
+    // A signature over several lines ends where its parenthesis stands alone; a call's never opens a block.
+    const head = line.endsWith("(")
+      ? lines.find((other, at) => at > start && other.startsWith(`${indent})`)) ?? ""
+      : line;
+    const opens = /\{$/.test(head) && (ARROW.test(line) || !/=> \{$/.test(head));
+    if (opens) starts.push({ name, start, indent });
+  });
+  return starts;
+}
+
+const DECLARATION = /^( *)(?:export )?(?:default )?(?:async )?function\*? (\w+)/;
+const ARROW = /^( *)(?:export )?const (\w+)(?:: [^=]+)? = (?:async )?(?:<[^>]*>)?\(/;
+const METHOD =
+  /^( +)(?:(?:async|static|private|public|protected|override|get|set) )*\*?((?:#?\w+|\[Symbol\.\w+\]))(?:<[^>]*>)?\(/;
+const NO_METHOD =
+  /^(?:if|for|while|switch|catch|return|await|throw|super|function|typeof|void|new)$/;
+
+Deno.test("functionStarts() sees functions and nothing else", () => {
+  const lines = `
+export async function one(a: string): Promise<void> {
+}
+function two(
+  a: string,
+): string {
+}
+const three = async (a: string) => {
+};
+class C {
+  constructor(private readonly a: string) {
+  }
+  static async #four<T>(
+    a: T,
+  ): Promise<T> {
+    if (a) {
+    }
+    run(
+      a,
+    );
+    each(a, (b) => {
+    });
+    await each(a, () => {
+    });
+    items.forEach((item) => {
+    });
+  }
+  async [Symbol.asyncDispose](): Promise<void> {
+  }
+  get five(): string {
+  }
+}
+function overload(a: string): void;
+const short = (a: string) => a;
+`.split("\n");
+  assertEquals(functionStarts(lines).map(({ name }) => name), [
+    ...["one", "two", "three", "constructor", "#four", "[Symbol.asyncDispose]", "five"],
+  ]);
+});
+
+Deno.test("no function is longer than the design allows", () => {
+  const long: string[] = [];
+  for (const { path, text } of product) {
+    const lines = text.split("\n");
+    for (const { name, start, indent } of functionStarts(lines)) {
+      const end = lines.findIndex((other, at) =>
+        at > start && new RegExp(`^${indent}}[;,)]*$`).test(other)
+      );
+      const count = end - start + 1;
+      if (end < 0 || count > FUNCTION_LINES) {
+        long.push(`${path}:${start + 1} ${name} (${end < 0 ? "no end found" : `${count} lines`})`);
+      }
+    }
+  }
+  assertEquals(long, []);
+});
+
+for (
+  const [what, pattern, allowed] of [
+    ["starts programs", /new Deno\.Command\b/, ["vm/process.ts"]],
+    ["opens libraries", /Deno\.dlopen\b/, ["ffi/"]],
+    ["prints", /\bconsole\.\w+\(|Deno\.std(out|err)\b/, ["cli.ts", "bootstrap/command_up.ts"]],
+    ["exits", /Deno\.exit\b/, ["cli.ts"]],
+    ["sleeps", /\bsetInterval\(|\bdelay\(/, [
+      "vm/wait.ts",
+      "vm/std/",
+      "bootstrap/progress_view.ts",
+    ]],
+  ] as const
+) {
+  Deno.test(`only ${allowed.join(", ")} ${what}`, () => {
+    const wrong = product.filter(({ path, text }) =>
+      pattern.test(text.replaceAll(/\/\*[\s\S]*?\*\/|\/\/.*$/gm, "")) &&
+      !allowed.some((place) => path.startsWith(place))
+    );
+    assertEquals(wrong.map(({ path }) => path), []);
+  });
+}
+
+Deno.test("every module says why it exists", () => {
+  const silent = product.filter(({ text }) => !/^\/\*\*[\s\S]*?@module\b/.test(text));
+  assertEquals(silent.map(({ path }) => path), []);
+});
+
+Deno.test("no unfinished line, and no address of the machine or registry it was written on", async () => {
+  const all = await sources(/\.(ts|go|sh|json|md|tsv|yaml)$|^gateway-init$|^\d\d-[\w-]+$/);
+  const words =
+    /\b(TODO|FIXME|XXX|HACK)\b|\/work\/(main|scratch|shared)|registry\.npmjs|proxy\.golang|deb\.debian\.org/;
+  const wrong = all.filter(({ path, text }) => path !== "tests/tidy_test.ts" && words.test(text));
+  assertEquals(wrong.map(({ path }) => path), []);
+});

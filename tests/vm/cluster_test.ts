@@ -1,0 +1,285 @@
+/**
+ * One real cluster from nothing to gone: what the README promises, and what has to survive.
+ * Booting it is dear under emulation, so one test walks through everything in order.
+ *
+ * @module
+ */
+import {
+  assert,
+  assertEquals,
+  assertGreater,
+  assertMatch,
+  assertStringIncludes,
+} from "@std/assert";
+import { join } from "@std/path";
+import { run } from "../../vm/process.ts";
+import { waitFor } from "../../vm/wait.ts";
+import { freePort, TestHome, withEvidence } from "./harness.ts";
+
+const UP_TIMEOUT_MS = 15 * 60_000;
+const BUILD_TIMEOUT_MS = 75 * 60_000;
+
+const home = await TestHome.make();
+const port = freePort();
+const size = ["--memory", "3072", "--cpus", "2"];
+
+interface Status {
+  readonly endpoint: string;
+  readonly state: string;
+  readonly kubeconfig: string;
+  readonly clientFiles: string;
+  readonly sshPort: number;
+  readonly processes: { role: string; pid: number; residentMiB: number }[];
+  readonly stateDisk: { usedMiB: number };
+}
+
+const status = async (name = "default"): Promise<Status> =>
+  JSON.parse((await home.ok(["status", "--name", name, "--json"])).stdout);
+
+/** curl as a user would call it; returns its exit code and what it printed. */
+async function curl(report: Status, path: string, ...extra: string[]) {
+  return await run("curl", {
+    args: [
+      "-sS",
+      "--max-time",
+      "30",
+      "--cacert",
+      join(report.clientFiles, "ca.crt"),
+      ...extra,
+      `${report.endpoint}${path}`,
+    ],
+    check: false,
+  });
+}
+
+const clientCert = (report: Status) => [
+  ...["--cert", join(report.clientFiles, "tls.crt")],
+  ...["--key", join(report.clientFiles, "tls.key")],
+];
+
+async function kubectlJson(...args: string[]) {
+  return JSON.parse((await home.ok(["kubectl", "--", ...args, "-o", "json"])).stdout);
+}
+
+Deno.test("a cluster from nothing to gone", async (t) => {
+  const step = (name: string, fn: () => Promise<void>) =>
+    t.step(name, () => withEvidence(home, "default", fn));
+
+  await step("up --detach ends with READY", async () => {
+    await home.ok(["build", "all"], { timeoutMs: BUILD_TIMEOUT_MS });
+    const { stdout } = await home.ok(
+      ["up", "--detach", "--port", `${port}:30051`, ...size],
+      { timeoutMs: UP_TIMEOUT_MS },
+    );
+    assertStringIncludes(stdout, `https://127.0.0.1:${port}`);
+    assertMatch(stdout, /^READY in/);
+  });
+
+  await step("the service answers with the client's certificate and refuses without", async () => {
+    const report = await status();
+    const good = await curl(report, "/", ...clientCert(report));
+    assertEquals(good.code, 0, good.stderr);
+    assertGreater(good.stdout.length, 0);
+    const without = await curl(report, "/");
+    assert(without.code !== 0, "it answered without a client certificate");
+    const plain = await run("curl", { args: ["-sS", `http://127.0.0.1:${port}/`], check: false });
+    assert(!plain.stdout.includes(good.stdout));
+  });
+
+  await step("the client files are OpenShell's, private, and name the active gateway", async () => {
+    const report = await status();
+    const config = join(home.home, "config/openshell");
+    assertEquals((await Deno.readTextFile(join(config, "active_gateway"))).trim(), "gateway");
+    const metadata = JSON.parse(
+      await Deno.readTextFile(join(config, "gateways/gateway/metadata.json")),
+    );
+    assertEquals([metadata.gateway_endpoint, metadata.auth_mode], [report.endpoint, "mtls"]);
+    const mode = async (path: string) => (await Deno.stat(path)).mode! & 0o777;
+    assertEquals(await mode(report.clientFiles), 0o700);
+    assertEquals(await mode(join(report.clientFiles, "tls.key")), 0o600);
+    assertEquals(await mode(report.kubeconfig), 0o600);
+  });
+
+  await step("kubectl sees one Ready node, from the host and from the guest", async () => {
+    const nodes = await kubectlJson("get", "nodes");
+    const ready = nodes.items[0].status.conditions.find((c: { type: string }) =>
+      c.type === "Ready"
+    );
+    assertEquals([nodes.items.length, ready.status], [1, "True"]);
+    const inside = await home.ok(["exec", "--", "kubectl", "get", "nodes", "--no-headers"]);
+    assertMatch(inside.stdout, /^gateway\s+Ready\b/);
+  });
+
+  await step("exec passes streams, arguments and the exit code through", async () => {
+    assertMatch((await home.ok(["exec", "--", "uname", "-a"])).stdout, /^Linux gateway .*-gateway/);
+    const odd = await home.ok(["exec", "--", "printf", "<%s>", "a b", "$HOME", "'", ""]);
+    assertEquals(odd.stdout, "<a b><$HOME><'><>");
+    const failed = await home.call(["exec", "--", "sh", "-c", "cat; echo err >&2; exit 9"], {
+      stdin: "in",
+    });
+    assertEquals([failed.code, failed.stdout, failed.stderr], [9, "in", "err\n"]);
+  });
+
+  await step("shell reads commands, cp carries files both ways, plain ssh works", async () => {
+    assertStringIncludes((await home.ok(["shell"], { stdin: "echo $((6*7))\n" })).stdout, "42");
+    const file = join(home.home, "note");
+    await Deno.writeTextFile(file, "hello");
+    await home.ok(["cp", file, "default:/root/note"]);
+    await home.ok(["cp", "default:/root/note", `${file}.back`]);
+    assertEquals(await Deno.readTextFile(`${file}.back`), "hello");
+    const config = join(home.home, "data/gateway/instances/default/ssh/config");
+    const { stdout } = await run("ssh", { args: ["-F", config, "default", "cat", "/root/note"] });
+    assertEquals(stdout, "hello");
+  });
+
+  await step("logs show the console and the cluster; the timeline has host and guest", async () => {
+    assertStringIncludes((await home.ok(["logs"])).stdout, "udhcpc");
+    assertGreater((await home.ok(["logs", "--source", "cluster"])).stdout.length, 0);
+    await using following = await home.start(["logs", "-f"]);
+    await following.says("udhcpc");
+    const { rows } = {
+      rows: JSON.parse((await home.ok(["status", "--timeline", "--json"])).stdout),
+    };
+    const names = rows.map((row: { name: string }) => row.name);
+    for (const name of ["start vm", "init", "cluster-start", "service ready"]) {
+      assert(names.includes(name), `${name} is missing in ${names}`);
+    }
+  });
+
+  await step("status tells sizes within the promises", async () => {
+    const report = await status();
+    const resident = Object.fromEntries(report.processes.map((p) => [p.role, p.residentMiB]));
+    assert(resident.gvproxy <= 60, `gvproxy has ${resident.gvproxy} MiB`);
+    assertEquals(report.state, "running");
+  });
+
+  await step("a port can be added and removed while it runs", async () => {
+    const extra = freePort();
+    const report = await status();
+    await home.ok(["port", "add", `${extra}:30051`]);
+    const through = { ...report, endpoint: `https://127.0.0.1:${extra}` };
+    assertEquals((await curl(through, "/", ...clientCert(report))).code, 0);
+    await home.ok(["port", "remove", `${extra}:30051`]);
+    assert((await curl(through, "/", ...clientCert(report))).code !== 0);
+  });
+
+  await step("manifests in the auto-deploy folder are applied, re-applied and pruned", async () => {
+    const path = "/var/lib/rancher/k3s/server/manifests/test.yaml";
+    const write = (value: string) =>
+      home.ok(["exec", "--", "sh", "-c", `cat >${path}`], {
+        stdin:
+          `apiVersion: v1\nkind: ConfigMap\nmetadata: {name: auto, namespace: default}\ndata: {v: "${value}"}\n`,
+      });
+    const value = async () =>
+      (await home.call(["kubectl", "--", "get", "cm", "auto", "-o", "jsonpath={.data.v}"])).stdout;
+    const becomes = (wanted: string) =>
+      waitFor({
+        what: `"${wanted}" in the ConfigMap`,
+        probe: async () => (await value()) === wanted || undefined,
+        timeoutMs: 60_000,
+        intervalMs: 1000,
+      });
+    await write("1");
+    await becomes("1");
+    await write("2");
+    await becomes("2");
+    await home.ok(["exec", "--", "rm", path]);
+    await becomes("");
+  });
+
+  await step("a volume claim on local-path is bound and written", async () => {
+    await home.ok(["kubectl", "--", "apply", "-f", "-"], { stdin: PVC_POD });
+    await waitFor({
+      what: "the pod with the volume",
+      probe: async () => {
+        const pod = await kubectlJson("get", "pod", "keeper");
+        return pod.status.phase === "Succeeded" || undefined;
+      },
+      timeoutMs: 240_000,
+      intervalMs: 2000,
+    });
+    await home.ok(["exec", "--", "sync"]);
+  });
+
+  await step("a second up of a running instance is refused", async () => {
+    const { code, stderr } = await home.call(["up", "--port", `${freePort()}:30051`]);
+    assertEquals(code, 1);
+    assertStringIncludes(stderr, "it is running already");
+  });
+
+  await step("down stops cleanly and leaves nothing running", async () => {
+    await home.ok(["down"], { timeoutMs: 120_000 });
+    await home.assertClean();
+    assertStringIncludes((await home.events("default")).join(" "), "stopped");
+    const stopped = await home.call(["exec", "--", "true"]);
+    assertEquals(stopped.code, 1);
+    assertStringIncludes(stopped.stderr, 'Cannot reach the instance "default"');
+  });
+
+  await step("started again it keeps its ports, its certificates and its data", async () => {
+    await home.ok(["up", "--detach"], { timeoutMs: UP_TIMEOUT_MS });
+    const report = await status();
+    assertEquals(report.endpoint, `https://127.0.0.1:${port}`);
+    assertEquals((await curl(report, "/", ...clientCert(report))).code, 0);
+    const { stdout } = await home.ok([
+      "exec",
+      "--",
+      "sh",
+      "-c",
+      "cat /var/lib/rancher/k3s/storage/*/kept",
+    ]);
+    assertEquals(stdout, "kept\n");
+  });
+
+  await step("a second instance runs beside it with ports and a CA of its own", async () => {
+    const other = freePort();
+    await home.ok(
+      ["up", "--detach", "--name", "second", "--port", `${other}:30051`, "--no-kube-api", ...size],
+      { timeoutMs: UP_TIMEOUT_MS },
+    );
+    const [first, second] = [await status(), await status("second")];
+    assertEquals((await curl(first, "/", ...clientCert(first))).code, 0);
+    assertEquals((await curl(second, "/", ...clientCert(second))).code, 0);
+    const crossed = await curl(
+      { ...second, clientFiles: first.clientFiles },
+      "/",
+      ...clientCert(first),
+    );
+    assert(crossed.code !== 0, "the first one's files work with the second");
+    assertEquals(second.kubeconfig, null as unknown as string);
+    await home.ok(["rm", "--force", "second"], { timeoutMs: 120_000 });
+    assertEquals((await curl(first, "/", ...clientCert(first))).code, 0);
+  });
+
+  await step("rm takes the instance, its kubeconfig and its client files away", async () => {
+    const report = await status();
+    await home.ok(["rm", "--force"], { timeoutMs: 120_000 });
+    await home.assertClean();
+    for (const path of [report.kubeconfig, report.clientFiles]) {
+      assertEquals(await Deno.stat(path).then(() => "there", () => "gone"), "gone", path);
+    }
+    assertEquals(JSON.parse((await home.ok(["list", "--json"])).stdout), []);
+  });
+
+  await home[Symbol.asyncDispose]();
+});
+
+const PVC_POD = `
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: keep, namespace: default}
+spec: {accessModes: [ReadWriteOnce], storageClassName: local-path, resources: {requests: {storage: 16Mi}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: keeper, namespace: default}
+spec:
+  restartPolicy: Never
+  containers:
+  - name: write
+    image: gateway.local/busybox:1.37
+    imagePullPolicy: Never
+    command: [sh, -c, "echo kept >/data/kept && sync"]
+    volumeMounts: [{name: data, mountPath: /data}]
+  volumes: [{name: data, persistentVolumeClaim: {claimName: keep}}]
+`;

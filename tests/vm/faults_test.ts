@@ -1,0 +1,126 @@
+/**
+ * Signals and crashes at every stage of a start, on real VMs: nothing stays behind, the next start works, and what was
+ * written and synced is there.
+ *
+ * @module
+ */
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { join } from "@std/path";
+import { waitFor } from "../../vm/wait.ts";
+import { type Background, freePort, TestHome, withEvidence } from "./harness.ts";
+
+const home = await TestHome.make();
+const UP = [
+  "up",
+  "--port",
+  `${freePort()}:30051`,
+  "--memory",
+  "2048",
+  "--cpus",
+  "2",
+  "--no-kube-api",
+];
+
+/** Ctrl-C as soon as the step is told; each is a station of the straight line. */
+const STAGES = [
+  "artifacts",
+  "choose vmm",
+  "pki",
+  "payload",
+  "start gvproxy",
+  "start vm",
+  "guest up",
+  "guest: init",
+  "guest: state",
+  "expose ports",
+  "service ready",
+  "guest: cluster-start",
+];
+
+/** Waits until commands run in the guest. */
+async function reachable(): Promise<void> {
+  await waitFor({
+    what: "a guest that runs commands",
+    probe: async () => (await home.call(["exec", "--", "true"])).code === 0 || undefined,
+    timeoutMs: 120_000,
+    intervalMs: 500,
+  });
+}
+
+function pidOf(program: string): number {
+  const line = home.processes().find((text) => text.split(" ")[1].endsWith(program));
+  assert(line, `no ${program} in ${home.processes().join("\n")}`);
+  return Number(line.split(" ")[0]);
+}
+
+Deno.test("Ctrl-C and crashes", async (t) => {
+  const step = (name: string, fn: () => Promise<void>) =>
+    t.step(name, () => withEvidence(home, "default", fn));
+
+  for (const stage of STAGES) {
+    await step(`Ctrl-C at "${stage}" ends with 130 and leaves nothing running`, async () => {
+      await using gateway = await home.start(UP);
+      await gateway.says(`] ${stage}`);
+      gateway.signal("SIGINT");
+      assertEquals((await gateway.exited).code, 130, gateway.text());
+      await home.assertClean();
+    });
+  }
+
+  const crashes: readonly (readonly [string, (gateway: Background) => void, string])[] = [
+    ["the VMM", () => Deno.kill(pidOf("qemu-system-x86_64"), "SIGKILL"), "it ended (SIGKILL)"],
+    ["gvproxy", () => Deno.kill(pidOf("gvproxy"), "SIGKILL"), "gvproxy ended (SIGKILL)"],
+    ["the supervisor", (gateway) => gateway.signal("SIGKILL"), ""],
+  ];
+  for (const [what, kill, words] of crashes) {
+    await step(`after kill -9 of ${what} the next up works and synced data is there`, async () => {
+      const note = crypto.randomUUID();
+      {
+        await using gateway = await home.start(UP);
+        await gateway.says("] guest: cluster-start");
+        await reachable();
+        await home.ok(["exec", "--", "sh", "-c", `echo ${note} >/root/note && sync`]);
+        kill(gateway);
+        assert((await gateway.exited).code !== 0);
+        assertStringIncludes(gateway.text(), words);
+      }
+      await using gateway = await home.start(UP);
+      await gateway.says("] guest: cluster-start");
+      await reachable();
+      const { stdout } = await home.ok(["exec", "--", "cat", "/root/note"]);
+      assertEquals(stdout.trim(), note);
+      gateway.signal("SIGTERM");
+      await gateway.exited;
+      await home.assertClean();
+    });
+  }
+
+  await step("a supervisor that is killed takes its guest and its network with it", async () => {
+    await using gateway = await home.start(UP);
+    await gateway.says("] guest: cluster-start");
+    gateway.signal("SIGKILL");
+    await gateway.exited;
+    await waitFor({
+      what: "the end of what the supervisor owned",
+      probe: () => Promise.resolve(home.processes().length === 0 || undefined),
+      timeoutMs: 90_000,
+      intervalMs: 500,
+    });
+    assertEquals(JSON.parse((await home.ok(["list", "--json"])).stdout)[0].state, "crashed");
+    await home.ok(["down"]);
+    await home.assertClean();
+  });
+
+  await step("a state disk with somebody else's data is refused and left as it is", async () => {
+    const disk = join(home.home, "data/gateway/instances/default/state.img");
+    await Deno.remove(disk);
+    await Deno.writeTextFile(disk, "dear diary".repeat(1000));
+    const { code, stderr } = await home.call(UP);
+    assertEquals(code, 1);
+    assertStringIncludes(stderr, "it holds data that gateway did not write");
+    assertEquals(await Deno.readTextFile(disk), "dear diary".repeat(1000));
+    await home.assertClean();
+  });
+
+  await home[Symbol.asyncDispose]();
+});

@@ -1,0 +1,137 @@
+/**
+ * The one error class of the project: what cannot be done, why, and what to do about it.
+ * It must not print, exit, or know any room above vm/.
+ *
+ * @module
+ */
+
+/** Every code an operation can fail with; callers switch on it, people read what/why/fix. */
+export type ErrorCode =
+  | "usage"
+  | "bug"
+  | "interrupted"
+  | "timeout"
+  | "process-failed"
+  | "tool-missing"
+  | "build-failed"
+  | "artifact-corrupt"
+  | "disk-full"
+  | "host-unsupported"
+  | "port-in-use"
+  | "port-forward-failed"
+  | "path-too-long"
+  | "instance-unknown"
+  | "instance-stopped"
+  | "instance-running"
+  | "instance-locked"
+  | "instance-schema"
+  | "vmm-missing"
+  | "vmm-failed"
+  | "vm-exited"
+  | "guest-failed"
+  | "guest-unreachable"
+  | "state-disk-foreign"
+  | "network-failed"
+  | "service-not-ready"
+  | "pki-invalid"
+  | "permission"
+  | "not-found"
+  | "not-supported"
+  | "ssh-failed";
+
+/** What a {@linkcode GatewayError} is made of; all four are required so that no error is vague. */
+export interface GatewayErrorOptions {
+  /** Stable, machine readable. */
+  readonly code: ErrorCode;
+  /** Starts with "Cannot …" and quotes the values it speaks of. No full stop at the end. */
+  readonly what: string;
+  /** One observed fact. */
+  readonly why: string;
+  /** A command to run or a file to read. */
+  readonly fix: string;
+  /** The error underneath, kept for `--json` and for bug reports. */
+  readonly cause?: unknown;
+}
+
+/** A failure a user can act on. Its `message` is what and why on one line; secrets must never be put in it. */
+export class GatewayError extends Error {
+  /** Tells it apart where classes are lost, as in a stack trace. */
+  override readonly name = "GatewayError";
+  /** Stable, machine readable. */
+  readonly code: ErrorCode;
+  /** What could not be done. */
+  readonly what: string;
+  /** The observed fact that made it so. */
+  readonly why: string;
+  /** What the user does next. */
+  readonly fix: string;
+
+  /** Builds the error from its four parts. */
+  constructor(options: GatewayErrorOptions) {
+    super(`${options.what}: ${options.why}`, { cause: options.cause });
+    this.code = options.code;
+    this.what = options.what;
+    this.why = options.why;
+    this.fix = options.fix;
+  }
+
+  /** The process exit code this error maps to: 2 usage, 70 bug, 130 interrupted, else 1. */
+  get exitCode(): number {
+    switch (this.code) {
+      case "usage":
+        return 2;
+      case "bug":
+        return 70;
+      case "interrupted":
+        return 130;
+      default:
+        return 1;
+    }
+  }
+
+  /** Plain JSON for `--json`, without the cause's stack. */
+  toJSON(): { code: ErrorCode; what: string; why: string; fix: string } {
+    return { code: this.code, what: this.what, why: this.why, fix: this.fix };
+  }
+}
+
+/** A usage error (exit code 2) for input the user typed. */
+export function usageError(what: string, why: string, fix: string): GatewayError {
+  return new GatewayError({ code: "usage", what, why, fix });
+}
+
+/** The error every aborted wait rejects with (exit code 130). */
+export function interruptedError(why = "a signal arrived"): GatewayError {
+  return new GatewayError({
+    code: "interrupted",
+    what: "Cannot go on",
+    why,
+    fix: "run the command again; what was finished is kept",
+  });
+}
+
+/** The signal's reason as an error: a GatewayError stays itself, anything else becomes `interrupted`. */
+export function abortError(signal: AbortSignal): GatewayError {
+  return signal.reason instanceof GatewayError ? signal.reason : interruptedError();
+}
+
+/** The text of anything thrown, on one line, for a `why`. */
+export function describeError(error: unknown): string {
+  if (error instanceof GatewayError) return error.message;
+  const text = error instanceof Error ? error.message : String(error);
+  return text.replace(/\s+/g, " ").trim() || "no reason was given";
+}
+
+/** Turns "no space left" into a `disk-full` error that names the path; anything else passes through. */
+export function asDiskFull(error: unknown, path: string): unknown {
+  if (error instanceof GatewayError) return error;
+  const text = error instanceof Error ? error.message : String(error);
+  if (!/os error 28|ENOSPC|[Nn]o space left/.test(text)) return error;
+  return new GatewayError({
+    code: "disk-full",
+    what: `Cannot write "${path}"`,
+    why: "the file system it is on has no space left",
+    fix: "free some space, or point XDG_CACHE_HOME and XDG_DATA_HOME at a larger disk",
+    cause: error,
+  });
+}

@@ -1,0 +1,109 @@
+/**
+ * Programs of the host that builds and VMMs need: found, installed when the user agreed, else named in one error.
+ * It must not run at boot time for anything that is already built.
+ *
+ * @module
+ */
+import { GatewayError } from "./error.ts";
+import type { Span } from "./event.ts";
+import { run, which } from "./process.ts";
+
+/** A host program (or file) and the Debian package that brings it. */
+export interface HostTool {
+  /** Name on PATH, or the name to show when `path` is given. */
+  readonly program: string;
+  /** Debian's package name. */
+  readonly debian: string;
+  /** A file that must exist instead of a program, such as a header. */
+  readonly path?: string;
+}
+
+/** How {@linkcode ensureTools} may act. */
+export interface EnsureToolsOptions {
+  readonly span: Span;
+  readonly signal: AbortSignal;
+  /** `--yes`: install what is missing when we are root. */
+  readonly assumeYes: boolean;
+  /** Where apt's output goes. */
+  readonly logPath?: string;
+}
+
+/** The tools that are not on this host. */
+export function missingTools(tools: readonly HostTool[]): HostTool[] {
+  return tools.filter((tool) => {
+    if (tool.path === undefined) return which(tool.program) === undefined;
+    try {
+      Deno.statSync(tool.path);
+      return false;
+    } catch {
+      return true;
+    }
+  });
+}
+
+/** The command that installs the tools by hand. */
+export function installCommand(tools: readonly HostTool[]): string {
+  const packages = [...new Set(tools.map((tool) => tool.debian))].sort();
+  return `apt-get install -y --no-install-recommends ${packages.join(" ")}`;
+}
+
+// apt takes one lock for the machine, so installs of one process queue here.
+let queue: Promise<unknown> = Promise.resolve();
+
+/**
+ * Makes the tools available.
+ *
+ * @throws GatewayError `tool-missing` with the exact command when they are missing and may not be installed.
+ */
+export function ensureTools(
+  tools: readonly HostTool[],
+  options: EnsureToolsOptions,
+): Promise<void> {
+  const turn = queue.then(() => installMissing(tools, options));
+  queue = turn.catch(() => {});
+  return turn;
+}
+
+async function installMissing(
+  tools: readonly HostTool[],
+  options: EnsureToolsOptions,
+): Promise<void> {
+  const missing = missingTools(tools);
+  if (missing.length === 0) return;
+  const names = [...new Set(missing.map((tool) => tool.program))].join(", ");
+  const root = Deno.uid() === 0;
+  if (!options.assumeYes || !root || which("apt-get") === undefined) {
+    throw new GatewayError({
+      code: "tool-missing",
+      what: `Cannot build without ${names}`,
+      why: missing.length === 1 ? "it is not on this host" : "they are not on this host",
+      fix: `run: ${root ? "" : "sudo "}${installCommand(missing)}${
+        root ? "   (or pass --yes)" : ""
+      }`,
+    });
+  }
+  await options.span.run(`install ${names}`, async () => {
+    const env = { DEBIAN_FRONTEND: "noninteractive" };
+    const apt = (args: string[]) =>
+      run("apt-get", {
+        args: ["-o", "DPkg::Lock::Timeout=600", "-o", "Acquire::Retries=3", ...args],
+        env,
+        signal: options.signal,
+        timeoutMs: 900_000,
+        logPath: options.logPath,
+        code: "tool-missing",
+        what: `Cannot install ${names}`,
+      });
+    await apt(["update"]);
+    await apt(installCommand(missing).split(" ").slice(1));
+  });
+  const still = missingTools(missing);
+  if (still.length > 0) {
+    throw new GatewayError({
+      code: "tool-missing",
+      what: `Cannot find ${still.map((tool) => tool.program).join(", ")}`,
+      why: "the packages were installed and it is still not there",
+      fix: `look at: ${installCommand(still)}`,
+    });
+  }
+}

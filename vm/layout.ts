@@ -1,0 +1,206 @@
+/**
+ * Where everything lives: XDG folders, one folder per instance, a short runtime folder for sockets.
+ * It must not create instances or hold state; every room takes its paths from here.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import { GatewayError, usageError } from "./error.ts";
+
+/** The environment a path depends on; tests pass their own. */
+export type Env = (name: string) => string | undefined;
+
+const processEnv: Env = (name) => Deno.env.get(name);
+
+/** The user's home folder. @throws GatewayError `host-unsupported` when HOME is not set. */
+export function homeDir(env: Env = processEnv): string {
+  const home = env("HOME");
+  if (!home) {
+    throw new GatewayError({
+      code: "host-unsupported",
+      what: "Cannot find your home folder",
+      why: "HOME is not set",
+      fix: "set HOME, or set XDG_DATA_HOME, XDG_CACHE_HOME and XDG_CONFIG_HOME",
+    });
+  }
+  return home;
+}
+
+function xdg(variable: string, fallback: readonly string[], env: Env): string {
+  const value = env(variable);
+  // The XDG specification: a relative path is invalid and is ignored.
+  if (value && value.startsWith("/")) return value;
+  return join(homeDir(env), ...fallback);
+}
+
+/** `$XDG_DATA_HOME/gateway`: instances. */
+export function dataDir(env: Env = processEnv): string {
+  return join(xdg("XDG_DATA_HOME", [".local", "share"], env), "gateway");
+}
+
+/** `$XDG_CACHE_HOME/gateway`: artifacts and build caches; safe to delete when nothing runs. */
+export function cacheDir(env: Env = processEnv): string {
+  return join(xdg("XDG_CACHE_HOME", [".cache"], env), "gateway");
+}
+
+/** `$XDG_CONFIG_HOME`: where OpenShell's client files go. */
+export function xdgConfigHome(env: Env = processEnv): string {
+  return xdg("XDG_CONFIG_HOME", [".config"], env);
+}
+
+/** The longest path a unix socket can have on every host we support (macOS: 104 with its NUL). */
+export const SOCKET_PATH_LIMIT = 103;
+
+/**
+ * The short folder sockets live in: `$XDG_RUNTIME_DIR/gateway`, else `/tmp/gateway-UID`.
+ */
+export function runtimeDir(env: Env = processEnv): string {
+  const value = env("XDG_RUNTIME_DIR");
+  if (value && value.startsWith("/")) return join(value, "gateway");
+  return `/tmp/gateway-${Deno.uid() ?? "user"}`;
+}
+
+/**
+ * A socket path, checked for length when it is made rather than when bind fails.
+ *
+ * @throws GatewayError `path-too-long`.
+ */
+export function socketPath(dir: string, name: string): string {
+  const path = join(dir, name);
+  if (new TextEncoder().encode(path).length > SOCKET_PATH_LIMIT) {
+    throw new GatewayError({
+      code: "path-too-long",
+      what: `Cannot use the socket path "${path}"`,
+      why: `unix sockets allow ${SOCKET_PATH_LIMIT} bytes and it has ${path.length}`,
+      fix: "set XDG_RUNTIME_DIR to a shorter folder, such as /tmp/run",
+    });
+  }
+  return path;
+}
+
+/** Every path of one instance. */
+export interface InstancePaths {
+  readonly name: string;
+  /** 0700. */
+  readonly dir: string;
+  readonly instanceFile: string;
+  readonly lockFile: string;
+  readonly runFile: string;
+  readonly vmFile: string;
+  readonly stateDisk: string;
+  readonly payload: string;
+  readonly pkiDir: string;
+  readonly sshDir: string;
+  readonly consoleLog: string;
+  readonly gvproxyLog: string;
+  /** What the VMM itself prints. */
+  readonly vmmLog: string;
+  readonly supervisorLog: string;
+  readonly eventsFile: string;
+  readonly snapshotsDir: string;
+  /** 0700, short: sockets only. */
+  readonly runtimeDir: string;
+}
+
+/** The folder all instances live in. */
+export function instancesDir(env: Env = processEnv): string {
+  return join(dataDir(env), "instances");
+}
+
+/** The paths of an instance; nothing is created. @throws GatewayError `usage` for a bad name. */
+export function instancePaths(name: string, env: Env = processEnv): InstancePaths {
+  checkInstanceName(name);
+  const dir = join(instancesDir(env), name);
+  return {
+    name,
+    dir,
+    instanceFile: join(dir, "instance.json"),
+    lockFile: join(dir, "lock"),
+    runFile: join(dir, "run.json"),
+    vmFile: join(dir, "vm.json"),
+    stateDisk: join(dir, "state.img"),
+    payload: join(dir, "payload.tar"),
+    pkiDir: join(dir, "pki"),
+    sshDir: join(dir, "ssh"),
+    consoleLog: join(dir, "console.log"),
+    gvproxyLog: join(dir, "gvproxy.log"),
+    vmmLog: join(dir, "vmm.log"),
+    supervisorLog: join(dir, "supervisor.log"),
+    eventsFile: join(dir, "events.jsonl"),
+    snapshotsDir: join(dir, "snapshots"),
+    runtimeDir: join(runtimeDir(env), name),
+  };
+}
+
+const NAME_PATTERN = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;
+
+/** An instance name is a DNS label, since it becomes the guest's host name. @throws GatewayError `usage`. */
+export function checkInstanceName(name: string): void {
+  const why = name === ""
+    ? "it is empty"
+    : name.length > 63
+    ? `it has ${name.length} characters and 63 is the most`
+    : NAME_PATTERN.test(name)
+    ? undefined
+    : "only a-z, 0-9 and - inside are allowed";
+  if (why !== undefined) {
+    throw usageError(
+      `Cannot use the instance name "${name}"`,
+      why,
+      "choose a name such as `default` or `dev-2`",
+    );
+  }
+}
+
+/**
+ * Makes a folder that only its owner can enter, and refuses one that belongs to somebody else.
+ *
+ * @throws GatewayError `permission`.
+ */
+export async function ensurePrivateDir(path: string): Promise<void> {
+  await Deno.mkdir(path, { recursive: true, mode: 0o700 });
+  const info = await Deno.lstat(path);
+  const uid = Deno.uid();
+  if (!info.isDirectory || (uid !== null && info.uid !== null && info.uid !== uid)) {
+    throw new GatewayError({
+      code: "permission",
+      what: `Cannot use the folder "${path}"`,
+      why: info.isDirectory ? `it belongs to user ${info.uid}` : "it is not a folder",
+      fix: `remove it, or set XDG_RUNTIME_DIR and XDG_DATA_HOME to folders of your own`,
+    });
+  }
+  if (((info.mode ?? 0) & 0o077) !== 0) await Deno.chmod(path, 0o700);
+}
+
+/** Writes a whole file by a temporary name and a rename, so that a reader sees the old or the new one. */
+export async function writeFileAtomic(
+  path: string,
+  data: string | Uint8Array,
+  mode = 0o600,
+): Promise<void> {
+  const temporary = `${path}.tmp-${crypto.randomUUID().slice(0, 8)}`;
+  try {
+    const bytes = typeof data === "string" ? new TextEncoder().encode(data) : data;
+    {
+      using file = await Deno.open(temporary, { write: true, createNew: true, mode });
+      let at = 0;
+      while (at < bytes.length) at += await file.write(bytes.subarray(at));
+    }
+    await Deno.chmod(temporary, mode);
+    await Deno.rename(temporary, path);
+  } catch (error) {
+    await Deno.remove(temporary).catch(() => {});
+    throw error;
+  }
+}
+
+/** Whether something is at the path (a dangling link counts as nothing). */
+export async function exists(path: string): Promise<boolean> {
+  try {
+    await Deno.stat(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}

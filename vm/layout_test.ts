@@ -1,0 +1,82 @@
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { join } from "@std/path";
+import { GatewayError } from "./error.ts";
+import {
+  cacheDir,
+  checkInstanceName,
+  dataDir,
+  ensurePrivateDir,
+  instancePaths,
+  runtimeDir,
+  socketPath,
+  writeFileAtomic,
+  xdgConfigHome,
+} from "./layout.ts";
+
+const env = (values: Record<string, string>) => (name: string) => values[name];
+
+Deno.test("the XDG folders honour their variables", () => {
+  const set = env({ HOME: "/h", XDG_DATA_HOME: "/d", XDG_CACHE_HOME: "/c", XDG_CONFIG_HOME: "/f" });
+  assertEquals([dataDir(set), cacheDir(set), xdgConfigHome(set)], [
+    "/d/gateway",
+    "/c/gateway",
+    "/f",
+  ]);
+});
+
+Deno.test("the XDG folders ignore a relative value, as the specification says", () => {
+  assertEquals(dataDir(env({ HOME: "/h", XDG_DATA_HOME: "here" })), "/h/.local/share/gateway");
+});
+
+Deno.test("runtimeDir() is the user's runtime folder when there is one", () => {
+  assertEquals(runtimeDir(env({ XDG_RUNTIME_DIR: "/run/user/7" })), "/run/user/7/gateway");
+});
+
+Deno.test("socketPath() refuses a path that no socket can have", () => {
+  const error = assertThrows(() => socketPath("/" + "x".repeat(100), "qmp"), GatewayError);
+  assertEquals(error.code, "path-too-long");
+});
+
+for (
+  const [name, why] of [
+    ["", "it is empty"],
+    ["../x", "only a-z, 0-9 and - inside are allowed"],
+    ["A", "only a-z, 0-9 and - inside are allowed"],
+    ["-a", "only a-z, 0-9 and - inside are allowed"],
+    ["a".repeat(65), "it has 65 characters and 63 is the most"],
+  ]
+) {
+  Deno.test(`checkInstanceName() refuses "${name.slice(0, 8)}"`, () => {
+    const error = assertThrows(() => checkInstanceName(name), GatewayError);
+    assertEquals([error.code, error.why], ["usage", why]);
+  });
+}
+
+Deno.test("instancePaths() keeps everything below the instance's folder but the sockets", () => {
+  const paths = instancePaths("dev-2", env({ HOME: "/h", XDG_RUNTIME_DIR: "/r" }));
+  assertEquals(paths.stateDisk, "/h/.local/share/gateway/instances/dev-2/state.img");
+  assertEquals(paths.runtimeDir, "/r/gateway/dev-2");
+});
+
+Deno.test("ensurePrivateDir() closes an open folder and refuses a file", async () => {
+  const top = await Deno.makeTempDir();
+  const dir = join(top, "a");
+  await Deno.mkdir(dir);
+  await Deno.chmod(dir, 0o755);
+  await ensurePrivateDir(dir);
+  assertEquals((await Deno.stat(dir)).mode! & 0o777, 0o700);
+  await Deno.writeTextFile(join(top, "f"), "");
+  await assertRejects(() => ensurePrivateDir(join(top, "f")));
+  await Deno.remove(top, { recursive: true });
+});
+
+Deno.test("writeFileAtomic() leaves the old file and no other when the write fails", async () => {
+  const top = await Deno.makeTempDir();
+  const path = join(top, "a");
+  await writeFileAtomic(path, "one");
+  assertEquals((await Deno.stat(path)).mode! & 0o777, 0o600);
+  await Deno.mkdir(join(top, "folder"));
+  await assertRejects(() => writeFileAtomic(join(top, "folder"), "two"));
+  assertEquals([...Deno.readDirSync(top)].map((entry) => entry.name).sort(), ["a", "folder"]);
+  await Deno.remove(top, { recursive: true });
+});

@@ -1,0 +1,341 @@
+/**
+ * The only place that starts programs (Deno.Command): bounded runs and owned children.
+ * It must not put secrets in argument lists or environments; callers pass those by files of mode 0600.
+ *
+ * @module
+ */
+import { abortError, describeError, type ErrorCode, GatewayError } from "./error.ts";
+import { within } from "./wait.ts";
+
+/** A program run to its end. */
+export interface RunOptions {
+  readonly args: readonly string[];
+  readonly cwd?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  /** Start from an empty environment instead of ours. */
+  readonly clearEnv?: boolean;
+  readonly stdin?: Uint8Array | string | ReadableStream<Uint8Array>;
+  /** stdout and stderr are appended to this file instead of being returned. */
+  readonly logPath?: string;
+  /** Called with each piece of stdout and stderr, beside the log. */
+  readonly onOutput?: (text: string) => void;
+  readonly signal?: AbortSignal;
+  readonly timeoutMs?: number;
+  /** Added to the nice value; 10 for builds. */
+  readonly niceness?: number;
+  /** False: a non-zero exit is returned instead of thrown. */
+  readonly check?: boolean;
+  /** Code of the error for a non-zero exit; `process-failed` by default. */
+  readonly code?: ErrorCode;
+  /** The error's "Cannot …" line. */
+  readonly what?: string;
+  /** The error's fix. */
+  readonly fix?: string;
+}
+
+/** How a run ended. */
+export interface RunResult {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly stdoutBytes: Uint8Array;
+}
+
+/**
+ * Runs a program and waits for its end. On abort or timeout its whole process group gets SIGTERM, then SIGKILL after 2 s.
+ *
+ * @throws GatewayError `tool-missing` when the program is not there, `process-failed` (or the given code) on a non-zero
+ * exit, `timeout`, or the signal's reason.
+ */
+export async function run(program: string, options: RunOptions): Promise<RunResult> {
+  if (options.signal?.aborted) throw abortError(options.signal);
+  const child = spawnChild(program, {
+    ...options,
+    stdin: options.stdin === undefined ? "null" : "piped",
+    stdout: "piped",
+    stderr: "piped",
+    ownGroup: true,
+  });
+  const kill = () => child.stop(2000);
+  options.signal?.addEventListener("abort", kill, { once: true });
+  let timedOut = false;
+  const timer = options.timeoutMs === undefined ? undefined : setTimeout(() => {
+    timedOut = true;
+    kill();
+  }, options.timeoutMs);
+  const log = options.logPath
+    ? Deno.openSync(options.logPath, { create: true, append: true, mode: 0o600 })
+    : undefined;
+  try {
+    const [stdoutBytes, stderrBytes] = await Promise.all([
+      collect(child.stdout!, log, options.onOutput),
+      collect(child.stderr!, log, options.onOutput),
+      options.stdin === undefined ? undefined : feed(child.stdin!, options.stdin),
+    ]);
+    const status = await child.exited;
+    if (options.signal?.aborted) throw abortError(options.signal);
+    const stderr = new TextDecoder().decode(stderrBytes);
+    if (timedOut || (status.code !== 0 && options.check !== false)) {
+      throw runError(program, options, status.code, timedOut, stderr);
+    }
+    const stdout = new TextDecoder().decode(stdoutBytes);
+    return { code: status.code, stdout, stderr, stdoutBytes };
+  } finally {
+    clearTimeout(timer);
+    options.signal?.removeEventListener("abort", kill);
+    log?.close();
+    await child[Symbol.asyncDispose]();
+  }
+}
+
+function runError(
+  program: string,
+  options: RunOptions,
+  code: number,
+  timedOut: boolean,
+  stderr: string,
+): GatewayError {
+  const tail = (options.logPath ? tailOfFile(options.logPath) : stderr).trim().split("\n").slice(-3)
+    .join(" | ");
+  return new GatewayError({
+    code: timedOut ? "timeout" : options.code ?? "process-failed",
+    what: options.what ?? `Cannot run "${program}"`,
+    why: timedOut
+      ? `it did not end within ${options.timeoutMs} ms`
+      : `it ended with code ${code}${tail ? `: ${tail}` : ""}`,
+    fix: options.fix ??
+      (options.logPath ? `read ${options.logPath}` : `run it by hand: ${program} …`),
+  });
+}
+
+function tailOfFile(path: string): string {
+  try {
+    using file = Deno.openSync(path);
+    const size = file.statSync().size;
+    file.seekSync(Math.max(0, size - 2000), Deno.SeekMode.Start);
+    const buffer = new Uint8Array(2000);
+    const read = file.readSync(buffer) ?? 0;
+    return new TextDecoder().decode(buffer.subarray(0, read));
+  } catch {
+    return "";
+  }
+}
+
+async function collect(
+  stream: ReadableStream<Uint8Array>,
+  log: Deno.FsFile | undefined,
+  onOutput: ((text: string) => void) | undefined,
+): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  const decoder = new TextDecoder();
+  for await (const chunk of stream) {
+    if (log) await log.write(chunk);
+    else chunks.push(chunk);
+    onOutput?.(decoder.decode(chunk, { stream: true }));
+  }
+  const total = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.length, 0));
+  let at = 0;
+  for (const chunk of chunks) {
+    total.set(chunk, at);
+    at += chunk.length;
+  }
+  return total;
+}
+
+async function feed(
+  sink: WritableStream<Uint8Array>,
+  source: Uint8Array | string | ReadableStream<Uint8Array>,
+): Promise<void> {
+  try {
+    if (source instanceof ReadableStream) {
+      await source.pipeTo(sink);
+      return;
+    }
+    const writer = sink.getWriter();
+    await writer.write(typeof source === "string" ? new TextEncoder().encode(source) : source);
+    await writer.close();
+  } catch {
+    // The program closed its stdin first; its exit code tells the rest.
+  }
+}
+
+/** A program that goes on running, owned by the caller. */
+export interface SpawnOptions {
+  readonly args: readonly string[];
+  readonly cwd?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly clearEnv?: boolean;
+  /** Default "null". */
+  readonly stdin?: "piped" | "null" | "inherit";
+  readonly stdout?: "piped" | "null" | "inherit";
+  readonly stderr?: "piped" | "null" | "inherit";
+  readonly niceness?: number;
+  /** Leads a process group of its own: a Ctrl-C on our terminal does not reach it, and stop() ends all of it. */
+  readonly ownGroup?: boolean;
+  /** May outlive us. */
+  readonly detached?: boolean;
+}
+
+/** How a child ended. */
+export interface ChildExit {
+  readonly code: number;
+  readonly signal: string | null;
+}
+
+/** An owned child process; disposing stops it. */
+export interface ChildProcess extends AsyncDisposable {
+  readonly pid: number;
+  /** Never rejects. */
+  readonly exited: Promise<ChildExit>;
+  readonly stdin: WritableStream<Uint8Array> | undefined;
+  readonly stdout: ReadableStream<Uint8Array> | undefined;
+  readonly stderr: ReadableStream<Uint8Array> | undefined;
+  /** SIGTERM, then SIGKILL after the bound; resolves when it is gone. Safe to call again. */
+  stop(timeoutMs: number): Promise<ChildExit>;
+  /** Lets our event loop end although the child runs. */
+  unref(): void;
+}
+
+/**
+ * Starts a program.
+ *
+ * @throws GatewayError `tool-missing` when there is no such program.
+ */
+export function spawnChild(program: string, options: SpawnOptions): ChildProcess {
+  const nice = options.niceness !== undefined;
+  const command = new Deno.Command(nice ? "nice" : program, {
+    args: nice ? ["-n", String(options.niceness), program, ...options.args] : [...options.args],
+    cwd: options.cwd,
+    env: options.env ? { ...options.env } : undefined,
+    clearEnv: options.clearEnv,
+    stdin: options.stdin ?? "null",
+    stdout: options.stdout ?? "null",
+    stderr: options.stderr ?? "null",
+    detached: options.ownGroup || options.detached,
+  });
+  let child: Deno.ChildProcess;
+  try {
+    child = command.spawn();
+  } catch (error) {
+    throw new GatewayError({
+      code: error instanceof Deno.errors.NotFound ? "tool-missing" : "process-failed",
+      what: `Cannot start "${program}"`,
+      why: describeError(error),
+      fix: `install the program, or look at PATH`,
+      cause: error,
+    });
+  }
+  return new OwnedChild(child, options);
+}
+
+class OwnedChild implements ChildProcess {
+  readonly pid: number;
+  readonly exited: Promise<ChildExit>;
+  readonly #child: Deno.ChildProcess;
+  readonly #group: boolean;
+  #gone = false;
+
+  constructor(child: Deno.ChildProcess, private readonly options: SpawnOptions) {
+    this.#child = child;
+    this.pid = child.pid;
+    this.#group = options.ownGroup === true || options.detached === true;
+    this.exited = child.status.then(
+      (status) => ({ code: status.code, signal: status.signal }),
+      () => ({ code: 1, signal: null }),
+    ).finally(() => this.#gone = true);
+  }
+
+  get stdin(): WritableStream<Uint8Array> | undefined {
+    return this.options.stdin === "piped" ? this.#child.stdin : undefined;
+  }
+
+  get stdout(): ReadableStream<Uint8Array> | undefined {
+    return this.options.stdout === "piped" ? this.#child.stdout : undefined;
+  }
+
+  get stderr(): ReadableStream<Uint8Array> | undefined {
+    return this.options.stderr === "piped" ? this.#child.stderr : undefined;
+  }
+
+  async stop(timeoutMs: number): Promise<ChildExit> {
+    this.#signal("SIGTERM");
+    const early = await within(this.exited, timeoutMs);
+    if (early) return early;
+    this.#signal("SIGKILL");
+    return await this.exited;
+  }
+
+  unref(): void {
+    this.#child.unref();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#gone && !this.options.detached) await this.stop(2000);
+  }
+
+  #signal(signal: Deno.Signal): void {
+    if (this.#gone) return;
+    if (this.#group && signalProcess(-this.pid, signal)) return;
+    signalProcess(this.pid, signal);
+  }
+}
+
+/** Sends a signal; false when there is no such process (or group, for a negative pid). */
+export function signalProcess(pid: number, signal: Deno.Signal): boolean {
+  try {
+    Deno.kill(pid, signal);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The start time of a process in clock ticks since boot (Linux), so that a reused pid is not mistaken for it; undefined when it is gone. */
+export function processStartTime(pid: number): string | undefined {
+  try {
+    const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return fields[0] === "Z" ? undefined : fields[19];
+  } catch {
+    return undefined;
+  }
+}
+
+/** A process told apart from a later one with the same pid. */
+export interface ProcessId {
+  /** Host process id. */
+  readonly pid: number;
+  /** Clock ticks since boot; "" where the host does not tell. */
+  readonly startTime: string;
+}
+
+/** The identity of a running process; undefined when it is gone. */
+export function identifyProcess(pid: number): ProcessId | undefined {
+  const startTime = processStartTime(pid);
+  return startTime === undefined ? undefined : { pid, startTime };
+}
+
+/** Whether exactly this process still runs. */
+export function isAlive(id: ProcessId): boolean {
+  return processStartTime(id.pid) === id.startTime;
+}
+
+/** Where a program is on PATH, or undefined. */
+export function which(program: string): string | undefined {
+  if (program.includes("/")) return isFile(program) ? program : undefined;
+  const folders = (Deno.env.get("PATH") ?? "/usr/bin:/bin").split(":");
+  // Tools such as mkfs live in sbin, which a plain user's PATH lacks.
+  for (const folder of [...folders, "/usr/local/sbin", "/usr/sbin", "/sbin"]) {
+    const path = `${folder}/${program}`;
+    if (isFile(path)) return path;
+  }
+  return undefined;
+}
+
+function isFile(path: string): boolean {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,147 @@
+/**
+ * The QEMU driver: finds QEMU, finds out by a real boot whether hardware virtualization works, starts a spec.
+ * It must not choose devices or sizes (planVm does) and must not know Kubernetes.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import { describeError, GatewayError } from "./error.ts";
+import type { HostTool } from "./host_tools.ts";
+import { type ChildProcess, run, spawnChild, which } from "./process.ts";
+import { probeAccelerator } from "./qemu_probe.ts";
+import { qemuArgv, type QemuMachine, qmpPath } from "./qemu_argv.ts";
+import { QmpClient } from "./qmp.ts";
+import type { VmSpec } from "./spec.ts";
+import type { RunningVm, StartOptions, Vmm, VmmCheck } from "./vmm.ts";
+import { within } from "./wait.ts";
+
+/** The program and its Debian package. */
+export const QEMU_TOOL: HostTool = { program: "qemu-system-x86_64", debian: "qemu-system-x86" };
+
+/** What the driver needs besides the host. */
+export interface QemuOptions {
+  /** The kernel the probe boots. */
+  readonly kernelPath: string;
+  /** Where the probe's verdict is kept. */
+  readonly cacheDir: string;
+  /** Skips the probe: "tcg" or "kvm" as the user asked. */
+  readonly accelerator?: QemuMachine["accelerator"];
+}
+
+/** QEMU's microvm machine. */
+export class QemuVmm implements Vmm {
+  readonly name = "qemu";
+  readonly supports = { snapshot: true, net: ["gvproxy"] } as const;
+  #machine: QemuMachine | undefined;
+
+  constructor(private readonly options: QemuOptions) {}
+
+  async check(options: StartOptions): Promise<VmmCheck> {
+    const program = which(QEMU_TOOL.program);
+    if (program === undefined) {
+      return {
+        usable: false,
+        description: "QEMU",
+        accelerator: "none",
+        why: `${QEMU_TOOL.program} is not on this host`,
+        fix: `install it: apt-get install -y --no-install-recommends ${QEMU_TOOL.debian}`,
+      };
+    }
+    const { stdout } = await run(program, { args: ["--version"], timeoutMs: 10_000 });
+    const version = /version (\d+\.\d+(\.\d+)?)/.exec(stdout)?.[1] ?? "of unknown version";
+    const verdict = this.options.accelerator
+      ? { accelerator: this.options.accelerator, why: "you asked for it", fix: "" }
+      : await probeAccelerator({ program, version, ...this.options, ...options });
+    this.#machine = { program, accelerator: verdict.accelerator };
+    const how = verdict.accelerator === "tcg"
+      ? "TCG (emulation)"
+      : verdict.accelerator.toUpperCase();
+    return { usable: true, description: `QEMU ${version}, ${how}`, ...verdict };
+  }
+
+  async start(spec: VmSpec, options: StartOptions): Promise<RunningVm> {
+    if (!this.#machine) {
+      const check = await this.check(options);
+      if (!this.#machine) {
+        throw new GatewayError({
+          code: "vmm-missing",
+          what: "Cannot start a VM with QEMU",
+          why: check.why,
+          fix: check.fix,
+        });
+      }
+    }
+    await writeEmpty(spec.consoleLogPath);
+    const argv = qemuArgv(spec, this.#machine);
+    const child = spawnChild("/bin/sh", {
+      // The shell gives QEMU a private umask (its sockets are then 0600) and its log, and becomes QEMU.
+      args: ["-c", 'umask 077; log=$1; shift; exec "$@" >"$log" 2>&1', "sh", spec.vmmLogPath]
+        .concat(this.#machine.program, argv),
+      ownGroup: true,
+    });
+    options.span.log("QEMU started", { pid: child.pid });
+    const vm = new QemuVm(child, spec);
+    try {
+      await vm.connect(options.signal);
+      return vm;
+    } catch (error) {
+      await vm[Symbol.asyncDispose]();
+      if (options.signal.aborted) throw error;
+      throw new GatewayError({
+        code: "vmm-failed",
+        what: `Cannot start QEMU for "${spec.name}"`,
+        why: (await vmmLogTail(spec)) || describeError(error),
+        fix: `replay it by hand: read ${join(spec.vmmLogPath, "..", "vm.json")}`,
+        cause: error,
+      });
+    }
+  }
+}
+
+/** A VM that runs in QEMU; also the handle for its monitor. */
+export class QemuVm implements RunningVm {
+  readonly pid: number;
+  readonly exited: RunningVm["exited"];
+  #qmp: QmpClient | undefined;
+
+  constructor(private readonly child: ChildProcess, private readonly spec: VmSpec) {
+    this.pid = child.pid;
+    this.exited = child.exited;
+  }
+
+  /** The monitor; open after start. */
+  get qmp(): QmpClient {
+    if (!this.#qmp) throw new Error("the monitor is not connected");
+    return this.#qmp;
+  }
+
+  /** Opens the monitor, or fails as soon as QEMU ends. */
+  async connect(signal: AbortSignal): Promise<void> {
+    const gone = new AbortController();
+    this.exited.then(({ code }) => gone.abort(new Error(`QEMU ended with code ${code}`)));
+    const either = AbortSignal.any([signal, gone.signal]);
+    this.#qmp = await QmpClient.connect(qmpPath(this.spec), either);
+  }
+
+  async stop(timeoutMs: number): Promise<Awaited<RunningVm["exited"]>> {
+    // `quit` lets QEMU flush its disks; a signal is the second choice.
+    await this.#qmp?.execute("quit", {}, undefined, 1000).catch(() => {});
+    const early = await within(this.exited, Math.min(timeoutMs, 2000));
+    return early ?? await this.child.stop(timeoutMs);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop(2000).catch(() => {});
+    this.#qmp?.[Symbol.dispose]();
+  }
+}
+
+async function writeEmpty(path: string): Promise<void> {
+  using _file = await Deno.open(path, { write: true, create: true, truncate: true, mode: 0o600 });
+}
+
+/** The last line QEMU printed, for the `why` of an error. */
+export async function vmmLogTail(spec: VmSpec): Promise<string> {
+  const text = await Deno.readTextFile(spec.vmmLogPath).catch(() => "");
+  return text.trim().split("\n").at(-1)?.slice(0, 400) ?? "";
+}

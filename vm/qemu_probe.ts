@@ -1,0 +1,116 @@
+/**
+ * Finds out whether hardware virtualization works by booting the real kernel with it. That /dev/kvm opens
+ * proves nothing: a software KVM was seen that creates VMs and then hangs for minutes.
+ * It must not run more than once per host kernel, machine and guest kernel: the verdict is cached.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import * as v from "valibot";
+import { digestBytes } from "./digest.ts";
+import { abortError } from "./error.ts";
+import type { Span } from "./event.ts";
+import { writeFileAtomic } from "./layout.ts";
+import { spawnChild } from "./process.ts";
+import { within } from "./wait.ts";
+
+/** Which accelerator to use and the observed fact behind it. */
+export interface AcceleratorVerdict {
+  readonly accelerator: "kvm" | "hvf" | "tcg";
+  readonly why: string;
+  readonly fix: string;
+}
+
+/** The bound of the probe boot; a working KVM needs well under a second. */
+export const PROBE_TIMEOUT_MS = 5000;
+
+const Verdict = v.object({
+  accelerator: v.picklist(["kvm", "hvf", "tcg"]),
+  why: v.string(),
+  fix: v.string(),
+});
+
+interface ProbeOptions {
+  readonly program: string;
+  readonly version: string;
+  readonly kernelPath: string;
+  readonly cacheDir: string;
+  readonly span: Span;
+  readonly signal: AbortSignal;
+}
+
+/** The verdict for this host, from the cache or from a probe boot of at most {@linkcode PROBE_TIMEOUT_MS}. */
+export async function probeAccelerator(options: ProbeOptions): Promise<AcceleratorVerdict> {
+  const candidate = await candidateAccelerator();
+  if (typeof candidate !== "string") return candidate;
+  const host = [Deno.osRelease(), Deno.hostname(), Deno.build.arch, options.version];
+  const kernel = await Deno.stat(options.kernelPath);
+  const key = digestBytes([...host, kernel.size, kernel.mtime?.getTime(), candidate].join("\0"));
+  const path = join(options.cacheDir, "probes", `${key.slice(0, 16)}.json`);
+  const cached = await Deno.readTextFile(path)
+    .then((text) => v.safeParse(Verdict, JSON.parse(text)))
+    .catch(() => undefined);
+  if (cached?.success) return cached.output;
+  const verdict = await options.span.run(
+    `probe ${candidate}`,
+    () => probeBoot(candidate, options),
+  );
+  await Deno.mkdir(join(options.cacheDir, "probes"), { recursive: true });
+  await writeFileAtomic(path, JSON.stringify(verdict), 0o644);
+  return verdict;
+}
+
+async function candidateAccelerator(): Promise<"kvm" | "hvf" | AcceleratorVerdict> {
+  if (Deno.build.os === "darwin") return "hvf";
+  try {
+    (await Deno.open("/dev/kvm", { read: true, write: true })).close();
+    return "kvm";
+  } catch (error) {
+    const missing = error instanceof Deno.errors.NotFound;
+    return {
+      accelerator: "tcg",
+      why: missing ? "there is no /dev/kvm on this host" : "/dev/kvm may not be opened by you",
+      fix: missing
+        ? "turn on virtualization in the firmware or the hypervisor, and load kvm_intel or kvm_amd"
+        : "add yourself to the group kvm and log in again",
+    };
+  }
+}
+
+async function probeBoot(
+  accelerator: "kvm" | "hvf",
+  options: ProbeOptions,
+): Promise<AcceleratorVerdict> {
+  const child = spawnChild(options.program, {
+    args: [
+      ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
+      ...["-machine", "microvm,acpi=off,pic=on,pit=on,rtc=on,isa-serial=on"],
+      ...["-accel", accelerator, "-cpu", "host", "-m", "256M", "-serial", "stdio"],
+      ...["-kernel", options.kernelPath],
+      // There is no root: the kernel's own panic is the sign that it came all the way up.
+      ...["-append", "console=ttyS0 panic=-1 reboot=t"],
+    ],
+    stdout: "piped",
+    ownGroup: true,
+  });
+  await using _owned = child;
+  const output = new Response(child.stdout).text();
+  const stop = () => void child.stop(500);
+  options.signal.addEventListener("abort", stop, { once: true });
+  const ended = await within(child.exited, PROBE_TIMEOUT_MS);
+  options.signal.removeEventListener("abort", stop);
+  if (!ended) await child.stop(500);
+  const text = await output;
+  if (options.signal.aborted) throw abortError(options.signal);
+  if (ended && text.includes("Linux version") && text.includes("Kernel panic")) {
+    return { accelerator, why: "a probe boot with it worked", fix: "" };
+  }
+  const reached = text.includes("Linux version") ? "hung after its first lines" : "printed nothing";
+  return {
+    accelerator: "tcg",
+    why: `a probe boot with ${accelerator.toUpperCase()} ${
+      ended ? `ended with code ${ended.code}` : `${reached} for ${PROBE_TIMEOUT_MS / 1000} s`
+    }`,
+    fix: "run it on a host whose hardware virtualization works; emulation is about 20 times slower",
+  };
+}

@@ -1,0 +1,54 @@
+import { assertEquals, assertRejects } from "@std/assert";
+import { join } from "@std/path";
+import { GatewayError } from "./error.ts";
+import { ensureStateDisk, inspectStateDisk, STATE_LABEL } from "./state_disk.ts";
+
+async function inFolder(fn: (path: string) => Promise<void>): Promise<void> {
+  const dir = await Deno.makeTempDir();
+  try {
+    await fn(join(dir, "state.img"));
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+/** The two fields of an ext4 superblock that tell whose disk it is. */
+function superblock(label: string): Uint8Array {
+  const head = new Uint8Array(8192);
+  head.set([0x53, 0xef], 1024 + 0x38);
+  head.set(new TextEncoder().encode(label), 1024 + 0x78);
+  return head;
+}
+
+Deno.test("ensureStateDisk() makes a sparse private file when there is none", () =>
+  inFolder(async (path) => {
+    assertEquals(await ensureStateDisk(path, 64), "empty");
+    const info = await Deno.stat(path);
+    assertEquals([info.size, info.blocks, info.mode! & 0o777], [64 << 20, 0, 0o600]);
+  }));
+
+Deno.test("ensureStateDisk() takes a disk with our label and grows it, never shrinks it", () =>
+  inFolder(async (path) => {
+    await Deno.writeFile(path, superblock(STATE_LABEL));
+    assertEquals(await ensureStateDisk(path, 1), "ours");
+    assertEquals((await Deno.stat(path)).size, 1 << 20);
+    await Deno.truncate(path, 2 << 20);
+    await ensureStateDisk(path, 1);
+    assertEquals((await Deno.stat(path)).size, 2 << 20);
+  }));
+
+for (
+  const [what, bytes] of [
+    ["another file system's label", superblock("my-photos")],
+    ["bytes that are no file system", new TextEncoder().encode("dear diary")],
+  ] as const
+) {
+  Deno.test(`ensureStateDisk() refuses a disk with ${what} and leaves it as it is`, () =>
+    inFolder(async (path) => {
+      await Deno.writeFile(path, bytes);
+      const error = await assertRejects(() => ensureStateDisk(path, 64), GatewayError);
+      assertEquals(error.code, "state-disk-foreign");
+      assertEquals(await Deno.readFile(path), bytes.slice());
+      assertEquals(await inspectStateDisk(path), "foreign");
+    }));
+}

@@ -1,0 +1,130 @@
+/**
+ * The host's end of gw.stdio: carries stdin, stdout, stderr, signals and the exit code of the one command that a
+ * VM started with --exec runs. Bytes pass unchanged; back-pressure is the port's own.
+ * It must not touch this process's own streams; the caller brings them.
+ *
+ * @module
+ */
+import { GatewayError } from "./error.ts";
+import { writeAll } from "./lines.ts";
+
+/**
+ * Frame types, one byte each, followed by a big-endian length of four bytes and the body. `ready` and `exit` go both
+ * ways: the host answers each with an empty one, so that no output is lost in a queue that the guest's end takes along.
+ */
+export const FRAME = { stdin: 0, stdout: 1, stderr: 2, exit: 3, signal: 4, ready: 6 } as const;
+
+const NOTHING = new Uint8Array(0);
+
+/** The largest body we send; the guest reads a frame into memory whole. */
+const MAX_BODY = 32 * 1024;
+
+/** Encodes one frame. */
+export function encodeFrame(type: number, body: Uint8Array): Uint8Array {
+  const frame = new Uint8Array(5 + body.length);
+  frame[0] = type;
+  new DataView(frame.buffer).setUint32(1, body.length);
+  frame.set(body, 5);
+  return frame;
+}
+
+/** A frame of the guest. */
+export interface Frame {
+  readonly type: number;
+  readonly body: Uint8Array;
+}
+
+/** The frames in a byte stream. A cut last frame is dropped: the VM died in the middle of it. */
+export async function* readFrames(stream: ReadableStream<Uint8Array>): AsyncGenerator<Frame> {
+  let rest = new Uint8Array(0);
+  for await (const chunk of stream) {
+    const joined = new Uint8Array(rest.length + chunk.length);
+    joined.set(rest);
+    joined.set(chunk, rest.length);
+    rest = joined;
+    for (;;) {
+      if (rest.length < 5) break;
+      const length = new DataView(rest.buffer, rest.byteOffset).getUint32(1);
+      if (rest.length < 5 + length) break;
+      yield { type: rest[0], body: rest.subarray(5, 5 + length) };
+      rest = rest.subarray(5 + length);
+    }
+  }
+}
+
+/** The streams of the command, and how a signal reaches it. */
+export interface StdioStreams {
+  /** Read until its end, which the command sees as end of file. */
+  readonly stdin: ReadableStream<Uint8Array>;
+  /** Written in order; a slow writer slows the command down. */
+  readonly stdout: { write(data: Uint8Array): Promise<number> };
+  /** As stdout. */
+  readonly stderr: { write(data: Uint8Array): Promise<number> };
+}
+
+/** A connected gw.stdio. */
+export class StdioPort {
+  constructor(private readonly conn: Deno.UnixConn) {}
+
+  /** Passes a signal on to the command. */
+  async sendSignal(number: number): Promise<void> {
+    await writeAll(this.conn, encodeFrame(FRAME.signal, Uint8Array.of(number)));
+  }
+
+  /**
+   * Carries the streams until the command's exit code arrives.
+   *
+   * @throws GatewayError `vm-exited` when the VM ends without one.
+   */
+  async run(streams: StdioStreams): Promise<number> {
+    let reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
+    try {
+      for await (const frame of readFrames(this.conn.readable)) {
+        if (frame.type === FRAME.ready) {
+          // Our own ready tells the guest that somebody reads; it holds its end until our exit frame.
+          await writeAll(this.conn, encodeFrame(FRAME.ready, NOTHING));
+          reader ??= streams.stdin.getReader();
+          void this.#pumpStdin(reader);
+        } else if (frame.type === FRAME.stdout) await writeAll(streams.stdout, frame.body);
+        else if (frame.type === FRAME.stderr) await writeAll(streams.stderr, frame.body);
+        else if (frame.type === FRAME.exit) {
+          await writeAll(this.conn, encodeFrame(FRAME.exit, NOTHING)).catch(() => {});
+          return new DataView(frame.body.buffer, frame.body.byteOffset).getUint32(0);
+        }
+      }
+    } catch (error) {
+      if (!isDisconnect(error)) throw error;
+    } finally {
+      await reader?.cancel().catch(() => {});
+    }
+    throw new GatewayError({
+      code: "vm-exited",
+      what: "Cannot tell how the command ended",
+      why: "the VM stopped before it said",
+      fix: "run it again; if it happens again, look for an out-of-memory kill: pass more --memory",
+    });
+  }
+
+  async #pumpStdin(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<void> {
+    try {
+      for (;;) {
+        const { value, done } = await reader.read();
+        if (done) break;
+        for (let at = 0; at < value.length; at += MAX_BODY) {
+          await writeAll(
+            this.conn,
+            encodeFrame(FRAME.stdin, value.subarray(at, at + MAX_BODY)),
+          );
+        }
+      }
+      await writeAll(this.conn, encodeFrame(FRAME.stdin, NOTHING));
+    } catch {
+      // The command ended before its input did.
+    }
+  }
+}
+
+function isDisconnect(error: unknown): boolean {
+  return error instanceof Deno.errors.BrokenPipe || error instanceof Deno.errors.ConnectionReset ||
+    error instanceof Deno.errors.BadResource || error instanceof Deno.errors.Interrupted;
+}

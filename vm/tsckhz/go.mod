@@ -1,0 +1,3 @@
+module gateway/vm/tsckhz
+
+go 1.26
