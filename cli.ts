@@ -5,7 +5,7 @@
  * @module
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
-import { describeError, GatewayError, interruptedError } from "./vm/error.ts";
+import { describeError, GatewayError, interruptedError, usageError } from "./vm/error.ts";
 
 const VERSION = "0.1.0";
 
@@ -28,8 +28,11 @@ function err(text: string): void {
   writeSync(Deno.stderr, `${text}\n`);
 }
 
-function writeSync(stream: { writeSync(data: Uint8Array): number }, text: string): void {
-  const bytes = encoder.encode(text);
+function writeSync(
+  stream: { writeSync(data: Uint8Array): number },
+  data: string | Uint8Array,
+): void {
+  const bytes = typeof data === "string" ? encoder.encode(data) : data;
   try {
     for (let at = 0; at < bytes.length;) at += stream.writeSync(bytes.subarray(at));
   } catch {
@@ -158,6 +161,7 @@ function addLifecycle(root: Command): void {
 function addAccess(root: Command): void {
   command(root, "exec <command...>", "run a command in the guest", "gateway exec -- uname -a")
     .option("-t, --tty", "with a terminal of its own")
+    .passThroughOptions()
     .action((words: string[], flags: Flags) =>
       finish(async () => {
         const { execInGuest } = await import("./bootstrap/access.ts");
@@ -186,7 +190,7 @@ function addAccess(root: Command): void {
     "kubectl <args...>",
     "kubectl against the instance's cluster",
     "gateway kubectl -- get pods -A",
-  )
+  ).passThroughOptions()
     .action((args: string[], flags: Flags) =>
       finish(async () => {
         const { kubectl } = await import("./bootstrap/access.ts");
@@ -246,7 +250,7 @@ function addInspection(root: Command): void {
         return await logs(flags.name, {
           source: flags.source as "console",
           follow: flags.follow === true,
-          write: (bytes) => writeSync(Deno.stdout, new TextDecoder().decode(bytes)),
+          write: (bytes) => writeSync(Deno.stdout, bytes),
           signal,
         });
       })
@@ -254,31 +258,20 @@ function addInspection(root: Command): void {
 }
 
 function addPorts(root: Command): void {
-  const port = command(
-    root,
-    "port",
-    "list, add or remove port forwards of a running instance",
-    "gateway port add 8080:80",
-  );
+  const port = root.command("port").description("list, add or remove port forwards of an instance")
+    .addHelpText("after", "\nExample:\n  gateway port add --name dev 8080:80\n");
   for (const verb of ["list", "add", "remove"] as const) {
-    command(
-      port,
-      verb === "list" ? "list" : `${verb} <[addr:]host:guest>`,
-      `${verb} port forwards`,
-      `gateway port ${verb}`,
-    )
+    const usage = verb === "list" ? verb : `${verb} <[addr:]host:guest>`;
+    const example = verb === "list" ? "gateway port list" : `gateway port ${verb} 8080:80`;
+    command(port, usage, `${verb} forwards; they last until it stops`, example)
       .addOption(jsonOption())
       .action((...params: unknown[]) =>
         finish(async (signal) => {
-          const [spec, flags] = verb === "list" ? [undefined, params[0]] : [params[0], params[1]];
+          const [spec, flags] = verb === "list" ? [undefined, params[0]] : params;
+          const { name, json: asJson } = flags as Flags;
           const { portCommand } = await import("./bootstrap/access.ts");
-          const forwards = await portCommand(
-            (flags as Flags).name,
-            verb,
-            spec as string | undefined,
-            signal,
-          );
-          (flags as Flags).json
+          const forwards = await portCommand(name, verb, spec as string | undefined, signal);
+          asJson
             ? json(forwards)
             : out(forwards.map((f) => `${f.local} -> ${f.remote}`).join("\n"));
           return 0;
@@ -363,6 +356,14 @@ function report(thrown: unknown): number {
   return 70;
 }
 
+/** What commander found wrong, in our form. */
+function commandLineError(error: CommanderError): GatewayError {
+  const why = error.message.replace(/^error: /, "").replaceAll("\n", " ");
+  const words = Deno.args.filter((word) => /^[a-z]+$/.test(word)).slice(0, 1);
+  const fix = `run \`${["gateway", ...words, "--help"].join(" ")}\` for the options and an example`;
+  return usageError("Cannot read the command line", why, fix);
+}
+
 function main(): Promise<void> {
   const root = new Command("gateway")
     .description(
@@ -370,12 +371,12 @@ function main(): Promise<void> {
     )
     .version(VERSION, "-V, --version")
     .enablePositionalOptions()
-    .showHelpAfterError("(add --help for the options and an example)")
     .addHelpText(
       "after",
       "\nExample:\n  gateway                  boot the instance `default`\n  gateway COMMAND --help   options and an example of each command\n",
     )
-    .configureOutput({ writeOut: (text) => out(text), writeErr: (text) => err(text.trimEnd()) })
+    // Its errors are told by report(), in the form of all others.
+    .configureOutput({ writeOut: (text) => out(text), writeErr: () => {} })
     .exitOverride();
   addUp(root);
   addLifecycle(root);
@@ -391,7 +392,7 @@ if (import.meta.main) {
     await main();
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
-    exitCode = error.exitCode === 0 ? 0 : 2;
+    exitCode = error.exitCode === 0 ? 0 : report(commandLineError(error));
   }
   Deno.exit(exitCode);
 }

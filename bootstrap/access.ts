@@ -99,8 +99,14 @@ export async function logs(
     vmm: paths.vmmLog,
     events: paths.eventsFile,
   }[source];
-  await writeLog(path, options);
-  return 0;
+  try {
+    await writeLog(path, options);
+    return 0;
+  } catch (error) {
+    // Ctrl-C is how one leaves a log that is followed.
+    if (options.signal.aborted) return 130;
+    throw error;
+  }
 }
 
 const FOLLOW_INTERVAL_MS = 200;

@@ -13,7 +13,6 @@ import { QEMU_TOOL, QemuVmm } from "../vm/qemu.ts";
 import { hostTscKHz } from "../vm/tsc.ts";
 import type { Vmm, VmmCheck } from "../vm/vmm.ts";
 import type { BootArtifacts } from "./artifacts.ts";
-import type { VmmChoice } from "./options.ts";
 
 /** The driver and what it found out about this host. */
 export interface ChosenVmm {
@@ -30,18 +29,9 @@ export interface ChosenVmm {
  * installed and may not be.
  */
 export async function chooseVmm(
-  choice: VmmChoice,
   artifacts: Pick<BootArtifacts, "kernel" | "tsc">,
   options: { readonly span: Span; readonly signal: AbortSignal; readonly assumeYes: boolean },
 ): Promise<ChosenVmm> {
-  if (choice === "libkrun") {
-    throw new GatewayError({
-      code: "not-supported",
-      what: `Cannot use --vmm "libkrun"`,
-      why: "this version drives QEMU only",
-      fix: "pass --vmm qemu, or leave it out",
-    });
-  }
   if (which(QEMU_TOOL.program) === undefined) await ensureTools([QEMU_TOOL], options);
   const vmm = new QemuVmm({
     kernelPath: artifacts.kernel.files.vmlinux.path,

@@ -65,6 +65,7 @@ function upRequest(flags: CommandIo["flags"], args: readonly string[]): UpReques
     assumeYes: assumeYes(flags),
     clusterBinary: flags.clusterBinary as string | undefined,
     exec: exec === undefined ? undefined : [exec, ...args],
+    detach: flags.detach === true,
   };
 }
 

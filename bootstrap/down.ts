@@ -14,6 +14,7 @@ import {
   removeInstance,
   requireInstance,
 } from "../vm/instance.ts";
+import { instancePaths } from "../vm/layout.ts";
 import { isAlive, signalProcess } from "../vm/process.ts";
 import { waitFor } from "../vm/wait.ts";
 import { removeClientFiles } from "./client_files.ts";
@@ -57,7 +58,7 @@ async function stopSupervisor(
       fix: "wait a moment and run the command again",
     });
   }
-  signalProcess(run.supervisor.pid, "SIGTERM");
+  if (isAlive(run.supervisor)) signalProcess(run.supervisor.pid, "SIGTERM");
   const timeoutMs = options.timeoutMs ?? DOWN_TIMEOUT_MS;
   try {
     await waitFor({
@@ -85,8 +86,12 @@ export async function rm(
   name: string,
   options: { readonly span: Span; readonly signal: AbortSignal; readonly force: boolean },
 ): Promise<void> {
-  const view = await requireInstance(name);
-  if (view.state === "running" && !options.force) {
+  const view = await requireInstance(name).catch((error) => {
+    // A record that cannot be read must not keep the user from getting rid of it.
+    if (error instanceof GatewayError && error.code === "instance-schema" && options.force) return;
+    throw error;
+  });
+  if (view?.state === "running" && !options.force) {
     throw new GatewayError({
       code: "instance-running",
       what: `Cannot remove the instance "${name}"`,
@@ -94,8 +99,8 @@ export async function rm(
       fix: `run \`gateway down --name ${name}\` first, or \`gateway rm --force --name ${name}\``,
     });
   }
-  await down(name, options);
-  const owner = { instance: name, instanceDir: view.paths.dir };
+  if (view) await down(name, options);
+  const owner = { instance: name, instanceDir: instancePaths(name).dir };
   await removeKubeconfig(owner);
   await removeClientFiles(owner);
   await removeInstance(name);

@@ -49,8 +49,7 @@ export async function execInFreshVm(options: UpOptions, ctx: ExecContext): Promi
   );
   const { vmm, tscKHz } = await span.run(
     "choose vmm",
-    (s) =>
-      chooseVmm(options.config.vmm, artifacts, { span: s, signal, assumeYes: options.assumeYes }),
+    (s) => chooseVmm(artifacts, { span: s, signal, assumeYes: options.assumeYes }),
   );
   const gvproxyLogPath = join(dir, "gvproxy.log");
   const gvproxy = options.net !== "gvproxy" ? undefined : stack.use(

@@ -4,7 +4,8 @@
  *
  * @module
  */
-import { type GatewayError, usageError } from "../vm/error.ts";
+import { checkDistinct } from "../net/forward.ts";
+import { GatewayError, usageError } from "../vm/error.ts";
 import type { InstanceConfig, PortForward } from "../vm/instance.ts";
 import { checkInstanceName } from "../vm/layout.ts";
 
@@ -39,6 +40,8 @@ export interface UpRequest {
   readonly clusterBinary?: string;
   /** Set: no cluster, this command is the guest's main process. */
   readonly exec?: readonly string[];
+  /** `--detach`. */
+  readonly detach?: boolean;
 }
 
 /** What this host has. */
@@ -91,14 +94,16 @@ export function resolveOptions(
     "tsi",
     "none",
   ]);
+  checkExecOnly(request);
   const vmm = pick("--vmm", request.vmm ?? stored?.vmm ?? "auto", ["auto", "qemu", "libkrun"]);
   checkNet(net, vmm, mode);
+  checkVmm(vmm);
   const cpus = request.cpus ?? stored?.cpus ?? Math.min(base.cpus, host.cpus);
   const memoryMiB = request.memoryMiB ?? stored?.memoryMiB ??
-    Math.min(base.memoryMiB, Math.floor(host.memoryMiB / 2));
+    Math.min(base.memoryMiB, Math.max(MINIMUM_MIB[mode], Math.floor(host.memoryMiB / 2)));
   checkSizes(cpus, memoryMiB, host, MINIMUM_MIB[mode], mode);
   const ports = request.ports?.length ? [...request.ports] : stored?.ports ?? [...DEFAULT_PORTS];
-  checkPorts(ports);
+  checkDistinct(ports);
   return {
     config: {
       schemaVersion: 1,
@@ -106,7 +111,7 @@ export function resolveOptions(
       createdAt: stored?.createdAt ?? new Date().toISOString(),
       cpus,
       memoryMiB,
-      stateMiB: request.stateMiB ?? stored?.stateMiB ?? base.stateMiB,
+      stateMiB: checkDisk(request.stateMiB ?? stored?.stateMiB ?? base.stateMiB, mode),
       ports,
       vmm,
       kubeApi: request.kubeApi ?? stored?.kubeApi ?? true,
@@ -126,6 +131,40 @@ function pick<T extends string>(flag: string, value: string, allowed: readonly T
     `Cannot use ${flag} "${value}"`,
     `the choices are ${allowed.join(", ")}`,
     `pass ${flag} ${allowed[0]}`,
+  );
+}
+
+function checkExecOnly(request: UpRequest): void {
+  if (!request.exec) return;
+  const flag = request.ports?.length ? "--port" : request.detach ? "--detach" : undefined;
+  if (flag === undefined) return;
+  throw usageError(
+    `Cannot use ${flag} with --exec`,
+    "the VM lasts as long as its command, and nothing in it is forwarded",
+    `leave ${flag} out, or start an instance with \`gateway up\` and use \`gateway exec\``,
+  );
+}
+
+function checkVmm(vmm: VmmChoice): void {
+  if (vmm !== "libkrun") return;
+  throw new GatewayError({
+    code: "not-supported",
+    what: `Cannot use --vmm "libkrun"`,
+    why: "this version drives QEMU only",
+    fix: "pass --vmm qemu, or leave it out",
+  });
+}
+
+const DISK_MINIMUM_MIB = 1024;
+
+function checkDisk(stateMiB: number, mode: "cluster" | "exec"): number {
+  if (mode === "exec" || (Number.isInteger(stateMiB) && stateMiB >= DISK_MINIMUM_MIB)) {
+    return stateMiB;
+  }
+  throw usageError(
+    `Cannot use --disk ${stateMiB}`,
+    `a state disk needs at least ${DISK_MINIMUM_MIB} MiB`,
+    "pass --disk 16384, or leave it out; only what is used takes space",
   );
 }
 
@@ -168,21 +207,6 @@ function checkSizes(
   if (memoryMiB > host.memoryMiB) {
     const why = `this host has ${host.memoryMiB} MiB`;
     throw bad("--memory", memoryMiB, why, `pass --memory ${Math.floor(host.memoryMiB / 2)}`);
-  }
-}
-
-function checkPorts(ports: readonly PortForward[]): void {
-  const seen = new Set<string>();
-  for (const { address, hostPort } of ports) {
-    const local = `${address}:${hostPort}`;
-    if (seen.has(local)) {
-      throw usageError(
-        `Cannot forward "${local}" twice`,
-        "a host address and port leads to one guest port",
-        "drop one of the two --port",
-      );
-    }
-    seen.add(local);
   }
 }
 

@@ -106,8 +106,8 @@ const REFUSED: readonly (readonly [string, Partial<UpRequest>, readonly string[]
     },
     [
       `Cannot forward "127.0.0.1:1000" twice`,
-      "a host address and port leads to one guest port",
-      "drop one of the two --port",
+      "two forwards start at the same port of this host",
+      "give each --port its own host port",
     ],
   ],
 ];

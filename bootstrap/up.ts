@@ -58,12 +58,12 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<void> {
   try {
     const port = servicePort(config);
     await using stack = new AsyncDisposableStack();
-    await span.run("check host", () => checkPortsFree(config.ports));
     const instance = stack.use(
       await span.run("open instance", () => LockedInstance.open(config.name, signal)),
     );
     const { paths } = instance;
     keepEvents(stack, paths, ctx);
+    await span.run("check host", () => checkPortsFree(config.ports));
     await instance.saveRun(newRun(config));
     const artifacts = await span.run(
       "artifacts",
@@ -71,7 +71,7 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<void> {
     );
     const chosen = await span.run(
       "choose vmm",
-      (s) => chooseVmm(config.vmm, artifacts, { ...options, span: s, signal }),
+      (s) => chooseVmm(artifacts, { ...options, span: s, signal }),
     );
     await instance.saveConfig(config);
     await span.run("state disk", () => ensureStateDisk(paths.stateDisk, config.stateMiB));

@@ -57,14 +57,8 @@ export function freeLoopbackPort(): number {
   return (listener.addr as Deno.NetAddr).port;
 }
 
-/**
- * Makes sure that nobody holds the forwards' host ports before anything is started for them.
- *
- * @throws GatewayError `usage` for two forwards from one port; `port-in-use` that names the holder where this host shows it; `port-forward-failed`.
- */
-export async function checkPortsFree(forwards: readonly PortForward[]): Promise<void> {
-  // All stay open until the last one is checked, so that two forwards that exclude each other are seen.
-  using held = new DisposableStack();
+/** Refuses two forwards from one port. Pure. @throws GatewayError `usage`. */
+export function checkDistinct(forwards: readonly PortForward[]): void {
   const seen = new Set<string>();
   for (const forward of forwards) {
     const local = hostPort(forward.address, forward.hostPort);
@@ -76,6 +70,18 @@ export async function checkPortsFree(forwards: readonly PortForward[]): Promise<
       );
     }
     seen.add(local);
+  }
+}
+
+/**
+ * Makes sure that nobody holds the forwards' host ports before anything is started for them.
+ *
+ * @throws GatewayError `port-in-use` that names the holder where this host shows it; `port-forward-failed`.
+ */
+export async function checkPortsFree(forwards: readonly PortForward[]): Promise<void> {
+  // All stay open until the last one is checked, so that two forwards that exclude each other are seen.
+  using held = new DisposableStack();
+  for (const forward of forwards) {
     try {
       held.use(Deno.listen({ hostname: forward.address, port: forward.hostPort }));
     } catch (error) {

@@ -6,6 +6,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { GatewayError } from "../vm/error.ts";
 import {
+  checkDistinct,
   checkPortsFree,
   describeHolder,
   freeLoopbackPort,
@@ -88,13 +89,14 @@ Deno.test("checkPortsFree() fails with port-in-use when somebody listens", async
   assert(error.fix.endsWith(`--port ${port === 65535 ? port - 1 : port + 1}:80`), error.fix);
 });
 
+Deno.test("checkDistinct() refuses two forwards from one port", () => {
+  const one = { address: "127.0.0.1", hostPort: 1000, guestPort: 80 };
+  const twice = assertThrows(() => checkDistinct([one, { ...one, guestPort: 81 }]), GatewayError);
+  assertEquals(twice.code, "usage");
+});
+
 Deno.test("checkPortsFree() fails when two forwards exclude each other", async () => {
   const one = { address: "127.0.0.1", hostPort: freeLoopbackPort(), guestPort: 80 };
-  const twice = await assertRejects(
-    () => checkPortsFree([one, { ...one, guestPort: 81 }]),
-    GatewayError,
-  );
-  assertEquals(twice.code, "usage");
   const overlap = await assertRejects(
     () => checkPortsFree([{ ...one, address: "0.0.0.0" }, one]),
     GatewayError,

@@ -290,6 +290,10 @@ export class LockedInstance implements AsyncDisposable {
     await Deno.remove(this.paths.runFile).catch(() => {});
     if (this.#created) await Deno.remove(this.paths.dir, { recursive: true }).catch(() => {});
     this.#lock.close();
+    // Folders that only we made and that hold nothing go too; others refuse to be removed.
+    for (const dir of [join(this.paths.dir, ".."), join(this.paths.runtimeDir, "..")]) {
+      await Deno.remove(dir).catch(() => {});
+    }
   }
 }
 

@@ -20,7 +20,7 @@ export async function vmRows(): Promise<Row[]> {
   const signal = new AbortController().signal;
   const span = silentSpan();
   const artifacts = await ensureArtifacts({ span, signal, assumeYes: true });
-  const { tscKHz } = await chooseVmm("qemu", artifacts, { span, signal, assumeYes: true });
+  const { tscKHz } = await chooseVmm(artifacts, { span, signal, assumeYes: true });
   await using home = await TestHome.make();
   const bare = await several(5, async () => {
     const { stdout } = await run("qemu-system-x86_64", {
