@@ -74,7 +74,7 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<void> {
       (s) => chooseVmm(artifacts, { ...options, span: s, signal }),
     );
     await instance.saveConfig(config);
-    await span.run("state disk", () => ensureStateDisk(paths.stateDisk, config.stateMiB));
+    await span.run("state disk", () => ensureStateDisk(paths.stateDisk, config.stateMiB, signal));
     const [pki, ssh] = await span.run(
       "pki",
       (s) => Promise.all([ensurePki(paths.pkiDir, { span: s, signal }), ensureSsh(paths.sshDir)]),

@@ -111,10 +111,8 @@ Deno.test("readyText() shows exactly this in the foreground", () => {
     "vmm           QEMU 7.2.22, TCG (emulation)",
     "",
     "Try:",
-    "  curl --cacert /home/u/.config/openshell/gateways/gateway/mtls/ca.crt " +
-    "--cert /home/u/.config/openshell/gateways/gateway/mtls/tls.crt \\",
-    "       --key /home/u/.config/openshell/gateways/gateway/mtls/tls.key " +
-    "https://127.0.0.1:30051/",
+    "  cd /home/u/.config/openshell/gateways/gateway/mtls",
+    "  curl --cacert ca.crt --cert tls.crt --key tls.key https://127.0.0.1:30051/",
     "  gateway kubectl -- get nodes",
     "",
     "Ctrl-C stops it.",

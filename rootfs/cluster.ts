@@ -8,7 +8,7 @@ import { basename, join } from "@std/path";
 import { digestFile, type Recipe } from "../vm/artifact.ts";
 import { GatewayError } from "../vm/error.ts";
 import { type GuestArch, type K3sPin, k3sPin } from "./lock.ts";
-import { goRecipe } from "./programs.ts";
+import { guestGoRecipe } from "./programs.ts";
 
 /** Where a cluster binary can come from. */
 export type ClusterSource = "file" | "k3s" | "kubenode";
@@ -84,7 +84,7 @@ export function clusterFromRelease(arch: GuestArch, pin: K3sPin = k3sPin(arch)):
 
 /** Our own build from the upstream modules. */
 export async function clusterFromModules(arch: GuestArch): Promise<ClusterRecipe> {
-  const recipe = await goRecipe({
+  const recipe = await guestGoRecipe({
     name: "cluster",
     label: "Kubernetes (kubenode)",
     dir: "kubenode",
@@ -95,11 +95,31 @@ export async function clusterFromModules(arch: GuestArch): Promise<ClusterRecipe
         output: "containerd-shim-runc-v2",
       },
     ],
+    ldflags: await versionFlags(),
     tags: ["netgo", "osusergo", "no_btrfs", "no_devmapper", "no_zfs", "no_aufs"],
     arch,
     facts: { source: "kubenode" },
   });
   return { ...recipe, source: "kubenode" };
+}
+
+/** What `kubectl get nodes` and `ctr version` say; go.mod is where the versions are pinned. */
+async function versionFlags(): Promise<string> {
+  const text = await Deno.readTextFile(new URL("kubenode/go.mod", import.meta.url));
+  const version = (module: string) =>
+    new RegExp(`^\\s*${module.replaceAll(".", "\\.")} (v\\S+)`, "m").exec(text)?.[1] ?? "v0.0.0";
+  const kubernetes = version("k8s.io/kubernetes");
+  const [major, minor] = kubernetes.slice(1).split(".");
+  const base = "k8s.io/component-base/version";
+  return [
+    `-X ${base}.gitVersion=${kubernetes}+gateway.1`,
+    `-X ${base}.gitMajor=${major}`,
+    `-X ${base}.gitMinor=${minor}`,
+    `-X ${base}.gitTreeState=clean`,
+    `-X github.com/containerd/containerd/v2/version.Version=${
+      version("github.com/containerd/containerd/v2")
+    }`,
+  ].join(" ");
 }
 
 /** Reads just enough to tell a program for the guest from anything else. */

@@ -10,7 +10,7 @@ import { type BuildContext, canonicalJson, type Recipe, recipeKey } from "../vm/
 import type { HostTool } from "../vm/artifact.ts";
 import { run } from "../vm/process.ts";
 import { type GuestArch, imageNames, sourceDateEpoch } from "./lock.ts";
-import { goRecipe } from "./programs.ts";
+import { guestGoRecipe } from "./programs.ts";
 
 /** GNU tar. */
 export const TAR_TOOL: HostTool = { program: "tar", debian: "tar" };
@@ -58,7 +58,7 @@ export const REPRODUCIBLE_TAR: readonly string[] = [
 
 /** The host's ocipack. */
 export function packerRecipe(): Promise<Recipe> {
-  return goRecipe({
+  return guestGoRecipe({
     name: "ocipack",
     label: "OCI image packer",
     dir: "ocipack",
@@ -197,7 +197,7 @@ export async function imageRecipes(
       ...shared,
       name,
       label: `container image ${imageNames[name]}`,
-      program: await goRecipe({
+      program: await guestGoRecipe({
         name: `program-${name}`,
         label,
         dir: go.dir,

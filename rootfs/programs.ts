@@ -5,60 +5,21 @@
  * @module
  */
 import { fromFileUrl } from "@std/path";
-import { type BuildContext, canonicalJson, digestTree, type Recipe } from "../vm/artifact.ts";
-import { GO_TOOL, goBuild } from "../vm/go_build.ts";
+import type { Recipe } from "../vm/artifact.ts";
+import { goRecipe, type GoRecipeOptions } from "../vm/go_recipe.ts";
 import type { GuestArch } from "./lock.ts";
 
-/** One program of a Go module. */
-export interface GoProgram {
-  /** Package in the module, or one that the module requires. */
-  readonly pkg: string;
-  /** File name of the program. */
-  readonly output: string;
-}
-
-/** What {@linkcode goRecipe} needs. */
-export interface GoRecipeOptions {
-  readonly name: string;
-  readonly label: string;
-  /** Folder beside this file that holds go.mod. */
-  readonly dir: string;
-  readonly programs: readonly GoProgram[];
-  readonly tags?: readonly string[];
-  readonly arch: GuestArch;
-  readonly goos?: "linux" | "darwin";
-  /** Facts for the manifest. */
-  readonly facts?: Readonly<Record<string, string>>;
-}
-
-/** A recipe that builds programs of one Go module. */
-export async function goRecipe(options: GoRecipeOptions): Promise<Recipe> {
+/** A recipe of a Go module that lies beside this file. */
+export function guestGoRecipe(
+  options: Omit<GoRecipeOptions, "moduleDir"> & { readonly dir: string },
+): Promise<Recipe> {
   const moduleDir = fromFileUrl(new URL(options.dir, import.meta.url));
-  const { programs, tags = [], arch, goos = "linux" } = options;
-  return {
-    name: options.name,
-    label: options.label,
-    inputs: {
-      source: await digestTree(moduleDir),
-      programs: canonicalJson(programs.map(({ pkg, output }) => ({ pkg, output }))),
-      tags: tags.join(","),
-      platform: `${goos}/${arch}`,
-    },
-    outputs: programs.map((program) => program.output),
-    tools: [GO_TOOL],
-    build: async (ctx: BuildContext) => {
-      for (const { pkg, output } of programs) {
-        ctx.span.log(`building ${output}`);
-        await goBuild({ moduleDir, pkg, output, tags, goarch: arch, goos, ctx });
-      }
-      return { ...options.facts };
-    },
-  };
+  return goRecipe({ ...options, moduleDir });
 }
 
 /** The guest's end of the console ports. */
 export function agentRecipe(arch: GuestArch): Promise<Recipe> {
-  return goRecipe({
+  return guestGoRecipe({
     name: "agent",
     label: "guest agent",
     dir: "agent",
@@ -70,7 +31,7 @@ export function agentRecipe(arch: GuestArch): Promise<Recipe> {
 /** The CNI plugins that the bridge network needs. */
 export function cniRecipe(arch: GuestArch): Promise<Recipe> {
   const plugins = "github.com/containernetworking/plugins/plugins";
-  return goRecipe({
+  return guestGoRecipe({
     name: "cni-plugins",
     label: "CNI plugins",
     dir: "cni",

@@ -1,10 +1,12 @@
 /**
- * The state disk: a sparse file that the guest formats once. A file that is neither empty nor ours is refused.
- * It must not format anything; the guest's init does, and only an all-zero disk.
+ * The state disk: a sparse file, formatted once. A file that is neither empty nor ours is refused.
+ * It must not format a file that it did not make in the same call.
  *
  * @module
  */
-import { GatewayError } from "./error.ts";
+import { asDiskFull, GatewayError } from "./error.ts";
+import { exists } from "./layout.ts";
+import { run, which } from "./process.ts";
 
 /** The ext4 label by which both sides know a state disk. */
 export const STATE_LABEL = "gateway-state";
@@ -26,7 +28,10 @@ export async function inspectStateDisk(path: string): Promise<StateDiskKind> {
     if (read === null) break;
     filled += read;
   }
-  if (head.every((byte) => byte === 0)) return "empty";
+  if (head.every((byte) => byte === 0)) {
+    // Zeros at the start prove nothing about the rest; a file without a single block is all zeros.
+    return (await file.stat()).blocks === 0 ? "empty" : "foreign";
+  }
   const magic = head[SUPERBLOCK + 0x38] | (head[SUPERBLOCK + 0x39] << 8);
   const label = new TextDecoder().decode(head.subarray(SUPERBLOCK + 0x78, SUPERBLOCK + 0x88))
     .replace(/\0.*$/s, "");
@@ -34,19 +39,19 @@ export async function inspectStateDisk(path: string): Promise<StateDiskKind> {
 }
 
 /**
- * Makes the sparse file when there is none, and grows it when the user asked for more. Never shrinks, never formats.
+ * Makes the disk when there is none, and grows it when the user asked for more. Never shrinks, never formats a file that
+ * was there. Where this host has mkfs.ext4 the new disk comes formatted (30 ms here, a second in an emulated guest), else
+ * it is an empty sparse file that the guest formats.
  *
  * @throws GatewayError `state-disk-foreign` for a file with somebody else's data.
  */
-export async function ensureStateDisk(path: string, sizeMiB: number): Promise<StateDiskKind> {
+export async function ensureStateDisk(
+  path: string,
+  sizeMiB: number,
+  signal?: AbortSignal,
+): Promise<StateDiskKind> {
   const sizeBytes = sizeMiB * 1024 * 1024;
-  try {
-    using file = await Deno.open(path, { write: true, createNew: true, mode: 0o600 });
-    await file.truncate(sizeBytes);
-    return "empty";
-  } catch (error) {
-    if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
-  }
+  if (!await exists(path)) return await makeStateDisk(path, sizeBytes, signal);
   const kind = await inspectStateDisk(path);
   if (kind === "foreign") {
     throw new GatewayError({
@@ -59,4 +64,39 @@ export async function ensureStateDisk(path: string, sizeMiB: number): Promise<St
   const { size } = await Deno.stat(path);
   if (size < sizeBytes) await Deno.truncate(path, sizeBytes);
   return kind;
+}
+
+async function makeStateDisk(
+  path: string,
+  sizeBytes: number,
+  signal?: AbortSignal,
+): Promise<StateDiskKind> {
+  // Renamed when done: a start that is cut here leaves no half-made file system behind.
+  const temporary = `${path}.new`;
+  await Deno.remove(temporary).catch(() => {});
+  try {
+    {
+      using file = await Deno.open(temporary, { write: true, createNew: true, mode: 0o600 });
+      await file.truncate(sizeBytes);
+    }
+    const mkfs = which("mkfs.ext4");
+    if (mkfs) {
+      const fresh = "nodiscard,assume_storage_prezeroed=1,lazy_itable_init=1,lazy_journal_init=1";
+      // assume_storage_prezeroed came with e2fsprogs 1.47; older ones take the lazy settings alone.
+      const make = (settings: string) =>
+        run(mkfs, {
+          args: ["-q", "-F", "-L", STATE_LABEL, "-m", "1", "-E", settings, temporary],
+          signal,
+          timeoutMs: 60_000,
+          check: false,
+        });
+      const first = await make(fresh);
+      if (first.code !== 0) await make(fresh.replace("assume_storage_prezeroed=1,", ""));
+    }
+    await Deno.rename(temporary, path);
+  } catch (error) {
+    await Deno.remove(temporary).catch(() => {});
+    throw asDiskFull(error, path);
+  }
+  return await inspectStateDisk(path);
 }

@@ -1,6 +1,7 @@
-import { assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { GatewayError } from "./error.ts";
+import { which } from "./process.ts";
 import { ensureStateDisk, inspectStateDisk, STATE_LABEL } from "./state_disk.ts";
 
 async function inFolder(fn: (path: string) => Promise<void>): Promise<void> {
@@ -20,11 +21,24 @@ function superblock(label: string): Uint8Array {
   return head;
 }
 
-Deno.test("ensureStateDisk() makes a sparse private file when there is none", () =>
+Deno.test("ensureStateDisk() makes a sparse private disk that both sides take as ours", () =>
   inFolder(async (path) => {
-    assertEquals(await ensureStateDisk(path, 64), "empty");
+    const made = await ensureStateDisk(path, 256);
+    // Without mkfs.ext4 on this host the guest formats it.
+    assertEquals(made, which("mkfs.ext4") ? "ours" : "empty");
     const info = await Deno.stat(path);
-    assertEquals([info.size, info.blocks, info.mode! & 0o777], [64 << 20, 0, 0o600]);
+    assertEquals([info.size, info.mode! & 0o777], [256 << 20, 0o600]);
+    assert(info.blocks! * 512 < 64 << 20, `${info.blocks} blocks`);
+    assertEquals(await ensureStateDisk(path, 256), made);
+  }));
+
+Deno.test("ensureStateDisk() takes a file of holes as empty, and zeros that were written as foreign", () =>
+  inFolder(async (path) => {
+    await Deno.writeFile(path, new Uint8Array(0));
+    await Deno.truncate(path, 1 << 20);
+    assertEquals(await ensureStateDisk(path, 1), "empty");
+    await Deno.writeFile(path, new Uint8Array(128 << 10));
+    await assertRejects(() => ensureStateDisk(path, 1), GatewayError);
   }));
 
 Deno.test("ensureStateDisk() takes a disk with our label and grows it, never shrinks it", () =>

@@ -6,23 +6,21 @@
  * @module
  */
 import { fromFileUrl, join } from "@std/path";
-import { digestTree, type Recipe } from "./artifact.ts";
+import type { Recipe } from "./artifact.ts";
 
-import { GO_TOOL, goBuild } from "./go_build.ts";
+import { goRecipe } from "./go_recipe.ts";
 import { writeFileAtomic } from "./layout.ts";
 import { run } from "./process.ts";
 
 /** Its output `tsckhz` runs on the host. */
-export async function tscRecipe(): Promise<Recipe> {
-  const moduleDir = fromFileUrl(new URL("tsckhz", import.meta.url));
-  return {
+export function tscRecipe(): Promise<Recipe> {
+  return goRecipe({
     name: "tsckhz",
     label: "time stamp counter probe",
-    inputs: { source: await digestTree(moduleDir) },
-    outputs: ["tsckhz"],
-    tools: [GO_TOOL],
-    build: (ctx) => goBuild({ moduleDir, pkg: ".", output: "tsckhz", ctx }),
-  };
+    moduleDir: fromFileUrl(new URL("tsckhz", import.meta.url)),
+    programs: [{ pkg: ".", output: "tsckhz" }],
+    arch: "amd64",
+  });
 }
 
 /**

@@ -77,5 +77,10 @@ Deno.test("raceAbort() gives the value when the signal stays quiet", async () =>
 });
 
 Deno.test("formatMs() picks the unit people read", () => {
-  assertEquals([850, 2500, 200_000].map(formatMs), ["850 ms", "2.5 s", "3 min 20 s"]);
+  assertEquals([850, 2500, 200_000, 479_800].map(formatMs), [
+    "850 ms",
+    "2.5 s",
+    "3 min 20 s",
+    "8 min 0 s",
+  ]);
 });
