@@ -2,10 +2,12 @@
 package imagerecord
 
 import (
+	"cmp"
 	"encoding/json"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -33,7 +35,7 @@ func Load(path string) Record {
 // Encode is the record's form on disk.
 func (r Record) Encode() ([]byte, error) { return json.MarshalIndent(r, "", " ") }
 
-// Archives lists the image archives of dir (plain or compressed tars, symlinks followed), in name order.
+// Archives lists the image archives of dir (plain or compressed tars, symlinks followed), the smallest first.
 func Archives(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if os.IsNotExist(err) {
@@ -48,6 +50,14 @@ func Archives(dir string) ([]string, error) {
 			}
 		}
 	}
+	// Small ones first: pods wait for pause before anything else, and an emulated guest takes seconds for a large one.
+	sizes := map[string]int64{}
+	for _, path := range out {
+		if info, err := os.Stat(path); err == nil {
+			sizes[path] = info.Size()
+		}
+	}
+	slices.SortStableFunc(out, func(a, b string) int { return cmp.Compare(sizes[a], sizes[b]) })
 	return out, err
 }
 

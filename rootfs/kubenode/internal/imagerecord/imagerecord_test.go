@@ -16,6 +16,10 @@ func TestArchivesListsTarsOnlyAndFollowsLinks(t *testing.T) {
 	if err != nil || len(got) != 4 || filepath.Base(got[0]) != "a.tar.zst" || filepath.Base(got[3]) != "z.tar" {
 		t.Errorf("got %q, %v", got, err)
 	}
+	os.WriteFile(filepath.Join(dir, "a.tar.zst"), []byte("larger"), 0o600)
+	if after, _ := Archives(dir); filepath.Base(after[3]) != "a.tar.zst" {
+		t.Errorf("the largest is not last: %q", after)
+	}
 	entry, err := Describe(got[3])
 	if err != nil || filepath.Base(entry.Target) != "b.tar" || entry.SizeBytes != 1 {
 		t.Errorf("got %+v, %v", entry, err)
