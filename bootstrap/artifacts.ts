@@ -11,6 +11,7 @@ import { type Artifact, ArtifactStore } from "../vm/artifact.ts";
 import { GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import { ensureTools } from "../vm/host_tools.ts";
+import { SSH_TOOL } from "../net/ssh.ts";
 import { QEMU_TOOL } from "../vm/qemu.ts";
 import { tscRecipe } from "../vm/tsc.ts";
 
@@ -122,5 +123,5 @@ async function ensureAllTools(
   // When the root image is there, nothing it was made of is needed any more.
   const rootThere = missing[2].length === 0 && rootfs.root.tools.length > 0;
   const wanted = (rootThere ? missing.slice(0, 2) : missing).flat();
-  await ensureTools([...wanted, QEMU_TOOL], options);
+  await ensureTools([...wanted, QEMU_TOOL, SSH_TOOL], options);
 }

@@ -5,6 +5,7 @@
  * @module
  */
 import { kernelRecipe } from "../kernel/kernel.ts";
+import { SSH_TOOL } from "../net/ssh.ts";
 import { ArtifactStore } from "../vm/artifact.ts";
 import { describeError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
@@ -52,7 +53,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
       found ? ok(found) : {
         outcome: "fail",
         found: "there is no ssh",
-        fix: `run: ${installCommand([{ program: "ssh", debian: "openssh-client" }])}`,
+        fix: `run: ${installCommand([SSH_TOOL])}`,
       },
     );
   },

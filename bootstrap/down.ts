@@ -17,7 +17,7 @@ import {
 import { instancePaths } from "../vm/layout.ts";
 import { isAlive, signalProcess } from "../vm/process.ts";
 import { waitFor } from "../vm/wait.ts";
-import { removeClientFiles } from "./client_files.ts";
+import { deactivateClientFiles, removeClientFiles } from "./client_files.ts";
 import { removeKubeconfig } from "./kubeconfig.ts";
 
 /** Longer than the guest's own bounds together: 20 s for the cluster, then unmounting, slow under emulation. */
@@ -40,6 +40,7 @@ export async function down(
   if (view.state === "crashed") {
     // Opening ends what the dead supervisor left running.
     await (await LockedInstance.open(name, options.signal))[Symbol.asyncDispose]();
+    await deactivateClientFiles({ instance: name, instanceDir: view.paths.dir });
     return "cleaned-up";
   }
   return await stopSupervisor(view, options);

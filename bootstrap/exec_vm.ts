@@ -47,7 +47,7 @@ export async function execInFreshVm(options: UpOptions, ctx: ExecContext): Promi
     "artifacts",
     (s) => ensureArtifacts({ ...options, span: s, signal }),
   );
-  const { vmm, tscKHz } = await span.run(
+  const { vmm, check, tscKHz } = await span.run(
     "choose vmm",
     (s) => chooseVmm(artifacts, { span: s, signal, assumeYes: options.assumeYes }),
   );
@@ -74,6 +74,7 @@ export async function execInFreshVm(options: UpOptions, ctx: ExecContext): Promi
     dir,
     runtimeDir: sockets,
     netSocket: gvproxy?.qemuSocket ?? null,
+    emulated: check.accelerator === "tcg",
     tscKHz,
   });
   await writeFileAtomic(join(dir, "vm.json"), JSON.stringify(spec, null, 2));

@@ -104,6 +104,7 @@ export function resolveOptions(
   checkSizes(cpus, memoryMiB, host, MINIMUM_MIB[mode], mode);
   const ports = request.ports?.length ? [...request.ports] : stored?.ports ?? [...DEFAULT_PORTS];
   checkDistinct(ports);
+  const clusterBinary = request.clusterBinary ?? stored?.clusterBinary ?? null;
   return {
     config: {
       schemaVersion: 1,
@@ -111,15 +112,16 @@ export function resolveOptions(
       createdAt: stored?.createdAt ?? new Date().toISOString(),
       cpus,
       memoryMiB,
-      stateMiB: checkDisk(request.stateMiB ?? stored?.stateMiB ?? base.stateMiB, mode),
+      stateMiB: checkDisk(request.stateMiB, stored?.stateMiB, base.stateMiB),
       ports,
       vmm,
       kubeApi: request.kubeApi ?? stored?.kubeApi ?? true,
+      clusterBinary,
       payload: pick("--payload", request.payload ?? stored?.payload ?? "demo", ["demo"]),
     },
     net,
     assumeYes: request.assumeYes,
-    clusterBinary: request.clusterBinary,
+    clusterBinary: clusterBinary ?? undefined,
     exec: request.exec,
   };
 }
@@ -157,12 +159,22 @@ function checkVmm(vmm: VmmChoice): void {
 
 const DISK_MINIMUM_MIB = 1024;
 
-function checkDisk(stateMiB: number, mode: "cluster" | "exec"): number {
-  if (mode === "exec" || (Number.isInteger(stateMiB) && stateMiB >= DISK_MINIMUM_MIB)) {
-    return stateMiB;
+function checkDisk(
+  asked: number | undefined,
+  stored: number | undefined,
+  fallback: number,
+): number {
+  if (asked === undefined || asked === stored) return stored ?? fallback;
+  if (stored !== undefined) {
+    throw usageError(
+      `Cannot use --disk ${asked}`,
+      `the instance has a state disk of ${stored} MiB, and disks are not resized`,
+      "leave --disk out, or make a new instance with another --name",
+    );
   }
+  if (Number.isInteger(asked) && asked >= DISK_MINIMUM_MIB) return asked;
   throw usageError(
-    `Cannot use --disk ${stateMiB}`,
+    `Cannot use --disk ${asked}`,
     `a state disk needs at least ${DISK_MINIMUM_MIB} MiB`,
     "pass --disk 16384, or leave it out; only what is used takes space",
   );

@@ -16,6 +16,7 @@ const stored: InstanceConfig = {
   vmm: "qemu",
   kubeApi: false,
   payload: "demo",
+  clusterBinary: null,
 };
 
 /** Each refused request with the three lines its user reads. */
@@ -143,6 +144,7 @@ Deno.test("resolveOptions() gives a cluster these defaults", () => {
     vmm: "auto",
     kubeApi: true,
     payload: "demo",
+    clusterBinary: null,
   });
   assertEquals(rest, {
     net: "gvproxy",
@@ -175,13 +177,20 @@ Deno.test("resolveOptions() takes flags before what the instance remembers", () 
   const flags = {
     cpus: 2,
     memoryMiB: 2048,
-    stateMiB: 30_000,
     ports: [{ address: "127.0.0.1", hostPort: 1, guestPort: 30_051 }],
     vmm: "auto",
     kubeApi: true,
   } as const;
   const { config } = resolveOptions({ ...request, ...flags }, host, stored);
   assertEquals(config, { ...stored, ...flags });
+});
+
+Deno.test("resolveOptions() refuses another size for a disk that is there", () => {
+  const error = assertThrows(
+    () => resolveOptions({ ...request, stateMiB: 30_000 }, host, stored),
+    GatewayError,
+  );
+  assertEquals(error.why, "the instance has a state disk of 20000 MiB, and disks are not resized");
 });
 
 Deno.test("resolveOptions() keeps the remembered ports when the list of flags is empty", () => {

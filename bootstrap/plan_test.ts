@@ -16,6 +16,7 @@ const input: PlanInput = {
   dir: "/i/dev",
   runtimeDir: "/r/dev",
   netSocket: "/r/dev/net",
+  emulated: false,
   tscKHz: null,
 };
 
@@ -30,7 +31,8 @@ Deno.test("planVm() gives exactly this for a cluster on QEMU and Linux", () => {
     kernel: {
       path: "/a/vmlinux",
       format: "elf",
-      cmdline: `console=ttyS0 ${COMMON} tsc=reliable quiet loglevel=4 gateway.mode=cluster`,
+      cmdline:
+        `console=ttyS0 ${COMMON} tsc=reliable acpi=off no_timer_check quiet loglevel=4 gateway.mode=cluster`,
     },
     disks: [
       { serial: "root", path: "/a/root.erofs", format: "raw", readonly: true },
@@ -121,6 +123,12 @@ Deno.test("planVm() tells the guest the host's counter where the driver measured
     "tsc=reliable",
     "tsc_early_khz=2600000",
   ]);
+});
+
+Deno.test("planVm() turns mitigations off only for an emulated CPU", () => {
+  const has = (emulated: boolean) =>
+    planVm({ ...input, emulated }).kernel.cmdline.split(" ").includes("mitigations=off");
+  assertEquals([has(true), has(false)], [true, false]);
 });
 
 Deno.test("planVm() uses QEMU's console of the architecture", () => {

@@ -15,6 +15,7 @@ const config: InstanceConfig = {
   vmm: "auto",
   kubeApi: true,
   payload: "demo",
+  clusterBinary: null,
 };
 
 const run: RunRecord = {

@@ -99,7 +99,7 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<void> {
       "service ready",
       (s) => waitServiceReady({ port, pki, span: s, signal: guarded, timeoutMs: READY_TIMEOUT_MS }),
     );
-    await span.run("client files", () => publishClientFiles(paths, config, pki, port));
+    await span.run("client files", () => publishClientFiles(stack, paths, config, pki, port));
     await kubeApi;
     await ctx.onReady(
       await instance.saveRun({

@@ -18,7 +18,7 @@ import type { RunningVm } from "../vm/vmm.ts";
 import { raceAbort, waitFor, within } from "../vm/wait.ts";
 import { type BootArtifacts, hostArch } from "./artifacts.ts";
 import type { ChosenVmm } from "./choose_vmm.ts";
-import { writeClientFiles } from "./client_files.ts";
+import { deactivateClientFiles, writeClientFiles } from "./client_files.ts";
 import { guardSignal } from "./guard.ts";
 import { readCredentials, writeKubeconfig } from "./kubeconfig.ts";
 import { payloadManifests } from "./manifests.ts";
@@ -113,6 +113,7 @@ export async function planFor(
     dir: paths.dir,
     runtimeDir: paths.runtimeDir,
     netSocket: gvproxy.qemuSocket,
+    emulated: chosen.check.accelerator === "tcg",
     tscKHz: chosen.tscKHz,
   });
   await writeFileAtomic(paths.vmFile, JSON.stringify(spec, null, 2) + "\n");
@@ -292,8 +293,12 @@ async function readGuestKubeconfig(paths: InstancePaths, signal: AbortSignal): P
   });
 }
 
-/** Writes the client's certificates and metadata in OpenShell's format. */
+/**
+ * Writes the client's certificates and metadata in OpenShell's format, and makes this the active gateway for as long as
+ * it runs.
+ */
 export async function publishClientFiles(
+  stack: AsyncDisposableStack,
   paths: InstancePaths,
   config: InstanceConfig,
   pki: Pki,
@@ -301,6 +306,7 @@ export async function publishClientFiles(
 ): Promise<void> {
   const owner = { instance: config.name, instanceDir: paths.dir };
   await writeClientFiles({ owner, port, caPem: pki.caPem, client: pki.client });
+  stack.defer(() => deactivateClientFiles(owner).then(() => {}, () => {}));
 }
 
 /**

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import type { HostTool } from "../vm/host_tools.ts";
 import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { Buffer } from "node:buffer";
 import { join } from "@std/path";
@@ -17,6 +18,9 @@ export interface InstanceSsh {
   /** Files for the guest's payload by name; secret. */
   readonly payload: Readonly<Record<string, string>>;
 }
+
+/** exec, shell and cp are OpenSSH's own client. */
+export const SSH_TOOL: HostTool = { program: "ssh", debian: "openssh-client" };
 
 /** The guest's port. */
 export const GUEST_SSH_PORT = 22;

@@ -207,6 +207,7 @@ const config = (name: string): InstanceConfig => ({
   vmm: "auto",
   kubeApi: true,
   payload: "demo",
+  clusterBinary: null,
 });
 
 Deno.test("gateway exec, cp, kubectl and port say that an instance is stopped", async () => {

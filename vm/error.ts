@@ -35,7 +35,6 @@ export type ErrorCode =
   | "service-not-ready"
   | "pki-invalid"
   | "permission"
-  | "not-found"
   | "not-supported"
   | "ssh-failed";
 

@@ -51,6 +51,8 @@ export interface InstanceConfig {
   readonly kubeApi: boolean;
   /** What runs in the cluster. */
   readonly payload: string;
+  /** A cluster binary of the user's own; null for ours. */
+  readonly clusterBinary: string | null;
 }
 
 /** What runs now; removed when the run ends, so one whose supervisor is gone means a crash. */
@@ -102,6 +104,7 @@ const InstanceFile: v.GenericSchema<unknown, InstanceConfig> = v.object({
   vmm: v.picklist(["auto", "qemu", "libkrun"]),
   kubeApi: v.boolean(),
   payload: v.string(),
+  clusterBinary: v.nullable(v.string()),
 });
 
 const ProcessRecord = v.object({ pid: v.number(), startTime: v.string() });

@@ -95,7 +95,6 @@ export interface InstancePaths {
   readonly gvproxyLog: string;
   /** What the VMM itself prints. */
   readonly vmmLog: string;
-  readonly supervisorLog: string;
   readonly eventsFile: string;
   readonly snapshotsDir: string;
   /** 0700, short: sockets only. */
@@ -125,7 +124,6 @@ export function instancePaths(name: string, env: Env = processEnv): InstancePath
     consoleLog: join(dir, "console.log"),
     gvproxyLog: join(dir, "gvproxy.log"),
     vmmLog: join(dir, "vmm.log"),
-    supervisorLog: join(dir, "supervisor.log"),
     eventsFile: join(dir, "events.jsonl"),
     snapshotsDir: join(dir, "snapshots"),
     runtimeDir: join(runtimeDir(env), name),

@@ -111,6 +111,6 @@ async function probeBoot(
     why: `a probe boot with ${accelerator.toUpperCase()} ${
       ended ? `ended with code ${ended.code}` : `${reached} for ${PROBE_TIMEOUT_MS / 1000} s`
     }`,
-    fix: "run it on a host whose hardware virtualization works; emulation is about 20 times slower",
+    fix: "run it on a host whose hardware virtualization works: emulation is many times slower",
   };
 }

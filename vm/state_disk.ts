@@ -39,8 +39,7 @@ export async function inspectStateDisk(path: string): Promise<StateDiskKind> {
 }
 
 /**
- * Makes the disk when there is none, and grows it when the user asked for more. Never shrinks, never formats a file that
- * was there. Where this host has mkfs.ext4 the new disk comes formatted (30 ms here, a second in an emulated guest), else
+ * Makes the disk when there is none. Never resizes or formats a file that was there. Where this host has mkfs.ext4 the new disk comes formatted (30 ms here, a second in an emulated guest), else
  * it is an empty sparse file that the guest formats.
  *
  * @throws GatewayError `state-disk-foreign` for a file with somebody else's data.
@@ -61,8 +60,6 @@ export async function ensureStateDisk(
       fix: "move the file away; gateway formats only disks that are empty",
     });
   }
-  const { size } = await Deno.stat(path);
-  if (size < sizeBytes) await Deno.truncate(path, sizeBytes);
   return kind;
 }
 

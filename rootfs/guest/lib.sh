@@ -12,8 +12,12 @@ uptime() { read -r up _ </proc/uptime; }
 # Descriptor 9 is the fifo, opened both ways, so that a write never waits for a reader.
 say() { [ ! -p "$run/marks" ] || echo "$1" >&9; }
 
-# mark NAME [KEY=VALUE…]: this stage's job is done.
-mark() { uptime; say "$up $*"; }
+# mark NAME [KEY=VALUE…]: this stage's job is done. The console has it too: that log is there without a host's agent.
+mark() {
+  uptime
+  say "$up $*"
+  echo "gateway: $up $*" >/dev/console 2>/dev/null || :
+}
 
 # warn TEXT: a line on the console for the person who reads it; nothing acts on it.
 warn() { echo "gateway-init: $stage: $1" >/dev/console 2>/dev/null || :; }

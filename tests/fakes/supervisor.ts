@@ -25,6 +25,7 @@ await instance.saveConfig({
   vmm: "auto",
   kubeApi: true,
   payload: "demo",
+  clusterBinary: null,
 });
 await Deno.writeTextFile(instance.paths.stateDisk, "what must survive a stop");
 const vmm = spawnChild("sleep", { args: ["300"], ownGroup: true });

@@ -133,10 +133,10 @@ Deno.test("a cluster from nothing to gone", async (t) => {
   });
 
   await step("logs show the console and the cluster; the timeline has host and guest", async () => {
-    assertStringIncludes((await home.ok(["logs"])).stdout, "udhcpc");
+    assertMatch((await home.ok(["logs"])).stdout, /^gateway: \d+\.\d+ cluster-start/m);
     assertGreater((await home.ok(["logs", "--source", "cluster"])).stdout.length, 0);
     await using following = await home.start(["logs", "-f"]);
-    await following.says("udhcpc");
+    await following.says("cluster-start");
     const { rows } = {
       rows: JSON.parse((await home.ok(["status", "--timeline", "--json"])).stdout),
     };

@@ -139,7 +139,7 @@ export class TestHome implements AsyncDisposable {
       if (!/^\d+$/.test(entry.name)) continue;
       try {
         const line = Deno.readTextFileSync(`/proc/${entry.name}/cmdline`).replaceAll("\0", " ");
-        if (line.includes(this.home)) found.push(`${entry.name} ${line.slice(0, 100)}`);
+        if (line.includes(this.home)) found.push(`${entry.name} ${line.slice(0, 220)}`);
       } catch {
         // Gone meanwhile.
       }
