@@ -71,6 +71,10 @@ const LINKS: Readonly<Record<string, string>> = {
   "usr/local/bin/crictl": "k3s",
   "usr/local/bin/ctr": "k3s",
   "usr/local/bin/kubectl": "k3s",
+  // They signal PID 1, which then stops the cluster and unmounts.
+  "usr/sbin/halt": "/usr/bin/busybox",
+  "usr/sbin/poweroff": "/usr/bin/busybox",
+  "usr/sbin/reboot": "/usr/bin/busybox",
   "var/tmp": "../tmp",
 };
 

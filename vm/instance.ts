@@ -104,7 +104,8 @@ const InstanceFile: v.GenericSchema<unknown, InstanceConfig> = v.object({
   vmm: v.picklist(["auto", "qemu", "libkrun"]),
   kubeApi: v.boolean(),
   payload: v.string(),
-  clusterBinary: v.nullable(v.string()),
+  // Later than the first version: an older record lacks it.
+  clusterBinary: v.optional(v.nullable(v.string()), null),
 });
 
 const ProcessRecord = v.object({ pid: v.number(), startTime: v.string() });

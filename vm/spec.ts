@@ -82,7 +82,7 @@ export function parseJson<S extends v.GenericSchema>(
       what: `Cannot read "${path}"`,
       why,
       fix:
-        "it was written by another version or changed by hand: restore it, or remove the instance with `gateway rm`",
+        "it was written by another version or changed by hand: restore it, or remove the instance with `gateway rm --force`",
     });
   let value: unknown;
   try {

@@ -43,7 +43,7 @@ because() { echo "$1" >"$run/$job.why"; exit 1; }
 # begin JOB: runs jobs/JOB beside the stages; $! is then its pid, for finish.
 begin() {
   (
-    trap - EXIT TERM USR1 PWR
+    trap - EXIT TERM USR1 USR2 PWR
     job=$1
     # shellcheck source=/dev/null
     . "$lib/jobs/$job"
@@ -149,9 +149,9 @@ release_state() {
   done </proc/mounts
 }
 
-# clean_stop: SIGTERM, SIGUSR1 or SIGPWR to PID 1. Bounded at every step.
+# clean_stop: SIGTERM, SIGUSR1, SIGUSR2 (what poweroff, halt and reboot send) or SIGPWR to PID 1. Bounded at every step.
 clean_stop() {
-  trap '' TERM USR1 PWR
+  trap '' TERM USR1 USR2 PWR
   trap - EXIT
   set +e
   stage=stop
@@ -185,7 +185,7 @@ settle() {
 
 # halt: turns the machine off. The agent sends a line within milliseconds of getting it; a moment for that.
 halt() {
-  trap '' TERM USR1 PWR
+  trap '' TERM USR1 USR2 PWR
   set +e
   [ -z "$agent_pid" ] || sleep 0.1
   sync

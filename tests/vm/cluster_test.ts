@@ -110,6 +110,15 @@ Deno.test("a cluster from nothing to gone", async (t) => {
     assertMatch(inside.stdout, /^gateway\s+Ready\b/);
   });
 
+  await step("the kubeconfig works from the host for any client", async () => {
+    const { KubeConfig, CoreV1Api } = await import("@kubernetes/client-node");
+    const config = new KubeConfig();
+    config.loadFromFile((await status()).kubeconfig);
+    assertEquals(config.getCurrentContext(), "gateway");
+    const { items } = await config.makeApiClient(CoreV1Api).listNode();
+    assertEquals(items.map((node) => node.metadata?.name), ["gateway"]);
+  });
+
   await step("exec passes streams, arguments and the exit code through", async () => {
     assertMatch((await home.ok(["exec", "--", "uname", "-a"])).stdout, /^Linux gateway .*-gateway/);
     const odd = await home.ok(["exec", "--", "printf", "<%s>", "a b", "$HOME", "'", ""]);
@@ -210,10 +219,11 @@ Deno.test("a cluster from nothing to gone", async (t) => {
   await step("down stops cleanly and leaves nothing running", async () => {
     await home.ok(["down"], { timeoutMs: 120_000 });
     await home.assertClean();
-    assertStringIncludes((await home.events("default")).join(" "), "stopped");
-    const stopped = await home.call(["exec", "--", "true"]);
-    assertEquals(stopped.code, 1);
-    assertStringIncludes(stopped.stderr, 'Cannot reach the instance "default"');
+    const stopped = (await home.events("default")).find((record) => record.name === "stopped");
+    assertEquals(stopped?.attrs?.state, "clean");
+    const refused = await home.call(["exec", "--", "true"]);
+    assertEquals(refused.code, 1);
+    assertStringIncludes(refused.stderr, 'Cannot reach the instance "default"');
   });
 
   await step("started again it keeps its ports, its certificates and its data", async () => {

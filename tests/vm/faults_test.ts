@@ -111,6 +111,17 @@ Deno.test("Ctrl-C and crashes", async (t) => {
     await home.assertClean();
   });
 
+  await step("poweroff in the guest stops the cluster and unmounts cleanly", async () => {
+    await using gateway = await home.start(UP);
+    await gateway.says("] guest: cluster-start");
+    await reachable();
+    await home.call(["exec", "--", "poweroff"]);
+    await gateway.exited;
+    const stopped = (await home.events("default")).find((record) => record.name === "stopped");
+    assertEquals(stopped?.attrs?.state, "clean");
+    await home.assertClean();
+  });
+
   await step("a state disk with somebody else's data is refused and left as it is", async () => {
     const disk = join(home.home, "data/gateway/instances/default/state.img");
     await Deno.remove(disk);

@@ -6,7 +6,8 @@
  */
 import { assertEquals } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
-import { parseEventLine } from "../../vm/event.ts";
+import { readEvents } from "../../bootstrap/status.ts";
+import type { EventRecord } from "../../vm/event.ts";
 import { cacheDir } from "../../vm/layout.ts";
 import {
   type ChildExit,
@@ -106,11 +107,9 @@ export class TestHome implements AsyncDisposable {
     return background(child, () => text, reading);
   }
 
-  /** The names of the last start's records, in order. */
-  async events(name: string): Promise<string[]> {
-    const path = join(this.home, "data/gateway/instances", name, "events.jsonl");
-    const text = await Deno.readTextFile(path).catch(() => "");
-    return text.split("\n").map(parseEventLine).flatMap((record) => record ? [record.name] : []);
+  /** The records of an instance's last start, in order. */
+  async events(name: string): Promise<EventRecord[]> {
+    return await readEvents(join(this.home, "data/gateway/instances", name, "events.jsonl"));
   }
 
   /** Everything below this home that a run must not leave: sockets, run records, temporary folders. */
