@@ -75,6 +75,7 @@ function addUp(root: Command): void {
     .option("--payload <name>", "what runs in the cluster")
     .option("--no-kube-api", "neither forward the cluster's API nor write a kubeconfig")
     .option("--cluster-binary <file>", "a k3s-compatible binary to use instead of ours")
+    .option("--cold", "do not go on from a suspended state")
     .option("-d, --detach", "return when it is READY; it goes on in the background")
     .option("-y, --yes", "as root, install missing host tools without asking")
     .addOption(jsonOption())
@@ -101,41 +102,40 @@ function addUp(root: Command): void {
   );
 }
 
+/** A subcommand that takes the instance's name as an argument, too. */
+function named(
+  root: Command,
+  verb: string,
+  description: string,
+  action: (name: string, flags: Flags, signal: AbortSignal) => Promise<void | number>,
+): Command {
+  return command(root, `${verb} [instance]`, description, `gateway ${verb} dev`)
+    .action((instance: string | undefined, flags: Flags) =>
+      finish(async (signal) => await action(instance ?? flags.name, flags, signal) ?? 0)
+    );
+}
+
 function addLifecycle(root: Command): void {
-  command(root, "down [instance]", "power the guest off cleanly", "gateway down dev").addOption(
-    jsonOption(),
-  )
-    .action((instance: string | undefined, flags: Flags) =>
-      finish(async (signal) => {
-        const { down } = await import("./bootstrap/down.ts");
-        const name = instance ?? flags.name;
-        const outcome = await down(name, { span: await warningSpan(), signal });
-        const words = {
-          "stopped": `Stopped "${name}".`,
-          "was-stopped": `"${name}" was not running.`,
-          "cleaned-up": `"${name}" had crashed; what it left behind is gone.`,
-          "killed": `"${name}" did not stop in time and was killed.`,
-        };
-        flags.json ? json({ name, outcome }) : err(words[outcome]);
-        return 0;
-      })
-    );
-  command(
-    root,
-    "rm [instance]",
-    "remove an instance with its disk and keys",
-    "gateway rm --force dev",
-  )
-    .option("-f, --force", "stop it first")
-    .action((instance: string | undefined, flags: Flags) =>
-      finish(async (signal) => {
-        const { rm } = await import("./bootstrap/down.ts");
-        const name = instance ?? flags.name;
-        await rm(name, { span: await warningSpan(), signal, force: flags.force === true });
-        err(`Removed "${name}".`);
-        return 0;
-      })
-    );
+  named(root, "down", "power the guest off cleanly", async (name, flags, signal) => {
+    const { down } = await import("./bootstrap/down.ts");
+    const { downText } = await import("./bootstrap/views.ts");
+    const outcome = await down(name, { span: await warningSpan(), signal });
+    flags.json ? json({ name, outcome }) : err(downText(name, outcome));
+  }).addOption(jsonOption());
+  named(root, "rm", "remove an instance with its disk and keys", async (name, flags, signal) => {
+    const { rm } = await import("./bootstrap/down.ts");
+    await rm(name, { span: await warningSpan(), signal, force: flags.force === true });
+    err(`Removed "${name}".`);
+  }).option("-f, --force", "stop it first");
+  named(root, "suspend", "memory to disk; nothing runs until resume", async (name, _, signal) => {
+    const { suspend } = await import("./bootstrap/suspend.ts");
+    await suspend(name, signal);
+    err(`Suspended "${name}".`);
+  });
+  named(root, "resume", "go on from where suspend left it", async (name, flags, signal) => {
+    const { runResume } = await import("./bootstrap/command_up.ts");
+    return await runResume({ name, flags, out, err, json, signal, terminal: terminal() });
+  }).addOption(jsonOption());
   root.command("build [target]")
     .description("build what is missing: kernel, root, cluster, images or all")
     .option("-y, --yes", "as root, install missing host tools without asking")

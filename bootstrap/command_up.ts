@@ -6,9 +6,9 @@
  * @module
  */
 import { parseForward } from "../net/forward.ts";
-import { usageError } from "../vm/error.ts";
+import { GatewayError, usageError } from "../vm/error.ts";
 import { EventLog, type EventRecord, fileSink } from "../vm/event.ts";
-import { findInstance } from "../vm/instance.ts";
+import { findInstance, requireInstance } from "../vm/instance.ts";
 import { signalProcess } from "../vm/process.ts";
 import { BUILD_TARGETS, type BuildTarget, buildTargets } from "./artifacts.ts";
 import { READY_MESSAGE, startDetached } from "./detach.ts";
@@ -66,6 +66,7 @@ function upRequest(flags: CommandIo["flags"], args: readonly string[]): UpReques
     clusterBinary: flags.clusterBinary as string | undefined,
     exec: exec === undefined ? undefined : [exec, ...args],
     detach: flags.detach === true,
+    cold: flags.cold === true,
   };
 }
 
@@ -113,8 +114,33 @@ async function runForeground(options: UpOptions, io: CommandIo): Promise<number>
       if (!follower) await tellReady(options, io, performance.now() - started, false);
     },
   });
-  if (ready && !follower) io.err(`Stopped "${options.config.name}".`);
+  if (ready && !follower) {
+    const after = await findInstance(options.config.name);
+    io.err(`${after?.state === "suspended" ? "Suspended" : "Stopped"} "${options.config.name}".`);
+  }
   return ready ? 0 : 130;
+}
+
+/**
+ * Runs `resume`: `up --detach` of an instance that is suspended.
+ *
+ * @throws GatewayError `instance-unknown`, `instance-running`, `instance-stopped`.
+ */
+export async function runResume(io: CommandIo & { readonly name: string }): Promise<number> {
+  const { state, config } = await requireInstance(io.name);
+  if (state !== "suspended") {
+    throw new GatewayError({
+      code: state === "running" ? "instance-running" : "instance-stopped",
+      what: `Cannot resume the instance "${io.name}"`,
+      why: state === "running" ? "it is running" : "it is not suspended",
+      fix: state === "running"
+        ? `use it, or run \`gateway suspend --name ${io.name}\` first`
+        : `run \`gateway up --name ${io.name}\` to start it from its disk`,
+    });
+  }
+  const request = { name: io.name, assumeYes: assumeYes(io.flags) };
+  const options = resolveOptions(request, hostFacts(), config);
+  return await runDetached(options, { ...io, argv: ["--name", io.name] });
 }
 
 /** Between the first signal and the end, a second one may kill what the guest will not give up. */

@@ -74,6 +74,7 @@ export async function execInFreshVm(options: UpOptions, ctx: ExecContext): Promi
     dir,
     runtimeDir: sockets,
     netSocket: gvproxy?.qemuSocket ?? null,
+    ramPath: null,
     emulated: check.accelerator === "tcg",
     tscKHz,
   });

@@ -40,6 +40,8 @@ export interface UpRequest {
   readonly clusterBinary?: string;
   /** Set: no cluster, this command is the guest's main process. */
   readonly exec?: readonly string[];
+  /** `--cold`. */
+  readonly cold?: boolean;
   /** `--detach`. */
   readonly detach?: boolean;
 }
@@ -64,6 +66,8 @@ export interface UpOptions {
   readonly clusterBinary: string | undefined;
   /** The program and its arguments of a VM without a cluster. */
   readonly exec: readonly string[] | undefined;
+  /** Do not go on from a suspended state. */
+  readonly cold: boolean;
 }
 
 /** Ports forwarded when the user names none. */
@@ -123,6 +127,7 @@ export function resolveOptions(
     assumeYes: request.assumeYes,
     clusterBinary: clusterBinary ?? undefined,
     exec: request.exec,
+    cold: request.cold === true,
   };
 }
 

@@ -151,6 +151,7 @@ Deno.test("resolveOptions() gives a cluster these defaults", () => {
     assumeYes: false,
     clusterBinary: undefined,
     exec: undefined,
+    cold: false,
   });
 });
 

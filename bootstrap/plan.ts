@@ -25,6 +25,8 @@ export interface PlanInput {
   readonly runtimeDir: string;
   /** gvproxy's socket, null without a network. */
   readonly netSocket: string | null;
+  /** The file for the guest's memory; null for memory that cannot be suspended. */
+  readonly ramPath: string | null;
   /** Under TCG: no hardware virtualization, the CPU is a program. */
   readonly emulated: boolean;
   /** The counter's frequency where the guest cannot find it out (TCG), else null. */
@@ -61,6 +63,8 @@ export function planVm(input: PlanInput): VmSpec {
       format: input.arch === "aarch64" ? "image-arm64" : "elf",
       cmdline: kernelCmdline(input),
     },
+    ram: input.ramPath === null ? null : { path: input.ramPath },
+    incoming: null,
     disks,
     net: input.netSocket === null ? null : {
       socketPath: input.netSocket,

@@ -16,6 +16,7 @@ const input: PlanInput = {
   dir: "/i/dev",
   runtimeDir: "/r/dev",
   netSocket: "/r/dev/net",
+  ramPath: null,
   emulated: false,
   tscKHz: null,
 };
@@ -34,6 +35,8 @@ Deno.test("planVm() gives exactly this for a cluster on QEMU and Linux", () => {
       cmdline:
         `console=ttyS0 ${COMMON} tsc=reliable acpi=off no_timer_check quiet loglevel=4 gateway.mode=cluster`,
     },
+    ram: null,
+    incoming: null,
     disks: [
       { serial: "root", path: "/a/root.erofs", format: "raw", readonly: true },
       { serial: "state", path: "/i/dev/state.img", format: "raw", readonly: false },
@@ -68,6 +71,8 @@ Deno.test("planVm() gives exactly this for a program on libkrun and macOS", () =
       format: "image-arm64",
       cmdline: `console=hvc0 ${COMMON} quiet loglevel=4 gateway.mode=exec`,
     },
+    ram: null,
+    incoming: null,
     disks: [
       { serial: "root", path: "/a/root.erofs", format: "raw", readonly: true },
       { serial: "payload", path: "/x/payload.tar", format: "raw", readonly: true },

@@ -15,6 +15,7 @@ import { chooseVmm } from "./choose_vmm.ts";
 import type { UpOptions } from "./options.ts";
 import { ensurePki } from "./pki.ts";
 import { waitServiceReady } from "./readiness.ts";
+import { guestSource, startGuest, stay } from "./suspend.ts";
 import {
   attachVm,
   exposePorts,
@@ -27,8 +28,6 @@ import {
   READY_TIMEOUT_MS,
   servicePort,
   startKubeApi,
-  startVm,
-  waitForEnd,
   writeUpPayload,
 } from "./up_steps.ts";
 
@@ -85,16 +84,21 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<void> {
       (s) => networkFor(stack, paths, artifacts, ctx, s),
     );
     const spec = await planFor(paths, config, artifacts, chosen, gvproxy);
-    const vm = await span.run("start vm", (s) => startVm(stack, spec, chosen, ctx, s));
+    const source = await guestSource(paths, spec, chosen, options.cold, span);
+    const { slot } = source;
+    const vm = await span.run("start vm", (s) => startGuest(stack, source, paths, chosen, ctx, s));
     const run = { gvproxy, vm, chosen, artifacts };
     const { control, guarded } = await span.run(
       "attach",
       (s) => attachVm(stack, instance, spec, run, ctx, s),
     );
-    await span.run("guest up", () => guestUp(control, guarded));
-    const ports = await span.run("expose ports", () => exposePorts(gvproxy.client, paths, config));
+    await span.run("guest up", () => guestUp(control, slot !== undefined, guarded));
+    const ports = await span.run(
+      "expose ports",
+      () => exposePorts(gvproxy.client, paths, config, slot),
+    );
     await instance.saveRun(ports);
-    const kubeApi = startKubeApi(span, paths, config, ports, guarded);
+    const kubeApi = startKubeApi(span, paths, config, ports, slot, guarded);
     await span.run(
       "service ready",
       (s) => waitServiceReady({ port, pki, span: s, signal: guarded, timeoutMs: READY_TIMEOUT_MS }),
@@ -108,7 +112,7 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<void> {
         endpoint: `https://127.0.0.1:${port}`,
       }),
     );
-    await waitForEnd(control, guarded, signal);
+    await stay(stack, { paths, spec, vm, chosen, ports, span }, control, guarded, signal);
     await instance.saveRun({ phase: "stopping" });
   } catch (error) {
     span.end(error);

@@ -8,24 +8,27 @@ import { hostPort, LOOPBACK } from "../net/forward.ts";
 import { type GvproxyClient, type RunningGvproxy, startGvproxy } from "../net/gvproxy.ts";
 import { GUEST_SSH_PORT, type InstanceSsh, sshArgs, writeSshConfig } from "../net/ssh.ts";
 import { ControlPort } from "../vm/control_port.ts";
-import { abortError, describeError, GatewayError } from "../vm/error.ts";
+import { describeError, GatewayError } from "../vm/error.ts";
 import { fileSink, type Span } from "../vm/event.ts";
 import type { InstanceConfig, LockedInstance, RunRecord } from "../vm/instance.ts";
-import { type InstancePaths, writeFileAtomic } from "../vm/layout.ts";
+import { exists, type InstancePaths, writeFileAtomic } from "../vm/layout.ts";
 import { identifyProcess, run } from "../vm/process.ts";
 import type { VmSpec } from "../vm/spec.ts";
+import type { SuspendSlot } from "../vm/suspend.ts";
 import type { RunningVm } from "../vm/vmm.ts";
-import { raceAbort, waitFor, within } from "../vm/wait.ts";
+import { waitFor, within } from "../vm/wait.ts";
 import { type BootArtifacts, hostArch } from "./artifacts.ts";
 import type { ChosenVmm } from "./choose_vmm.ts";
+import { clockRequest } from "./clock.ts";
 import { deactivateClientFiles, writeClientFiles } from "./client_files.ts";
 import { guardSignal } from "./guard.ts";
-import { readCredentials, writeKubeconfig } from "./kubeconfig.ts";
+import { kubeconfigPath, readCredentials, writeKubeconfig } from "./kubeconfig.ts";
 import { payloadManifests } from "./manifests.ts";
 import { writePayload } from "./payload.ts";
 import type { Pki } from "./pki.ts";
 import { GUEST_ADDRESS, planVm } from "./plan.ts";
 import { waitApiReady } from "./readiness.ts";
+import { ramPathFor } from "./suspend.ts";
 import type { UpContext } from "./up.ts";
 
 /** The bound from "ports exposed" to READY: a cold cluster under emulation on a busy machine takes minutes. */
@@ -113,6 +116,7 @@ export async function planFor(
     dir: paths.dir,
     runtimeDir: paths.runtimeDir,
     netSocket: gvproxy.qemuSocket,
+    ramPath: await ramPathFor(paths, config, chosen),
     emulated: chosen.check.accelerator === "tcg",
     tscKHz: chosen.tscKHz,
   });
@@ -206,10 +210,21 @@ export async function powerOff(vm: RunningVm, control: ControlPort): Promise<voi
   }
 }
 
-/** Waits for the guest's network and sets its clock. */
-export async function guestUp(control: ControlPort, guarded: AbortSignal): Promise<void> {
-  await control.waitForMark("network", GUEST_UP_TIMEOUT_MS, guarded);
-  await control.request(`clock ${(Date.now() / 1000).toFixed(9)}`, 10_000, guarded);
+/**
+ * Waits for the guest's network and sets its clock. A guest that goes on has its network already and its clock stood
+ * still; it also gets fresh random bytes, since the pool may have been copied with the memory.
+ */
+export async function guestUp(
+  control: ControlPort,
+  resumed: boolean,
+  guarded: AbortSignal,
+): Promise<void> {
+  if (resumed) {
+    const bytes = crypto.getRandomValues(new Uint8Array(64));
+    const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+    await control.request(`reseed ${hex}`, 10_000, guarded);
+  } else await control.waitForMark("network", GUEST_UP_TIMEOUT_MS, guarded);
+  await control.request(clockRequest(Date.now()), 10_000, guarded);
 }
 
 /** Opens the user's forwards, and one loopback port each for ssh and the cluster's API. */
@@ -217,17 +232,22 @@ export async function exposePorts(
   gvproxy: GvproxyClient,
   paths: InstancePaths,
   config: InstanceConfig,
+  before: Pick<SuspendSlot, "sshPort" | "apiPort"> | undefined,
 ): Promise<{ readonly sshPort: number; readonly apiPort: number | null }> {
   const guest = (port: number) => `${GUEST_ADDRESS}:${port}`;
   for (const forward of config.ports) {
     await gvproxy.expose(hostPort(forward.address, forward.hostPort), guest(forward.guestPort));
   }
-  const exposeFree = async (guestPort: number) => {
-    const { local } = await gvproxy.expose(hostPort(LOOPBACK, 0), guest(guestPort));
+  // The ports of before the suspend, if nobody took them: then kubeconfig and ssh config stay as they are.
+  const exposeFree = async (guestPort: number, wanted: number | null | undefined) => {
+    const again = wanted
+      ? await gvproxy.expose(hostPort(LOOPBACK, wanted), guest(guestPort)).catch(() => {})
+      : undefined;
+    const { local } = again ?? await gvproxy.expose(hostPort(LOOPBACK, 0), guest(guestPort));
     return Number(local.slice(local.lastIndexOf(":") + 1));
   };
-  const sshPort = await exposeFree(GUEST_SSH_PORT);
-  const apiPort = config.kubeApi ? await exposeFree(API_PORT) : null;
+  const sshPort = await exposeFree(GUEST_SSH_PORT, before?.sshPort);
+  const apiPort = config.kubeApi ? await exposeFree(API_PORT, before?.apiPort) : null;
   const { sshDir, runtimeDir, name } = paths;
   await writeSshConfig({ sshDir, name, port: sshPort, runtimeDir });
   return { sshPort, apiPort };
@@ -258,10 +278,13 @@ export async function startKubeApi(
   paths: InstancePaths,
   config: InstanceConfig,
   ports: { readonly apiPort: number | null },
+  before: Pick<SuspendSlot, "apiPort"> | undefined,
   guarded: AbortSignal,
 ): Promise<void> {
   const { apiPort } = ports;
   if (apiPort === null) return;
+  // The kubeconfig of before the suspend is still right.
+  if (before?.apiPort === apiPort && await exists(kubeconfigPath(config.name))) return;
   try {
     await parent.run("kubernetes api", async (span) => {
       const k3sYaml = await readGuestKubeconfig(paths, guarded);
@@ -307,19 +330,4 @@ export async function publishClientFiles(
   const owner = { instance: config.name, instanceDir: paths.dir };
   await writeClientFiles({ owner, port, caPem: pki.caPem, client: pki.client });
   stack.defer(() => deactivateClientFiles(owner).then(() => {}, () => {}));
-}
-
-/**
- * Stays until the user or the guest ends the run.
- *
- * @throws GatewayError when the VM, gvproxy or the guest failed; not when the guest powered itself off.
- */
-export async function waitForEnd(
-  control: ControlPort,
-  guarded: AbortSignal,
-  user: AbortSignal,
-): Promise<void> {
-  await raceAbort(new Promise<never>(() => {}), guarded).catch(() => {});
-  if (user.aborted || control.markSeen("stopped") !== undefined) return;
-  throw abortError(guarded);
 }

@@ -6,6 +6,7 @@
  */
 import { formatMs } from "../vm/wait.ts";
 import type { HostCheck } from "./doctor.ts";
+import type { DownOutcome } from "./down.ts";
 import type { StatusReport } from "./status.ts";
 
 /** `gateway status`. */
@@ -35,7 +36,11 @@ export function statusText(report: StatusReport): string {
 
 function stateWords(report: StatusReport): string {
   if (report.state !== "running") {
-    return report.state === "crashed" ? "crashed (run `gateway down` or `gateway up`)" : "stopped";
+    return {
+      crashed: "crashed (run `gateway down` or `gateway up`)",
+      suspended: "suspended (`gateway up` goes on from there)",
+      stopped: "stopped",
+    }[report.state];
   }
   if (report.phase !== "ready" || !report.startedAt || !report.readyAt) return report.phase ?? "";
   const tookMs = Date.parse(report.readyAt) - Date.parse(report.startedAt);
@@ -91,6 +96,16 @@ export function listText(reports: readonly StatusReport[]): string {
   return all.map((row) => row.map((cell, at) => cell.padEnd(widths[at])).join("  ").trimEnd()).join(
     "\n",
   );
+}
+
+/** What `gateway down` found and did. */
+export function downText(name: string, outcome: DownOutcome): string {
+  return {
+    "stopped": `Stopped "${name}".`,
+    "was-stopped": `"${name}" was not running.`,
+    "cleaned-up": `"${name}" had crashed; what it left behind is gone.`,
+    "killed": `"${name}" did not stop in time and was killed.`,
+  }[outcome];
 }
 
 /** `gateway doctor`. */

@@ -18,7 +18,7 @@ const REGISTRIES =
   /\b[\w.-]*(?:npmjs|golang|debian|ubuntu|pypi|pythonhosted|crates|jsr|docker|ghcr|quay)\.(?:org|com|io)\b|registry\.k8s\.io/;
 
 /** Room for what the code has, not for a book. */
-const DOCUMENT_LINES = 160;
+const DOCUMENT_LINES = 180;
 
 interface Document {
   readonly path: string;
@@ -66,7 +66,12 @@ function anchorOf(heading: string): string {
 function commandsNamed(text: string): string[] {
   const { blocks, prose } = splitFences(text);
   const spans = [...prose.matchAll(/`([^`\n]+)`/g)].map((match) => match[1]);
-  const lines = blocks.flatMap((block) => block.split("\n"));
+  // In a captured session only the lines after a prompt are what the user typed.
+  const lines = blocks.flatMap((block) => {
+    const all = block.split("\n");
+    const typed = all.filter((line) => line.startsWith("$ "));
+    return typed.length > 1 ? typed : all;
+  });
   return [...spans, ...lines].flatMap((code) => {
     const match = /^\s*(?:\$ )?(?:npx -y deno@\S+ task )?gateway ([a-z][a-z-]*)\b/.exec(code);
     return match ? [match[1]] : [];
@@ -76,7 +81,7 @@ function commandsNamed(text: string): string[] {
 /** The commands that cli.ts defines. */
 function commandsDefined(): Set<string> {
   const text = read("cli.ts");
-  const names = [...text.matchAll(/\bcommand\(\s*(?:root,\s*)?"([a-z]+)/g)].map((match) =>
+  const names = [...text.matchAll(/\b(?:command|named)\(\s*(?:root,\s*)?"([a-z]+)/g)].map((match) =>
     match[1]
   );
   const aliases = [...text.matchAll(/\.alias\("([a-z]+)"\)/g)].map((match) => match[1]);

@@ -130,6 +130,8 @@ function specOf(fake: Fake): VmSpec {
     cpus: 1,
     memoryMiB: 256,
     kernel: { path: join(fake.dir, "kernel"), format: "elf", cmdline: "console=ttyS0" },
+    ram: null,
+    incoming: null,
     disks: [],
     net: null,
     consolePorts: [],

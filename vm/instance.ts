@@ -17,6 +17,7 @@ import {
 } from "./layout.ts";
 import { isAlive, type ProcessId, signalProcess } from "./process.ts";
 import { parseJson } from "./spec.ts";
+import { isSuspended } from "./suspend.ts";
 import { pause, waitFor } from "./wait.ts";
 
 /** A host port that leads to a guest port. */
@@ -127,8 +128,8 @@ const RunFile: v.GenericSchema<unknown, RunRecord> = v.object({
   endpoint: v.nullable(v.string()),
 });
 
-/** How an instance is. `crashed`: a record of a run is there, its supervisor is not. */
-export type InstanceState = "running" | "stopped" | "crashed";
+/** How an instance is. `suspended`: its memory is kept and `up` goes on from it. `crashed`: a record of a run is there, its supervisor is not. */
+export type InstanceState = "running" | "stopped" | "crashed" | "suspended";
 
 /** An instance seen from outside, without its lock. */
 export interface InstanceView {
@@ -161,7 +162,8 @@ export async function findInstance(name: string): Promise<InstanceView | undefin
   const config = parseJson(InstanceFile, text, paths.instanceFile);
   const run = await readRun(paths);
   const locked = await isLocked(paths);
-  return { paths, config, run, state: locked ? "running" : run ? "crashed" : "stopped" };
+  const idle = await isSuspended(paths) ? "suspended" : "stopped";
+  return { paths, config, run, state: locked ? "running" : run ? "crashed" : idle };
 }
 
 /** The instance. @throws GatewayError `instance-unknown` naming those that exist. */

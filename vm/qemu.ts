@@ -10,6 +10,7 @@ import type { HostTool } from "./host_tools.ts";
 import { type ChildProcess, run, spawnChild, which } from "./process.ts";
 import { probeAccelerator } from "./qemu_probe.ts";
 import { qemuArgv, type QemuMachine, qmpPath } from "./qemu_argv.ts";
+import { loadDevices, saveDevices } from "./qemu_state.ts";
 import { QmpClient } from "./qmp.ts";
 import type { VmSpec } from "./spec.ts";
 import type { RunningVm, StartOptions, Vmm, VmmCheck } from "./vmm.ts";
@@ -71,7 +72,8 @@ export class QemuVmm implements Vmm {
         });
       }
     }
-    await writeEmpty(spec.consoleLogPath);
+    // A guest that goes on has more to say in the same log.
+    if (!spec.incoming) await writeEmpty(spec.consoleLogPath);
     const argv = qemuArgv(spec, this.#machine);
     const child = spawnChild("/bin/sh", {
       // The shell gives QEMU a private umask (its sockets are then 0600) and its log, and becomes QEMU.
@@ -83,6 +85,7 @@ export class QemuVmm implements Vmm {
     const vm = new QemuVm(child, spec);
     try {
       await vm.connect(options.signal);
+      if (spec.incoming) await vm.load(spec.incoming.devicesPath, options.signal);
       return vm;
     } catch (error) {
       await vm[Symbol.asyncDispose]();
@@ -121,6 +124,20 @@ export class QemuVm implements RunningVm {
     this.exited.then(({ code }) => gone.abort(new Error(`QEMU ended with code ${code}`)));
     const either = AbortSignal.any([signal, gone.signal]);
     this.#qmp = await QmpClient.connect(qmpPath(this.spec), either);
+  }
+
+  /** Goes on from device state; the memory file has the rest. */
+  async load(devicesPath: string, signal: AbortSignal): Promise<void> {
+    await loadDevices(this.qmp, this.spec.runtimeDir, devicesPath, signal);
+    await this.qmp.execute("cont", {}, signal);
+  }
+
+  get suspend(): RunningVm["suspend"] {
+    if (!this.spec.ram) return undefined;
+    return async (devicesPath, signal) => {
+      await saveDevices(this.qmp, this.spec.runtimeDir, devicesPath, signal);
+      await this.stop(5000);
+    };
   }
 
   async stop(timeoutMs: number): Promise<Awaited<RunningVm["exited"]>> {

@@ -38,11 +38,12 @@ export function qemuArgv(spec: VmSpec, machine: QemuMachine): string[] {
     ["-name", `gateway-${spec.name}`],
     ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
     ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
-    ["-machine", MACHINE],
+    ["-machine", spec.ram ? `${MACHINE},memory-backend=${RAM_ID}` : MACHINE],
     ["-accel", machine.accelerator === "tcg" ? "tcg,thread=multi" : machine.accelerator],
     ["-cpu", CPU[machine.accelerator]],
     ["-smp", String(spec.cpus)],
-    ["-m", `${spec.memoryMiB}M`],
+    memoryArgs(spec),
+    spec.incoming ? ["-incoming", "defer"] : [],
     ["-kernel", spec.kernel.path, "-append", spec.kernel.cmdline],
     ["-chardev", `socket,id=qmp,path=${escape(qmpPath(spec))},server=on,wait=off`],
     ["-mon", "chardev=qmp,mode=control"],
@@ -53,6 +54,17 @@ export function qemuArgv(spec: VmSpec, machine: QemuMachine): string[] {
     ["-device", `virtio-rng-device,${bus()}`],
     portArgs(spec, bus()),
   ].flat();
+}
+
+// microvm names its memory so; device state is only loaded into memory of the same name.
+const RAM_ID = "microvm.ram";
+
+function memoryArgs(spec: VmSpec): string[] {
+  const size = ["-m", `${spec.memoryMiB}M`];
+  if (!spec.ram) return size;
+  const file = `mem-path=${escape(spec.ram.path)}`;
+  const backend = `memory-backend-file,id=${RAM_ID},size=${spec.memoryMiB}M,${file},share=on`;
+  return [...size, "-object", backend];
 }
 
 function diskArgs(disk: DiskSpec, bus: string): string[] {

@@ -8,6 +8,8 @@ const spec: VmSpec = {
   cpus: 2,
   memoryMiB: 4096,
   kernel: { path: "/a/vmlinux", format: "elf", cmdline: "console=ttyS0 quiet" },
+  ram: null,
+  incoming: null,
   disks: [
     { serial: "root", path: "/a/root.erofs", format: "raw", readonly: true },
     { serial: "state", path: "/i/st,ate.img", format: "raw", readonly: false },
@@ -60,6 +62,17 @@ Deno.test("qemuArgv() has no network device when the spec has none, and the host
   const argv = qemuArgv({ ...spec, net: null }, { program: "qemu", accelerator: "kvm" });
   assert(!argv.some((arg) => arg.includes("net0")));
   assertEquals(argv[argv.indexOf("-cpu") + 1], "host");
+});
+
+Deno.test("qemuArgv() keeps the memory in the spec's file under the one name that device state loads into", () => {
+  const ram = { path: "/i/ram.img" };
+  const incoming = { devicesPath: "/i/suspend.bin" };
+  const argv = qemuArgv({ ...spec, ram, incoming }, { program: "qemu", accelerator: "tcg" });
+  assert(argv.includes(
+    "memory-backend-file,id=microvm.ram,size=4096M,mem-path=/i/ram.img,share=on",
+  ));
+  assert(argv[argv.indexOf("-machine") + 1].endsWith(",memory-backend=microvm.ram"));
+  assertEquals(argv[argv.indexOf("-incoming") + 1], "defer");
 });
 
 Deno.test("parseVmSpec() reads back what was written", () => {

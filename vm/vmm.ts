@@ -33,6 +33,13 @@ export interface RunningVm extends AsyncDisposable {
   readonly pid: number;
   /** Resolves when the VMM is gone; never rejects. */
   readonly exited: Promise<ChildExit>;
+  /**
+   * Stops the guest, keeps its device state in a file (0600) and ends the VMM; the memory is in the spec's `ram`. Absent
+   * where the driver has no snapshots or the spec no memory file.
+   *
+   * @throws GatewayError `vmm-failed`; the guest runs on then.
+   */
+  readonly suspend?: (devicesPath: string, signal: AbortSignal) => Promise<void>;
   /** Ends the VMM now, without asking the guest; resolves when it is gone. */
   stop(timeoutMs: number): Promise<ChildExit>;
 }

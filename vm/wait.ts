@@ -61,6 +61,18 @@ export async function waitFor<T>(options: WaitOptions<T>): Promise<T> {
 
 const FINAL_CODES: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["bug", "usage", "interrupted"]);
 
+/** Calls `fn` again and again with a pause between, until the signal aborts; what it throws ends it, too. Resolves at the end. */
+export async function repeat(
+  fn: () => Promise<void>,
+  intervalMs: number,
+  signal: AbortSignal,
+): Promise<void> {
+  while (!signal.aborted) {
+    await fn();
+    await pause(intervalMs, signal).catch(() => {});
+  }
+}
+
 /** Sleeps, or rejects with the signal's reason. */
 export async function pause(ms: number, signal?: AbortSignal): Promise<void> {
   try {

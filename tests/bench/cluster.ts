@@ -10,7 +10,7 @@ import type { EventRecord } from "../../vm/event.ts";
 import { run } from "../../vm/process.ts";
 import { waitFor } from "../../vm/wait.ts";
 import { freePort, TestHome } from "../vm/harness.ts";
-import { type Row, seconds, several } from "./row.ts";
+import { median, type Row, seconds, several } from "./row.ts";
 
 const UP_TIMEOUT_MS = 15 * 60_000;
 
@@ -43,9 +43,50 @@ export async function clusterRows(): Promise<Row[]> {
   await using second = await home.start(["up"]);
   await second.says("READY", UP_TIMEOUT_MS);
   rows.push(...stageRows("warm", await readEvents(join(dir, "events.jsonl"))));
-  second.signal("SIGTERM");
-  await second.exited;
+  rows.push(...await resumeRows(home));
   return rows;
+}
+
+/** Ten times asleep and awake again: the first good answer over mutual TLS, from the start of the command. */
+async function resumeRows(home: TestHome): Promise<Row[]> {
+  const report: Status = JSON.parse((await home.ok(["status", "--json"])).stdout);
+  const slept: number[] = [];
+  const woken: number[] = [];
+  for (let at = 0; at < 10; at++) {
+    slept.push(await seconds(() => home.ok(["suspend"])));
+    woken.push(
+      await seconds(async () => {
+        await home.ok(["up", "--detach"]);
+        await answer(report);
+      }),
+    );
+  }
+  await home.ok(["down"]);
+  slept.sort((a, b) => a - b);
+  woken.sort((a, b) => a - b);
+  return [
+    { name: "suspend, the whole command, median of 10", value: median(slept), unit: "s" },
+    {
+      name: "up -d of a suspended cluster to an answer, median",
+      value: median(woken),
+      unit: "s",
+      limit: 1.5,
+    },
+    { name: "the same, worst of 10", value: woken.at(-1)!, unit: "s" },
+  ];
+}
+
+/** One answer of the service to the client's certificate. */
+async function answer(report: Status): Promise<boolean> {
+  const { code } = await run("curl", {
+    args: [
+      ...["-sS", "--max-time", "5", "--cacert", `${report.clientFiles}/ca.crt`],
+      ...["--cert", `${report.clientFiles}/tls.crt`, "--key", `${report.clientFiles}/tls.key`],
+      `${report.endpoint}/`,
+    ],
+    check: false,
+  });
+  return code === 0;
 }
 
 /** Seconds from QEMU's exec to each station. */
@@ -118,22 +159,7 @@ async function byHandRow(home: TestHome, rows: readonly Row[]): Promise<Row> {
   const byHand = await seconds(() =>
     waitFor({
       what: "the service of the cluster started by hand",
-      probe: async () => {
-        const { code } = await run("curl", {
-          args: [
-            ...["-sS", "--max-time", "5", "--cacert", `${report.clientFiles}/ca.crt`],
-            ...[
-              "--cert",
-              `${report.clientFiles}/tls.crt`,
-              "--key",
-              `${report.clientFiles}/tls.key`,
-            ],
-            `${report.endpoint}/`,
-          ],
-          check: false,
-        });
-        return code === 0 || undefined;
-      },
+      probe: async () => await answer(report) || undefined,
       timeoutMs: UP_TIMEOUT_MS,
       intervalMs: 200,
     })

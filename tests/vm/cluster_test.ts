@@ -241,6 +241,51 @@ Deno.test("a cluster from nothing to gone", async (t) => {
     assertEquals(stdout, "kept\n");
   });
 
+  const podState = async () => {
+    const { items } = await kubectlJson("get", "pods", "-A");
+    return items.map((pod: PodLike) => [
+      pod.metadata.uid,
+      pod.status.containerStatuses?.map((one) => one.restartCount),
+    ]).sort();
+  };
+
+  await step("suspend leaves nothing running, and up goes on with the same pods", async () => {
+    const before = await podState();
+    await home.ok(["suspend"]);
+    await home.assertClean();
+    const [listed] = JSON.parse((await home.ok(["list", "--json"])).stdout);
+    assertEquals(listed.state, "suspended");
+    await new Promise((resolve) => setTimeout(resolve, 3000));
+    await home.ok(["up", "--detach"], { timeoutMs: 60_000 });
+    const report = await status();
+    assertEquals((await curl(report, "/", ...clientCert(report))).code, 0);
+    assertEquals(await podState(), before);
+    const nodes = await kubectlJson("get", "nodes");
+    const ready = nodes.items[0].status.conditions.find((c: { type: string }) =>
+      c.type === "Ready"
+    );
+    assertEquals(ready.status, "True");
+  });
+
+  await step("after a resume the guest's clock is the host's", async () => {
+    const earliest = Date.now();
+    const { stdout } = await home.ok(["exec", "--", "date", "+%s.%N"]);
+    const guest = Number(stdout) * 1000;
+    assert(guest > earliest - 50 && guest < Date.now() + 50, `${guest - earliest} ms off`);
+  });
+
+  await step("a suspended state that was changed is refused, and the disk is there", async () => {
+    await home.ok(["suspend"]);
+    const path = join(home.home, "data/gateway/instances/default/suspend.bin");
+    const bytes = await Deno.readFile(path);
+    bytes[bytes.length >> 1] ^= 1;
+    await Deno.writeFile(path, bytes);
+    const { stderr } = await home.ok(["up", "--detach"], { timeoutMs: UP_TIMEOUT_MS });
+    assertStringIncludes(stderr, "suspended state is dropped");
+    const { stdout } = await home.ok(["exec", "--", "cat", "/root/note"]);
+    assertEquals(stdout, "hello");
+  });
+
   await step("a second instance runs beside it with ports and a CA of its own", async () => {
     const other = freePort();
     await home.ok(
@@ -273,6 +318,11 @@ Deno.test("a cluster from nothing to gone", async (t) => {
 
   await home[Symbol.asyncDispose]();
 });
+
+interface PodLike {
+  readonly metadata: { readonly uid: string };
+  readonly status: { readonly containerStatuses?: { readonly restartCount: number }[] };
+}
 
 const PVC_POD = `
 apiVersion: v1

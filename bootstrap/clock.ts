@@ -1,0 +1,82 @@
+/**
+ * Keeps the guest's clock on the host's: a host that slept, or whose clock was set, leaves its guest behind.
+ * It must not set the host's clock or trust the guest's.
+ *
+ * @module
+ */
+import type { Span } from "../vm/event.ts";
+import { repeat } from "../vm/wait.ts";
+
+/** The two clocks of the host, in milliseconds. */
+export interface HostClocks {
+  /** Wall clock. */
+  readonly wallMs: () => number;
+  /** Steady; stands still while the host sleeps. */
+  readonly steadyMs: () => number;
+}
+
+const HOST_CLOCKS: HostClocks = { wallMs: () => Date.now(), steadyMs: () => performance.now() };
+
+/** A wall clock that moved this much against the steady one was set, or slept through. */
+export const JUMP_MS = 250;
+/** The guest's own counter drifts a little; this often it is put right without a jump. */
+export const RESYNC_MS = 10 * 60_000;
+const LOOK_MS = 1000;
+
+/** The request that sets the guest's clock to this moment. */
+export function clockRequest(wallMs: number): string {
+  const whole = Math.floor(wallMs / 1000);
+  const nanos = Math.round((wallMs - whole * 1000) * 1e6);
+  return `clock ${whole}.${String(nanos).padStart(9, "0")}`;
+}
+
+/** Looks at the clocks once; tells when the guest's has to be set. Pure but for the clocks. */
+export class ClockWatch {
+  #offsetMs: number;
+  #setAtMs: number;
+
+  constructor(private readonly clocks: HostClocks = HOST_CLOCKS) {
+    this.#offsetMs = clocks.wallMs() - clocks.steadyMs();
+    this.#setAtMs = clocks.steadyMs();
+  }
+
+  /** How far the wall clock jumped since the last look that said so; undefined when the guest is fine. */
+  look(): { readonly jumpMs: number } | undefined {
+    const steady = this.clocks.steadyMs();
+    const offset = this.clocks.wallMs() - steady;
+    const jumpMs = offset - this.#offsetMs;
+    if (Math.abs(jumpMs) < JUMP_MS && steady - this.#setAtMs < RESYNC_MS) return undefined;
+    this.#offsetMs = offset;
+    this.#setAtMs = steady;
+    return { jumpMs };
+  }
+}
+
+/** Sets the guest's clock within two seconds of a jump, until the signal aborts. Never rejects. */
+export async function keepClock(
+  control: { request(command: string, timeoutMs: number, signal?: AbortSignal): Promise<string> },
+  span: Span,
+  signal: AbortSignal,
+  clocks: HostClocks = HOST_CLOCKS,
+): Promise<void> {
+  const watch = new ClockWatch(clocks);
+  await repeat(
+    async () => {
+      const found = watch.look();
+      if (!found) return;
+      try {
+        await control.request(clockRequest(clocks.wallMs()), 5000, signal);
+        const seconds = Math.round(found.jumpMs / 1000);
+        if (Math.abs(found.jumpMs) >= JUMP_MS) {
+          span.log(
+            `the clock moved by ${seconds} s; the guest follows`,
+          );
+        }
+      } catch {
+        // A guest that does not answer has worse trouble, which the guard tells.
+      }
+    },
+    LOOK_MS,
+    signal,
+  );
+}

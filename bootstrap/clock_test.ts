@@ -1,0 +1,75 @@
+import { assert, assertEquals } from "@std/assert";
+import { silentSpan } from "../vm/event.ts";
+import { clockRequest, ClockWatch, JUMP_MS, keepClock, RESYNC_MS } from "./clock.ts";
+
+/** Two clocks that stand where they are put. */
+function clocks() {
+  const at = { wall: 1_000_000, steady: 5000 };
+  return {
+    at,
+    run: (ms: number) => {
+      at.wall += ms;
+      at.steady += ms;
+    },
+    wallMs: () => at.wall,
+    steadyMs: () => at.steady,
+  };
+}
+
+Deno.test("ClockWatch is quiet while both clocks go on together", () => {
+  const host = clocks();
+  const watch = new ClockWatch(host);
+  host.run(1000);
+  assertEquals(watch.look(), undefined);
+});
+
+Deno.test("ClockWatch tells a sleep and a clock that was set back, each once", () => {
+  const host = clocks();
+  const watch = new ClockWatch(host);
+  host.at.wall += 3_600_000;
+  assertEquals(watch.look(), { jumpMs: 3_600_000 });
+  assertEquals(watch.look(), undefined);
+  host.at.wall -= JUMP_MS;
+  assertEquals(watch.look(), { jumpMs: -JUMP_MS });
+});
+
+Deno.test("ClockWatch adds small steps up until they matter", () => {
+  const host = clocks();
+  const watch = new ClockWatch(host);
+  host.at.wall += JUMP_MS - 1;
+  assertEquals(watch.look(), undefined);
+  host.at.wall += 1;
+  assertEquals(watch.look(), { jumpMs: JUMP_MS });
+});
+
+Deno.test("ClockWatch puts a drifting guest right now and then", () => {
+  const host = clocks();
+  const watch = new ClockWatch(host);
+  host.run(RESYNC_MS);
+  assertEquals(watch.look(), { jumpMs: 0 });
+});
+
+Deno.test("keepClock() sends the host's wall clock within two seconds of a jump", async () => {
+  const host = clocks();
+  const sent: string[] = [];
+  const stop = new AbortController();
+  const span = silentSpan();
+  const control = {
+    request: (command: string) => {
+      sent.push(command);
+      stop.abort();
+      return Promise.resolve("");
+    },
+  };
+  const started = performance.now();
+  const keeping = keepClock(control, span, stop.signal, host);
+  host.at.wall += 3_600_000;
+  await keeping;
+  assert(performance.now() - started < 2000);
+  assertEquals(sent, [clockRequest(4_600_000)]);
+  assertEquals(span.events.at(-1)?.message, "the clock moved by 3600 s; the guest follows");
+});
+
+Deno.test("clockRequest() has nanosecond places and no exponent", () => {
+  assertEquals(clockRequest(1_795_480_899_843.5), "clock 1795480899.843500000");
+});
