@@ -1,13 +1,16 @@
 /**
  * The command line: commands, argument parsing, exit codes. The only module that prints or exits.
- * It must not know a VMM, and imports the rooms below only inside an action, so that --help stays quick.
+ * It must not know a VMM, and imports the rooms below only inside an action. `gateway --help` is a text, and the parser
+ * is loaded for everything else: its node built-ins cost as much as the rest of a start.
  *
  * @module
  */
-import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import type { Command, CommanderError } from "commander";
+import { HELP_TEXT } from "./bootstrap/help_text.ts";
 import { describeError, GatewayError, interruptedError, usageError } from "./vm/error.ts";
 
 const VERSION = "0.1.0";
+let commander: typeof import("commander");
 
 /** What commander hands to an action. */
 interface Flags {
@@ -43,12 +46,14 @@ function writeSync(
 const json = (value: unknown) => out(JSON.stringify(value, null, 2));
 
 const whole = (value: string): number => {
-  if (!/^-?\d{1,9}$/.test(value)) throw new InvalidArgumentError("It has to be a whole number.");
+  if (!/^-?\d{1,9}$/.test(value)) {
+    throw new commander.InvalidArgumentError("It has to be a whole number.");
+  }
   return Number(value);
 };
 const collect = (value: string, before: string[]) => [...before, value];
-const nameOption = () => new Option("--name <name>", "which instance").default("default");
-const jsonOption = () => new Option("--json", "print JSON for programs");
+const nameOption = () => new commander.Option("--name <name>", "which instance").default("default");
+const jsonOption = () => new commander.Option("--json", "print JSON for programs");
 
 /** A subcommand with --name and an example. */
 function command(root: Command, usage: string, description: string, example: string): Command {
@@ -79,7 +84,7 @@ function addUp(root: Command): void {
     .option("-d, --detach", "return when it is READY; it goes on in the background")
     .option("-y, --yes", "as root, install missing host tools without asking")
     .addOption(jsonOption())
-    .addOption(new Option("--events-to <file>").hideHelp())
+    .addOption(new commander.Option("--events-to <file>").hideHelp())
     .addHelpText(
       "after",
       "\nExample:\n  gateway up --name dev --port 30052:30051 --memory 4096 --detach\n" +
@@ -235,7 +240,7 @@ function addInspection(root: Command): void {
   )
     .option("-f, --follow", "go on as lines come")
     .addOption(
-      new Option("--source <log>", "which log").choices([
+      new commander.Option("--source <log>", "which log").choices([
         "console",
         "cluster",
         "gvproxy",
@@ -281,10 +286,8 @@ function addPorts(root: Command): void {
 }
 
 function addDoctor(root: Command): void {
-  root.command("doctor").description("check this host, with a fix for each finding").addOption(
-    jsonOption(),
-  )
-    .addHelpText("after", "\nExample:\n  gateway doctor\n")
+  root.command("doctor").description("check this host, with a fix for each finding")
+    .addOption(jsonOption()).addHelpText("after", "\nExample:\n  gateway doctor\n")
     .action((flags: Flags) =>
       finish(async (signal) => {
         const { doctor } = await import("./bootstrap/doctor.ts");
@@ -297,14 +300,7 @@ function addDoctor(root: Command): void {
 }
 
 /** A span whose warnings reach the user. */
-async function warningSpan(): Promise<import("./vm/event.ts").Span> {
-  const { EventLog } = await import("./vm/event.ts");
-  const log = new EventLog();
-  log.addSink((record) => {
-    if (record.kind === "warn") err(`warning: ${record.message}`);
-  });
-  return log.span("command");
-}
+const warningSpan = async () => (await import("./bootstrap/progress_view.ts")).warningSpan(err);
 
 /** The terminal that progress may be drawn on, undefined where stderr is none. */
 function terminal(): { readonly columns: () => number; readonly color: boolean } | undefined {
@@ -313,11 +309,7 @@ function terminal(): { readonly columns: () => number; readonly color: boolean }
 }
 
 function columns(): number {
-  try {
-    return Deno.consoleSize().columns;
-  } catch {
-    return 80;
-  }
+  return Deno.stderr.isTerminal() ? Deno.consoleSize().columns : 80;
 }
 
 let exitCode = 0;
@@ -364,8 +356,16 @@ function commandLineError(error: CommanderError): GatewayError {
   return usageError("Cannot read the command line", why, fix);
 }
 
-function main(): Promise<void> {
-  const root = new Command("gateway")
+async function main(): Promise<void> {
+  if (Deno.args.length === 1 && ["--help", "-h", "help"].includes(Deno.args[0])) {
+    return out(HELP_TEXT);
+  }
+  commander = await import("commander");
+  await commandTree().parseAsync(Deno.args, { from: "user" });
+}
+
+function commandTree(): Command {
+  const root = new commander.Command("gateway")
     .description(
       "A whole Kubernetes cluster in one microVM, with a mutual-TLS endpoint on 127.0.0.1.",
     )
@@ -384,15 +384,17 @@ function main(): Promise<void> {
   addInspection(root);
   addPorts(root);
   addDoctor(root);
-  return root.parseAsync(Deno.args, { from: "user" }).then(() => {});
+  return root;
 }
 
 if (import.meta.main) {
   try {
     await main();
   } catch (error) {
-    if (!(error instanceof CommanderError)) throw error;
-    exitCode = error.exitCode === 0 ? 0 : report(commandLineError(error));
+    // Whatever the parser throws has its own name; before it is loaded nothing throws.
+    if (!(error instanceof Error) || error.name !== "CommanderError") throw error;
+    const { exitCode: code } = error as CommanderError;
+    exitCode = code === 0 ? 0 : report(commandLineError(error as CommanderError));
   }
   Deno.exit(exitCode);
 }

@@ -4,8 +4,15 @@
  *
  * @module
  */
-import type { EventLog, EventRecord } from "../vm/event.ts";
+import { EventLog, type EventRecord, type Span } from "../vm/event.ts";
 import { EMPTY_PROGRESS, plainLines, reduceProgress, renderLive, type Step } from "./progress.ts";
+
+/** A span of a log of its own whose warnings are told and nothing else. */
+export function warningSpan(err: (text: string) => void): Span {
+  const log = new EventLog();
+  attachProgress(log, { err, terminal: undefined, quiet: true });
+  return log.span("command");
+}
 
 /** A terminal that can be redrawn. */
 export interface ProgressTerminal {

@@ -328,6 +328,14 @@ Deno.test("every command's --help has an example, on stdout, with exit code 0", 
   await assertNothingLeft(sandbox);
 });
 
+Deno.test("the text of gateway --help is what the command tree says of itself", async () => {
+  await using sandbox = await Sandbox.make();
+  const text = await sandbox.gateway(["--help"]);
+  // A second word takes the way through the parser.
+  const tree = await sandbox.gateway(["--help", "--help"]);
+  assertEquals([text.code, text.stdout], [tree.code, tree.stdout]);
+});
+
 Deno.test("gateway --help names every command", async () => {
   await using sandbox = await Sandbox.make();
   const { stdout } = await sandbox.gateway(["--help"]);

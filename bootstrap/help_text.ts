@@ -1,0 +1,45 @@
+/**
+ * The text of `gateway --help`, so that the most asked question does not wait for a parser to load. A test holds it to
+ * what the command tree says of itself (`gateway --help --help` asks the tree).
+ * It must not hold anything else.
+ *
+ * @module
+ */
+
+/** What `gateway --help` prints, 80 columns. */
+export const HELP_TEXT = `Usage: gateway [options] [command]
+
+A whole Kubernetes cluster in one microVM, with a mutual-TLS endpoint on
+127.0.0.1.
+
+Options:
+  -V, --version                        output the version number
+  -h, --help                           display help for command
+
+Commands:
+  up [options] [args...]               boot an instance and stay until Ctrl-C or
+                                       \`gateway down\` (the default command)
+  down [options] [instance]            power the guest off cleanly
+  rm [options] [instance]              remove an instance with its disk and keys
+  suspend [options] [instance]         memory to disk; nothing runs until resume
+  resume [options] [instance]          go on from where suspend left it
+  build [options] [target]             build what is missing: kernel, root,
+                                       cluster, images or all
+  exec [options] <command...>          run a command in the guest
+  shell [options]                      a login shell in the guest
+  cp [options] <source> <destination>  copy files; one side is NAME:PATH
+  kubectl [options] <args...>          kubectl against the instance's cluster
+  status [options]                     how an instance is
+  list|ls [options]                    all instances
+  logs [options]                       the guest's console and the other logs
+  port                                 list, add or remove port forwards of an
+                                       instance
+  doctor [options]                     check this host, with a fix for each
+                                       finding
+  help [command]                       display help for command
+
+Example:
+  gateway                  boot the instance \`default\`
+  gateway COMMAND --help   options and an example of each command
+
+`;
