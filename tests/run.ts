@@ -6,6 +6,8 @@
  *
  * @module
  */
+import { silentSpan } from "../vm/event.ts";
+import { ensureTools } from "../vm/host_tools.ts";
 import { run } from "../vm/process.ts";
 
 /** One command and how its outcome is counted. */
@@ -47,6 +49,16 @@ const LONG: readonly Step[] = [
   tests("vm and cluster", "--no-check", "-A", "tests/vm/"),
 ];
 
+/** What the long tests run besides the product's own tools. */
+const TEST_TOOLS = [
+  { program: "busybox", debian: "busybox-static" },
+  { program: "curl", debian: "curl" },
+  { program: "openssl", debian: "openssl" },
+  { program: "shellcheck", debian: "shellcheck" },
+  { program: "ssh", debian: "openssh-client" },
+  { program: "unshare", debian: "util-linux" },
+];
+
 const CLOSING =
   /(\d+) passed(?: \(\d+ steps?\))? \| (\d+) failed(?: \(\d+ steps?\))?(?: \| (\d+) ignored)?/;
 
@@ -74,9 +86,14 @@ async function runStep(step: Step): Promise<{ passed: number; failed: number }> 
   return { passed, failed };
 }
 
+const all = Deno.args[0] === "all";
+if (all) {
+  const signal = new AbortController().signal;
+  await ensureTools(TEST_TOOLS, { span: silentSpan(), signal, assumeYes: true });
+}
 let passed = 0;
 let failed = 0;
-for (const step of Deno.args[0] === "all" ? [...OK, ...LONG] : OK) {
+for (const step of all ? [...OK, ...LONG] : OK) {
   const result = await runStep(step);
   passed += result.passed;
   failed += result.failed;
