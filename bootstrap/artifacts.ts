@@ -6,12 +6,12 @@
  */
 import { kernelRecipe } from "../kernel/kernel.ts";
 import { gvproxyRecipe } from "../net/gvproxy_build.ts";
+import { SSH_TOOL } from "../net/ssh.ts";
 import { rootfsRecipes } from "../rootfs/recipes.ts";
 import { type Artifact, ArtifactStore } from "../vm/artifact.ts";
 import { GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import { ensureTools } from "../vm/host_tools.ts";
-import { SSH_TOOL } from "../net/ssh.ts";
 import { QEMU_TOOL } from "../vm/qemu.ts";
 import { tscRecipe } from "../vm/tsc.ts";
 

@@ -6,7 +6,7 @@
  * @module
  */
 import type { ControlPort } from "../vm/control_port.ts";
-import { abortError, GatewayError } from "../vm/error.ts";
+import { abortError, describeError, GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import { findInstance, type InstanceConfig, requireRunning } from "../vm/instance.ts";
 import { type InstancePaths, socketPath } from "../vm/layout.ts";
@@ -28,7 +28,6 @@ import { raceAbort, settleWithin, waitFor } from "../vm/wait.ts";
 import type { ChosenVmm } from "./choose_vmm.ts";
 import { keepClock } from "./clock.ts";
 import type { UpContext } from "./up.ts";
-import { startVm } from "./up_steps.ts";
 
 /** Free space that the memory file must leave on its file system, in MiB. */
 const DISK_RESERVE_MIB = 1024;
@@ -104,11 +103,24 @@ export async function startGuest(
     throw new GatewayError({
       code: "vmm-failed",
       what: `Cannot go on from the suspended state of "${paths.name}"`,
-      why: error instanceof Error ? error.message : String(error),
+      why: describeError(error),
       fix: "start it from its disk instead: gateway up --cold",
       cause: error,
     });
   }
+}
+
+/** Starts the VMM and makes it one of the processes that a second signal kills. */
+async function startVm(
+  stack: AsyncDisposableStack,
+  spec: VmSpec,
+  chosen: ChosenVmm,
+  ctx: UpContext,
+  span: Span,
+): Promise<RunningVm> {
+  const vm = stack.use(await chosen.vmm.start(spec, { span, signal: ctx.signal }));
+  ctx.owned.add(vm.pid);
+  return vm;
 }
 
 /**
@@ -116,7 +128,7 @@ export async function startGuest(
  *
  * @throws GatewayError when the VM, gvproxy or the guest failed; not when the guest powered itself off.
  */
-export async function waitForEnd(
+async function waitForEnd(
   control: ControlPort,
   guarded: AbortSignal,
   user: AbortSignal,
@@ -217,7 +229,7 @@ function asGatewayError(error: unknown): GatewayError {
   return new GatewayError({
     code: "vmm-failed",
     what: "Cannot suspend the instance",
-    why: error instanceof Error ? error.message : String(error),
+    why: describeError(error),
     fix: "run `gateway status`; the instance goes on if it is still ready",
   });
 }

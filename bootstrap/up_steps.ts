@@ -145,19 +145,6 @@ export async function writeUpPayload(
   });
 }
 
-/** Starts the VMM and makes it one of the processes that a second signal kills. */
-export async function startVm(
-  stack: AsyncDisposableStack,
-  spec: VmSpec,
-  chosen: ChosenVmm,
-  ctx: UpContext,
-  span: Span,
-): Promise<RunningVm> {
-  const vm = stack.use(await chosen.vmm.start(spec, { span, signal: ctx.signal }));
-  ctx.owned.add(vm.pid);
-  return vm;
-}
-
 /** Records what runs, opens the control port, and makes the signal that all later waits share. */
 export async function attachVm(
   stack: AsyncDisposableStack,
@@ -221,8 +208,7 @@ export async function guestUp(
 ): Promise<void> {
   if (resumed) {
     const bytes = crypto.getRandomValues(new Uint8Array(64));
-    const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-    await control.request(`reseed ${hex}`, 10_000, guarded);
+    await control.request(`reseed ${bytes.toHex()}`, 10_000, guarded);
   } else await control.waitForMark("network", GUEST_UP_TIMEOUT_MS, guarded);
   await control.request(clockRequest(Date.now()), 10_000, guarded);
 }

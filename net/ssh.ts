@@ -5,10 +5,10 @@
  *
  * @module
  */
-import type { HostTool } from "../vm/host_tools.ts";
 import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { Buffer } from "node:buffer";
 import { join } from "@std/path";
+import type { HostTool } from "../vm/host_tools.ts";
 import { ensurePrivateDir, exists, socketPath, writeFileAtomic } from "../vm/layout.ts";
 
 /** An instance's ssh files. */

@@ -106,8 +106,11 @@ export async function clusterFromModules(arch: GuestArch): Promise<ClusterRecipe
 /** What `kubectl get nodes` and `ctr version` say; go.mod is where the versions are pinned. */
 async function versionFlags(): Promise<string> {
   const text = await Deno.readTextFile(new URL("kubenode/go.mod", import.meta.url));
-  const version = (module: string) =>
-    new RegExp(`^\\s*${module.replaceAll(".", "\\.")} (v\\S+)`, "m").exec(text)?.[1] ?? "v0.0.0";
+  const version = (module: string) => {
+    const pin = new RegExp(`^\\s*${module.replaceAll(".", "\\.")} (v\\S+)`, "m").exec(text);
+    if (!pin) throw new Error(`kubenode's go.mod does not require ${module}`);
+    return pin[1];
+  };
   const kubernetes = version("k8s.io/kubernetes");
   const [major, minor] = kubernetes.slice(1).split(".");
   const base = "k8s.io/component-base/version";

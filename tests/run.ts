@@ -6,9 +6,11 @@
  *
  * @module
  */
+import { SSH_TOOL } from "../net/ssh.ts";
 import { silentSpan } from "../vm/event.ts";
 import { ensureTools } from "../vm/host_tools.ts";
 import { run } from "../vm/process.ts";
+import { TOOLS as GUEST_TOOLS } from "./guest/harness.ts";
 
 /** One command and how its outcome is counted. */
 interface Step {
@@ -51,12 +53,11 @@ const LONG: readonly Step[] = [
 
 /** What the long tests run besides the product's own tools. */
 const TEST_TOOLS = [
-  { program: "busybox", debian: "busybox-static" },
+  ...GUEST_TOOLS,
   { program: "curl", debian: "curl" },
   { program: "openssl", debian: "openssl" },
   { program: "shellcheck", debian: "shellcheck" },
-  { program: "ssh", debian: "openssh-client" },
-  { program: "unshare", debian: "util-linux" },
+  SSH_TOOL,
 ];
 
 const CLOSING =

@@ -128,7 +128,10 @@ const RunFile: v.GenericSchema<unknown, RunRecord> = v.object({
   endpoint: v.nullable(v.string()),
 });
 
-/** How an instance is. `suspended`: its memory is kept and `up` goes on from it. `crashed`: a record of a run is there, its supervisor is not. */
+/**
+ * How an instance is. `suspended`: its memory is kept and `up` goes on from it. `crashed`: a record of a run is there, its
+ * supervisor is not.
+ */
 export type InstanceState = "running" | "stopped" | "crashed" | "suspended";
 
 /** An instance seen from outside, without its lock. */
@@ -162,8 +165,17 @@ export async function findInstance(name: string): Promise<InstanceView | undefin
   const config = parseJson(InstanceFile, text, paths.instanceFile);
   const run = await readRun(paths);
   const locked = await isLocked(paths);
-  const idle = await isSuspended(paths) ? "suspended" : "stopped";
-  return { paths, config, run, state: locked ? "running" : run ? "crashed" : idle };
+  return { paths, config, run, state: await stateOf(paths, locked, run) };
+}
+
+async function stateOf(
+  paths: InstancePaths,
+  locked: boolean,
+  run: RunRecord | undefined,
+): Promise<InstanceState> {
+  if (locked) return "running";
+  if (run) return "crashed";
+  return await isSuspended(paths) ? "suspended" : "stopped";
 }
 
 /** The instance. @throws GatewayError `instance-unknown` naming those that exist. */

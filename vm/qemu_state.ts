@@ -52,13 +52,13 @@ async function receive(listener: Deno.UnixListener, path: string): Promise<void>
     const read = await conn.read(buffer);
     if (read === null) break;
     total += read;
-    if (total > DEVICES_MAX_BYTES) throw stateError("save", "it is larger than any device state");
+    if (total > DEVICES_MAX_BYTES) throw saveError("it is larger than any device state");
     await writeAll(file, buffer.subarray(0, read));
   }
   await file.syncData();
 }
 
-/** Feeds device state into a QEMU that was started with `-incoming defer`, and lets the guest go on. */
+/** Feeds device state into a QEMU that was started with `-incoming defer`; the guest is still stopped then. */
 export async function loadDevices(
   qmp: QmpClient,
   runtimeDir: string,
@@ -105,7 +105,7 @@ async function migrated(qmp: QmpClient, signal: AbortSignal): Promise<void> {
     probe: async () => {
       const reply = await qmp.execute("query-migrate", {}, signal) as Record<string, JsonValue>;
       if (reply.status === "failed") {
-        throw stateError("save", String(reply["error-desc"] ?? "QEMU gave no reason"));
+        throw saveError(String(reply["error-desc"] ?? "QEMU gave no reason"));
       }
       return reply.status === "completed" || undefined;
     },
@@ -116,10 +116,10 @@ async function migrated(qmp: QmpClient, signal: AbortSignal): Promise<void> {
   });
 }
 
-function stateError(verb: "save" | "load", why: string): GatewayError {
+function saveError(why: string): GatewayError {
   return new GatewayError({
     code: "vmm-failed",
-    what: `Cannot ${verb} the VM's device state`,
+    what: "Cannot save the VM's device state",
     why,
     fix: "read vmm.log in the instance's folder",
   });

@@ -39,10 +39,12 @@ export async function inspectStateDisk(path: string): Promise<StateDiskKind> {
 }
 
 /**
- * Makes the disk when there is none. Never resizes or formats a file that was there. Where this host has mkfs.ext4 the new disk comes formatted (30 ms here, a second in an emulated guest), else
- * it is an empty sparse file that the guest formats.
+ * Makes the disk when there is none. Never resizes or formats a file that was there. Where this host has mkfs.ext4 the
+ * new disk comes formatted (30 ms here, a second in an emulated guest), else it is an empty sparse file that the guest
+ * formats.
  *
- * @throws GatewayError `state-disk-foreign` for a file with somebody else's data.
+ * @throws GatewayError `state-disk-foreign` for a file with somebody else's data; `process-failed` when mkfs fails,
+ * `disk-full`.
  */
 export async function ensureStateDisk(
   path: string,
@@ -80,15 +82,16 @@ async function makeStateDisk(
     if (mkfs) {
       const fresh = "nodiscard,assume_storage_prezeroed=1,lazy_itable_init=1,lazy_journal_init=1";
       // assume_storage_prezeroed came with e2fsprogs 1.47; older ones take the lazy settings alone.
-      const make = (settings: string) =>
+      const make = (settings: string, check: boolean) =>
         run(mkfs, {
           args: ["-q", "-F", "-L", STATE_LABEL, "-m", "1", "-E", settings, temporary],
           signal,
           timeoutMs: 60_000,
-          check: false,
+          check,
+          what: `Cannot make a file system in "${path}"`,
         });
-      const first = await make(fresh);
-      if (first.code !== 0) await make(fresh.replace("assume_storage_prezeroed=1,", ""));
+      const first = await make(fresh, false);
+      if (first.code !== 0) await make(fresh.replace("assume_storage_prezeroed=1,", ""), true);
     }
     await Deno.rename(temporary, path);
   } catch (error) {

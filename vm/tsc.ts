@@ -7,7 +7,6 @@
  */
 import { fromFileUrl, join } from "@std/path";
 import type { Recipe } from "./artifact.ts";
-
 import { goRecipe } from "./go_recipe.ts";
 import { writeFileAtomic } from "./layout.ts";
 import { run } from "./process.ts";
