@@ -6,6 +6,7 @@
  * @module
  */
 import type { Command, CommanderError } from "commander";
+import type { CliKit } from "./bootstrap/cli_commands.ts";
 import { HELP_TEXT } from "./bootstrap/help_text.ts";
 import { describeError, GatewayError, interruptedError, usageError } from "./vm/error.ts";
 
@@ -133,7 +134,7 @@ function addLifecycle(root: Command): void {
     err(`Removed "${name}".`);
   }).option("-f, --force", "stop it first");
   named(root, "suspend", "memory to disk; nothing runs until resume", async (name, _, signal) => {
-    const { suspend } = await import("./bootstrap/suspend.ts");
+    const { suspend } = await import("./bootstrap/snapshots.ts");
     await suspend(name, signal);
     err(`Suspended "${name}".`);
   });
@@ -262,29 +263,6 @@ function addInspection(root: Command): void {
     );
 }
 
-function addPorts(root: Command): void {
-  const port = root.command("port").description("list, add or remove port forwards of an instance")
-    .addHelpText("after", "\nExample:\n  gateway port add --name dev 8080:80\n");
-  for (const verb of ["list", "add", "remove"] as const) {
-    const usage = verb === "list" ? verb : `${verb} <[addr:]host:guest>`;
-    const example = verb === "list" ? "gateway port list" : `gateway port ${verb} 8080:80`;
-    command(port, usage, `${verb} forwards; they last until it stops`, example)
-      .addOption(jsonOption())
-      .action((...params: unknown[]) =>
-        finish(async (signal) => {
-          const [spec, flags] = verb === "list" ? [undefined, params[0]] : params;
-          const { name, json: asJson } = flags as Flags;
-          const { portCommand } = await import("./bootstrap/access.ts");
-          const forwards = await portCommand(name, verb, spec as string | undefined, signal);
-          asJson
-            ? json(forwards)
-            : out(forwards.map((f) => `${f.local} -> ${f.remote}`).join("\n"));
-          return 0;
-        })
-      );
-  }
-}
-
 function addDoctor(root: Command): void {
   root.command("doctor").description("check this host, with a fix for each finding")
     .addOption(jsonOption()).addHelpText("after", "\nExample:\n  gateway doctor\n")
@@ -356,15 +334,24 @@ function commandLineError(error: CommanderError): GatewayError {
   return usageError("Cannot read the command line", why, fix);
 }
 
+/** What the files of further commands are lent. */
+const KIT: CliKit = {
+  command,
+  withJson: (one) => one.addOption(jsonOption()),
+  finish,
+  io: (flags, signal) => ({ flags, out, err, json, signal, terminal: terminal() }),
+};
+
 async function main(): Promise<void> {
   if (Deno.args.length === 1 && ["--help", "-h", "help"].includes(Deno.args[0])) {
     return out(HELP_TEXT);
   }
   commander = await import("commander");
-  await commandTree().parseAsync(Deno.args, { from: "user" });
+  await (await commandTree()).parseAsync(Deno.args, { from: "user" });
 }
 
-function commandTree(): Command {
+async function commandTree(): Promise<Command> {
+  const { addPorts, addSnapshots } = await import("./bootstrap/cli_commands.ts");
   const root = new commander.Command("gateway")
     .description(
       "A whole Kubernetes cluster in one microVM, with a mutual-TLS endpoint on 127.0.0.1.",
@@ -382,7 +369,8 @@ function commandTree(): Command {
   addLifecycle(root);
   addAccess(root);
   addInspection(root);
-  addPorts(root);
+  addPorts(root, KIT);
+  addSnapshots(root, KIT);
   addDoctor(root);
   return root;
 }

@@ -13,7 +13,9 @@ import { GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import { ensureTools } from "../vm/host_tools.ts";
 import { QEMU_TOOL } from "../vm/qemu.ts";
+import { ramshimRecipe } from "../vm/ramshim.ts";
 import { tscRecipe } from "../vm/tsc.ts";
+import { QEMU_IMG_TOOL } from "../vm/disk_chain.ts";
 
 /** What a VM boots from. */
 export interface BootArtifacts {
@@ -25,6 +27,8 @@ export interface BootArtifacts {
   readonly gvproxy: Artifact;
   /** Measures the host's counter for guests under TCG. */
   readonly tsc: Artifact;
+  /** Makes a guest's memory out of layers. */
+  readonly ramshim: Artifact;
   /** Where the cluster binary came from, such as "kubenode v1.37.2". */
   readonly cluster: string;
 }
@@ -68,12 +72,13 @@ export async function ensureArtifacts(options: EnsureArtifactsOptions): Promise<
   const { store = new ArtifactStore(), span, signal } = options;
   const recipes = await allRecipes(options, store);
   await ensureAllTools(recipes, store, options);
-  const [kernel, root, gvproxy, tsc] = await Promise.all(
-    [recipes.kernel, recipes.rootfs.root, recipes.gvproxy, recipes.tsc].map((recipe) =>
-      store.ensure(recipe, { ...options, span, signal })
-    ),
+  const wanted = [
+    ...[recipes.kernel, recipes.rootfs.root, recipes.gvproxy, recipes.tsc, recipes.ramshim],
+  ];
+  const [kernel, root, gvproxy, tsc, ramshim] = await Promise.all(
+    wanted.map((recipe) => store.ensure(recipe, { ...options, span, signal })),
   );
-  return { kernel, root, gvproxy, tsc, cluster: recipes.rootfs.cluster.source };
+  return { kernel, root, gvproxy, tsc, ramshim, cluster: recipes.rootfs.cluster.source };
 }
 
 /** Builds what `gateway build TARGET` names; returns the artifacts in build order. */
@@ -83,26 +88,27 @@ export async function buildTargets(
 ): Promise<Artifact[]> {
   const { store = new ArtifactStore() } = options;
   const recipes = await allRecipes(options, store);
-  const { rootfs, kernel, gvproxy, tsc } = recipes;
+  const { rootfs, kernel, gvproxy, tsc, ramshim } = recipes;
   const wanted = {
     kernel: [kernel],
     cluster: [rootfs.cluster],
     images: [...rootfs.images],
     root: [rootfs.root],
-    all: [kernel, rootfs.cluster, ...rootfs.images, rootfs.root, gvproxy, tsc],
+    all: [kernel, rootfs.cluster, ...rootfs.images, rootfs.root, gvproxy, tsc, ramshim],
   }[target];
   await ensureTools(wanted.flatMap((recipe) => recipe.tools), options);
   return await Promise.all(wanted.map((recipe) => store.ensure(recipe, options)));
 }
 
 async function allRecipes(options: EnsureArtifactsOptions, store: ArtifactStore) {
-  const [kernel, gvproxy, tsc, rootfs] = await Promise.all([
+  const [kernel, gvproxy, tsc, ramshim, rootfs] = await Promise.all([
     kernelRecipe(hostArch()),
     gvproxyRecipe(),
     tscRecipe(),
+    ramshimRecipe(),
     rootfsRecipes({ ...options, store, arch: "amd64" }),
   ]);
-  return { kernel, gvproxy, tsc, rootfs };
+  return { kernel, gvproxy, tsc, ramshim, rootfs };
 }
 
 type Recipes = Awaited<ReturnType<typeof allRecipes>>;
@@ -113,8 +119,9 @@ async function ensureAllTools(
   store: ArtifactStore,
   options: EnsureArtifactsOptions,
 ): Promise<void> {
-  const { rootfs, kernel, gvproxy } = recipes;
+  const { rootfs, kernel, gvproxy, ramshim } = recipes;
   const all = [kernel, gvproxy, rootfs.root, rootfs.base, rootfs.cluster, ...rootfs.images];
+  const shimThere = await store.lookup(ramshim).catch(() => undefined);
   const missing = await Promise.all(
     all.map(async (recipe) =>
       (await store.lookup(recipe).catch(() => undefined)) ? [] : recipe.tools
@@ -123,5 +130,6 @@ async function ensureAllTools(
   // When the root image is there, nothing it was made of is needed any more.
   const rootThere = missing[2].length === 0 && rootfs.root.tools.length > 0;
   const wanted = (rootThere ? missing.slice(0, 2) : missing).flat();
-  await ensureTools([...wanted, QEMU_TOOL, SSH_TOOL], options);
+  const shimTools = shimThere ? [] : ramshim.tools;
+  await ensureTools([...wanted, ...shimTools, QEMU_TOOL, QEMU_IMG_TOOL, SSH_TOOL], options);
 }

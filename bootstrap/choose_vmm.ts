@@ -29,13 +29,14 @@ export interface ChosenVmm {
  * installed and may not be.
  */
 export async function chooseVmm(
-  artifacts: Pick<BootArtifacts, "kernel" | "tsc">,
+  artifacts: Pick<BootArtifacts, "kernel" | "tsc" | "ramshim">,
   options: { readonly span: Span; readonly signal: AbortSignal; readonly assumeYes: boolean },
 ): Promise<ChosenVmm> {
   if (which(QEMU_TOOL.program) === undefined) await ensureTools([QEMU_TOOL], options);
   const vmm = new QemuVmm({
     kernelPath: artifacts.kernel.files.vmlinux.path,
     cacheDir: cacheDir(),
+    ramshim: artifacts.ramshim.files["ramshim.so"].path,
   });
   const check = await vmm.check(options);
   if (!check.usable) {

@@ -74,7 +74,8 @@ export async function execInFreshVm(options: UpOptions, ctx: ExecContext): Promi
     dir,
     runtimeDir: sockets,
     netSocket: gvproxy?.qemuSocket ?? null,
-    ramPath: null,
+    stateDisk: null,
+    ramLayers: false,
     emulated: check.accelerator === "tcg",
     tscKHz,
   });

@@ -34,6 +34,8 @@ Commands:
   logs [options]                       the guest's console and the other logs
   port                                 list, add or remove port forwards of an
                                        instance
+  snapshot                             keep and bring back whole states of an
+                                       instance: memory, devices, disk
   doctor [options]                     check this host, with a fix for each
                                        finding
   help [command]                       display help for command

@@ -30,6 +30,9 @@ export const DEMO_IMAGE = "gateway.local/demo:1";
 /** Where the service answers on the node, and by default on the host's loopback. */
 export const SERVICE_NODE_PORT = 30051;
 
+/** On a pod whose service takes changed certificates into use by itself: it is not restarted when they change. */
+export const RELOADS_ANNOTATION = "gateway.local/reloads-certificates";
+
 const CONTAINER_PORT = 8080;
 const PORT_NAME = "grpc";
 const UID = 65532;
@@ -107,7 +110,7 @@ function demoDeployment(options: DemoOptions): V1Deployment {
       strategy: { type: "Recreate" },
       selector: { matchLabels: { ...SELECTOR } },
       template: {
-        metadata: { labels: { ...DEMO_LABELS } },
+        metadata: { labels: { ...DEMO_LABELS }, annotations: { [RELOADS_ANNOTATION]: "true" } },
         spec: {
           automountServiceAccountToken: false,
           enableServiceLinks: false,

@@ -83,6 +83,8 @@ spec:
       labels:
         app.kubernetes.io/managed-by: gateway
         app.kubernetes.io/name: gateway-demo
+      annotations:
+        gateway.local/reloads-certificates: "true"
     spec:
       automountServiceAccountToken: false
       enableServiceLinks: false

@@ -25,8 +25,10 @@ export interface PlanInput {
   readonly runtimeDir: string;
   /** gvproxy's socket, null without a network. */
   readonly netSocket: string | null;
-  /** The file for the guest's memory; null for memory that cannot be suspended. */
-  readonly ramPath: string | null;
+  /** The file of the state disk that the guest writes; null for a VM without one. */
+  readonly stateDisk: { readonly path: string; readonly format: DiskSpec["format"] } | null;
+  /** Whether the guest's memory is made of layers, so that it can be saved. */
+  readonly ramLayers: boolean;
   /** Under TCG: no hardware virtualization, the CPU is a program. */
   readonly emulated: boolean;
   /** The counter's frequency where the guest cannot find it out (TCG), else null. */
@@ -40,16 +42,18 @@ export const GUEST_ADDRESS = "192.168.127.2";
 
 /** The spec of a VM. */
 export function planVm(input: PlanInput): VmSpec {
-  const disk = (serial: DiskSpec["serial"], path: string, readonly: boolean): DiskSpec => ({
-    serial,
-    path,
-    format: "raw",
-    readonly,
-  });
+  const disk = (
+    serial: DiskSpec["serial"],
+    path: string,
+    readonly: boolean,
+    format: DiskSpec["format"] = "raw",
+  ): DiskSpec => ({ serial, path, format, readonly });
   const cluster = input.mode === "cluster";
   const disks = [
     disk("root", input.rootImage, true),
-    ...(cluster ? [disk("state", join(input.dir, "state.img"), false)] : []),
+    ...(cluster && input.stateDisk
+      ? [disk("state", input.stateDisk.path, false, input.stateDisk.format)]
+      : []),
     disk("payload", join(input.dir, "payload.tar"), true),
   ];
   const names = cluster ? ["gw.control"] as const : ["gw.control", "gw.stdio"] as const;
@@ -63,7 +67,7 @@ export function planVm(input: PlanInput): VmSpec {
       format: input.arch === "aarch64" ? "image-arm64" : "elf",
       cmdline: kernelCmdline(input),
     },
-    ram: input.ramPath === null ? null : { path: input.ramPath },
+    ram: input.ramLayers ? { layers: [] } : null,
     incoming: null,
     disks,
     net: input.netSocket === null ? null : {

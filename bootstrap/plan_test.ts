@@ -16,7 +16,8 @@ const input: PlanInput = {
   dir: "/i/dev",
   runtimeDir: "/r/dev",
   netSocket: "/r/dev/net",
-  ramPath: null,
+  stateDisk: { path: "/i/dev/state.img", format: "raw" },
+  ramLayers: false,
   emulated: false,
   tscKHz: null,
 };
@@ -112,6 +113,13 @@ for (const [mode, vmm, os, ...wanted] of TABLE) {
     assertEquals(plan.kernel.cmdline.endsWith(`gateway.mode=${mode}`), true);
   });
 }
+
+Deno.test("planVm() takes an overlay as the state disk, and memory layers where they are wanted", () => {
+  const stateDisk = { path: "/i/dev/disk-1.qcow2", format: "qcow2" } as const;
+  const plan = planVm({ ...input, stateDisk, ramLayers: true });
+  assertEquals(plan.disks[1], { serial: "state", ...stateDisk, readonly: false });
+  assertEquals(plan.ram, { layers: [] });
+});
 
 Deno.test("planVm() writes only the state disk", () => {
   const writable = planVm(input).disks.filter((disk) => !disk.readonly);

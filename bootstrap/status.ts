@@ -12,6 +12,8 @@ import {
 } from "../vm/instance.ts";
 import { type EventRecord, parseEventLine } from "../vm/event.ts";
 import { join } from "@std/path";
+import { chainFiles, readDiskChain } from "../vm/disk_chain.ts";
+import type { InstancePaths } from "../vm/layout.ts";
 import { clientFilesPath } from "./client_files.ts";
 import { kubeconfigPath } from "./kubeconfig.ts";
 import { buildTimeline, lastRun, renderTimeline, type TimelineRow } from "./timeline.ts";
@@ -101,7 +103,7 @@ export async function statusOf(view: InstanceView): Promise<StatusReport> {
     kubeconfig: config.kubeApi ? kubeconfigPath(config.name) : null,
     clientFiles: join(clientFilesPath(config.name), "mtls"),
     processes: run ? await processReports(run) : [],
-    stateDisk: await diskUse(paths.stateDisk),
+    stateDisk: await diskUse(paths, config.stateMiB),
     dir: paths.dir,
   };
 }
@@ -125,14 +127,14 @@ export async function residentMiB(pid: number): Promise<number | null> {
   return match ? Math.round(Number(match[1]) / 1024) : null;
 }
 
-async function diskUse(path: string): Promise<StatusReport["stateDisk"]> {
+/** What the disk's files take together; a file that other instances share counts for each. */
+async function diskUse(paths: InstancePaths, sizeMiB: number): Promise<StatusReport["stateDisk"]> {
   try {
-    const info = await Deno.stat(path);
-    const mib = 1024 * 1024;
-    return {
-      sizeMiB: Math.round(info.size / mib),
-      usedMiB: Math.round(((info.blocks ?? 0) * 512) / mib),
-    };
+    let blocks = 0;
+    for (const name of chainFiles(await readDiskChain(paths.dir))) {
+      blocks += (await Deno.stat(join(paths.dir, name))).blocks ?? 0;
+    }
+    return { sizeMiB, usedMiB: Math.round((blocks * 512) / (1024 * 1024)) };
   } catch {
     return null;
   }

@@ -102,7 +102,7 @@ Deno.test("statusOf() gives nothing of a run that is over, also after a crash", 
 Deno.test("statusOf() has no kubeconfig with --no-kube-api, and no disk before the first start", async () => {
   await withDir(async (dir) => {
     const view = await viewIn(dir, { config: { ...config, kubeApi: false } });
-    await Deno.remove(view.paths.stateDisk);
+    await Deno.remove(join(view.paths.dir, "state.img"));
     const report = await statusOf(view);
     assertEquals([report.kubeconfig, report.stateDisk], [null, null]);
   });

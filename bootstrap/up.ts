@@ -7,17 +7,19 @@
  */
 import { checkPortsFree } from "../net/forward.ts";
 import { ensureSsh } from "../net/ssh.ts";
+import type { DiskChain } from "../vm/disk_chain.ts";
 import { type EventLog, type EventRecord } from "../vm/event.ts";
 import { LockedInstance, type RunRecord } from "../vm/instance.ts";
-import { ensureStateDisk } from "../vm/state_disk.ts";
 import { ensureArtifacts } from "./artifacts.ts";
 import { chooseVmm } from "./choose_vmm.ts";
 import type { UpOptions } from "./options.ts";
 import { ensurePki } from "./pki.ts";
 import { waitServiceReady } from "./readiness.ts";
-import { guestSource, startGuest, stay } from "./suspend.ts";
+import { stay } from "./supervisor.ts";
+import { prepareGuest, startGuest } from "./guest_source.ts";
 import {
   attachVm,
+  becomeOwn,
   exposePorts,
   guestUp,
   keepEvents,
@@ -26,6 +28,7 @@ import {
   planFor,
   publishClientFiles,
   READY_TIMEOUT_MS,
+  readyNow,
   servicePort,
   startKubeApi,
   writeUpPayload,
@@ -73,46 +76,42 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<void> {
       (s) => chooseVmm(artifacts, { ...options, span: s, signal }),
     );
     await instance.saveConfig(config);
-    await span.run("state disk", () => ensureStateDisk(paths.stateDisk, config.stateMiB, signal));
     const [pki, ssh] = await span.run(
       "pki",
       (s) => Promise.all([ensurePki(paths.pkiDir, { span: s, signal }), ensureSsh(paths.sshDir)]),
     );
     await span.run("payload", () => writeUpPayload(paths, config, pki, ssh));
+    const plan = (disk: DiskChain) => planFor(paths, config, artifacts, chosen, disk);
+    const how = { cold: options.cold, span, signal };
+    const { source, key } = await prepareGuest(paths, config, chosen, plan, how);
+    const { slot, spec } = source;
     const gvproxy = await span.run(
       "start gvproxy",
       (s) => networkFor(stack, paths, artifacts, ctx, s),
     );
-    const spec = await planFor(paths, config, artifacts, chosen, gvproxy);
-    const source = await guestSource(paths, spec, chosen, options.cold, span);
-    const { slot } = source;
     const vm = await span.run("start vm", (s) => startGuest(stack, source, paths, chosen, ctx, s));
     const run = { gvproxy, vm, chosen, artifacts };
     const { control, guarded } = await span.run(
       "attach",
       (s) => attachVm(stack, instance, spec, run, ctx, s),
     );
-    await span.run("guest up", () => guestUp(control, slot !== undefined, guarded));
+    await span.run("guest up", () => guestUp(control, slot, guarded));
     const ports = await span.run(
       "expose ports",
       () => exposePorts(gvproxy.client, paths, config, slot),
     );
     await instance.saveRun(ports);
     const kubeApi = startKubeApi(span, paths, config, ports, slot, guarded);
+    await becomeOwn(span, { paths, pki, slot, ports, gvproxy, servicePort: port, guarded });
     await span.run(
       "service ready",
       (s) => waitServiceReady({ port, pki, span: s, signal: guarded, timeoutMs: READY_TIMEOUT_MS }),
     );
     await span.run("client files", () => publishClientFiles(stack, paths, config, pki, port));
     await kubeApi;
-    await ctx.onReady(
-      await instance.saveRun({
-        phase: "ready",
-        readyAt: new Date().toISOString(),
-        endpoint: `https://127.0.0.1:${port}`,
-      }),
-    );
-    await stay(stack, { paths, spec, vm, chosen, ports, span }, control, guarded, signal);
+    await ctx.onReady(await instance.saveRun(readyNow(port)));
+    const running = { paths, config, spec, vm, key, ports, span };
+    await stay(stack, running, control, guarded, signal);
     await instance.saveRun({ phase: "stopping" });
   } catch (error) {
     span.end(error);

@@ -4,8 +4,14 @@
  *
  * @module
  */
+import { join } from "@std/path";
 import { hostPort, LOOPBACK } from "../net/forward.ts";
-import { type GvproxyClient, type RunningGvproxy, startGvproxy } from "../net/gvproxy.ts";
+import {
+  type GvproxyClient,
+  gvproxyNetSocket,
+  type RunningGvproxy,
+  startGvproxy,
+} from "../net/gvproxy.ts";
 import { GUEST_SSH_PORT, type InstanceSsh, sshArgs, writeSshConfig } from "../net/ssh.ts";
 import { ControlPort } from "../vm/control_port.ts";
 import { describeError, GatewayError } from "../vm/error.ts";
@@ -14,7 +20,8 @@ import type { InstanceConfig, LockedInstance, RunRecord } from "../vm/instance.t
 import { exists, type InstancePaths, writeFileAtomic } from "../vm/layout.ts";
 import { identifyProcess, run } from "../vm/process.ts";
 import type { VmSpec } from "../vm/spec.ts";
-import type { SuspendSlot } from "../vm/suspend.ts";
+import type { SavedState } from "../vm/saved_state.ts";
+import type { DiskChain } from "../vm/disk_chain.ts";
 import type { RunningVm } from "../vm/vmm.ts";
 import { waitFor, within } from "../vm/wait.ts";
 import { type BootArtifacts, hostArch } from "./artifacts.ts";
@@ -22,13 +29,13 @@ import type { ChosenVmm } from "./choose_vmm.ts";
 import { clockRequest } from "./clock.ts";
 import { deactivateClientFiles, writeClientFiles } from "./client_files.ts";
 import { guardSignal } from "./guard.ts";
+import { adoptCluster, adoptInside, type AdoptParts } from "./identity.ts";
 import { kubeconfigPath, readCredentials, writeKubeconfig } from "./kubeconfig.ts";
 import { payloadManifests } from "./manifests.ts";
 import { writePayload } from "./payload.ts";
 import type { Pki } from "./pki.ts";
 import { GUEST_ADDRESS, planVm } from "./plan.ts";
 import { waitApiReady } from "./readiness.ts";
-import { ramPathFor } from "./suspend.ts";
 import type { UpContext } from "./up.ts";
 
 /** The bound from "ports exposed" to READY: a cold cluster under emulation on a busy machine takes minutes. */
@@ -74,6 +81,12 @@ export function newRun(config: InstanceConfig): RunRecord {
   };
 }
 
+/** What the record of a run gains when its endpoint answers. */
+export function readyNow(port: number): Partial<RunRecord> {
+  const readyAt = new Date().toISOString();
+  return { phase: "ready", readyAt, endpoint: `https://127.0.0.1:${port}` };
+}
+
 /** Starts gvproxy for an instance. */
 export async function networkFor(
   stack: AsyncDisposableStack,
@@ -101,7 +114,7 @@ export async function planFor(
   config: InstanceConfig,
   artifacts: BootArtifacts,
   chosen: ChosenVmm,
-  gvproxy: RunningGvproxy,
+  disk: DiskChain,
 ): Promise<VmSpec> {
   const spec = planVm({
     name: config.name,
@@ -115,8 +128,9 @@ export async function planFor(
     rootImage: artifacts.root.files["root.erofs"].path,
     dir: paths.dir,
     runtimeDir: paths.runtimeDir,
-    netSocket: gvproxy.qemuSocket,
-    ramPath: await ramPathFor(paths, config, chosen),
+    netSocket: gvproxyNetSocket(paths.runtimeDir),
+    stateDisk: { path: join(paths.dir, disk.head.name), format: disk.head.format },
+    ramLayers: chosen.vmm.supports.snapshot,
     emulated: chosen.check.accelerator === "tcg",
     tscKHz: chosen.tscKHz,
   });
@@ -199,18 +213,45 @@ export async function powerOff(vm: RunningVm, control: ControlPort): Promise<voi
 
 /**
  * Waits for the guest's network and sets its clock. A guest that goes on has its network already and its clock stood
- * still; it also gets fresh random bytes, since the pool may have been copied with the memory.
+ * still; it also gets fresh random bytes, since the pool may have been copied with the memory, loses the connections
+ * whose other end is gone, and becomes this instance if it was another.
  */
 export async function guestUp(
   control: ControlPort,
-  resumed: boolean,
+  slot: SavedState | undefined,
   guarded: AbortSignal,
 ): Promise<void> {
-  if (resumed) {
+  if (slot) {
     const bytes = crypto.getRandomValues(new Uint8Array(64));
     await control.request(`reseed ${bytes.toHex()}`, 10_000, guarded);
   } else await control.waitForMark("network", GUEST_UP_TIMEOUT_MS, guarded);
   await control.request(clockRequest(Date.now()), 10_000, guarded);
+  if (slot?.from) await adoptInside(control, guarded);
+  else if (slot) await control.request("thaw", 40_000, guarded);
+}
+
+/** Puts this instance's certificates into a cluster that went on from another's memory; nothing to do for any other. */
+export async function becomeOwn(
+  span: Span,
+  parts: Omit<AdoptParts, "from" | "span" | "apiPort" | "readKubeconfig" | "gvproxy"> & {
+    readonly slot: SavedState | undefined;
+    readonly ports: { readonly apiPort: number | null };
+    readonly gvproxy: RunningGvproxy;
+  },
+): Promise<void> {
+  const { slot, ports, gvproxy, paths, guarded } = parts;
+  const from = slot?.from;
+  if (!from) return;
+  const readKubeconfig = () => readGuestKubeconfig(paths, guarded);
+  await span.run("identity", (s) =>
+    adoptCluster({
+      ...parts,
+      from,
+      apiPort: ports.apiPort,
+      gvproxy: gvproxy.client,
+      readKubeconfig,
+      span: s,
+    }));
 }
 
 /** Opens the user's forwards, and one loopback port each for ssh and the cluster's API. */
@@ -218,7 +259,7 @@ export async function exposePorts(
   gvproxy: GvproxyClient,
   paths: InstancePaths,
   config: InstanceConfig,
-  before: Pick<SuspendSlot, "sshPort" | "apiPort"> | undefined,
+  before: Pick<SavedState, "sshPort" | "apiPort"> | undefined,
 ): Promise<{ readonly sshPort: number; readonly apiPort: number | null }> {
   const guest = (port: number) => `${GUEST_ADDRESS}:${port}`;
   for (const forward of config.ports) {
@@ -264,16 +305,19 @@ export async function startKubeApi(
   paths: InstancePaths,
   config: InstanceConfig,
   ports: { readonly apiPort: number | null },
-  before: Pick<SuspendSlot, "apiPort"> | undefined,
+  before: Pick<SavedState, "apiPort" | "from"> | undefined,
   guarded: AbortSignal,
 ): Promise<void> {
   const { apiPort } = ports;
   if (apiPort === null) return;
   // The kubeconfig of before the suspend is still right.
-  if (before?.apiPort === apiPort && await exists(kubeconfigPath(config.name))) return;
+  const same = before?.apiPort === apiPort && !before.from;
+  if (same && await exists(kubeconfigPath(config.name))) return;
   try {
     await parent.run("kubernetes api", async (span) => {
-      const k3sYaml = await readGuestKubeconfig(paths, guarded);
+      const k3sYaml = await keptKubeconfig(before?.from) ??
+        await readGuestKubeconfig(paths, guarded);
+      await writeFileAtomic(join(paths.dir, "k3s.yaml"), k3sYaml);
       const credentials = readCredentials(k3sYaml);
       const timeoutMs = READY_TIMEOUT_MS;
       await waitApiReady({ port: apiPort, credentials, span, signal: guarded, timeoutMs });
@@ -284,6 +328,11 @@ export async function startKubeApi(
   } catch (error) {
     if (!guarded.aborted) parent.warn(`no kubeconfig: ${describeError(error)}`);
   }
+}
+
+/** The kubeconfig that was saved with another's state: its cluster's authority and client are still the same. */
+async function keptKubeconfig(from: SavedState["from"] | undefined): Promise<string | undefined> {
+  return from?.k3sYaml ? await Deno.readTextFile(from.k3sYaml).catch(() => undefined) : undefined;
 }
 
 async function readGuestKubeconfig(paths: InstancePaths, signal: AbortSignal): Promise<string> {

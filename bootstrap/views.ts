@@ -98,6 +98,20 @@ export function listText(reports: readonly StatusReport[]): string {
   );
 }
 
+/** `gateway snapshot list`. */
+export function snapshotText(
+  all: readonly { readonly name: string; readonly savedAt: string; readonly ramBytes: number }[],
+): string {
+  if (all.length === 0) return "There are no snapshots. `gateway snapshot create NAME` makes one.";
+  const width = Math.max(8, ...all.map(({ name }) => name.length));
+  const line = (name: string, saved: string, memory: string) =>
+    `${name.padEnd(width)}  ${saved.padEnd(20)}  ${memory}`;
+  const rows = all.map(({ name, savedAt, ramBytes }) =>
+    line(name, `${savedAt.slice(0, 19)}Z`, `${Math.ceil(ramBytes / (1024 * 1024))} MiB`)
+  );
+  return [line("SNAPSHOT", "SAVED", "MEMORY"), ...rows].join("\n");
+}
+
 /** What `gateway down` found and did. */
 export function downText(name: string, outcome: DownOutcome): string {
   return {

@@ -148,6 +148,11 @@ export interface RunningGvproxy extends AsyncDisposable {
 }
 
 /** gvproxy's API socket in an instance's runtime folder. */
+export function gvproxyNetSocket(socketDir: string): string {
+  return socketPath(socketDir, "net");
+}
+
+/** Where an instance's gvproxy serves its API. */
 export function gvproxyApiSocket(socketDir: string): string {
   return socketPath(socketDir, "net-api");
 }
@@ -159,7 +164,7 @@ export function gvproxyApiSocket(socketDir: string): string {
  */
 export async function startGvproxy(options: StartGvproxyOptions): Promise<RunningGvproxy> {
   const { socketDir, logPath, signal } = options;
-  const qemuSocket = socketPath(socketDir, "net");
+  const qemuSocket = gvproxyNetSocket(socketDir);
   const api = gvproxyApiSocket(socketDir);
   const configPath = join(socketDir, "gvproxy.json");
   await writeFileAtomic(

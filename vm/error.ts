@@ -25,6 +25,8 @@ export type ErrorCode =
   | "instance-running"
   | "instance-locked"
   | "instance-schema"
+  | "snapshot-unknown"
+  | "snapshot-exists"
   | "vmm-missing"
   | "vmm-failed"
   | "vm-exited"

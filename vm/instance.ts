@@ -17,7 +17,7 @@ import {
 } from "./layout.ts";
 import { isAlive, type ProcessId, signalProcess } from "./process.ts";
 import { parseJson } from "./spec.ts";
-import { isSuspended } from "./suspend.ts";
+import { isSuspended } from "./saved_state.ts";
 import { pause, waitFor } from "./wait.ts";
 
 /** A host port that leads to a guest port. */

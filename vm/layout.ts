@@ -150,6 +150,18 @@ export function checkInstanceName(name: string): void {
   }
 }
 
+/** A snapshot's name becomes a file's name. @throws GatewayError `usage`. */
+export function checkSnapshotName(name: string): void {
+  if (name.length <= 63 && /^[a-z0-9][-a-z0-9_.]*$/.test(name) && !name.includes("..")) return;
+  throw usageError(
+    `Cannot use the snapshot name "${name}"`,
+    name.length > 63
+      ? `it has ${name.length} characters and 63 is the most`
+      : "only a-z, 0-9, - _ and . are allowed",
+    "choose a name such as `before-upgrade`",
+  );
+}
+
 /**
  * Makes a folder that only its owner can enter, and refuses one that belongs to somebody else.
  *

@@ -9,8 +9,10 @@ import { describeError, GatewayError } from "./error.ts";
 import type { HostTool } from "./host_tools.ts";
 import { type ChildProcess, run, spawnChild, which } from "./process.ts";
 import { probeAccelerator } from "./qemu_probe.ts";
-import { qemuArgv, type QemuMachine, qmpPath } from "./qemu_argv.ts";
-import { loadDevices, saveDevices } from "./qemu_state.ts";
+import { qemuArgv, type QemuMachine, qmpPath, ramPlaceholder } from "./qemu_argv.ts";
+import { QemuSaver, ramSocket } from "./qemu_save.ts";
+import { checkLayer } from "./ram_layer.ts";
+import { loadDevices } from "./qemu_state.ts";
 import { QmpClient } from "./qmp.ts";
 import type { VmSpec } from "./spec.ts";
 import type { RunningVm, StartOptions, Vmm, VmmCheck } from "./vmm.ts";
@@ -25,6 +27,8 @@ export interface QemuOptions {
   readonly kernelPath: string;
   /** Where the probe's verdict is kept. */
   readonly cacheDir: string;
+  /** The library that makes the guest's memory out of layers; without it no guest can be saved. */
+  readonly ramshim?: string;
   /** Skips the probe: "tcg" or "kvm" as the user asked. */
   readonly accelerator?: QemuMachine["accelerator"];
 }
@@ -32,10 +36,12 @@ export interface QemuOptions {
 /** QEMU's microvm machine. */
 export class QemuVmm implements Vmm {
   readonly name = "qemu";
-  readonly supports = { snapshot: true, net: ["gvproxy"] } as const;
+  readonly supports: Vmm["supports"];
   #machine: QemuMachine | undefined;
 
-  constructor(private readonly options: QemuOptions) {}
+  constructor(private readonly options: QemuOptions) {
+    this.supports = { snapshot: options.ramshim !== undefined, net: ["gvproxy"] };
+  }
 
   async check(options: StartOptions): Promise<VmmCheck> {
     const program = which(QEMU_TOOL.program);
@@ -75,10 +81,12 @@ export class QemuVmm implements Vmm {
     // A guest that goes on has more to say in the same log.
     if (!spec.incoming) await writeEmpty(spec.consoleLogPath);
     const argv = qemuArgv(spec, this.#machine);
+    for (const path of spec.ram?.layers ?? []) await checkLayer(path, spec.memoryMiB);
     const child = spawnChild("/bin/sh", {
       // The shell gives QEMU a private umask (its sockets are then 0600) and its log, and becomes QEMU.
       args: ["-c", 'umask 077; log=$1; shift; exec "$@" >"$log" 2>&1', "sh", spec.vmmLogPath]
         .concat(this.#machine.program, argv),
+      env: spec.ram ? layerEnv(spec, this.options.ramshim) : {},
       ownGroup: true,
     });
     options.span.log("QEMU started", { pid: child.pid });
@@ -106,6 +114,7 @@ export class QemuVm implements RunningVm {
   readonly pid: number;
   readonly exited: RunningVm["exited"];
   #qmp: QmpClient | undefined;
+  #saver: QemuSaver | undefined;
 
   constructor(private readonly child: ChildProcess, private readonly spec: VmSpec) {
     this.pid = child.pid;
@@ -132,11 +141,13 @@ export class QemuVm implements RunningVm {
     await this.qmp.execute("cont", {}, signal);
   }
 
-  get suspend(): RunningVm["suspend"] {
+  get save(): RunningVm["save"] {
     if (!this.spec.ram) return undefined;
-    return async (devicesPath, signal) => {
-      await saveDevices(this.qmp, this.spec.runtimeDir, devicesPath, signal);
-      await this.stop(5000);
+    return async (target, signal) => {
+      this.#saver ??= new QemuSaver(this.qmp, this.spec);
+      const parts = await this.#saver.save(target, signal);
+      if (target.then === "end") await this.stop(5000);
+      return parts;
     };
   }
 
@@ -151,6 +162,17 @@ export class QemuVm implements RunningVm {
     await this.stop(2000).catch(() => {});
     this.#qmp?.[Symbol.dispose]();
   }
+}
+
+/** What vm/ramshim reads. */
+function layerEnv(spec: VmSpec, ramshim: string | undefined): Record<string, string> {
+  if (ramshim === undefined) throw new Error("a spec with memory layers needs the ramshim library");
+  return {
+    LD_PRELOAD: ramshim,
+    GATEWAY_RAM_FILE: ramPlaceholder(spec),
+    GATEWAY_RAM_LAYERS: spec.ram!.layers.join("\n"),
+    GATEWAY_RAM_SOCKET: ramSocket(spec),
+  };
 }
 
 async function writeEmpty(path: string): Promise<void> {

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { join } from "@std/path";
 import type { DiskSpec, VmSpec } from "./spec.ts";
 import { socketPath } from "./layout.ts";
 
@@ -18,6 +19,9 @@ export interface QemuMachine {
 export function qmpPath(spec: VmSpec): string {
   return socketPath(spec.runtimeDir, "qmp");
 }
+
+// Saving memory forks QEMU (vm/ramshim), which forbids exec by a filter of its own instead.
+const SANDBOX = "on,obsolete=deny,elevateprivileges=deny,resourcecontrol=deny";
 
 // Under TCG the timer needs the PIT and the PIC, and with ACPI the kernel hangs while it calibrates the
 // TSC in most starts (FACTS: 7 of 10); with ACPI off 10 of 10 came up.
@@ -37,7 +41,7 @@ export function qemuArgv(spec: VmSpec, machine: QemuMachine): string[] {
   return [
     ["-name", `gateway-${spec.name}`],
     ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
-    ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
+    ["-sandbox", spec.ram ? `${SANDBOX},spawn=allow` : `${SANDBOX},spawn=deny`],
     ["-machine", spec.ram ? `${MACHINE},memory-backend=${RAM_ID}` : MACHINE],
     ["-accel", machine.accelerator === "tcg" ? "tcg,thread=multi" : machine.accelerator],
     ["-cpu", CPU[machine.accelerator]],
@@ -59,10 +63,15 @@ export function qemuArgv(spec: VmSpec, machine: QemuMachine): string[] {
 // microvm names its memory so; device state is only loaded into memory of the same name.
 const RAM_ID = "microvm.ram";
 
+/** The file that QEMU takes for the guest's memory and vm/ramshim replaces by layers. It stays empty. */
+export function ramPlaceholder(spec: VmSpec): string {
+  return join(spec.runtimeDir, "ram");
+}
+
 function memoryArgs(spec: VmSpec): string[] {
   const size = ["-m", `${spec.memoryMiB}M`];
   if (!spec.ram) return size;
-  const file = `mem-path=${escape(spec.ram.path)}`;
+  const file = `mem-path=${escape(ramPlaceholder(spec))}`;
   const backend = `memory-backend-file,id=${RAM_ID},size=${spec.memoryMiB}M,${file},share=on`;
   return [...size, "-object", backend];
 }

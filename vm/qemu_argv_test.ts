@@ -31,7 +31,7 @@ Deno.test("qemuArgv() gives exactly this for a cluster under TCG", () => {
     "-no-user-config",
     "-display none",
     "-no-reboot",
-    "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+    "-sandbox on,obsolete=deny,elevateprivileges=deny,resourcecontrol=deny,spawn=deny",
     "-machine microvm,acpi=off,pic=on,pit=on,rtc=on,isa-serial=on,auto-kernel-cmdline=on,usb=off,graphics=off",
     "-accel tcg,thread=multi",
     "-cpu Nehalem,+aes,+pclmulqdq,+rdrand",
@@ -64,15 +64,16 @@ Deno.test("qemuArgv() has no network device when the spec has none, and the host
   assertEquals(argv[argv.indexOf("-cpu") + 1], "host");
 });
 
-Deno.test("qemuArgv() keeps the memory in the spec's file under the one name that device state loads into", () => {
-  const ram = { path: "/i/ram.img" };
+Deno.test("qemuArgv() gives the memory the one name that device state loads into, and lets it be forked", () => {
+  const ram = { layers: ["/i/ram-1.layer"] };
   const incoming = { devicesPath: "/i/suspend.bin" };
   const argv = qemuArgv({ ...spec, ram, incoming }, { program: "qemu", accelerator: "tcg" });
   assert(argv.includes(
-    "memory-backend-file,id=microvm.ram,size=4096M,mem-path=/i/ram.img,share=on",
+    "memory-backend-file,id=microvm.ram,size=4096M,mem-path=/r/ram,share=on",
   ));
   assert(argv[argv.indexOf("-machine") + 1].endsWith(",memory-backend=microvm.ram"));
   assertEquals(argv[argv.indexOf("-incoming") + 1], "defer");
+  assert(argv[argv.indexOf("-sandbox") + 1].endsWith(",spawn=allow"));
 });
 
 Deno.test("parseVmSpec() reads back what was written", () => {

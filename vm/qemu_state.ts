@@ -16,7 +16,7 @@ import { settleWithin, waitFor } from "./wait.ts";
 const DEVICES_MAX_BYTES = 64 * 1024 * 1024;
 const MIGRATE_TIMEOUT_MS = 20_000;
 
-/** Stops the guest and writes its device state to a new file of mode 0600. */
+/** Writes the device state of a guest that stands still to a new file of mode 0600. */
 export async function saveDevices(
   qmp: QmpClient,
   runtimeDir: string,
@@ -27,7 +27,6 @@ export async function saveDevices(
   await Deno.remove(socket).catch(() => {});
   using listener = Deno.listen({ transport: "unix", path: socket });
   await ignoreSharedMemory(qmp, signal);
-  await qmp.execute("stop", {}, signal);
   try {
     const incoming = receive(listener, path);
     incoming.catch(() => {});
@@ -36,7 +35,6 @@ export async function saveDevices(
     await settleWithin(incoming, { what: "the end of the device state", timeoutMs: 5000, signal });
   } catch (error) {
     await Deno.remove(path).catch(() => {});
-    await qmp.execute("cont").catch(() => {});
     throw error;
   } finally {
     await Deno.remove(socket).catch(() => {});

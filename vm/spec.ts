@@ -40,9 +40,12 @@ const Spec = v.object({
     format: v.picklist(["elf", "bzimage", "image-arm64"]),
     cmdline: v.string(),
   }),
-  /** A file that is the guest's memory, so that it can be suspended; null for memory that is gone with the VMM. */
-  ram: v.nullable(v.object({ path: v.string() })),
-  /** Device state to go on from instead of booting; the memory is in `ram` then. */
+  /**
+   * Memory made of layer files (vm/ram_layer.ts), bottom first, none for a boot; it can be saved. Null for memory that
+   * is gone with the VMM.
+   */
+  ram: v.nullable(v.object({ layers: v.array(v.string()) })),
+  /** Device state to go on from instead of booting; its memory is in the layers. */
   incoming: v.nullable(v.object({ devicesPath: v.string() })),
   /** In the guest's order: vda, vdb, vdc. */
   disks: v.array(Disk),

@@ -34,14 +34,42 @@ export interface RunningVm extends AsyncDisposable {
   /** Resolves when the VMM is gone; never rejects. */
   readonly exited: Promise<ChildExit>;
   /**
-   * Stops the guest, keeps its device state in a file (0600) and ends the VMM; the memory is in the spec's `ram`. Absent
-   * where the driver has no snapshots or the spec no memory file.
+   * Stops the guest and keeps memory and device state in new files (0600). Absent where the driver has no snapshots or
+   * the spec no memory layers.
    *
-   * @throws GatewayError `vmm-failed`; the guest runs on then.
+   * @throws GatewayError `vmm-failed`, `disk-full`; the guest runs on then and no file is left.
    */
-  readonly suspend?: (devicesPath: string, signal: AbortSignal) => Promise<void>;
+  readonly save?: (target: SaveTarget, signal: AbortSignal) => Promise<SavedParts>;
   /** Ends the VMM now, without asking the guest; resolves when it is gone. */
   stop(timeoutMs: number): Promise<ChildExit>;
+}
+
+/** Where a save goes and what happens after it. */
+export interface SaveTarget {
+  /** A new file for the device state. */
+  readonly devicesPath: string;
+  /** A new file for the memory that is above the bottom layer, or for all of it. */
+  readonly ramPath: string;
+  /** "kept": the spec's bottom layer stays below the new file. "new": the file stands alone. */
+  readonly bottom: "kept" | "new";
+  /** The guest goes on writing to this overlay, and what its disk was stays as it is; absent: the disk stays the head. */
+  readonly overlay?: {
+    readonly path: string;
+    /** Makes the overlay the disk on record; called while the guest stands still. */
+    readonly commit: () => Promise<void>;
+    /** Undoes that when the switch failed. */
+    readonly revert: () => Promise<void>;
+  };
+  /** Whether the guest goes on, or the VMM ends. */
+  readonly then: "continue" | "end";
+}
+
+/** What a save did. */
+export interface SavedParts {
+  /** How long the guest stood still; for "end", until its state was in the files. */
+  readonly pauseMs: number;
+  /** The size of the memory file. */
+  readonly ramBytes: number;
 }
 
 /** What a start may use. */

@@ -61,6 +61,7 @@ func controlCommand(args []string) error {
 		setClock: setClock,
 		reseed:   reseed,
 		payload:  func() (int, error) { return unpackPayload(*payloadDevice, *payload) },
+		thaw:     thaw,
 		poweroff: func() error { return c.poweroff() },
 	}
 	for {
@@ -148,6 +149,7 @@ type requestHandler struct {
 	setClock func(text string) (offset time.Duration, err error)
 	reseed   func(seed string) error
 	payload  func() (files int, err error)
+	thaw     func(adopt bool) error
 	poweroff func() error
 }
 
@@ -174,6 +176,10 @@ func (h *requestHandler) carryOut(verb, argument string) (string, error) {
 	case "payload":
 		files, err := h.payload()
 		return fmt.Sprintf("files=%d", files), err
+	case "thaw":
+		return "", h.thaw(false)
+	case "adopt":
+		return "", h.thaw(true)
 	case "poweroff":
 		return "", h.poweroff()
 	}

@@ -3,10 +3,12 @@
 package main
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"time"
@@ -66,6 +68,34 @@ func reseed(seed string) error {
 	}
 	if err := ioctl(device, unix.RNDRESEEDCRNG, nil); err != nil {
 		return fmt.Errorf("RNDRESEEDCRNG: %w", err)
+	}
+	return nil
+}
+
+const (
+	thawProgram = "/usr/lib/gateway/thaw"
+	// thawLimit bounds it: the agent answers nothing else meanwhile.
+	thawLimit = 30 * time.Second
+)
+
+// thaw runs the guest's own script for a memory that went on after a save, as the same instance or as another.
+func thaw(adopt bool) error {
+	ctx, cancel := context.WithTimeout(context.Background(), thawLimit)
+	defer cancel()
+	command := exec.CommandContext(ctx, thawProgram)
+	if adopt {
+		command.Args = append(command.Args, "adopt")
+	}
+	// A file, not a pipe: what it leaves running in the background would keep a pipe open.
+	log, err := os.OpenFile("/run/gateway/thaw.log", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	command.Stdout, command.Stderr = log, log
+	if err := command.Run(); err != nil {
+		words, _ := os.ReadFile(log.Name())
+		return fmt.Errorf("%s: %w: %s", thawProgram, err, strings.TrimSpace(string(words)))
 	}
 	return nil
 }

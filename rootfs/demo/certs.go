@@ -8,13 +8,18 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
+
+	"github.com/fsnotify/fsnotify"
 )
 
-// pollInterval is how often the files are looked at. Kubernetes swaps a symbolic link above them, so
-// watching the files themselves would miss the change.
-const pollInterval = time.Second
+// pollInterval is how often the files are looked at where a change was not told.
+const pollInterval = 10 * time.Second
+
+// retryInterval is how soon files that do not fit together are tried again.
+const retryInterval = 250 * time.Millisecond
 
 // certificates holds the TLS settings that the files on disk ask for.
 type certificates struct {
@@ -106,7 +111,7 @@ func (c *certificates) awaitFirst(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return err
-		case <-time.After(pollInterval / 4):
+		case <-time.After(retryInterval):
 		}
 	}
 }
@@ -114,24 +119,59 @@ func (c *certificates) awaitFirst(ctx context.Context) error {
 // watch puts changed files into effect until ctx ends. Files that do not fit together, such as a key
 // whose certificate has not arrived yet, are tried again and change nothing meanwhile.
 func (c *certificates) watch(ctx context.Context) {
-	ticker := time.NewTicker(pollInterval)
-	defer ticker.Stop()
+	told := c.changes(ctx)
+	wait := pollInterval
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-told:
+		case <-time.After(wait):
 		}
+		wait = pollInterval
 		if !c.changed() {
 			continue
 		}
 		if err := c.load(); err != nil {
 			slog.Warn("the new certificates are not usable yet", "error", err)
+			wait = retryInterval
 			continue
 		}
 		slog.Info("certificates reloaded")
 		c.replaced()
 	}
+}
+
+// changes tells when something happens in the files' directories. Kubernetes swaps a symbolic link there, so
+// watching the files themselves would miss it. It never closes; without notifications it says nothing.
+func (c *certificates) changes(ctx context.Context) <-chan struct{} {
+	told := make(chan struct{}, 1)
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		slog.Warn("changes of the certificates are seen late", "error", err)
+		return told
+	}
+	for _, file := range []string{c.certFile, c.keyFile, c.caFile} {
+		if err := watcher.Add(filepath.Dir(file)); err != nil {
+			slog.Warn("changes of a certificate are seen late", "error", err)
+		}
+	}
+	go func() {
+		defer watcher.Close()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-watcher.Errors:
+			case <-watcher.Events:
+				select {
+				case told <- struct{}{}:
+				default:
+				}
+			}
+		}
+	}()
+	return told
 }
 
 // serverConfig is what the listener uses: each handshake gets the settings of its moment.

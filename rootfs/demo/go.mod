@@ -2,7 +2,10 @@ module gateway.local/demo
 
 go 1.26.0
 
-require google.golang.org/grpc v1.85.0
+require (
+	github.com/fsnotify/fsnotify v1.10.1
+	google.golang.org/grpc v1.85.0
+)
 
 require (
 	golang.org/x/net v0.60.0 // indirect

@@ -86,6 +86,51 @@ in_cgroup() {
   echo 0 >"/sys/fs/cgroup/$1/cgroup.procs"
 }
 
+# set_hostname: the name of $GW_HOSTNAME, to the kernel and to programs.
+set_hostname() {
+  echo "$GW_HOSTNAME" >/proc/sys/kernel/hostname
+  echo "$GW_HOSTNAME" >/run/etc/hostname
+  printf '127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n' >/run/etc/hosts
+}
+
+# set_hosts: adds the machine's own address, under its own name and its node's.
+set_hosts() {
+  own=$lease_ip names=$GW_HOSTNAME
+  [ "$own" != none ] || own=127.0.1.1
+  [ "${node_name:-$names}" = "$names" ] || names="$names $node_name"
+  echo "$own $names" >>/run/etc/hosts
+}
+
+# make_machine_id: a new random one, on the state disk.
+make_machine_id() {
+  read -r uuid </proc/sys/kernel/random/uuid
+  IFS=-
+  # shellcheck disable=SC2086
+  set -- $uuid
+  unset IFS
+  echo "$1$2$3$4$5" >/state/machine-id
+}
+
+# place_manifests DIR: the image's and the payload's files to where the cluster looks for them.
+# ours.list names those that came from here, so that one that is no longer shipped goes away
+# while those that the user put there stay.
+place_manifests() {
+  list=/state/gateway/ours.list new='' gone=''
+  for file in "$lib"/manifests/*.yaml /run/payload/manifests/*.yaml; do
+    [ ! -e "$file" ] || new="$new $file"
+  done
+  if [ -r "$list" ]; then
+    while read -r name; do
+      [ -e "$lib/manifests/$name" ] || [ -e "/run/payload/manifests/$name" ] || gone="$gone $1/$name"
+    done <"$list"
+  fi
+  # shellcheck disable=SC2086
+  [ -z "$gone" ] || rm -f $gone
+  # shellcheck disable=SC2086
+  [ -z "$new" ] || cp -f $new "$1/"
+  for file in $new; do echo "${file##*/}"; done >"$list"
+}
+
 # kill_cgroup NAME: ends every process in it, children included, at one stroke.
 kill_cgroup() {
   [ -w "/sys/fs/cgroup/$1/cgroup.kill" ] || return 0

@@ -90,7 +90,7 @@ printf '#!/bin/sh\\necho "$@" >>/out/argv\\necho "database is locked" >&2\\nexit
 chmod +x /usr/local/bin/k3s
 sleep() { :; }
 keep_log_small() { :; }
-GW_HOSTNAME=box lease_ip=192.168.127.2 GW_K3S_ARGS='--tls-san=lab'
+GW_HOSTNAME=box node_name=box lease_ip=192.168.127.2 GW_K3S_ARGS='--tls-san=lab'
 ${stage("90-cluster")}`);
     assertEquals(result.code, 42, result.stdout + result.stderr);
     const names = result.marks.map((line) =>

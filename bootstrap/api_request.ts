@@ -1,0 +1,98 @@
+/**
+ * A few requests to a cluster's API over one kept connection: what a start needs at once, where loading a whole client
+ * library would take longer than the requests.
+ * It must not retry, and holds no knowledge of what it carries.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import https from "node:https";
+import type { JsonValue } from "../vm/event.ts";
+import type { ApiCredentials } from "./kubeconfig.ts";
+
+/** The media types that the API takes. */
+export type ApiBodyType =
+  | "application/apply-patch+yaml"
+  | "application/merge-patch+json"
+  | "application/json";
+
+/** One request. */
+export interface ApiCall {
+  readonly method: "GET" | "PATCH" | "DELETE";
+  /** With its query. */
+  readonly path: string;
+  readonly body?: JsonValue;
+  readonly type?: ApiBodyType;
+  readonly signal: AbortSignal;
+}
+
+const MAX_BYTES = 16 * 1024 * 1024;
+
+/** The API behind a port of 127.0.0.1. */
+export class ApiClient implements Disposable {
+  readonly #agent: https.Agent;
+
+  constructor(private readonly port: number, credentials: ApiCredentials) {
+    const { caPem, certPem, keyPem } = credentials;
+    this.#agent = new https.Agent({
+      keepAlive: true,
+      maxSockets: 4,
+      ca: [caPem],
+      cert: certPem,
+      key: keyPem,
+    });
+  }
+
+  /** The answer's JSON. Rejects with the API's own message, what broke the connection, or the signal's reason. */
+  call(call: ApiCall): Promise<JsonValue> {
+    const { method, path, type = "application/json", signal } = call;
+    const body = call.body === undefined ? undefined : JSON.stringify(call.body);
+    return new Promise((resolve, reject) => {
+      const headers = body === undefined
+        ? {}
+        : { "content-type": type, "content-length": String(new TextEncoder().encode(body).length) };
+      const options = {
+        host: "127.0.0.1",
+        port: this.port,
+        method,
+        path,
+        headers,
+        agent: this.#agent,
+      };
+      const request = https.request(options, (response) => {
+        const chunks: Uint8Array[] = [];
+        let size = 0;
+        response.on("data", (chunk: Uint8Array) => {
+          size += chunk.length;
+          if (size > MAX_BYTES) request.destroy(new Error("the API's answer is too long"));
+          else chunks.push(chunk);
+        });
+        response.on("error", reject);
+        response.on("end", () => {
+          const text = Buffer.concat(chunks).toString();
+          const status = response.statusCode ?? 0;
+          if (status >= 200 && status < 300) resolve(text === "" ? null : JSON.parse(text));
+          else reject(new Error(`the API answered ${status}: ${messageOf(text)}`));
+        });
+      });
+      request.on("error", reject);
+      const abort = () => request.destroy(signal.reason);
+      signal.addEventListener("abort", abort, { once: true });
+      request.on("close", () => signal.removeEventListener("abort", abort));
+      request.end(body);
+    });
+  }
+
+  /** Closes the connections. */
+  [Symbol.dispose](): void {
+    this.#agent.destroy();
+  }
+}
+
+function messageOf(text: string): string {
+  try {
+    return String((JSON.parse(text) as { message?: string }).message ?? "no reason").slice(0, 300);
+  } catch {
+    return text.slice(0, 100);
+  }
+}

@@ -1,0 +1,117 @@
+/**
+ * Commands as the command line offers them, beside those in cli.ts: ports and saved states.
+ * It must not print or exit by itself; cli.ts lends both.
+ *
+ * @module
+ */
+import type { Command } from "commander";
+import type { CommandIo } from "./command_up.ts";
+
+/** What cli.ts lends to a file of commands. */
+export interface CliKit {
+  /** A subcommand with --name and an example. */
+  readonly command: (root: Command, usage: string, description: string, example: string) => Command;
+  /** Adds --json. */
+  readonly withJson: (command: Command) => Command;
+  /** Runs an action with the user's signals. */
+  readonly finish: (action: (signal: AbortSignal) => Promise<number>) => Promise<void>;
+  readonly io: (flags: CommandIo["flags"], signal: AbortSignal) => CommandIo;
+}
+
+type Flags = CommandIo["flags"] & { readonly name: string };
+
+/** `snapshot create`, `list`, `restore`, `rm`. */
+export function addSnapshots(root: Command, kit: CliKit): void {
+  const snapshot = root.command("snapshot")
+    .description("keep and bring back whole states of an instance: memory, devices, disk")
+    .addHelpText("after", "\nExample:\n  gateway snapshot create before-upgrade\n");
+  addSnapshot(
+    snapshot,
+    kit,
+    "create <snapshot>",
+    "keep what it is now; it runs on",
+    async (name, io) => {
+      const { createSnapshot } = await import("./snapshots.ts");
+      const instance = io.flags.name as string;
+      const { pauseMs, ramBytes } = await createSnapshot(instance, name, io.signal);
+      const report = { instance, name, pauseMs: Math.round(pauseMs), ramBytes };
+      if (io.flags.json) io.json(report);
+      else io.err(`Snapshot "${name}" of "${instance}": it stood still for ${report.pauseMs} ms.`);
+      return 0;
+    },
+  );
+  kit.withJson(kit.command(snapshot, "list", "list the snapshots", "gateway snapshot list"))
+    .action((flags: Flags) =>
+      kit.finish(async (signal) => {
+        const io = kit.io(flags, signal);
+        const { snapshotsOf } = await import("./snapshots.ts");
+        const { snapshotText } = await import("./views.ts");
+        const all = (await snapshotsOf(flags.name)).map(({ name, state }) => ({
+          name,
+          savedAt: state.savedAt,
+          ramBytes: state.ram.at(-1)?.sizeBytes ?? 0,
+        }));
+        if (flags.json) io.json(all);
+        else io.out(snapshotText(all));
+        return 0;
+      })
+    );
+  addSnapshot(
+    snapshot,
+    kit,
+    "restore <snapshot>",
+    "go back to it; what came since is lost",
+    async (name, io) => {
+      const { restoreSnapshot } = await import("./snapshots.ts");
+      const { runResume } = await import("./command_up.ts");
+      const instance = io.flags.name as string;
+      await restoreSnapshot(instance, name, io.signal);
+      return await runResume({ ...io, name: instance });
+    },
+  );
+  addSnapshot(snapshot, kit, "rm <snapshot>", "remove it", async (name, io) => {
+    const { removeSnapshot } = await import("./snapshots.ts");
+    const instance = io.flags.name as string;
+    await removeSnapshot(instance, name, io.signal);
+    io.err(`Removed the snapshot "${name}" of "${instance}".`);
+    return 0;
+  });
+}
+
+function addSnapshot(
+  parent: Command,
+  kit: CliKit,
+  usage: string,
+  description: string,
+  action: (name: string, io: CommandIo) => Promise<number>,
+): void {
+  const example = `gateway snapshot ${usage.replace("<snapshot>", "before-upgrade")}`;
+  kit.withJson(kit.command(parent, usage, description, example))
+    .action((name: string, flags: Flags) =>
+      kit.finish((signal) => action(name, kit.io(flags, signal)))
+    );
+}
+
+/** `port list`, `add`, `remove`. */
+export function addPorts(root: Command, kit: CliKit): void {
+  const port = root.command("port").description("list, add or remove port forwards of an instance")
+    .addHelpText("after", "\nExample:\n  gateway port add --name dev 8080:80\n");
+  for (const verb of ["list", "add", "remove"] as const) {
+    const usage = verb === "list" ? verb : `${verb} <[addr:]host:guest>`;
+    const example = verb === "list" ? "gateway port list" : `gateway port ${verb} 8080:80`;
+    kit.withJson(kit.command(port, usage, `${verb} forwards; they last until it stops`, example))
+      .action((...params: unknown[]) =>
+        kit.finish(async (signal) => {
+          const [spec, flags] = verb === "list" ? [undefined, params[0]] : params;
+          const { name, json: asJson } = flags as { name: string; json?: boolean };
+          const { portCommand } = await import("./access.ts");
+          const forwards = await portCommand(name, verb, spec as string | undefined, signal);
+          const { json, out } = kit.io({}, signal);
+          asJson
+            ? json(forwards)
+            : out(forwards.map((f) => `${f.local} -> ${f.remote}`).join("\n"));
+          return 0;
+        })
+      );
+  }
+}

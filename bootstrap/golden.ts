@@ -1,0 +1,162 @@
+/**
+ * Golden state: a cluster that was booted once on this machine and saved when it was ready and quiet, from which new
+ * instances of this user go on. It belongs to exactly one machine (VMM, kernel, root image, sizes) and one payload;
+ * another one gets another golden state.
+ * It holds keys that its instances share until they are changed (identity.ts), so it is 0600 and never leaves the host.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import { chainFiles, overlayOn, saveDiskChain, shareFile } from "../vm/disk_chain.ts";
+import { digestBytes } from "../vm/digest.ts";
+import { describeError } from "../vm/error.ts";
+import type { Span } from "../vm/event.ts";
+import type { InstanceConfig } from "../vm/instance.ts";
+import { cacheDir, ensurePrivateDir, exists, type InstancePaths } from "../vm/layout.ts";
+import {
+  findFault,
+  readState,
+  type SavedState,
+  slotRecord,
+  writeState,
+} from "../vm/saved_state.ts";
+import { waitFor } from "../vm/wait.ts";
+import { buildGolden } from "./golden_build.ts";
+import { demoManifest } from "./manifests.ts";
+
+/** How many golden states of other sizes and versions are kept. */
+const KEEP = 3;
+const BUILD_WAIT_MS = 30 * 60_000;
+
+/** What a golden state is made for. */
+export interface GoldenNeeds {
+  readonly config: InstanceConfig;
+  /** Of the machine. */
+  readonly key: string;
+  readonly span: Span;
+  readonly signal: AbortSignal;
+}
+
+/** Where golden states are. */
+export const goldenRoot = () => join(cacheDir(), "golden");
+const recordOf = (dir: string) => join(dir, "golden.json");
+
+/** The key of a machine with its payload; the payload's secrets do not count. */
+export function goldenKey(machineKey: string): string {
+  return digestBytes(`${machineKey}\n${demoManifest()}`);
+}
+
+/** Whether nothing of an instance is there yet: only then it may go on from another's memory. */
+export async function isNewInstance(paths: InstancePaths): Promise<boolean> {
+  for (const path of [paths.stateDisk, join(paths.dir, "disk.json"), slotRecord(paths)]) {
+    if (await exists(path)) return false;
+  }
+  return true;
+}
+
+/**
+ * Makes a new instance go on from the golden state of its machine, which is built when it is missing. False when there is
+ * none and none could be made: the reason is a warning, and the instance starts from nothing.
+ */
+export async function adoptGolden(paths: InstancePaths, needs: GoldenNeeds): Promise<boolean> {
+  try {
+    const { dir, state } = await ensureGolden(needs);
+    await placeState(paths, needs.config, {
+      dir,
+      state,
+      from: { name: "golden", pkiDir: join(dir, "pki"), k3sYaml: join(dir, "k3s.yaml") },
+    }, needs.signal);
+    return true;
+  } catch (error) {
+    if (needs.signal.aborted) throw error;
+    needs.span.warn(`no golden state (${describeError(error)}); starting from nothing`);
+    return false;
+  }
+}
+
+/** Finds or builds the golden state of a machine; one process builds, others wait for it. */
+export async function ensureGolden(
+  needs: GoldenNeeds,
+): Promise<{ readonly dir: string; readonly state: SavedState; readonly built: boolean }> {
+  const key = goldenKey(needs.key);
+  const dir = join(goldenRoot(), key.slice(0, 16));
+  const found = await findGolden(dir, needs);
+  if (found) return { dir, state: found, built: false };
+  await ensurePrivateDir(goldenRoot());
+  using lock = await Deno.open(`${dir}.lock`, { create: true, write: true, mode: 0o600 });
+  await waitFor({
+    what: "the golden state that another process builds",
+    probe: async () => (await lock.tryLock(true)) || undefined,
+    timeoutMs: BUILD_WAIT_MS,
+    intervalMs: 250,
+    signal: needs.signal,
+  });
+  const meanwhile = await findGolden(dir, needs);
+  if (meanwhile) return { dir, state: meanwhile, built: false };
+  await Deno.remove(dir, { recursive: true }).catch(() => {});
+  await prune(KEEP - 1);
+  const state = await needs.span.run(
+    "build golden",
+    (span) => buildGolden(dir, recordOf(dir), { ...needs, span }),
+    { label: "golden state" },
+  );
+  return { dir, state, built: true };
+}
+
+async function findGolden(dir: string, needs: GoldenNeeds): Promise<SavedState | undefined> {
+  const state = await readState(recordOf(dir)).catch(() => undefined);
+  if (!state) return undefined;
+  const fault = await findFault(dir, state, needs.key);
+  if (fault === undefined) {
+    // The oldest in use goes first when there are too many.
+    await Deno.utime(recordOf(dir), new Date(), new Date()).catch(() => {});
+    return state;
+  }
+  needs.span.warn(`the golden state is dropped (${fault})`);
+  return undefined;
+}
+
+/** Removes the golden states that were not used for the longest time. */
+async function prune(keep: number): Promise<void> {
+  const found: { path: string; usedMs: number }[] = [];
+  for await (const { name, isDirectory } of Deno.readDir(goldenRoot())) {
+    const path = join(goldenRoot(), name);
+    if (!isDirectory || name.includes(".")) continue;
+    const info = await Deno.stat(recordOf(path)).catch(() => undefined);
+    found.push({ path, usedMs: info?.mtime?.getTime() ?? 0 });
+  }
+  found.sort((a, b) => b.usedMs - a.usedMs);
+  for (const { path } of found.slice(keep)) {
+    // The record goes first, so that what is left of a cut removal is no golden state.
+    await Deno.remove(recordOf(path)).catch(() => {});
+    await Deno.remove(path, { recursive: true }).catch(() => {});
+  }
+}
+
+/** A saved state of somebody else. */
+export interface ForeignState {
+  /** Where its files are. */
+  readonly dir: string;
+  readonly state: SavedState;
+  readonly from: NonNullable<SavedState["from"]>;
+}
+
+/**
+ * Puts another one's state into a new instance as its suspend slot: files are linked, the disk gets an overlay, nothing
+ * is copied. The record comes last.
+ */
+export async function placeState(
+  paths: InstancePaths,
+  config: InstanceConfig,
+  foreign: ForeignState,
+  signal: AbortSignal,
+): Promise<void> {
+  const { dir, state, from } = foreign;
+  const frozen = state.disk!;
+  const share = (name: string) => shareFile(join(dir, name), join(paths.dir, name), signal);
+  const layers = state.ram.map(({ name }) => name).filter((name) => !name.startsWith("/"));
+  await Promise.all([state.devices.name, ...layers, ...chainFiles(frozen)].map(share));
+  const chain = await overlayOn(paths.dir, frozen, config.stateMiB, signal);
+  await saveDiskChain(paths.dir, chain);
+  await writeState(slotRecord(paths), { ...state, disk: null, sshPort: null, apiPort: null, from });
+}

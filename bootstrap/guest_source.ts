@@ -1,0 +1,183 @@
+/**
+ * Where a start gets its guest from: from its suspend slot, or from its disk. The slot is also how a new instance gets
+ * the memory of another one (golden.ts, fork.ts put it there).
+ * It must not know a VMM's own words.
+ *
+ * @module
+ */
+import { isAbsolute, join } from "@std/path";
+import {
+  type DiskChain,
+  overlayOn,
+  PLAIN_DISK,
+  readDiskChain,
+  saveDiskChain,
+} from "../vm/disk_chain.ts";
+import { describeError, GatewayError } from "../vm/error.ts";
+import type { Span } from "../vm/event.ts";
+import type { InstanceConfig } from "../vm/instance.ts";
+import { exists, type InstancePaths } from "../vm/layout.ts";
+import {
+  dropSlot,
+  findFault,
+  machineKey,
+  readState,
+  type SavedState,
+  slotRecord,
+  spendSlot,
+  sweep,
+} from "../vm/saved_state.ts";
+import type { VmSpec } from "../vm/spec.ts";
+import { ensureStateDisk } from "../vm/state_disk.ts";
+import type { RunningVm } from "../vm/vmm.ts";
+import type { ChosenVmm } from "./choose_vmm.ts";
+import { adoptGolden, isNewInstance } from "./golden.ts";
+import { rememberFiles } from "./save.ts";
+import type { UpContext } from "./up.ts";
+
+/** How this start gets its guest: from a saved state, or from nothing. */
+export interface GuestSource {
+  readonly spec: VmSpec;
+  readonly slot: SavedState | undefined;
+}
+
+/** The key of the machine that a spec makes for an instance. The payload has to be written. */
+export async function instanceKey(
+  spec: VmSpec,
+  config: InstanceConfig,
+  paths: InstancePaths,
+  chosen: ChosenVmm,
+): Promise<string> {
+  const { size } = await Deno.stat(paths.payload);
+  const { description } = chosen.check;
+  return machineKey(spec, { vmm: description, stateMiB: config.stateMiB, payloadBytes: size });
+}
+
+/** Takes the suspend slot if it is whole and fits; drops it otherwise, and says why. */
+export async function guestSource(
+  paths: InstancePaths,
+  spec: VmSpec,
+  key: string,
+  cold: boolean,
+  span: Span,
+): Promise<GuestSource> {
+  const slot = await readState(slotRecord(paths)).catch(() => undefined);
+  const fault = slot && (cold ? "--cold was given" : await findFault(paths.dir, slot, key));
+  if (slot && fault === undefined) {
+    span.log(slot.from ? `going on from "${slot.from.name}"` : `going on from ${slot.savedAt}`);
+    const at = (name: string) => isAbsolute(name) ? name : join(paths.dir, name);
+    const layers = slot.ram.map(({ name }) => at(name));
+    const incoming = { devicesPath: at(slot.devices.name) };
+    return { spec: { ...spec, ram: { layers }, incoming }, slot };
+  }
+  if (slot) span.warn(`the suspended state is dropped (${fault}); starting from the disk`);
+  await dropSlot(paths);
+  await sweep(paths);
+  return { spec, slot: undefined };
+}
+
+/**
+ * The instance's disk, made when there is none: over the golden image where there is one of its size, else empty.
+ *
+ * @throws GatewayError `state-disk-foreign`, `disk-full`, `process-failed`.
+ */
+export async function ensureDisk(
+  paths: InstancePaths,
+  config: InstanceConfig,
+  golden: GoldenDisk | undefined,
+  signal: AbortSignal,
+): Promise<DiskChain> {
+  const known = await readDiskChain(paths.dir);
+  if (known.below.length > 0) return known;
+  if (golden && !await exists(paths.stateDisk) && golden.stateMiB === config.stateMiB) {
+    const below = await golden.linkInto(paths.dir, signal);
+    const chain = await overlayOn(paths.dir, { head: below, below: [] }, config.stateMiB, signal);
+    await saveDiskChain(paths.dir, chain);
+    return chain;
+  }
+  await ensureStateDisk(paths.stateDisk, config.stateMiB, signal);
+  return known;
+}
+
+/** A ready-made state disk that others lie over. */
+export interface GoldenDisk {
+  /** Its size as a guest sees it. */
+  readonly stateMiB: number;
+  /** Makes it appear in an instance's folder. */
+  linkInto(dir: string, signal: AbortSignal): Promise<DiskChain["head"]>;
+}
+
+/** What a start's guest is made of. */
+export interface PreparedGuest {
+  readonly source: GuestSource;
+  /** Of the machine. */
+  readonly key: string;
+}
+
+/**
+ * Finds out what the guest goes on from: its slot, for a new instance the golden state of its machine, else its disk.
+ *
+ * @throws GatewayError `state-disk-foreign`, `disk-full`, `process-failed`, `instance-schema`, or the signal's reason.
+ */
+export async function prepareGuest(
+  paths: InstancePaths,
+  config: InstanceConfig,
+  chosen: ChosenVmm,
+  plan: (disk: DiskChain) => Promise<VmSpec>,
+  options: { readonly cold: boolean; readonly span: Span; readonly signal: AbortSignal },
+): Promise<PreparedGuest> {
+  const { cold, span, signal } = options;
+  const key = await instanceKey(await plan(PLAIN_DISK), config, paths, chosen);
+  if (!cold && chosen.vmm.supports.snapshot && await isNewInstance(paths)) {
+    await span.run("golden", (s) => adoptGolden(paths, { config, key, span: s, signal }));
+  }
+  const disk = await span.run("state disk", () => ensureDisk(paths, config, undefined, signal));
+  return { source: await guestSource(paths, await plan(disk), key, cold, span), key };
+}
+
+/** Starts the VMM; the slot is spent as soon as the guest goes on from it. */
+export async function startGuest(
+  stack: AsyncDisposableStack,
+  source: GuestSource,
+  paths: InstancePaths,
+  chosen: ChosenVmm,
+  ctx: UpContext,
+  span: Span,
+): Promise<RunningVm> {
+  if (!source.slot) return await startVm(stack, source.spec, chosen, ctx, span);
+  let sweepLater = false;
+  // The upper layers are mapped and no record names them any more; the bottom one will be part of the next save.
+  const bottom = source.slot.ram.slice(0, 1).map(({ name }) => name);
+  await using after = new AsyncDisposableStack();
+  after.defer(() => sweepLater ? sweep(paths, bottom) : undefined);
+  const slot = after.use(await spendSlot(paths));
+  try {
+    const vm = await startVm(stack, source.spec, chosen, ctx, span);
+    slot.keepSpent();
+    rememberFiles(paths.dir, source.slot.ram);
+    sweepLater = true;
+    return vm;
+  } catch (error) {
+    if (ctx.signal.aborted) throw error;
+    throw new GatewayError({
+      code: "vmm-failed",
+      what: `Cannot go on from the suspended state of "${paths.name}"`,
+      why: describeError(error),
+      fix: "start it from its disk instead: gateway up --cold",
+      cause: error,
+    });
+  }
+}
+
+/** Starts the VMM and makes it one of the processes that a second signal kills. */
+async function startVm(
+  stack: AsyncDisposableStack,
+  spec: VmSpec,
+  chosen: ChosenVmm,
+  ctx: UpContext,
+  span: Span,
+): Promise<RunningVm> {
+  const vm = stack.use(await chosen.vmm.start(spec, { span, signal: ctx.signal }));
+  ctx.owned.add(vm.pid);
+  return vm;
+}

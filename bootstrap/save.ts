@@ -1,0 +1,145 @@
+/**
+ * Saves a running instance: as its suspend slot, as a snapshot, or for a fork. The record comes last.
+ * It must not decide who may ask (supervisor.ts) and must not know a VMM's own words.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import { overlayOn, readDiskChain, saveDiskChain } from "../vm/disk_chain.ts";
+import { GatewayError } from "../vm/error.ts";
+import type { Span } from "../vm/event.ts";
+import type { InstanceConfig } from "../vm/instance.ts";
+import type { InstancePaths } from "../vm/layout.ts";
+import { describeFile, type SavedFile, type SavedState, writeState } from "../vm/saved_state.ts";
+import type { VmSpec } from "../vm/spec.ts";
+import type { RunningVm, SaveTarget } from "../vm/vmm.ts";
+
+/** What a run needs to be saved. */
+export interface SaveParts {
+  readonly paths: InstancePaths;
+  readonly config: InstanceConfig;
+  /** As it was started. */
+  readonly spec: VmSpec;
+  readonly vm: RunningVm;
+  /** Of the machine. */
+  readonly key: string;
+  readonly ports: { readonly sshPort: number; readonly apiPort: number | null };
+  readonly span: Span;
+}
+
+/** How one save goes. */
+export interface SaveOptions {
+  /** The record that makes it valid. */
+  readonly record: string;
+  /** "end": the disk stays the instance's own. "continue": the disk is frozen under an overlay. */
+  readonly then: SaveTarget["then"];
+  /** Another place for the memory, such as a file system in memory; the instance's folder when absent. */
+  readonly ramDir?: string;
+}
+
+/** What a save tells. */
+export interface SaveReport {
+  readonly pauseMs: number;
+  readonly ramBytes: number;
+}
+
+/**
+ * Saves.
+ *
+ * @throws GatewayError `not-supported`, `disk-full`, `vmm-failed`; the instance runs on then and nothing is left.
+ */
+export async function saveRun(
+  parts: SaveParts,
+  options: SaveOptions,
+  signal: AbortSignal,
+): Promise<SaveReport> {
+  const { paths, spec, vm, span } = parts;
+  if (!vm.save) throw noSnapshots(paths.name);
+  const { dir } = paths;
+  const id = crypto.randomUUID().slice(0, 8);
+  const devices = `dev-${id}.bin`;
+  const ramName = `ram-${id}.layer`;
+  const ramPath = join(options.ramDir ?? dir, ramName);
+  const overlay = options.then === "continue" ? await prepareOverlay(parts, signal) : undefined;
+  const kept = keptBottom(spec, dir);
+  try {
+    const report = await vm.save({
+      devicesPath: join(dir, devices),
+      ramPath,
+      bottom: kept === undefined ? "new" : "kept",
+      overlay: overlay?.switch,
+      then: options.then,
+    }, signal);
+    const top = await describeFile(options.ramDir ?? dir, ramName);
+    const state: SavedState = {
+      schemaVersion: 2,
+      key: parts.key,
+      devices: await describeFile(dir, devices),
+      ram: [
+        ...(kept === undefined ? [] : [await rememberedFile(dir, kept)]),
+        options.ramDir ? { ...top, name: ramPath } : top,
+      ],
+      disk: overlay?.frozen ?? null,
+      savedAt: new Date().toISOString(),
+      ...parts.ports,
+      from: null,
+    };
+    await writeState(options.record, state);
+    span.log(`the guest stood still for ${Math.round(report.pauseMs)} ms`, {
+      pauseMs: Math.round(report.pauseMs),
+      ramMiB: Math.round(report.ramBytes / (1024 * 1024)),
+    });
+    return report;
+  } catch (error) {
+    for (const path of [join(dir, devices), ramPath]) await Deno.remove(path).catch(() => {});
+    await overlay?.forget();
+    throw error;
+  }
+}
+
+/** The bottom layer of a run, if it is a file of the instance that will still be there. */
+function keptBottom(spec: VmSpec, dir: string): string | undefined {
+  const bottom = spec.ram?.layers[0];
+  return bottom?.startsWith(`${dir}/`) ? bottom.slice(dir.length + 1) : undefined;
+}
+
+// The bottom layer of a long-lived instance was hashed when it was written; nothing writes it again.
+const remembered = new Map<string, SavedFile>();
+
+/** Keeps what a start has verified, so that the next save need not read a whole layer again. */
+export function rememberFiles(dir: string, files: readonly SavedFile[]): void {
+  for (const file of files) remembered.set(join(dir, file.name), file);
+}
+
+async function rememberedFile(dir: string, name: string): Promise<SavedFile> {
+  return remembered.get(join(dir, name)) ?? await describeFile(dir, name);
+}
+
+async function prepareOverlay(parts: SaveParts, signal: AbortSignal) {
+  const { dir } = parts.paths;
+  const frozen = await readDiskChain(dir);
+  const next = await overlayOn(dir, frozen, parts.config.stateMiB, signal);
+  const path = join(dir, next.head.name);
+  return {
+    frozen,
+    switch: {
+      path,
+      commit: () => saveDiskChain(dir, next),
+      revert: () => saveDiskChain(dir, frozen),
+    },
+    /** Removes the overlay unless the guest writes to it already. */
+    forget: async () => {
+      const { head } = await readDiskChain(dir);
+      if (head.name !== next.head.name) await Deno.remove(path).catch(() => {});
+    },
+  };
+}
+
+function noSnapshots(name: string): GatewayError {
+  return new GatewayError({
+    code: "not-supported",
+    what: `Cannot save the state of the instance "${name}"`,
+    why: "its VMM has no snapshots",
+    fix: "start it with --vmm qemu, or stop it with `gateway down`, which keeps its disk",
+  });
+}

@@ -1,0 +1,133 @@
+/**
+ * `gateway suspend`, and the snapshots of an instance: create, list, restore, remove. The supervisor saves; here it is
+ * asked, and what concerns an instance that does not run is done.
+ * It must not talk to a VMM.
+ *
+ * @module
+ */
+import { GatewayError } from "../vm/error.ts";
+import { chainFiles, overlayOn, saveDiskChain } from "../vm/disk_chain.ts";
+import {
+  findInstance,
+  type InstanceState,
+  LockedInstance,
+  requireInstance,
+  requireRunning,
+} from "../vm/instance.ts";
+import { checkSnapshotName } from "../vm/layout.ts";
+import {
+  dropSlot,
+  listSnapshots,
+  type NamedState,
+  requireSnapshot,
+  slotRecord,
+  snapshotRecord,
+  sweep,
+  writeState,
+} from "../vm/saved_state.ts";
+import { waitFor } from "../vm/wait.ts";
+import type { SaveReport } from "./save.ts";
+import { askSupervisor } from "./supervisor.ts";
+
+const END_TIMEOUT_MS = 60_000;
+
+/**
+ * Puts a running instance to sleep: memory and devices stay on disk, nothing runs, and `up` goes on from there.
+ *
+ * @throws GatewayError `instance-unknown`, `instance-stopped`, `not-supported`, `disk-full`, `vmm-failed` (the instance
+ * runs on).
+ */
+export async function suspend(name: string, signal: AbortSignal): Promise<void> {
+  const { paths } = await requireRunning(name);
+  await askSupervisor(paths, { do: "suspend" }, signal);
+  await waitForState(name, (now) => now === "suspended", signal);
+}
+
+async function waitForState(
+  name: string,
+  holds: (state: InstanceState | undefined) => boolean,
+  signal: AbortSignal,
+): Promise<void> {
+  await waitFor({
+    what: `the end of the run of "${name}"`,
+    probe: async () => holds((await findInstance(name))?.state) || undefined,
+    timeoutMs: END_TIMEOUT_MS,
+    signal,
+  });
+}
+
+/**
+ * Keeps memory, devices and disk of a running instance under a name; the guest stands still for a moment and runs on.
+ *
+ * @throws GatewayError as {@linkcode suspend}, `snapshot-exists`, `usage` for a bad name.
+ */
+export async function createSnapshot(
+  name: string,
+  snapshot: string,
+  signal: AbortSignal,
+): Promise<SaveReport> {
+  checkSnapshotName(snapshot);
+  const { paths } = await requireRunning(name);
+  if ((await listSnapshots(paths)).some((one) => one.name === snapshot)) {
+    throw new GatewayError({
+      code: "snapshot-exists",
+      what: `Cannot make the snapshot "${snapshot}" of "${name}"`,
+      why: "there is one of that name",
+      fix: `choose another name, or run \`gateway snapshot rm ${snapshot} --name ${name}\``,
+    });
+  }
+  return (await askSupervisor(paths, { do: "snapshot", name: snapshot, ramDir: null }, signal))!;
+}
+
+/** The snapshots of an instance, oldest first. @throws GatewayError `instance-unknown`. */
+export async function snapshotsOf(name: string): Promise<NamedState[]> {
+  return await listSnapshots((await requireInstance(name)).paths);
+}
+
+/**
+ * Removes a snapshot and the files that only it needed.
+ *
+ * @throws GatewayError `instance-unknown`, `snapshot-unknown`, `instance-locked` while the instance starts or stops.
+ */
+export async function removeSnapshot(
+  name: string,
+  snapshot: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const { paths, state } = await requireInstance(name);
+  await requireSnapshot(paths, snapshot);
+  if (state === "running") {
+    await askSupervisor(paths, { do: "forget", name: snapshot }, signal);
+    return;
+  }
+  await using _locked = await LockedInstance.open(name, signal);
+  await Deno.remove(snapshotRecord(paths, snapshot)).catch(() => {});
+  await sweep(paths);
+}
+
+/**
+ * Puts an instance back to a snapshot: what it did since is gone. A running one is stopped first. Afterwards it is
+ * suspended at that moment, and `up` goes on from there.
+ *
+ * @throws GatewayError `instance-unknown`, `snapshot-unknown`.
+ */
+export async function restoreSnapshot(
+  name: string,
+  snapshot: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const { paths, config, state: before } = await requireInstance(name);
+  const state = await requireSnapshot(paths, snapshot);
+  if (before === "running") {
+    // What the guest would write while it stops is given up anyway.
+    await askSupervisor(paths, { do: "discard" }, signal);
+    await waitForState(name, (now) => now !== "running", signal);
+  }
+  await using locked = await LockedInstance.open(name, signal);
+  const frozen = state.disk!;
+  const chain = await overlayOn(locked.paths.dir, frozen, config.stateMiB, signal);
+  await dropSlot(paths);
+  await saveDiskChain(paths.dir, chain);
+  await writeState(slotRecord(paths), { ...state, disk: null });
+  await sweep(paths, chainFiles(frozen));
+}

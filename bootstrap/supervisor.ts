@@ -1,0 +1,197 @@
+/**
+ * What a supervisor does between READY and the end: keeps the guest's clock, watches that guest and network answer, and
+ * serves the requests of other `gateway` processes on a socket: suspend, snapshot, forget a snapshot.
+ * It must not save by itself (save.ts) or end the run but by a suspend.
+ *
+ * @module
+ */
+import * as v from "valibot";
+import type { ControlPort } from "../vm/control_port.ts";
+import { abortError, describeError, GatewayError } from "../vm/error.ts";
+import type { Span } from "../vm/event.ts";
+import { checkSnapshotName, type InstancePaths, socketPath } from "../vm/layout.ts";
+import { connectUnix, readLines, writeAll } from "../vm/lines.ts";
+import { slotRecord, snapshotRecord, sweep } from "../vm/saved_state.ts";
+import { raceAbort, settleWithin } from "../vm/wait.ts";
+import { keepClock } from "./clock.ts";
+import { type SaveParts, type SaveReport, saveRun } from "./save.ts";
+
+const Request = v.variant("do", [
+  v.object({ do: v.literal("suspend") }),
+  v.object({ do: v.literal("snapshot"), name: v.string(), ramDir: v.nullable(v.string()) }),
+  v.object({ do: v.literal("forget"), name: v.string() }),
+  v.object({ do: v.literal("discard") }),
+]);
+
+/** What can be asked of a supervisor. */
+export type SupervisorRequest = v.InferOutput<typeof Request>;
+
+const Reply = v.object({
+  error: v.optional(v.object({
+    code: v.string(),
+    what: v.string(),
+    why: v.string(),
+    fix: v.string(),
+  })),
+  report: v.optional(v.object({ pauseMs: v.number(), ramBytes: v.number() })),
+});
+
+/**
+ * Serves requests and stays until the run ends: suspended, stopped by the user, or powered off by the guest.
+ *
+ * @throws GatewayError when the VM, gvproxy or the guest failed.
+ */
+export async function stay(
+  stack: AsyncDisposableStack,
+  parts: SaveParts,
+  control: ControlPort,
+  guarded: AbortSignal,
+  user: AbortSignal,
+): Promise<void> {
+  void keepClock(control, parts.span, guarded);
+  const desk = new Desk(parts, user);
+  serve(stack, parts.paths, (request) => desk.carryOut(request));
+  try {
+    await raceAbort(new Promise<never>(() => {}), guarded).catch(() => {});
+    if (user.aborted || control.markSeen("stopped") !== undefined) return;
+    throw abortError(guarded);
+  } catch (error) {
+    // Whoever asked for the VMM's end knows how it went; the guard only sees the end.
+    if (!desk.ending) throw error;
+    await desk.ending;
+  }
+}
+
+/** Carries out requests one after the other. */
+class Desk {
+  /** Set while a request ends the run. */
+  ending: Promise<SaveReport | undefined> | undefined;
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(private readonly parts: SaveParts, private readonly signal: AbortSignal) {}
+
+  carryOut(request: SupervisorRequest): Promise<SaveReport | undefined> {
+    const turn = this.#turn.then(() => this.#do(request));
+    this.#turn = turn.catch(() => {});
+    return turn;
+  }
+
+  async #do(request: SupervisorRequest): Promise<SaveReport | undefined> {
+    const { parts, signal } = this;
+    const { paths, span } = parts;
+    if (request.do === "suspend") {
+      return await this.#end(
+        span.run(
+          "suspend",
+          (s) => saveRun({ ...parts, span: s }, { record: slotRecord(paths), then: "end" }, signal),
+        ),
+      );
+    }
+    if (request.do === "discard") return await this.#end(parts.vm.stop(2000).then(() => undefined));
+    checkSnapshotName(request.name);
+    const record = snapshotRecord(paths, request.name);
+    if (request.do === "forget") {
+      await Deno.remove(record).catch(() => {});
+      await sweep(paths, this.#running());
+      return undefined;
+    }
+    const options = { record, then: "continue", ramDir: request.ramDir ?? undefined } as const;
+    const save = (s: Span) => saveRun({ ...parts, span: s }, options, signal);
+    return await span.run("snapshot", save, { snapshot: request.name });
+  }
+
+  async #end(ending: Promise<SaveReport | undefined>): Promise<SaveReport | undefined> {
+    this.ending = ending;
+    ending.catch(() => this.ending = undefined);
+    return await ending;
+  }
+
+  /** The files that this run is made of. */
+  #running(): string[] {
+    const { spec, paths } = this.parts;
+    return (spec.ram?.layers ?? []).filter((path) => path.startsWith(`${paths.dir}/`))
+      .map((path) => path.slice(paths.dir.length + 1));
+  }
+}
+
+function supervisorSocket(paths: InstancePaths): string {
+  return socketPath(paths.runtimeDir, "supervisor");
+}
+
+/** One request a connection: a line of JSON in, a line of JSON out. The folder is ours alone (0700). */
+function serve(
+  stack: AsyncDisposableStack,
+  paths: InstancePaths,
+  carryOut: (request: SupervisorRequest) => Promise<SaveReport | undefined>,
+): void {
+  const listener = Deno.listen({ transport: "unix", path: supervisorSocket(paths) });
+  stack.defer(() => listener.close());
+  const answer = async (conn: Deno.UnixConn) => {
+    using held = conn;
+    for await (const line of readLines(held.readable)) {
+      const reply = await Promise.resolve().then(() => v.parse(Request, JSON.parse(line)))
+        .then(carryOut).then((report) => ({ report }), (error) => ({ error: asError(error) }));
+      await writeAll(held, new TextEncoder().encode(JSON.stringify(reply) + "\n"));
+      return;
+    }
+  };
+  void (async () => {
+    // Ends when the listener is closed.
+    for await (const conn of listener) answer(conn).catch(() => {});
+  })().catch(() => {});
+}
+
+function asError(error: unknown): GatewayError {
+  if (error instanceof GatewayError) return error;
+  return new GatewayError({
+    code: "vmm-failed",
+    what: "Cannot save the instance",
+    why: describeError(error),
+    fix: "run `gateway status`; the instance goes on if it is still ready",
+  });
+}
+
+const ANSWER_TIMEOUT_MS = 120_000;
+
+/**
+ * Asks a running instance's supervisor.
+ *
+ * @throws GatewayError `instance-locked` when it is not ready, what the supervisor says, or the signal's reason.
+ */
+export async function askSupervisor(
+  paths: InstancePaths,
+  request: SupervisorRequest,
+  signal: AbortSignal,
+): Promise<SaveReport | undefined> {
+  const conn = await connectUnix(supervisorSocket(paths));
+  if (!conn) {
+    throw new GatewayError({
+      code: "instance-locked",
+      what: `Cannot ${request.do} the instance "${paths.name}"`,
+      why: "it is not ready yet, or it is stopping",
+      fix: "wait until `gateway status` says ready, then try again",
+    });
+  }
+  using held = conn;
+  await writeAll(held, new TextEncoder().encode(JSON.stringify(request) + "\n"));
+  const { value } = await settleWithin(readLines(held.readable).next(), {
+    what: "the supervisor's answer",
+    timeoutMs: ANSWER_TIMEOUT_MS,
+    signal,
+  });
+  if (value === undefined) throw vmGone(paths.name, request.do);
+  const reply = v.parse(Reply, JSON.parse(value));
+  if (reply.error) {
+    throw new GatewayError(reply.error as ConstructorParameters<typeof GatewayError>[0]);
+  }
+  return reply.report;
+}
+
+function vmGone(name: string, verb: string): GatewayError {
+  return new GatewayError({
+    code: "vm-exited",
+    what: `Cannot ${verb} the instance "${name}"`,
+    why: "it ended meanwhile",
+    fix: "run `gateway logs` to read its console, then `gateway up` again",
+  });
+}

@@ -1,0 +1,92 @@
+/**
+ * Saving a guest of QEMU: it stands still while its memory is forked, its disk is frozen under an overlay and the state
+ * of its devices is written; then it goes on, and the memory goes to its file.
+ * It must not decide when, and keeps no record.
+ *
+ * @module
+ */
+import { dirname } from "@std/path";
+import { GatewayError } from "./error.ts";
+import type { JsonValue } from "./event.ts";
+import { socketPath } from "./layout.ts";
+import { run } from "./process.ts";
+import { saveDevices } from "./qemu_state.ts";
+import type { QmpClient } from "./qmp.ts";
+import { saveLayer } from "./ram_layer.ts";
+import type { VmSpec } from "./spec.ts";
+import type { SavedParts, SaveTarget } from "./vmm.ts";
+
+/** Free space that a save must find; what the memory really needs is only known when it is written. */
+const RESERVE_BYTES = 256 * 1024 * 1024;
+
+/** Where QEMU's memory library listens. */
+export const ramSocket = (spec: VmSpec) => socketPath(spec.runtimeDir, "ram.sock");
+
+/** A running QEMU whose guest can be saved, again and again. */
+export class QemuSaver {
+  #stateNode = "state";
+
+  constructor(private readonly qmp: QmpClient, private readonly spec: VmSpec) {}
+
+  /**
+   * Saves; the guest stands still afterwards when the target says "end", else it runs.
+   *
+   * @throws GatewayError `vmm-failed`, `disk-full`; the guest runs then.
+   */
+  async save(target: SaveTarget, signal: AbortSignal): Promise<SavedParts> {
+    await checkSpace(target.ramPath);
+    const stoppedAt = performance.now();
+    await this.qmp.execute("stop", {}, signal);
+    try {
+      const memory = await saveLayer(ramSocket(this.spec), target.ramPath, target.bottom, signal);
+      if (target.overlay) await this.#freezeDisk(target.overlay, signal);
+      await saveDevices(this.qmp, this.spec.runtimeDir, target.devicesPath, signal);
+      if (target.then === "continue") await this.qmp.execute("cont", {}, signal);
+      const pauseMs = performance.now() - stoppedAt;
+      await memory.written;
+      return { pauseMs, ramBytes: (await Deno.stat(target.ramPath)).size };
+    } catch (error) {
+      await this.qmp.execute("cont").catch(() => {});
+      for (const path of [target.ramPath, target.devicesPath]) {
+        await Deno.remove(path).catch(() => {});
+      }
+      throw error;
+    }
+  }
+
+  async #freezeDisk(
+    overlay: NonNullable<SaveTarget["overlay"]>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const node = overlay.path.slice(overlay.path.lastIndexOf("/") + 1).replace(/\W/g, "-");
+    await overlay.commit();
+    try {
+      await this.qmp.execute("blockdev-add", {
+        driver: "qcow2",
+        "node-name": node,
+        discard: "unmap",
+        "detect-zeroes": "unmap",
+        backing: null as unknown as JsonValue,
+        file: { driver: "file", filename: overlay.path },
+      }, signal);
+      await this.qmp.execute("blockdev-snapshot", { node: this.#stateNode, overlay: node }, signal);
+      this.#stateNode = node;
+    } catch (error) {
+      await overlay.revert();
+      throw error;
+    }
+  }
+}
+
+async function checkSpace(path: string): Promise<void> {
+  const { stdout } = await run("df", { args: ["--output=avail", "-B1", dirname(path)] });
+  const free = Number(stdout.trim().split("\n").at(-1));
+  if (!(free < RESERVE_BYTES)) return;
+  const mib = (value: number) => Math.floor(value / (1024 * 1024));
+  throw new GatewayError({
+    code: "disk-full",
+    what: `Cannot save the guest's memory in "${dirname(path)}"`,
+    why: `only ${mib(free)} MiB are free there, and ${mib(RESERVE_BYTES)} MiB are the least`,
+    fix: "free some space, then try again; the instance runs on",
+  });
+}

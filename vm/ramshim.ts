@@ -1,0 +1,48 @@
+/**
+ * The recipe of the library that makes a guest's memory out of layers (vm/ramshim), for VMMs of this host.
+ * It must not load it: the driver puts it into the VMM's environment.
+ *
+ * @module
+ */
+import { fromFileUrl, join } from "@std/path";
+import { digestTree, type Recipe } from "./artifact.ts";
+import { run } from "./process.ts";
+
+const SOURCE = fromFileUrl(new URL("ramshim/ramshim.c", import.meta.url));
+const FLAGS = [
+  "-O2",
+  "-pthread",
+  "-Wall",
+  "-Wextra",
+  "-Werror",
+  "-shared",
+  "-fPIC",
+  "-Wl,-soname,ramshim.so",
+];
+
+/** Its output `ramshim.so` runs inside the VMM. */
+export async function ramshimRecipe(): Promise<Recipe> {
+  return {
+    name: "ramshim",
+    label: "guest memory layers",
+    inputs: {
+      source: await digestTree(SOURCE),
+      flags: FLAGS.join(" "),
+      platform: `${Deno.build.os}/${Deno.build.arch}`,
+    },
+    outputs: ["ramshim.so"],
+    tools: [
+      { program: "cc", debian: "gcc" },
+      { program: "stdio.h", debian: "libc6-dev", path: "/usr/include/stdio.h" },
+    ],
+    build: async ({ outDir, logPath, signal }) => {
+      await run("cc", {
+        args: [...FLAGS, "-o", join(outDir, "ramshim.so"), SOURCE],
+        logPath,
+        signal,
+      });
+      const { stdout } = await run("cc", { args: ["-dumpfullversion"], signal });
+      return { compiler: `cc ${stdout.trim()}` };
+    },
+  };
+}

@@ -1,0 +1,229 @@
+/**
+ * Saved states of a machine: memory layers, device state, disk, and the record that makes them one. A record is written
+ * last and removed first, so that half a state is never taken for a whole one. The suspend slot is the record
+ * suspend.json, a snapshot is snapshots/NAME.json; their files lie in the instance's folder under names of their own.
+ * It must not talk to a VMM.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import * as v from "valibot";
+import { canonicalJson, digestBytes, digestFile } from "./digest.ts";
+import { chainFiles, DiskChainSchema, readDiskChain } from "./disk_chain.ts";
+import { GatewayError } from "./error.ts";
+import type { JsonValue } from "./event.ts";
+import { exists, type InstancePaths, writeFileAtomic } from "./layout.ts";
+import { parseJson, type VmSpec } from "./spec.ts";
+
+const StateFile = v.object({
+  name: v.string(),
+  sizeBytes: v.number(),
+  /** Milliseconds; a file that has another one is hashed again. */
+  modifiedMs: v.number(),
+  sha256: v.string(),
+});
+
+const State = v.object({
+  schemaVersion: v.literal(2),
+  key: v.string(),
+  devices: StateFile,
+  /** Bottom first. */
+  ram: v.array(StateFile),
+  /** Frozen; null in a suspend slot, whose disk is the instance's own. */
+  disk: v.nullable(DiskChainSchema),
+  savedAt: v.string(),
+  sshPort: v.nullable(v.number()),
+  apiPort: v.nullable(v.number()),
+  /** Set where the guest in it is another instance: whose certificates it knows. */
+  from: v.nullable(
+    v.object({ name: v.string(), pkiDir: v.string(), k3sYaml: v.nullable(v.string()) }),
+  ),
+});
+
+/** A saved state. */
+export type SavedState = Readonly<v.InferOutput<typeof State>>;
+/** One file of a saved state. */
+export type SavedFile = Readonly<v.InferOutput<typeof StateFile>>;
+type InDir = Pick<InstancePaths, "dir">;
+
+/** Where the suspend slot's record is. */
+export const slotRecord = ({ dir }: InDir) => join(dir, "suspend.json");
+/** Where a snapshot's record is. */
+export const snapshotRecord = ({ dir }: InDir, name: string) =>
+  join(dir, "snapshots", `${name}.json`);
+const spent = (record: string) => `${record}.spent`;
+
+/** What a spec does not tell of its machine. */
+export interface MachineFacts {
+  /** The VMM with its version and accelerator. */
+  readonly vmm: string;
+  /** Sizes of the disks are part of the devices. */
+  readonly stateMiB: number;
+  readonly payloadBytes: number;
+}
+
+/**
+ * What has to be the same when the guest goes on: the VMM and its version, and all of the spec that makes the machine
+ * (kernel and root image are named by their digests). Where files lie and the command line do not matter.
+ */
+export function machineKey(spec: VmSpec, facts: MachineFacts): string {
+  const root = spec.disks.find(({ serial }) => serial === "root");
+  return digestBytes(canonicalJson({
+    ...facts,
+    cpus: spec.cpus,
+    memoryMiB: spec.memoryMiB,
+    kernel: spec.kernel.path,
+    root: root?.path ?? "",
+    disks: spec.disks.map(({ serial, readonly }) => ({ serial, readonly })),
+    net: spec.net ? { mac: spec.net.mac, transport: spec.net.transport } : null,
+    ports: spec.consolePorts.map(({ name }) => name),
+  } as unknown as JsonValue));
+}
+
+/** Describes a file that was just written. Reads all of it. */
+export async function describeFile(dir: string, name: string): Promise<SavedFile> {
+  const path = join(dir, name);
+  {
+    using file = await Deno.open(path);
+    await file.syncData();
+  }
+  const { size, mtime } = await Deno.stat(path);
+  return {
+    name,
+    sizeBytes: size,
+    modifiedMs: mtime?.getTime() ?? 0,
+    sha256: await digestFile(path),
+  };
+}
+
+/** Makes a state valid: the last step of saving. */
+export async function writeState(record: string, state: SavedState): Promise<void> {
+  await Deno.mkdir(join(record, ".."), { recursive: true, mode: 0o700 });
+  await writeFileAtomic(record, JSON.stringify(state, null, 2) + "\n");
+}
+
+/** The state of a record, undefined when there is none. @throws GatewayError `instance-schema`. */
+export async function readState(record: string): Promise<SavedState | undefined> {
+  try {
+    return parseJson(State, await Deno.readTextFile(record), record);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
+
+/** Whether the instance has a whole slot. */
+export async function isSuspended(paths: InDir): Promise<boolean> {
+  return await exists(slotRecord(paths));
+}
+
+/**
+ * Why a state cannot be used, undefined when it can: another machine, or a file that is gone, cut or changed. The digest
+ * of a file is only computed anew when its time or size is not the recorded one.
+ */
+export async function findFault(
+  dir: string,
+  state: SavedState,
+  key: string,
+): Promise<string | undefined> {
+  if (state.key !== key) return "the VMM, the kernel, the image or the sizes are others now";
+  for (const file of [state.devices, ...state.ram]) {
+    const path = join(dir, file.name);
+    const info = await Deno.stat(path).catch(() => undefined);
+    if (!info) return `"${path}" is gone`;
+    if (info.size !== file.sizeBytes) {
+      return `"${path}" has ${info.size} bytes instead of ${file.sizeBytes}`;
+    }
+    if (info.mtime?.getTime() === file.modifiedMs && file !== state.devices) continue;
+    if (await digestFile(path) !== file.sha256) return `"${path}" was changed`;
+  }
+  for (const name of state.disk ? chainFiles(state.disk) : []) {
+    if (!await exists(join(dir, name))) return `"${join(dir, name)}" is gone`;
+  }
+  return undefined;
+}
+
+/** Removes the slot; its files go with {@linkcode sweep}. */
+export async function dropSlot(paths: InDir): Promise<void> {
+  const record = slotRecord(paths);
+  for (const path of [record, spent(record)]) await Deno.remove(path).catch(() => {});
+}
+
+/**
+ * Spends the slot before the guest goes on from it: its disk changes from then on, and the same memory must never meet a
+ * changed disk, whatever is killed when. Disposing gives the slot back, unless it was kept.
+ */
+export async function spendSlot(
+  paths: InDir,
+): Promise<AsyncDisposable & { readonly keepSpent: () => void }> {
+  const record = slotRecord(paths);
+  await Deno.rename(record, spent(record));
+  let used = false;
+  return {
+    keepSpent: () => used = true,
+    async [Symbol.asyncDispose]() {
+      if (used) await dropSlot(paths);
+      else await Deno.rename(spent(record), record).catch(() => {});
+    },
+  };
+}
+
+/** A snapshot with its name. */
+export interface NamedState {
+  readonly name: string;
+  readonly state: SavedState;
+}
+
+/** The instance's snapshots, oldest first. A record that cannot be read is left out. */
+export async function listSnapshots(paths: InDir): Promise<NamedState[]> {
+  const found: NamedState[] = [];
+  try {
+    for await (const { name } of Deno.readDir(join(paths.dir, "snapshots"))) {
+      const short = /^(.+)\.json$/.exec(name)?.[1];
+      const state = short && await readState(snapshotRecord(paths, short)).catch(() => undefined);
+      if (short && state) found.push({ name: short, state });
+    }
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  return found.sort((a, b) => (a.state.savedAt < b.state.savedAt ? -1 : 1));
+}
+
+/** The snapshot of that name. @throws GatewayError `snapshot-unknown` naming those that exist. */
+export async function requireSnapshot(paths: InstancePaths, name: string): Promise<SavedState> {
+  const all = await listSnapshots(paths);
+  const found = all.find((one) => one.name === name);
+  if (found) return found.state;
+  throw new GatewayError({
+    code: "snapshot-unknown",
+    what: `Cannot find the snapshot "${name}" of "${paths.name}"`,
+    why: all.length === 0 ? "it has none" : `it has only ${all.map((one) => one.name).join(", ")}`,
+    fix: `run \`gateway snapshot list --name ${paths.name}\``,
+  });
+}
+
+/** Files that belong to saved states or the disk, by name. */
+const OURS = /^(dev-[0-9a-f]+\.bin|ram-[0-9a-f]+\.layer|disk-[0-9a-f]+\.(qcow2|raw))(\.tmp.*)?$/;
+
+/**
+ * Removes the files of the instance's folder that no record names: of states that were removed, and of saves that were
+ * cut. Only for the holder of the instance's lock, and never while a save is under way.
+ */
+export async function sweep(paths: InDir, alsoKeep: readonly string[] = []): Promise<void> {
+  const slots = [slotRecord(paths), spent(slotRecord(paths))];
+  const states = [
+    ...await Promise.all(slots.map((record) => readState(record).catch(() => undefined))),
+  ];
+  const named = [...await listSnapshots(paths)].map(({ state }) => state);
+  const keep = new Set([...chainFiles(await readDiskChain(paths.dir)), ...alsoKeep]);
+  for (const state of [...states, ...named]) {
+    if (!state) continue;
+    for (const { name } of [state.devices, ...state.ram]) keep.add(name);
+    for (const name of state.disk ? chainFiles(state.disk) : []) keep.add(name);
+  }
+  for await (const { name } of Deno.readDir(paths.dir)) {
+    if (OURS.test(name) && !keep.has(name)) {
+      await Deno.remove(join(paths.dir, name)).catch(() => {});
+    }
+  }
+}
