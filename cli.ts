@@ -143,7 +143,10 @@ function addLifecycle(root: Command): void {
     return await runResume({ name, flags, out, err, json, signal, terminal: terminal() });
   }).addOption(jsonOption());
   root.command("build [target]")
-    .description("build what is missing: kernel, root, cluster, images or all")
+    .description("build what is missing: kernel, root, cluster, images, golden or all")
+    .option("--cpus <n>", "golden: of this many virtual CPUs", whole)
+    .option("--memory <MiB>", "golden: of this guest memory", whole)
+    .option("--disk <MiB>", "golden: of this state disk", whole)
     .option("-y, --yes", "as root, install missing host tools without asking")
     .option("--cluster-binary <file>", "a k3s-compatible binary to use instead of ours")
     .addOption(jsonOption())
@@ -351,7 +354,7 @@ async function main(): Promise<void> {
 }
 
 async function commandTree(): Promise<Command> {
-  const { addPorts, addSnapshots } = await import("./bootstrap/cli_commands.ts");
+  const { addFork, addPorts, addSnapshots } = await import("./bootstrap/cli_commands.ts");
   const root = new commander.Command("gateway")
     .description(
       "A whole Kubernetes cluster in one microVM, with a mutual-TLS endpoint on 127.0.0.1.",
@@ -371,6 +374,7 @@ async function commandTree(): Promise<Command> {
   addInspection(root);
   addPorts(root, KIT);
   addSnapshots(root, KIT);
+  addFork(root, KIT);
   addDoctor(root);
   return root;
 }

@@ -48,7 +48,7 @@ export interface EnsureArtifactsOptions {
 }
 
 /** What `gateway build` can be asked for. */
-export const BUILD_TARGETS = ["kernel", "root", "cluster", "images", "all"] as const;
+export const BUILD_TARGETS = ["kernel", "root", "cluster", "images", "golden", "all"] as const;
 /** One of {@linkcode BUILD_TARGETS}. */
 export type BuildTarget = typeof BUILD_TARGETS[number];
 
@@ -83,7 +83,7 @@ export async function ensureArtifacts(options: EnsureArtifactsOptions): Promise<
 
 /** Builds what `gateway build TARGET` names; returns the artifacts in build order. */
 export async function buildTargets(
-  target: BuildTarget,
+  target: Exclude<BuildTarget, "golden">,
   options: EnsureArtifactsOptions,
 ): Promise<Artifact[]> {
   const { store = new ArtifactStore() } = options;

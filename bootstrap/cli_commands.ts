@@ -78,6 +78,29 @@ export function addSnapshots(root: Command, kit: CliKit): void {
   });
 }
 
+/** `fork`. */
+export function addFork(root: Command, kit: CliKit): void {
+  kit.withJson(
+    root.command("fork <source> <names...>")
+      .description("running clones of a running instance, with ports and certificates of their own")
+      .option(
+        "-p, --port <[addr:]host:guest>",
+        "of a single clone; repeatable",
+        (value, all: string[]) => [
+          ...all,
+          value,
+        ],
+        [],
+      )
+      .addHelpText("after", "\nExample:\n  gateway fork default try-1 try-2\n"),
+  ).action((source: string, names: string[], flags: CommandIo["flags"]) =>
+    kit.finish(async (signal) => {
+      const { runFork } = await import("./command_up.ts");
+      return await runFork({ ...kit.io(flags, signal), source, names });
+    })
+  );
+}
+
 function addSnapshot(
   parent: Command,
   kit: CliKit,

@@ -52,29 +52,52 @@ export class ClockWatch {
   }
 }
 
-/** Sets the guest's clock within two seconds of a jump, until the signal aborts. Never rejects. */
+/** An answer that took this long came from a guest that stood still meanwhile: its VMM was stopped, or the host slept. */
+export const STALL_MS = 800;
+const PING_TIMEOUT_MS = 5000;
+
+/** What {@linkcode keepClock} talks to; the host's end of gw.control is one. */
+export interface ClockControl {
+  request(command: string, timeoutMs: number, signal?: AbortSignal): Promise<string>;
+}
+
+/**
+ * Sets the guest's clock within two seconds of a jump of the host's, or of a standstill of the guest's, until the signal
+ * aborts. Never rejects. `onWake` is called after each of these, since other things may have suffered, too.
+ */
 export async function keepClock(
-  control: { request(command: string, timeoutMs: number, signal?: AbortSignal): Promise<string> },
+  control: ClockControl,
   span: Span,
   signal: AbortSignal,
-  clocks: HostClocks = HOST_CLOCKS,
+  options: { readonly clocks?: HostClocks; readonly onWake?: () => void } = {},
 ): Promise<void> {
+  const { clocks = HOST_CLOCKS, onWake } = options;
   const watch = new ClockWatch(clocks);
+  let silent = false;
   await repeat(
     async () => {
+      const askedMs = clocks.steadyMs();
+      const answered = await control.request("ping", PING_TIMEOUT_MS, signal).then(
+        () => true,
+        () => false,
+      );
+      const stalledMs = clocks.steadyMs() - askedMs;
       const found = watch.look();
-      if (!found) return;
+      const jumped = Math.abs(found?.jumpMs ?? 0) >= JUMP_MS;
+      const woke = answered && (silent || stalledMs >= STALL_MS);
+      silent = !answered;
+      if (!answered || (!found && !woke)) return;
       try {
-        await control.request(clockRequest(clocks.wallMs()), 5000, signal);
-        const seconds = Math.round(found.jumpMs / 1000);
-        if (Math.abs(found.jumpMs) >= JUMP_MS) {
-          span.log(
-            `the clock moved by ${seconds} s; the guest follows`,
-          );
-        }
+        await control.request(clockRequest(clocks.wallMs()), PING_TIMEOUT_MS, signal);
       } catch {
         // A guest that does not answer has worse trouble, which the guard tells.
+        silent = true;
+        return;
       }
+      if (jumped) {
+        span.log(`the clock moved by ${Math.round(found!.jumpMs / 1000)} s; the guest follows`);
+      } else if (woke) span.log("the guest stood still for a while; its clock is right again");
+      if (jumped || woke) onWake?.();
     },
     LOOK_MS,
     signal,

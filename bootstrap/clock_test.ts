@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { silentSpan } from "../vm/event.ts";
-import { clockRequest, ClockWatch, JUMP_MS, keepClock, RESYNC_MS } from "./clock.ts";
+import { clockRequest, ClockWatch, JUMP_MS, keepClock, RESYNC_MS, STALL_MS } from "./clock.ts";
 
 /** Two clocks that stand where they are put. */
 function clocks() {
@@ -49,25 +49,58 @@ Deno.test("ClockWatch puts a drifting guest right now and then", () => {
   assertEquals(watch.look(), { jumpMs: 0 });
 });
 
-Deno.test("keepClock() sends the host's wall clock within two seconds of a jump", async () => {
-  const host = clocks();
+/** A guest that answers pings after what `onPing` does, and ends the test with the first clock it is sent. */
+function guest(onPing: (round: number) => void | Promise<void>) {
   const sent: string[] = [];
   const stop = new AbortController();
-  const span = silentSpan();
+  let round = 0;
   const control = {
-    request: (command: string) => {
-      sent.push(command);
-      stop.abort();
-      return Promise.resolve("");
+    request: async (command: string) => {
+      if (command === "ping") await onPing(++round);
+      else {
+        sent.push(command);
+        stop.abort();
+      }
+      return "";
     },
   };
+  return { control, sent, signal: stop.signal };
+}
+
+Deno.test("keepClock() sends the host's wall clock within two seconds of a jump", async () => {
+  const host = clocks();
+  const span = silentSpan();
+  const { control, sent, signal } = guest(() => {});
   const started = performance.now();
-  const keeping = keepClock(control, span, stop.signal, host);
+  let wakes = 0;
+  const keeping = keepClock(control, span, signal, { clocks: host, onWake: () => wakes++ });
   host.at.wall += 3_600_000;
   await keeping;
   assert(performance.now() - started < 2000);
-  assertEquals(sent, [clockRequest(4_600_000)]);
+  assertEquals([sent, wakes], [[clockRequest(4_600_000)], 1]);
   assertEquals(span.events.at(-1)?.message, "the clock moved by 3600 s; the guest follows");
+});
+
+Deno.test("keepClock() sets the clock of a guest that stood still while the host went on", async () => {
+  const host = clocks();
+  const span = silentSpan();
+  const { control, sent, signal } = guest(() => host.run(STALL_MS));
+  let wakes = 0;
+  await keepClock(control, span, signal, { clocks: host, onWake: () => wakes++ });
+  assertEquals([sent, wakes], [[clockRequest(1_000_000 + STALL_MS)], 1]);
+  assertEquals(
+    span.events.at(-1)?.message,
+    "the guest stood still for a while; its clock is right again",
+  );
+});
+
+Deno.test("keepClock() waits for a guest that does not answer, and then sets its clock", async () => {
+  const host = clocks();
+  const { control, sent, signal } = guest((round) => {
+    if (round === 1) throw new Error("no answer");
+  });
+  await keepClock(control, silentSpan(), signal, { clocks: host });
+  assertEquals(sent, [clockRequest(1_000_000)]);
 });
 
 Deno.test("clockRequest() has nanosecond places and no exponent", () => {

@@ -10,7 +10,8 @@ import { GatewayError, usageError } from "../vm/error.ts";
 import { EventLog, type EventRecord, fileSink } from "../vm/event.ts";
 import { findInstance, requireInstance } from "../vm/instance.ts";
 import { signalProcess } from "../vm/process.ts";
-import { BUILD_TARGETS, type BuildTarget, buildTargets } from "./artifacts.ts";
+import { formatMs } from "../vm/wait.ts";
+import { BUILD_TARGETS, buildTargets } from "./artifacts.ts";
 import { READY_MESSAGE, startDetached } from "./detach.ts";
 import { hostFacts, resolveOptions, type UpOptions, type UpRequest } from "./options.ts";
 import { attachProgress, type ProgressTerminal } from "./progress_view.ts";
@@ -101,19 +102,22 @@ async function runForeground(options: UpOptions, io: CommandIo): Promise<number>
   io.signal.addEventListener("abort", () => killOnSecondSignal(owned), { once: true });
   const started = performance.now();
   let ready = false;
-  await up(options, {
+  const ctx = {
     log,
     early,
     signal: io.signal,
     owned,
     onReady: async () => {
+      if (ready) return log.span("ready").log("ready again");
       ready = true;
       forget();
       view[Symbol.dispose]();
       log.span("ready").log(READY_MESSAGE);
       if (!follower) await tellReady(options, io, performance.now() - started, false);
     },
-  });
+  };
+  let end = await up(options, ctx);
+  while (end === "again" && !io.signal.aborted) end = await up({ ...options, cold: false }, ctx);
   if (ready && !follower) {
     const after = await findInstance(options.config.name);
     io.err(`${after?.state === "suspended" ? "Suspended" : "Stopped"} "${options.config.name}".`);
@@ -141,6 +145,35 @@ export async function runResume(io: CommandIo & { readonly name: string }): Prom
   const request = { name: io.name, assumeYes: assumeYes(io.flags) };
   const options = resolveOptions(request, hostFacts(), config);
   return await runDetached(options, { ...io, argv: ["--name", io.name] });
+}
+
+/** Runs `fork`; returns the exit code. */
+export async function runFork(
+  io: CommandIo & { readonly source: string; readonly names: readonly string[] },
+): Promise<number> {
+  const { source, names, flags } = io;
+  const ports = ((flags.port as string[] | undefined) ?? []).map(parseForward);
+  if (ports.length > 0 && names.length > 1) {
+    throw usageError(
+      `Cannot give ${names.length} clones the same ports`,
+      "--port is for a single clone",
+      "leave --port out: each clone gets free ports",
+    );
+  }
+  const { fork } = await import("./fork.ts");
+  const started = performance.now();
+  const log = new EventLog();
+  const clones = await (async () => {
+    using view = attachProgress(log, { ...io, quiet: names.length > 1 });
+    const onEvent = (_: string, record: EventRecord) => view.show(record);
+    return await fork({ source, names, ports, onEvent, signal: io.signal });
+  })();
+  if (flags.json) io.json(clones);
+  else {
+    for (const { name, endpoint } of clones) io.out(`${name}  ${endpoint}`);
+    io.err(`Ready in ${formatMs(performance.now() - started)}.`);
+  }
+  return 0;
 }
 
 /** Between the first signal and the end, a second one may kill what the guest will not give up. */
@@ -202,12 +235,16 @@ export async function runBuild(io: CommandIo & { readonly target: string }): Pro
   const started = performance.now();
   const artifacts = await (async () => {
     using _view = attachProgress(log, { ...io, quiet: false });
-    return await buildTargets(target as BuildTarget, {
+    const options = {
       span,
       signal: io.signal,
       assumeYes: assumeYes(io.flags),
       clusterBinary: io.flags.clusterBinary as string | undefined,
-    });
+    };
+    if (target !== "golden") return await buildTargets(target, options);
+    const { buildGoldenTarget } = await import("./golden_target.ts");
+    const { cpus, memory: memoryMiB, disk: stateMiB } = io.flags as Record<string, number>;
+    return await buildGoldenTarget({ ...options, size: { cpus, memoryMiB, stateMiB } });
   })();
   const rows = artifacts.flatMap((artifact) =>
     Object.entries(artifact.files).map(([file, { path, sha256, sizeBytes }]) => ({

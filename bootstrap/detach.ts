@@ -8,7 +8,7 @@ import { join } from "@std/path";
 import { abortError, type ErrorCode, GatewayError } from "../vm/error.ts";
 import { type EventRecord, parseEventLine } from "../vm/event.ts";
 import { ensurePrivateDir, runtimeDir } from "../vm/layout.ts";
-import { spawnChild } from "../vm/process.ts";
+import { identifyProcess, isAlive, spawnChild } from "../vm/process.ts";
 import { pause } from "../vm/wait.ts";
 import { selfCommand } from "./self.ts";
 
@@ -25,7 +25,10 @@ export async function startDetached(
   options: { readonly onEvent: (record: EventRecord) => void; readonly signal: AbortSignal },
 ): Promise<void> {
   await ensurePrivateDir(runtimeDir());
-  const eventsPath = join(runtimeDir(), `up-${crypto.randomUUID().slice(0, 8)}.jsonl`);
+  await sweepEvents();
+  const { pid, startTime } = identifyProcess(Deno.pid)!;
+  const id = crypto.randomUUID().slice(0, 8);
+  const eventsPath = join(runtimeDir(), `up-${pid}-${startTime}-${id}.jsonl`);
   const command = selfCommand(["up", ...args, "--events-to", eventsPath]);
   const child = spawnChild(command.program, { args: command.args, detached: true });
   child.unref();
@@ -54,6 +57,15 @@ export async function startDetached(
     throw error;
   } finally {
     await Deno.remove(eventsPath).catch(() => {});
+  }
+}
+
+/** Removes the files of followers that were killed. */
+async function sweepEvents(): Promise<void> {
+  for await (const { name } of Deno.readDir(runtimeDir())) {
+    const [, pid, startTime] = /^up-(\d+)-(\d+)-\w+\.jsonl$/.exec(name) ?? [];
+    if (pid === undefined || isAlive({ pid: Number(pid), startTime })) continue;
+    await Deno.remove(join(runtimeDir(), name)).catch(() => {});
   }
 }
 

@@ -5,7 +5,6 @@
  *
  * @module
  */
-import { isAbsolute, join } from "@std/path";
 import {
   type DiskChain,
   overlayOn,
@@ -18,7 +17,9 @@ import type { Span } from "../vm/event.ts";
 import type { InstanceConfig } from "../vm/instance.ts";
 import { exists, type InstancePaths } from "../vm/layout.ts";
 import {
+  dropForks,
   dropSlot,
+  filePath,
   findFault,
   machineKey,
   readState,
@@ -61,13 +62,13 @@ export async function guestSource(
   cold: boolean,
   span: Span,
 ): Promise<GuestSource> {
+  await dropForks(paths);
   const slot = await readState(slotRecord(paths)).catch(() => undefined);
   const fault = slot && (cold ? "--cold was given" : await findFault(paths.dir, slot, key));
   if (slot && fault === undefined) {
     span.log(slot.from ? `going on from "${slot.from.name}"` : `going on from ${slot.savedAt}`);
-    const at = (name: string) => isAbsolute(name) ? name : join(paths.dir, name);
-    const layers = slot.ram.map(({ name }) => at(name));
-    const incoming = { devicesPath: at(slot.devices.name) };
+    const layers = slot.ram.map(({ name }) => filePath(paths.dir, name));
+    const incoming = { devicesPath: filePath(paths.dir, slot.devices.name) };
     return { spec: { ...spec, ram: { layers }, incoming }, slot };
   }
   if (slot) span.warn(`the suspended state is dropped (${fault}); starting from the disk`);
@@ -124,14 +125,22 @@ export async function prepareGuest(
   config: InstanceConfig,
   chosen: ChosenVmm,
   plan: (disk: DiskChain) => Promise<VmSpec>,
-  options: { readonly cold: boolean; readonly span: Span; readonly signal: AbortSignal },
+  options: {
+    readonly cold: boolean;
+    /** The golden disk, if there is one; asked only for a new instance. */
+    readonly goldenDisk: () => Promise<GoldenDisk | undefined>;
+    readonly span: Span;
+    readonly signal: AbortSignal;
+  },
 ): Promise<PreparedGuest> {
   const { cold, span, signal } = options;
   const key = await instanceKey(await plan(PLAIN_DISK), config, paths, chosen);
-  if (!cold && chosen.vmm.supports.snapshot && await isNewInstance(paths)) {
+  const fresh = await isNewInstance(paths);
+  if (fresh && !cold && chosen.vmm.supports.snapshot) {
     await span.run("golden", (s) => adoptGolden(paths, { config, key, span: s, signal }));
   }
-  const disk = await span.run("state disk", () => ensureDisk(paths, config, undefined, signal));
+  const golden = fresh ? await options.goldenDisk() : undefined;
+  const disk = await span.run("state disk", () => ensureDisk(paths, config, golden, signal));
   return { source: await guestSource(paths, await plan(disk), key, cold, span), key };
 }
 

@@ -36,6 +36,8 @@ Commands:
                                        instance
   snapshot                             keep and bring back whole states of an
                                        instance: memory, devices, disk
+  fork [options] <source> <names...>   running clones of a running instance,
+                                       with ports and certificates of their own
   doctor [options]                     check this host, with a fix for each
                                        finding
   help [command]                       display help for command

@@ -29,10 +29,9 @@ const CALL_TIMEOUT_MS = 20_000;
 const NUDGE_INTERVAL_MS = 1500;
 const API_PORT = 6443;
 
-/** Gives the guest its payload again and lets it take what is its own from there. */
-export async function adoptInside(control: ControlPort, guarded: AbortSignal): Promise<void> {
+/** Gives the guest its payload again, from which it takes what is its own. */
+export async function renewPayload(control: ControlPort, guarded: AbortSignal): Promise<void> {
   await control.request("payload", SCRIPT_TIMEOUT_MS, guarded);
-  await control.request("adopt", SCRIPT_TIMEOUT_MS, guarded);
 }
 
 /** What {@linkcode adoptCluster} works with. */
@@ -43,6 +42,8 @@ export interface AdoptParts {
   /** The forwarded API, null when the user wants none; then one is opened for this alone. */
   readonly apiPort: number | null;
   readonly gvproxy: GvproxyClient;
+  /** The cluster's own certificates are made anew, so a saved kubeconfig is of no use. */
+  readonly renewed: boolean;
   /** The port that leads to the service. */
   readonly servicePort: number;
   /** Reads the guest's kubeconfig where the saved state has none. */
@@ -77,7 +78,7 @@ export async function adoptCluster(parts: AdoptParts): Promise<void> {
 
 async function apiCredentials(parts: AdoptParts): Promise<ApiCredentials> {
   const { k3sYaml } = parts.from;
-  const kept = k3sYaml === null
+  const kept = k3sYaml === null || parts.renewed
     ? undefined
     : await Deno.readTextFile(k3sYaml).catch(() => undefined);
   return readCredentials(kept ?? await parts.readKubeconfig());

@@ -10,7 +10,13 @@ import { GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import type { InstanceConfig } from "../vm/instance.ts";
 import type { InstancePaths } from "../vm/layout.ts";
-import { describeFile, type SavedFile, type SavedState, writeState } from "../vm/saved_state.ts";
+import {
+  describeFile,
+  describeShortLived,
+  type SavedFile,
+  type SavedState,
+  writeState,
+} from "../vm/saved_state.ts";
 import type { VmSpec } from "../vm/spec.ts";
 import type { RunningVm, SaveTarget } from "../vm/vmm.ts";
 
@@ -70,14 +76,16 @@ export async function saveRun(
       overlay: overlay?.switch,
       then: options.then,
     }, signal);
-    const top = await describeFile(options.ramDir ?? dir, ramName);
+    const top = options.ramDir
+      ? await describeShortLived(ramPath)
+      : await describeFile(dir, ramName);
     const state: SavedState = {
       schemaVersion: 2,
       key: parts.key,
       devices: await describeFile(dir, devices),
       ram: [
         ...(kept === undefined ? [] : [await rememberedFile(dir, kept)]),
-        options.ramDir ? { ...top, name: ramPath } : top,
+        top,
       ],
       disk: overlay?.frozen ?? null,
       savedAt: new Date().toISOString(),

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { GatewayError } from "../vm/error.ts";
+import { GatewayError, usageError } from "../vm/error.ts";
 import { chainFiles, overlayOn, saveDiskChain } from "../vm/disk_chain.ts";
 import {
   findInstance,
@@ -17,6 +17,7 @@ import {
 import { checkSnapshotName } from "../vm/layout.ts";
 import {
   dropSlot,
+  FORK_PREFIX,
   listSnapshots,
   type NamedState,
   requireSnapshot,
@@ -67,6 +68,13 @@ export async function createSnapshot(
   signal: AbortSignal,
 ): Promise<SaveReport> {
   checkSnapshotName(snapshot);
+  if (snapshot.startsWith(FORK_PREFIX)) {
+    throw usageError(
+      `Cannot use the snapshot name "${snapshot}"`,
+      `names that begin with "${FORK_PREFIX}" are gateway's own`,
+      "choose another name",
+    );
+  }
   const { paths } = await requireRunning(name);
   if ((await listSnapshots(paths)).some((one) => one.name === snapshot)) {
     throw new GatewayError({
@@ -81,7 +89,8 @@ export async function createSnapshot(
 
 /** The snapshots of an instance, oldest first. @throws GatewayError `instance-unknown`. */
 export async function snapshotsOf(name: string): Promise<NamedState[]> {
-  return await listSnapshots((await requireInstance(name)).paths);
+  const all = await listSnapshots((await requireInstance(name)).paths);
+  return all.filter((one) => !one.name.startsWith(FORK_PREFIX));
 }
 
 /**

@@ -13,7 +13,9 @@ import { checkSnapshotName, type InstancePaths, socketPath } from "../vm/layout.
 import { connectUnix, readLines, writeAll } from "../vm/lines.ts";
 import { slotRecord, snapshotRecord, sweep } from "../vm/saved_state.ts";
 import { raceAbort, settleWithin } from "../vm/wait.ts";
+import type { RunningGvproxy } from "../net/gvproxy.ts";
 import { keepClock } from "./clock.ts";
+import { NetworkHealth } from "./health.ts";
 import { type SaveParts, type SaveReport, saveRun } from "./save.ts";
 
 const Request = v.variant("do", [
@@ -36,29 +38,44 @@ const Reply = v.object({
   report: v.optional(v.object({ pauseMs: v.number(), ramBytes: v.number() })),
 });
 
+/** How a run ended: "again" asks for another one at once, from the state it left. */
+export type RunEnd = "over" | "again";
+
 /**
- * Serves requests and stays until the run ends: suspended, stopped by the user, or powered off by the guest.
+ * Serves requests and stays until the run ends: suspended, stopped by the user, powered off by the guest, or put to
+ * sleep to be woken with a new network.
  *
  * @throws GatewayError when the VM, gvproxy or the guest failed.
  */
 export async function stay(
   stack: AsyncDisposableStack,
-  parts: SaveParts,
+  parts: SaveParts & { readonly gvproxy: RunningGvproxy },
   control: ControlPort,
   guarded: AbortSignal,
   user: AbortSignal,
-): Promise<void> {
-  void keepClock(control, parts.span, guarded);
+): Promise<RunEnd> {
+  const { span, gvproxy } = parts;
   const desk = new Desk(parts, user);
+  let end: RunEnd = "over";
+  const health = new NetworkHealth(gvproxy.client, span, guarded, () => {
+    end = "again";
+    desk.carryOut({ do: "suspend" }).catch((error) => {
+      end = "over";
+      span.warn(`its network cannot be replaced: ${describeError(error)}`);
+    });
+  });
+  void health.watch();
+  void keepClock(control, span, guarded, { onWake: () => void health.look() });
   serve(stack, parts.paths, (request) => desk.carryOut(request));
   try {
     await raceAbort(new Promise<never>(() => {}), guarded).catch(() => {});
-    if (user.aborted || control.markSeen("stopped") !== undefined) return;
+    if (user.aborted || control.markSeen("stopped") !== undefined) return end;
     throw abortError(guarded);
   } catch (error) {
     // Whoever asked for the VMM's end knows how it went; the guard only sees the end.
     if (!desk.ending) throw error;
     await desk.ending;
+    return end;
   }
 }
 

@@ -7,6 +7,7 @@
  */
 import { checkPortsFree } from "../net/forward.ts";
 import { ensureSsh } from "../net/ssh.ts";
+import { ArtifactStore } from "../vm/artifact.ts";
 import type { DiskChain } from "../vm/disk_chain.ts";
 import { type EventLog, type EventRecord } from "../vm/event.ts";
 import { LockedInstance, type RunRecord } from "../vm/instance.ts";
@@ -15,7 +16,8 @@ import { chooseVmm } from "./choose_vmm.ts";
 import type { UpOptions } from "./options.ts";
 import { ensurePki } from "./pki.ts";
 import { waitServiceReady } from "./readiness.ts";
-import { stay } from "./supervisor.ts";
+import { type RunEnd, stay } from "./supervisor.ts";
+import { findGoldenDisk } from "./golden_disk.ts";
 import { prepareGuest, startGuest } from "./guest_source.ts";
 import {
   attachVm,
@@ -49,14 +51,15 @@ export interface UpContext {
 }
 
 /**
- * Boots an instance, stays until it is told to stop, and cleans up.
+ * Boots an instance, stays until it is told to stop, and cleans up. "again": it was put to sleep and is to be woken.
  *
  * @throws GatewayError of the step that failed; `interrupted` when the signal came before READY.
  */
-export async function up(options: UpOptions, ctx: UpContext): Promise<void> {
+export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
   const { config } = options;
   const { log, signal } = ctx;
   const span = log.span("up", { instance: config.name });
+  let end: RunEnd;
   try {
     const port = servicePort(config);
     await using stack = new AsyncDisposableStack();
@@ -82,7 +85,8 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<void> {
     );
     await span.run("payload", () => writeUpPayload(paths, config, pki, ssh));
     const plan = (disk: DiskChain) => planFor(paths, config, artifacts, chosen, disk);
-    const how = { cold: options.cold, span, signal };
+    const goldenDisk = () => findGoldenDisk(artifacts, config, new ArtifactStore());
+    const how = { cold: options.cold, goldenDisk, span, signal };
     const { source, key } = await prepareGuest(paths, config, chosen, plan, how);
     const { slot, spec } = source;
     const gvproxy = await span.run(
@@ -110,12 +114,13 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<void> {
     await span.run("client files", () => publishClientFiles(stack, paths, config, pki, port));
     await kubeApi;
     await ctx.onReady(await instance.saveRun(readyNow(port)));
-    const running = { paths, config, spec, vm, key, ports, span };
-    await stay(stack, running, control, guarded, signal);
+    const running = { paths, config, spec, vm, key, ports, gvproxy, span };
+    end = await stay(stack, running, control, guarded, signal);
     await instance.saveRun({ phase: "stopping" });
   } catch (error) {
     span.end(error);
     throw error;
   }
   span.end();
+  return end;
 }

@@ -29,7 +29,7 @@ import type { ChosenVmm } from "./choose_vmm.ts";
 import { clockRequest } from "./clock.ts";
 import { deactivateClientFiles, writeClientFiles } from "./client_files.ts";
 import { guardSignal } from "./guard.ts";
-import { adoptCluster, adoptInside, type AdoptParts } from "./identity.ts";
+import { adoptCluster, type AdoptParts, renewPayload } from "./identity.ts";
 import { kubeconfigPath, readCredentials, writeKubeconfig } from "./kubeconfig.ts";
 import { payloadManifests } from "./manifests.ts";
 import { writePayload } from "./payload.ts";
@@ -185,7 +185,8 @@ export async function attachVm(
   const control = stack.use(
     await ControlPort.connect(spec.consolePorts[0].socketPath, { span, signal }),
   );
-  stack.defer(() => powerOff(vm, control));
+  // A guest that goes on has its disk mounted from the first moment, and says nothing of its boot.
+  stack.defer(() => powerOff(vm, control, spec.incoming !== null));
   const guarded = guardSignal(signal, {
     vm,
     control,
@@ -200,9 +201,13 @@ export async function attachVm(
 const POWER_OFF_TIMEOUT_MS = 45_000;
 
 /** Asks the guest to power off and waits for it; what it does not do in time, the VM's disposal does. Never throws. */
-export async function powerOff(vm: RunningVm, control: ControlPort): Promise<void> {
-  // A guest that has not said a word has mounted nothing that could be lost.
-  if (control.markSeen("init") === undefined || await within(vm.exited, 0)) return;
+export async function powerOff(
+  vm: RunningVm,
+  control: ControlPort,
+  resumed = false,
+): Promise<void> {
+  // A guest that boots and has not said a word has mounted nothing that could be lost.
+  if ((!resumed && control.markSeen("init") === undefined) || await within(vm.exited, 0)) return;
   try {
     await control.request("poweroff", 5000);
     await within(vm.exited, POWER_OFF_TIMEOUT_MS);
@@ -226,18 +231,30 @@ export async function guestUp(
     await control.request(`reseed ${bytes.toHex()}`, 10_000, guarded);
   } else await control.waitForMark("network", GUEST_UP_TIMEOUT_MS, guarded);
   await control.request(clockRequest(Date.now()), 10_000, guarded);
-  if (slot?.from) await adoptInside(control, guarded);
-  else if (slot) await control.request("thaw", 40_000, guarded);
+  if (!slot) return;
+  if (slot.from) await renewPayload(control, guarded);
+  const words = [...(slot.from ? ["adopt"] : []), ...(isOld(slot) ? ["renew"] : [])];
+  await control.request(["thaw", ...words].join(" "), 40_000, guarded);
+}
+
+/** The certificates inside the cluster live a year, and a start makes those anew that end within three months. */
+const OLD_MS = 200 * 24 * 60 * 60_000;
+
+/** Whether the cluster in a saved state has to start again before its own certificates end. */
+function isOld(slot: SavedState): boolean {
+  return Date.now() - Date.parse(slot.savedAt) > OLD_MS;
 }
 
 /** Puts this instance's certificates into a cluster that went on from another's memory; nothing to do for any other. */
 export async function becomeOwn(
   span: Span,
-  parts: Omit<AdoptParts, "from" | "span" | "apiPort" | "readKubeconfig" | "gvproxy"> & {
-    readonly slot: SavedState | undefined;
-    readonly ports: { readonly apiPort: number | null };
-    readonly gvproxy: RunningGvproxy;
-  },
+  parts:
+    & Omit<AdoptParts, "from" | "renewed" | "span" | "apiPort" | "readKubeconfig" | "gvproxy">
+    & {
+      readonly slot: SavedState | undefined;
+      readonly ports: { readonly apiPort: number | null };
+      readonly gvproxy: RunningGvproxy;
+    },
 ): Promise<void> {
   const { slot, ports, gvproxy, paths, guarded } = parts;
   const from = slot?.from;
@@ -247,6 +264,7 @@ export async function becomeOwn(
     adoptCluster({
       ...parts,
       from,
+      renewed: isOld(slot),
       apiPort: ports.apiPort,
       gvproxy: gvproxy.client,
       readKubeconfig,
@@ -305,17 +323,17 @@ export async function startKubeApi(
   paths: InstancePaths,
   config: InstanceConfig,
   ports: { readonly apiPort: number | null },
-  before: Pick<SavedState, "apiPort" | "from"> | undefined,
+  before: SavedState | undefined,
   guarded: AbortSignal,
 ): Promise<void> {
   const { apiPort } = ports;
   if (apiPort === null) return;
   // The kubeconfig of before the suspend is still right.
-  const same = before?.apiPort === apiPort && !before.from;
+  const same = before?.apiPort === apiPort && !before.from && !isOld(before);
   if (same && await exists(kubeconfigPath(config.name))) return;
   try {
     await parent.run("kubernetes api", async (span) => {
-      const k3sYaml = await keptKubeconfig(before?.from) ??
+      const k3sYaml = await keptKubeconfig(before) ??
         await readGuestKubeconfig(paths, guarded);
       await writeFileAtomic(join(paths.dir, "k3s.yaml"), k3sYaml);
       const credentials = readCredentials(k3sYaml);
@@ -331,7 +349,9 @@ export async function startKubeApi(
 }
 
 /** The kubeconfig that was saved with another's state: its cluster's authority and client are still the same. */
-async function keptKubeconfig(from: SavedState["from"] | undefined): Promise<string | undefined> {
+async function keptKubeconfig(before: SavedState | undefined): Promise<string | undefined> {
+  if (!before || isOld(before)) return undefined;
+  const { from } = before;
   return from?.k3sYaml ? await Deno.readTextFile(from.k3sYaml).catch(() => undefined) : undefined;
 }
 

@@ -57,6 +57,11 @@ const TEST_TOOLS = [
   { program: "curl", debian: "curl" },
   { program: "openssl", debian: "openssl" },
   { program: "shellcheck", debian: "shellcheck" },
+  {
+    program: "libfaketime",
+    debian: "libfaketime",
+    path: "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+  },
   SSH_TOOL,
 ];
 

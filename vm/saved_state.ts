@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { join } from "@std/path";
+import { isAbsolute, join } from "@std/path";
 import * as v from "valibot";
 import { canonicalJson, digestBytes, digestFile } from "./digest.ts";
 import { chainFiles, DiskChainSchema, readDiskChain } from "./disk_chain.ts";
@@ -45,6 +45,9 @@ export type SavedState = Readonly<v.InferOutput<typeof State>>;
 /** One file of a saved state. */
 export type SavedFile = Readonly<v.InferOutput<typeof StateFile>>;
 type InDir = Pick<InstancePaths, "dir">;
+
+/** Snapshots of this prefix live for the time of a fork; users cannot name theirs so. */
+export const FORK_PREFIX = "gateway-fork-";
 
 /** Where the suspend slot's record is. */
 export const slotRecord = ({ dir }: InDir) => join(dir, "suspend.json");
@@ -96,6 +99,12 @@ export async function describeFile(dir: string, name: string): Promise<SavedFile
   };
 }
 
+/** Describes a file that lives only as long as this host does not start again: nobody will ask for its digest. */
+export async function describeShortLived(path: string): Promise<SavedFile> {
+  const { size, mtime } = await Deno.stat(path);
+  return { name: path, sizeBytes: size, modifiedMs: mtime?.getTime() ?? 0, sha256: "" };
+}
+
 /** Makes a state valid: the last step of saving. */
 export async function writeState(record: string, state: SavedState): Promise<void> {
   await Deno.mkdir(join(record, ".."), { recursive: true, mode: 0o700 });
@@ -117,6 +126,11 @@ export async function isSuspended(paths: InDir): Promise<boolean> {
   return await exists(slotRecord(paths));
 }
 
+/** Where a file of a state is: in its folder, or, for the memory of a clone that is about to start, anywhere. */
+export function filePath(dir: string, name: string): string {
+  return isAbsolute(name) ? name : join(dir, name);
+}
+
 /**
  * Why a state cannot be used, undefined when it can: another machine, or a file that is gone, cut or changed. The digest
  * of a file is only computed anew when its time or size is not the recorded one.
@@ -128,7 +142,7 @@ export async function findFault(
 ): Promise<string | undefined> {
   if (state.key !== key) return "the VMM, the kernel, the image or the sizes are others now";
   for (const file of [state.devices, ...state.ram]) {
-    const path = join(dir, file.name);
+    const path = filePath(dir, file.name);
     const info = await Deno.stat(path).catch(() => undefined);
     if (!info) return `"${path}" is gone`;
     if (info.size !== file.sizeBytes) {
@@ -141,6 +155,15 @@ export async function findFault(
     if (!await exists(join(dir, name))) return `"${join(dir, name)}" is gone`;
   }
   return undefined;
+}
+
+/** Removes what forks that were cut have left. Only for the holder of the instance's lock. */
+export async function dropForks(paths: InDir): Promise<void> {
+  for (const { name } of await listSnapshots(paths)) {
+    if (name.startsWith(FORK_PREFIX)) {
+      await Deno.remove(snapshotRecord(paths, name)).catch(() => {});
+    }
+  }
 }
 
 /** Removes the slot; its files go with {@linkcode sweep}. */

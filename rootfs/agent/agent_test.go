@@ -357,3 +357,20 @@ func TestReadFrameRefusesALongFrame(t *testing.T) {
 		t.Error("taken")
 	}
 }
+
+func TestThawTakesTheWordsItKnows(t *testing.T) {
+	var got []string
+	h := &requestHandler{thaw: func(words ...string) error { got = words; return nil }}
+	if reply := h.answer("r1 thaw adopt renew"); reply != "= r1 ok" {
+		t.Fatalf("reply %q", reply)
+	}
+	if strings.Join(got, " ") != "adopt renew" {
+		t.Fatalf("words %q", got)
+	}
+	if reply := h.answer("r2 thaw; reboot"); !strings.HasPrefix(reply, "= r2 error") {
+		t.Fatalf("reply %q", reply)
+	}
+	if reply := h.answer("r3 thaw $(reboot)"); !strings.HasPrefix(reply, "= r3 error") {
+		t.Fatalf("reply %q", reply)
+	}
+}

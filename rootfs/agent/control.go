@@ -149,7 +149,7 @@ type requestHandler struct {
 	setClock func(text string) (offset time.Duration, err error)
 	reseed   func(seed string) error
 	payload  func() (files int, err error)
-	thaw     func(adopt bool) error
+	thaw     func(words ...string) error
 	poweroff func() error
 }
 
@@ -177,9 +177,13 @@ func (h *requestHandler) carryOut(verb, argument string) (string, error) {
 		files, err := h.payload()
 		return fmt.Sprintf("files=%d", files), err
 	case "thaw":
-		return "", h.thaw(false)
-	case "adopt":
-		return "", h.thaw(true)
+		words := strings.Fields(argument)
+		for _, word := range words {
+			if word != "adopt" && word != "renew" {
+				return "", fmt.Errorf("unknown word %q", word)
+			}
+		}
+		return "", h.thaw(words...)
 	case "poweroff":
 		return "", h.poweroff()
 	}

@@ -78,14 +78,11 @@ const (
 	thawLimit = 30 * time.Second
 )
 
-// thaw runs the guest's own script for a memory that went on after a save, as the same instance or as another.
-func thaw(adopt bool) error {
+// thaw runs the guest's own script for a memory that went on after a save; words say what else it does.
+func thaw(words ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), thawLimit)
 	defer cancel()
-	command := exec.CommandContext(ctx, thawProgram)
-	if adopt {
-		command.Args = append(command.Args, "adopt")
-	}
+	command := exec.CommandContext(ctx, thawProgram, words...)
 	// A file, not a pipe: what it leaves running in the background would keep a pipe open.
 	log, err := os.OpenFile("/run/gateway/thaw.log", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {

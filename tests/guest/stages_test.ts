@@ -133,14 +133,21 @@ guestTest("clock stage sets the clock only when it cannot be right", async (root
 });
 
 guestTest("identity stage makes the machine id once", async (root) => {
-  const script = `hostname=unused; GW_HOSTNAME=box\n${
+  const script = `hostname=unused; GW_HOSTNAME=box; mkdir -p /state/gateway\n${
     stage("45-identity")
-  }cat /state/machine-id; hostname`;
+  }cat /state/machine-id; hostname; echo "$node_name"`;
   const first = (await root.run(script)).stdout.trim().split("\n");
   const second = (await root.run(script)).stdout.trim().split("\n");
   assertMatch(first[0], /^[0-9a-f]{32}$/);
   assertEquals(second, first);
-  assertEquals(first[1], "box");
+  assertEquals(first.slice(1), ["box", "gateway"]);
+});
+
+guestTest("identity stage keeps the node's name of a disk from before the rule", async (root) => {
+  const db =
+    "mkdir -p /state/gateway /state/rancher/k3s/server/db; : >/state/rancher/k3s/server/db/state.db";
+  const script = `GW_HOSTNAME=box; ${db}\n${stage("45-identity")}echo "$node_name"`;
+  assertEquals((await root.run(script)).stdout.trim(), "box");
 });
 
 guestTest("cleanup stage removes what no live namespace owns and keeps the rest", async (root) => {

@@ -108,3 +108,21 @@ ${stage("90-cluster")}`);
     assertStringIncludes(argv, "--tls-san=lab");
   },
 );
+
+guestTest(
+  "cluster stage starts again without counting a crash when new certificates are asked for",
+  async (root) => {
+    const result = await root.run(`${NOTE}
+mkdir -p /run/gateway
+mount -t tmpfs tmpfs /usr/local/bin
+printf '#!/bin/sh\\n[ -e /out/again ] || { : >/out/again; : >/run/gateway/renew; exit 0; }\\nexit 3\\n' >/usr/local/bin/k3s
+chmod +x /usr/local/bin/k3s
+sleep() { :; }
+keep_log_small() { :; }
+GW_HOSTNAME=box node_name=box lease_ip=192.168.127.2
+${stage("90-cluster")}`);
+    const names = result.marks.map((line) => line.split(" ")[1]);
+    assertEquals(names.slice(0, 3), ["cluster-start", "cluster-renew", "cluster-start"]);
+    assertEquals(names.filter((name) => name === "cluster-crash").length, 3);
+  },
+);

@@ -14,61 +14,42 @@ import {
 import { join } from "@std/path";
 import { run } from "../../vm/process.ts";
 import { waitFor } from "../../vm/wait.ts";
+import { Client, type Status } from "./client.ts";
 import { freePort, TestHome, withEvidence } from "./harness.ts";
 
 const UP_TIMEOUT_MS = 15 * 60_000;
 const BUILD_TIMEOUT_MS = 75 * 60_000;
 
-const home = await TestHome.make();
-const port = freePort();
 const size = ["--memory", "3072", "--cpus", "2"];
 
-interface Status {
-  readonly endpoint: string;
-  readonly state: string;
-  readonly kubeconfig: string;
-  readonly clientFiles: string;
-  readonly sshPort: number;
-  readonly processes: { role: string; pid: number; residentMiB: number }[];
-  readonly stateDisk: { usedMiB: number };
+/** Cold: booted from nothing. Restored: gone on from the golden state of this machine. All promises are the same. */
+for (const kind of ["cold", "restored"] as const) {
+  Deno.test(`a ${kind} cluster from nothing to gone`, (t) => walk(t, kind));
 }
 
-const status = async (name = "default"): Promise<Status> =>
-  JSON.parse((await home.ok(["status", "--name", name, "--json"])).stdout);
-
-/** curl as a user would call it; returns its exit code and what it printed. */
-async function curl(report: Status, path: string, ...extra: string[]) {
-  return await run("curl", {
-    args: [
-      "-sS",
-      "--max-time",
-      "30",
-      "--cacert",
-      join(report.clientFiles, "ca.crt"),
-      ...extra,
-      `${report.endpoint}${path}`,
-    ],
-    check: false,
-  });
-}
-
-const clientCert = (report: Status) => [
-  ...["--cert", join(report.clientFiles, "tls.crt")],
-  ...["--key", join(report.clientFiles, "tls.key")],
-];
-
-async function kubectlJson(...args: string[]) {
-  return JSON.parse((await home.ok(["kubectl", "--", ...args, "-o", "json"])).stdout);
-}
-
-Deno.test("a cluster from nothing to gone", async (t) => {
+async function walk(t: Deno.TestContext, kind: "cold" | "restored"): Promise<void> {
+  const home = await TestHome.make();
+  const port = freePort();
+  const client = new Client(home);
+  const { status, curl, kubectlJson } = {
+    status: (name?: string) => client.status(name),
+    curl: (report: Status, path: string, bare?: boolean) => client.curl(report, path, bare),
+    kubectlJson: (...args: string[]) => client.kubectlJson(args),
+  };
   const step = (name: string, fn: () => Promise<void>) =>
     t.step(name, () => withEvidence(home, "default", fn));
 
   await step("up --detach ends with READY", async () => {
     await home.ok(["build", "all"], { timeoutMs: BUILD_TIMEOUT_MS });
     const { stdout } = await home.ok(
-      ["up", "--detach", "--port", `${port}:30051`, ...size],
+      [
+        "up",
+        "--detach",
+        "--port",
+        `${port}:30051`,
+        ...size,
+        ...(kind === "cold" ? ["--cold"] : []),
+      ],
       { timeoutMs: UP_TIMEOUT_MS },
     );
     assertStringIncludes(stdout, `https://127.0.0.1:${port}`);
@@ -77,10 +58,10 @@ Deno.test("a cluster from nothing to gone", async (t) => {
 
   await step("the service answers with the client's certificate and refuses without", async () => {
     const report = await status();
-    const good = await curl(report, "/", ...clientCert(report));
+    const good = await curl(report, "/");
     assertEquals(good.code, 0, good.stderr);
     assertGreater(good.stdout.length, 0);
-    const without = await curl(report, "/");
+    const without = await curl(report, "/", true);
     assert(without.code !== 0, "it answered without a client certificate");
     const plain = await run("curl", { args: ["-sS", `http://127.0.0.1:${port}/`], check: false });
     assert(!plain.stdout.includes(good.stdout));
@@ -102,10 +83,7 @@ Deno.test("a cluster from nothing to gone", async (t) => {
 
   await step("kubectl sees one Ready node, from the host and from the guest", async () => {
     const nodes = await kubectlJson("get", "nodes");
-    const ready = nodes.items[0].status.conditions.find((c: { type: string }) =>
-      c.type === "Ready"
-    );
-    assertEquals([nodes.items.length, ready.status], [1, "True"]);
+    assertEquals([nodes.items.length, await client.nodeReady()], [1, "True"]);
     const inside = await home.ok(["exec", "--", "kubectl", "get", "nodes", "--no-headers"]);
     assertMatch(inside.stdout, /^gateway\s+Ready\b/);
   });
@@ -142,15 +120,18 @@ Deno.test("a cluster from nothing to gone", async (t) => {
   });
 
   await step("logs show the console and the cluster; the timeline has host and guest", async () => {
-    assertMatch((await home.ok(["logs"])).stdout, /^gateway: \d+\.\d+ cluster-start/m);
+    // A restored guest has been through its stages before; its console begins with what it does now.
+    const mark = kind === "cold" ? "cluster-start" : "adopted";
+    assertMatch((await home.ok(["logs"])).stdout, new RegExp(`^gateway: \\d+\\.\\d+ ${mark}`, "m"));
     assertGreater((await home.ok(["logs", "--source", "cluster"])).stdout.length, 0);
     await using following = await home.start(["logs", "-f"]);
-    await following.says("cluster-start");
+    await following.says(mark);
     const { rows } = {
       rows: JSON.parse((await home.ok(["status", "--timeline", "--json"])).stdout),
     };
     const names = rows.map((row: { name: string }) => row.name);
-    for (const name of ["start vm", "init", "cluster-start", "service ready"]) {
+    const stages = kind === "cold" ? ["init", "cluster-start"] : ["adopted", "identity"];
+    for (const name of ["start vm", ...stages, "service ready"]) {
       assert(names.includes(name), `${name} is missing in ${names}`);
     }
   });
@@ -167,9 +148,9 @@ Deno.test("a cluster from nothing to gone", async (t) => {
     const report = await status();
     await home.ok(["port", "add", `${extra}:30051`]);
     const through = { ...report, endpoint: `https://127.0.0.1:${extra}` };
-    assertEquals((await curl(through, "/", ...clientCert(report))).code, 0);
+    assertEquals((await curl(through, "/")).code, 0);
     await home.ok(["port", "remove", `${extra}:30051`]);
-    assert((await curl(through, "/", ...clientCert(report))).code !== 0);
+    assert((await curl(through, "/")).code !== 0);
   });
 
   await step("manifests in the auto-deploy folder are applied, re-applied and pruned", async () => {
@@ -230,7 +211,7 @@ Deno.test("a cluster from nothing to gone", async (t) => {
     await home.ok(["up", "--detach"], { timeoutMs: UP_TIMEOUT_MS });
     const report = await status();
     assertEquals(report.endpoint, `https://127.0.0.1:${port}`);
-    assertEquals((await curl(report, "/", ...clientCert(report))).code, 0);
+    assertEquals((await curl(report, "/")).code, 0);
     const { stdout } = await home.ok([
       "exec",
       "--",
@@ -241,16 +222,8 @@ Deno.test("a cluster from nothing to gone", async (t) => {
     assertEquals(stdout, "kept\n");
   });
 
-  const podState = async () => {
-    const { items } = await kubectlJson("get", "pods", "-A");
-    return items.map((pod: PodLike) => [
-      pod.metadata.uid,
-      pod.status.containerStatuses?.map((one) => one.restartCount),
-    ]).sort();
-  };
-
   await step("suspend leaves nothing running, and up goes on with the same pods", async () => {
-    const before = await podState();
+    const before = await client.pods();
     await home.ok(["suspend"]);
     await home.assertClean();
     const [listed] = JSON.parse((await home.ok(["list", "--json"])).stdout);
@@ -258,25 +231,21 @@ Deno.test("a cluster from nothing to gone", async (t) => {
     await new Promise((resolve) => setTimeout(resolve, 3000));
     await home.ok(["up", "--detach"], { timeoutMs: 60_000 });
     const report = await status();
-    assertEquals((await curl(report, "/", ...clientCert(report))).code, 0);
-    assertEquals(await podState(), before);
-    const nodes = await kubectlJson("get", "nodes");
-    const ready = nodes.items[0].status.conditions.find((c: { type: string }) =>
-      c.type === "Ready"
-    );
-    assertEquals(ready.status, "True");
+    assertEquals((await curl(report, "/")).code, 0);
+    assertEquals(await client.pods(), before);
+    assertEquals(await client.nodeReady(), "True");
   });
 
   await step("after a resume the guest's clock is the host's", async () => {
-    const earliest = Date.now();
-    const { stdout } = await home.ok(["exec", "--", "date", "+%s.%N"]);
-    const guest = Number(stdout) * 1000;
-    assert(guest > earliest - 50 && guest < Date.now() + 50, `${guest - earliest} ms off`);
+    const offset = await client.clockOffset();
+    assert(Math.abs(offset) < 50, `${offset} ms off`);
   });
 
   await step("a suspended state that was changed is refused, and the disk is there", async () => {
     await home.ok(["suspend"]);
-    const path = join(home.home, "data/gateway/instances/default/suspend.bin");
+    const dir = join(home.home, "data/gateway/instances/default");
+    const slot = JSON.parse(await Deno.readTextFile(join(dir, "suspend.json")));
+    const path = join(dir, slot.devices.name);
     const bytes = await Deno.readFile(path);
     bytes[bytes.length >> 1] ^= 1;
     await Deno.writeFile(path, bytes);
@@ -289,21 +258,21 @@ Deno.test("a cluster from nothing to gone", async (t) => {
   await step("a second instance runs beside it with ports and a CA of its own", async () => {
     const other = freePort();
     await home.ok(
-      ["up", "--detach", "--name", "second", "--port", `${other}:30051`, "--no-kube-api", ...size],
+      [
+        ...["up", "--detach", "--name", "second", "--port", `${other}:30051`, "--no-kube-api"],
+        ...size,
+        ...(kind === "cold" ? ["--cold"] : []),
+      ],
       { timeoutMs: UP_TIMEOUT_MS },
     );
     const [first, second] = [await status(), await status("second")];
-    assertEquals((await curl(first, "/", ...clientCert(first))).code, 0);
-    assertEquals((await curl(second, "/", ...clientCert(second))).code, 0);
-    const crossed = await curl(
-      { ...second, clientFiles: first.clientFiles },
-      "/",
-      ...clientCert(first),
-    );
+    assertEquals((await curl(first, "/")).code, 0);
+    assertEquals((await curl(second, "/")).code, 0);
+    const crossed = await curl({ ...second, clientFiles: first.clientFiles }, "/");
     assert(crossed.code !== 0, "the first one's files work with the second");
     assertEquals(second.kubeconfig, null as unknown as string);
     await home.ok(["rm", "--force", "second"], { timeoutMs: 120_000 });
-    assertEquals((await curl(first, "/", ...clientCert(first))).code, 0);
+    assertEquals((await curl(first, "/")).code, 0);
   });
 
   await step("rm takes the instance, its kubeconfig and its client files away", async () => {
@@ -317,11 +286,6 @@ Deno.test("a cluster from nothing to gone", async (t) => {
   });
 
   await home[Symbol.asyncDispose]();
-});
-
-interface PodLike {
-  readonly metadata: { readonly uid: string };
-  readonly status: { readonly containerStatuses?: { readonly restartCount: number }[] };
 }
 
 const PVC_POD = `

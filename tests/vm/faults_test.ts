@@ -19,6 +19,8 @@ const UP = [
   "--cpus",
   "2",
   "--no-kube-api",
+  // What is tried here is a boot; snapshots_test.ts has the same for a restore.
+  "--cold",
 ];
 
 /** Ctrl-C as soon as the step is told; each is a station of the straight line. */

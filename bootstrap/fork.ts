@@ -1,0 +1,232 @@
+/**
+ * `gateway fork`: running clones of a running instance, each with an identity and ports of its own. The source is saved
+ * once and runs on; the clones share its memory and disk and write only what they change.
+ * It must not copy memory or disk, and must refuse before anything starts what this host cannot hold.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import { checkDistinct, checkPortsFree } from "../net/forward.ts";
+import { GatewayError, usageError } from "../vm/error.ts";
+import type { EventRecord } from "../vm/event.ts";
+import {
+  findInstance,
+  type InstanceConfig,
+  listInstances,
+  LockedInstance,
+  type PortForward,
+  removeInstance,
+  requireRunning,
+} from "../vm/instance.ts";
+import { checkInstanceName, exists, type InstancePaths } from "../vm/layout.ts";
+import { inMemoryDir, sweepMemory } from "../vm/memory_dir.ts";
+import { FORK_PREFIX, readState, snapshotRecord } from "../vm/saved_state.ts";
+import { startDetached } from "./detach.ts";
+import { placeState } from "./golden.ts";
+import { residentMiB } from "./status.ts";
+import { askSupervisor } from "./supervisor.ts";
+
+/** What the user asked for. */
+export interface ForkRequest {
+  readonly source: string;
+  /** Names of the clones, at least one. */
+  readonly names: readonly string[];
+  /** Of the only clone; free ports near the source's for each when empty. */
+  readonly ports: readonly PortForward[];
+  readonly onEvent: (name: string, record: EventRecord) => void;
+  readonly signal: AbortSignal;
+}
+
+/** A clone that answers. */
+export interface ForkedInstance {
+  readonly name: string;
+  readonly endpoint: string;
+}
+
+/** How many clones start at the same time: each takes a core while it changes its identity. */
+const AT_ONCE = 2;
+
+/**
+ * Clones a running instance and waits until every clone answers.
+ *
+ * @throws GatewayError `instance-unknown`, `instance-stopped`, `usage`, `port-in-use`, `not-supported` (with the reason
+ * when this host cannot hold them) before anything starts; what the first failing clone says afterwards.
+ */
+export async function fork(request: ForkRequest): Promise<ForkedInstance[]> {
+  const { source, names, signal } = request;
+  const { paths, config, run } = await requireRunning(source);
+  await checkNames(names);
+  const clones = await choosePorts(request, config);
+  await checkRoom(names.length, config, run.vmm?.pid, run.vmmDescription ?? "");
+  const id = crypto.randomUUID().slice(0, 8);
+  const snapshot = `${FORK_PREFIX}${id}`;
+  await sweepMemory();
+  const ramDir = await inMemoryDir(id, (await residentMiB(run.vmm?.pid ?? 0)) ?? config.memoryMiB);
+  try {
+    await askSupervisor(paths, { do: "snapshot", name: snapshot, ramDir: ramDir ?? null }, signal);
+    for (const clone of clones) await place(paths, snapshot, source, clone, signal);
+    await askSupervisor(paths, { do: "forget", name: snapshot }, signal);
+    return await startAll(clones, request);
+  } catch (error) {
+    await askSupervisor(paths, { do: "forget", name: snapshot }, new AbortController().signal)
+      .catch(() => {});
+    throw error;
+  } finally {
+    // Each clone has it mapped by now, or has failed.
+    if (ramDir) await Deno.remove(ramDir, { recursive: true }).catch(() => {});
+  }
+}
+
+async function checkNames(names: readonly string[]): Promise<void> {
+  for (const name of names) {
+    checkInstanceName(name);
+    if (names.indexOf(name) !== names.lastIndexOf(name)) {
+      throw usageError(
+        `Cannot fork to "${name}" twice`,
+        "the names have to differ",
+        "name each once",
+      );
+    }
+    if (await findInstance(name)) {
+      throw usageError(
+        `Cannot fork to "${name}"`,
+        "there is an instance of that name",
+        `choose another name, or run \`gateway rm ${name}\` first`,
+      );
+    }
+  }
+}
+
+/** The source's settings with ports of each clone's own: the next free ones above the source's. */
+async function choosePorts(
+  request: ForkRequest,
+  source: InstanceConfig,
+): Promise<InstanceConfig[]> {
+  const taken = new Set(
+    (await listInstances()).flatMap(({ config }) => config.ports.map((one) => one.hostPort)),
+  );
+  const clones: InstanceConfig[] = [];
+  for (const name of request.names) {
+    const ports: PortForward[] = request.ports.length > 0 ? [...request.ports] : [];
+    for (const forward of ports.length > 0 ? [] : source.ports) {
+      const hostPort = await nextFree(forward, taken);
+      taken.add(hostPort);
+      ports.push({ ...forward, hostPort });
+    }
+    checkDistinct(ports);
+    await checkPortsFree(ports);
+    clones.push({ ...source, name, createdAt: new Date().toISOString(), ports });
+  }
+  return clones;
+}
+
+async function nextFree(forward: PortForward, taken: ReadonlySet<number>): Promise<number> {
+  for (let hostPort = forward.hostPort + 1; hostPort <= 65_535; hostPort++) {
+    if (taken.has(hostPort)) continue;
+    const free = await checkPortsFree([{ ...forward, hostPort }]).then(() => true, () => false);
+    if (free) return hostPort;
+  }
+  throw new GatewayError({
+    code: "port-in-use",
+    what: `Cannot find a free port above ${forward.hostPort}`,
+    why: "every one is taken",
+    fix: "name one: gateway fork SRC DST --port 30052:30051",
+  });
+}
+
+/** What a clone takes of its own before it does anything: the VMM, and what a cluster changes while it becomes its own. */
+const CLONE_MIB = 450;
+/** An idle emulated cluster takes about a third of a core. */
+const EMULATED_PER_CORE = 4;
+
+/** Refuses more clones than this host can hold, before anything starts. */
+async function checkRoom(
+  count: number,
+  config: InstanceConfig,
+  vmm: number | undefined,
+  vmmDescription: string,
+): Promise<void> {
+  const refuse = (why: string, fix: string) =>
+    new GatewayError({
+      code: "not-supported",
+      what: `Cannot fork "${config.name}" to ${count} ${count === 1 ? "clone" : "clones"}`,
+      why,
+      fix,
+    });
+  const available = await availableMiB();
+  const needed = count * CLONE_MIB + ((await residentMiB(vmm ?? 0)) ?? 0);
+  if (available !== undefined && needed > available) {
+    throw refuse(
+      `they need about ${needed} MiB of memory and ${available} MiB are available`,
+      "stop other instances, or make fewer clones",
+    );
+  }
+  const running = (await listInstances()).filter(({ state }) => state === "running").length;
+  const most = navigator.hardwareConcurrency * EMULATED_PER_CORE;
+  if (vmmDescription.includes("TCG") && running + count > most) {
+    throw refuse(
+      `${running} ${running === 1 ? "instance runs" : "instances run"} here already and ` +
+        `${navigator.hardwareConcurrency} cores hold ${most} emulated clusters at most`,
+      "stop other instances, make fewer clones, or use a host with hardware virtualization",
+    );
+  }
+}
+
+async function availableMiB(): Promise<number | undefined> {
+  const text = await Deno.readTextFile("/proc/meminfo").catch(() => "");
+  const match = /^MemAvailable:\s+(\d+) kB/m.exec(text);
+  return match ? Math.floor(Number(match[1]) / 1024) : undefined;
+}
+
+/** Makes the clone an instance that is suspended where the source was saved. */
+async function place(
+  source: InstancePaths,
+  snapshot: string,
+  sourceName: string,
+  config: InstanceConfig,
+  signal: AbortSignal,
+): Promise<void> {
+  const state = (await readState(snapshotRecord(source, snapshot)))!;
+  const k3sYaml = join(source.dir, "k3s.yaml");
+  const from = {
+    name: sourceName,
+    pkiDir: source.pkiDir,
+    k3sYaml: await exists(k3sYaml) ? k3sYaml : null,
+  };
+  // Disposing takes the folder away again unless the config was saved, which therefore comes last.
+  await using locked = await LockedInstance.open(config.name, signal);
+  await placeState(locked.paths, config, { dir: source.dir, state, from }, signal);
+  await locked.saveConfig(config);
+}
+
+async function startAll(
+  clones: readonly InstanceConfig[],
+  request: ForkRequest,
+): Promise<ForkedInstance[]> {
+  const waiting = [...clones];
+  const failures: unknown[] = [];
+  const ready = new Set<string>();
+  const worker = async () => {
+    for (let clone = waiting.shift(); clone; clone = waiting.shift()) {
+      const { name } = clone;
+      try {
+        if (failures.length > 0) throw failures[0];
+        await startDetached(["--name", name], {
+          onEvent: (record) => request.onEvent(name, record),
+          signal: request.signal,
+        });
+        ready.add(name);
+      } catch (error) {
+        failures.push(error);
+        // A clone that never answered is of no use to anybody.
+        await removeInstance(name).catch(() => {});
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  if (failures.length > 0) throw failures[0];
+  return clones.map(({ name, ports }) => ({
+    name,
+    endpoint: `https://127.0.0.1:${ports.find(({ guestPort }) => guestPort === 30051)?.hostPort}`,
+  }));
+}

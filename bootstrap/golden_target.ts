@@ -1,0 +1,74 @@
+/**
+ * `gateway build golden`: the golden state disk for any VMM, and, where the VMM has snapshots, the golden state of a
+ * ready cluster for one size of machine.
+ * It must not leave anything but those two.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import { ensureSsh } from "../net/ssh.ts";
+import { type Artifact, ArtifactStore } from "../vm/artifact.ts";
+import { PLAIN_DISK } from "../vm/disk_chain.ts";
+import { ensurePrivateDir, instancePaths } from "../vm/layout.ts";
+import { ensureArtifacts, type EnsureArtifactsOptions } from "./artifacts.ts";
+import { chooseVmm } from "./choose_vmm.ts";
+import { ensureGolden, type GoldenNeeds, goldenRoot } from "./golden.ts";
+import { goldenDiskRecipe } from "./golden_disk.ts";
+import { instanceKey } from "./guest_source.ts";
+import { hostFacts, resolveOptions } from "./options.ts";
+import { ensurePki } from "./pki.ts";
+import { planFor, writeUpPayload } from "./up_steps.ts";
+
+/** The machine that golden state is made for; the defaults of `up` where nothing is said. */
+export interface GoldenSize {
+  readonly cpus?: number;
+  readonly memoryMiB?: number;
+  readonly stateMiB?: number;
+}
+
+/**
+ * Builds what is missing.
+ *
+ * @throws GatewayError as builds and `up` do, `usage` for a size that cannot be.
+ */
+export async function buildGoldenTarget(
+  options: EnsureArtifactsOptions & { readonly size: GoldenSize },
+): Promise<Pick<Artifact, "name" | "files">[]> {
+  const { span, signal, size, store = new ArtifactStore() } = options;
+  const request = { name: "golden", assumeYes: options.assumeYes, ...size };
+  const { config } = resolveOptions(
+    { ...request, clusterBinary: options.clusterBinary },
+    hostFacts(),
+  );
+  const artifacts = await ensureArtifacts(options);
+  const chosen = await chooseVmm(artifacts, options);
+  const disk = await store.ensure(goldenDiskRecipe(artifacts, config), options);
+  if (!chosen.vmm.supports.snapshot) return [disk];
+  const home = join(goldenRoot(), `key-${crypto.randomUUID().slice(0, 8)}`);
+  try {
+    const paths = instancePaths(
+      "golden",
+      (name) => name === "XDG_DATA_HOME" ? home : Deno.env.get(name),
+    );
+    await ensurePrivateDir(paths.dir);
+    // The key depends on the payload's size and on the plan, so both are made once for it.
+    const [pki, ssh] = await Promise.all([
+      ensurePki(paths.pkiDir, { span, signal }),
+      ensureSsh(paths.sshDir),
+    ]);
+    await writeUpPayload(paths, config, pki, ssh);
+    const spec = await planFor(paths, config, artifacts, chosen, PLAIN_DISK);
+    const key = await instanceKey(spec, config, paths, chosen);
+    return [disk, await ready({ config, key, span, signal })];
+  } finally {
+    await Deno.remove(home, { recursive: true }).catch(() => {});
+  }
+}
+
+async function ready(needs: GoldenNeeds): Promise<Pick<Artifact, "name" | "files">> {
+  const { dir, state } = await ensureGolden(needs);
+  const files = [state.devices, ...state.ram].map(({ name, sha256, sizeBytes }) =>
+    [name, { path: join(dir, name), sha256, sizeBytes }] as const
+  );
+  return { name: "golden-state", files: Object.fromEntries(files) };
+}

@@ -1,0 +1,131 @@
+/**
+ * An instance that this program boots for itself: in a private home, with sockets of its own, by its own command line. For
+ * building golden state.
+ * It must not touch anything of the user's instances, kubeconfigs or client files.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import type { InstanceConfig } from "../vm/instance.ts";
+import { readRun } from "../vm/instance.ts";
+import {
+  cacheDir,
+  ensurePrivateDir,
+  type InstancePaths,
+  instancePaths,
+  runtimeDir,
+} from "../vm/layout.ts";
+import { run, type RunResult } from "../vm/process.ts";
+import { waitFor } from "../vm/wait.ts";
+import { selfCommand } from "./self.ts";
+import { askSupervisor } from "./supervisor.ts";
+
+const UP_TIMEOUT_MS = 15 * 60_000;
+const COMMAND_TIMEOUT_MS = 4 * 60_000;
+const NAME = "golden";
+
+/** A private home with one instance; disposing ends the instance and removes the home. */
+export class PrivateGateway implements AsyncDisposable {
+  readonly paths: InstancePaths;
+
+  private constructor(
+    private readonly home: string,
+    private readonly sockets: string,
+    private readonly env: Record<string, string>,
+    private readonly signal: AbortSignal,
+  ) {
+    this.paths = instancePaths(NAME, (name) => env[name] ?? Deno.env.get(name));
+  }
+
+  /** Makes the home, without what an earlier one left there. */
+  static async make(home: string, signal: AbortSignal): Promise<PrivateGateway> {
+    await Deno.remove(home, { recursive: true }).catch(() => {});
+    await ensurePrivateDir(home);
+    const sockets = join(runtimeDir(), `g-${crypto.randomUUID().slice(0, 6)}`);
+    await ensurePrivateDir(runtimeDir());
+    await ensurePrivateDir(sockets);
+    return new PrivateGateway(home, sockets, privateEnv(home, sockets), signal);
+  }
+
+  /** Boots the instance cold. @throws GatewayError `build-failed` with its words. */
+  async up(config: InstanceConfig): Promise<void> {
+    using probe = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const { port } = probe.addr as Deno.NetAddr;
+    probe.close();
+    await this.gateway([
+      ...["up", "--detach", "--cold", "--no-kube-api", "--name", NAME],
+      ...["--port", `127.0.0.1:${port}:30051`, "--cpus", String(config.cpus)],
+      ...["--memory", String(config.memoryMiB), "--disk", String(config.stateMiB)],
+      ...["--payload", config.payload, "--vmm", config.vmm],
+      ...(config.clusterBinary === null ? [] : ["--cluster-binary", config.clusterBinary]),
+    ], UP_TIMEOUT_MS);
+  }
+
+  /** Runs one command in the guest. */
+  async exec(...words: string[]): Promise<RunResult> {
+    return await this.gateway(["exec", "--name", NAME, "--", ...words]);
+  }
+
+  /** Copies one file; the guest's side is given as its path there. */
+  async fetch(guestPath: string, hostPath: string): Promise<void> {
+    await this.gateway(["cp", `${NAME}:${guestPath}`, hostPath]);
+  }
+
+  /** The other way. */
+  async send(hostPath: string, guestPath: string): Promise<void> {
+    await this.gateway(["cp", hostPath, `${NAME}:${guestPath}`]);
+  }
+
+  /** Powers the guest off cleanly. */
+  async down(): Promise<void> {
+    await this.gateway(["down", NAME]);
+  }
+
+  /** Ends the VMM without a word to the guest. */
+  async discard(): Promise<void> {
+    await askSupervisor(this.paths, { do: "discard" }, this.signal);
+    await waitFor({
+      what: "the end of the golden instance",
+      probe: async () => (await readRun(this.paths)) === undefined || undefined,
+      timeoutMs: COMMAND_TIMEOUT_MS,
+      signal: this.signal,
+    });
+  }
+
+  async gateway(args: readonly string[], timeoutMs = COMMAND_TIMEOUT_MS): Promise<RunResult> {
+    const self = selfCommand(args);
+    return await run(self.program, {
+      args: self.args,
+      env: this.env,
+      timeoutMs,
+      signal: this.signal.aborted ? undefined : this.signal,
+      code: "build-failed",
+      what: `Cannot run "gateway ${args[0]}" for the golden state`,
+      fix: "start without it: gateway up --cold",
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      if (await readRun(this.paths)) await this.gateway(["rm", "--force", NAME]);
+    } catch {
+      // Whatever still runs is ended by the next build, which finds its record in the home.
+    }
+    for (const path of [this.sockets, this.home]) {
+      await Deno.remove(path, { recursive: true }).catch(() => {});
+    }
+  }
+}
+
+/** Homes and sockets of its own; only the artifact cache and Deno's are shared. */
+function privateEnv(home: string, sockets: string): Record<string, string> {
+  const userHome = Deno.env.get("HOME") ?? "/";
+  return {
+    HOME: home,
+    XDG_DATA_HOME: join(home, "data"),
+    XDG_CONFIG_HOME: join(home, "config"),
+    XDG_RUNTIME_DIR: sockets,
+    XDG_CACHE_HOME: join(cacheDir(), ".."),
+    DENO_DIR: Deno.env.get("DENO_DIR") ?? join(userHome, ".cache", "deno"),
+  };
+}

@@ -1,0 +1,88 @@
+/**
+ * What a user of a running instance does, for tests: ask its state, its service with curl, its API with kubectl.
+ * It must not start or stop anything.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import { run, type RunResult } from "../../vm/process.ts";
+import type { TestHome } from "./harness.ts";
+
+/** The part of `status --json` that tests read. */
+export interface Status {
+  readonly endpoint: string;
+  readonly state: string;
+  readonly kubeconfig: string;
+  readonly clientFiles: string;
+  readonly sshPort: number;
+  readonly processes: { role: string; pid: number; residentMiB: number }[];
+  readonly stateDisk: { usedMiB: number };
+}
+
+interface PodLike {
+  readonly metadata: { readonly uid: string };
+  readonly status: { readonly containerStatuses?: { readonly restartCount: number }[] };
+}
+
+/** A user of one home's instances. */
+export class Client {
+  constructor(private readonly home: TestHome) {}
+
+  async status(name = "default"): Promise<Status> {
+    return JSON.parse((await this.home.ok(["status", "--name", name, "--json"])).stdout);
+  }
+
+  /** curl as a user would call it, with the client's certificate or, `bare`, without. */
+  async curl(report: Status, path = "/", bare = false): Promise<RunResult> {
+    const file = (name: string) => join(report.clientFiles, name);
+    return await run("curl", {
+      args: [
+        ...["-sS", "--max-time", "30", "--cacert", file("ca.crt")],
+        ...(bare ? [] : ["--cert", file("tls.crt"), "--key", file("tls.key")]),
+        `${report.endpoint}${path}`,
+      ],
+      check: false,
+    });
+  }
+
+  /** Whether an instance's service answers its client. */
+  async answers(name = "default"): Promise<boolean> {
+    return (await this.curl(await this.status(name))).code === 0;
+  }
+
+  // deno-lint-ignore no-explicit-any
+  async kubectlJson(args: readonly string[], name = "default"): Promise<any> {
+    const words = ["kubectl", "--name", name, "--", ...args, "-o", "json"];
+    return JSON.parse((await this.home.ok(words)).stdout);
+  }
+
+  /** Every pod's uid with the restarts of its containers, sorted. */
+  async pods(name = "default"): Promise<string[]> {
+    const { items } = await this.kubectlJson(["get", "pods", "-A"], name) as { items: PodLike[] };
+    return items.map(({ metadata, status }) =>
+      `${metadata.uid} ${status.containerStatuses?.map((one) => one.restartCount)}`
+    ).sort();
+  }
+
+  /** "True" when the only node is ready. */
+  async nodeReady(name = "default"): Promise<string> {
+    const nodes = await this.kubectlJson(["get", "nodes"], name);
+    const ready = nodes.items[0].status.conditions.find((one: { type: string }) =>
+      one.type === "Ready"
+    );
+    return ready.status;
+  }
+
+  /** How far the guest's clock is off, in milliseconds; 0 while it is within the time that asking took. */
+  async clockOffset(name = "default"): Promise<number> {
+    const earliest = Date.now();
+    const { stdout } = await this.home.ok(["exec", "--name", name, "--", "date", "+%s.%N"]);
+    const guest = Number(stdout) * 1000;
+    return guest < earliest ? guest - earliest : Math.max(0, guest - Date.now());
+  }
+
+  /** Runs shell words in the guest and gives what they print. */
+  async sh(script: string, name = "default"): Promise<string> {
+    return (await this.home.ok(["exec", "--name", name, "--", "sh", "-c", script])).stdout;
+  }
+}

@@ -1,0 +1,50 @@
+/**
+ * Short-lived files in memory: a clone's memory is handed over through a file system that never touches a disk, where the
+ * host has one with room. A folder belongs to one process and goes with it.
+ * It must not hold anything that has to outlive that process.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import { ensurePrivateDir } from "./layout.ts";
+import { identifyProcess, isAlive, run } from "./process.ts";
+
+const SHM = "/dev/shm";
+/** What has to stay free there, and in memory. */
+const RESERVE_MIB = 1024;
+
+const ourDir = () => join(SHM, `gateway-${Deno.uid() ?? "user"}`);
+
+/** A new private folder in memory with room for a file of that size; undefined where there is none. */
+export async function inMemoryDir(id: string, sizeMiB: number): Promise<string | undefined> {
+  try {
+    const { stdout } = await run("df", {
+      args: ["--output=fstype,avail", "-B1M", SHM],
+      check: false,
+    });
+    const [kind, free] = stdout.trim().split("\n").at(-1)!.trim().split(/\s+/);
+    const memory = /^MemAvailable:\s+(\d+) kB/m.exec(await Deno.readTextFile("/proc/meminfo"));
+    const room = Math.min(Number(free), Number(memory?.[1] ?? 0) / 1024);
+    if (kind !== "tmpfs" || !(room > sizeMiB + RESERVE_MIB)) return undefined;
+    const { pid, startTime } = identifyProcess(Deno.pid)!;
+    const dir = join(ourDir(), `${pid}-${startTime}-${id}`);
+    await ensurePrivateDir(ourDir());
+    await ensurePrivateDir(dir);
+    return dir;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Removes what processes that are gone have left there. */
+export async function sweepMemory(): Promise<void> {
+  try {
+    for await (const { name } of Deno.readDir(ourDir())) {
+      const [pid, startTime] = name.split("-");
+      if (isAlive({ pid: Number(pid), startTime })) continue;
+      await Deno.remove(join(ourDir(), name), { recursive: true }).catch(() => {});
+    }
+  } catch {
+    // Nothing was ever put there.
+  }
+}
