@@ -29,6 +29,18 @@ export { execInFreshVm } from "./bootstrap/exec_vm.ts";
 export type { ExecContext } from "./bootstrap/exec_vm.ts";
 export { hostFacts, resolveOptions } from "./bootstrap/options.ts";
 export type { HostFacts, NetChoice, UpOptions, UpRequest, VmmChoice } from "./bootstrap/options.ts";
+export { fork } from "./bootstrap/fork.ts";
+export type { ForkedInstance, ForkRequest } from "./bootstrap/fork.ts";
+export type { SaveReport } from "./bootstrap/save.ts";
+export {
+  createSnapshot,
+  removeSnapshot,
+  restoreSnapshot,
+  snapshotsOf,
+  suspend,
+} from "./bootstrap/snapshots.ts";
+export type { SnapshotSummary } from "./bootstrap/snapshots.ts";
+export type { RunEnd } from "./bootstrap/supervisor.ts";
 export { instanceStatus, listStatus } from "./bootstrap/status.ts";
 export type { ProcessReport, StatusReport } from "./bootstrap/status.ts";
 export { up } from "./bootstrap/up.ts";

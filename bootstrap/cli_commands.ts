@@ -46,11 +46,7 @@ export function addSnapshots(root: Command, kit: CliKit): void {
         const io = kit.io(flags, signal);
         const { snapshotsOf } = await import("./snapshots.ts");
         const { snapshotText } = await import("./views.ts");
-        const all = (await snapshotsOf(flags.name)).map(({ name, state }) => ({
-          name,
-          savedAt: state.savedAt,
-          ramBytes: state.ram.at(-1)?.sizeBytes ?? 0,
-        }));
+        const all = await snapshotsOf(flags.name);
         if (flags.json) io.json(all);
         else io.out(snapshotText(all));
         return 0;

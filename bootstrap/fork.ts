@@ -28,18 +28,23 @@ import { askSupervisor } from "./supervisor.ts";
 
 /** What the user asked for. */
 export interface ForkRequest {
+  /** A running instance. */
   readonly source: string;
   /** Names of the clones, at least one. */
   readonly names: readonly string[];
   /** Of the only clone; free ports near the source's for each when empty. */
   readonly ports: readonly PortForward[];
+  /** Every record of a clone's start. */
   readonly onEvent: (name: string, record: EventRecord) => void;
+  /** Ends it; clones that were not ready are removed. */
   readonly signal: AbortSignal;
 }
 
 /** A clone that answers. */
 export interface ForkedInstance {
+  /** The instance. */
   readonly name: string;
+  /** URL of its service. */
   readonly endpoint: string;
 }
 

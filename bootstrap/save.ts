@@ -45,7 +45,9 @@ export interface SaveOptions {
 
 /** What a save tells. */
 export interface SaveReport {
+  /** How long the guest stood still. */
   readonly pauseMs: number;
+  /** What was written of its memory. */
   readonly ramBytes: number;
 }
 

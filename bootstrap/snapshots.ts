@@ -19,7 +19,6 @@ import {
   dropSlot,
   FORK_PREFIX,
   listSnapshots,
-  type NamedState,
   requireSnapshot,
   slotRecord,
   snapshotRecord,
@@ -87,10 +86,24 @@ export async function createSnapshot(
   return (await askSupervisor(paths, { do: "snapshot", name: snapshot, ramDir: null }, signal))!;
 }
 
+/** A snapshot as lists show it. */
+export interface SnapshotSummary {
+  /** Unique in its instance. */
+  readonly name: string;
+  /** ISO 8601. */
+  readonly savedAt: string;
+  /** The memory that this snapshot alone keeps. */
+  readonly ramBytes: number;
+}
+
 /** The snapshots of an instance, oldest first. @throws GatewayError `instance-unknown`. */
-export async function snapshotsOf(name: string): Promise<NamedState[]> {
+export async function snapshotsOf(name: string): Promise<SnapshotSummary[]> {
   const all = await listSnapshots((await requireInstance(name)).paths);
-  return all.filter((one) => !one.name.startsWith(FORK_PREFIX));
+  return all.filter((one) => !one.name.startsWith(FORK_PREFIX)).map(({ name, state }) => ({
+    name,
+    savedAt: state.savedAt,
+    ramBytes: state.ram.at(-1)?.sizeBytes ?? 0,
+  }));
 }
 
 /**

@@ -6,6 +6,7 @@
  */
 import { formatMs } from "../vm/wait.ts";
 import type { HostCheck } from "./doctor.ts";
+import type { SnapshotSummary } from "./snapshots.ts";
 import type { DownOutcome } from "./down.ts";
 import type { StatusReport } from "./status.ts";
 
@@ -99,9 +100,7 @@ export function listText(reports: readonly StatusReport[]): string {
 }
 
 /** `gateway snapshot list`. */
-export function snapshotText(
-  all: readonly { readonly name: string; readonly savedAt: string; readonly ramBytes: number }[],
-): string {
+export function snapshotText(all: readonly SnapshotSummary[]): string {
   if (all.length === 0) return "There are no snapshots. `gateway snapshot create NAME` makes one.";
   const width = Math.max(8, ...all.map(({ name }) => name.length));
   const line = (name: string, saved: string, memory: string) =>
