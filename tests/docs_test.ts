@@ -78,9 +78,9 @@ function commandsNamed(text: string): string[] {
   });
 }
 
-/** The commands that cli.ts defines. */
+/** The commands that cli.ts and its helpers define. */
 function commandsDefined(): Set<string> {
-  const text = read("cli.ts");
+  const text = ["cli.ts", "bootstrap/cli_commands.ts"].map(read).join("\n");
   const names = [...text.matchAll(/\b(?:command|named)\(\s*(?:root,\s*)?"([a-z]+)/g)].map((match) =>
     match[1]
   );

@@ -6,6 +6,7 @@
  */
 // deno-lint-ignore-file no-console
 import { clusterRows } from "./cluster.ts";
+import { instantRows } from "./instant.ts";
 import { hostRows } from "./host.ts";
 import type { Row } from "./row.ts";
 import { vmRows } from "./vm.ts";
@@ -14,6 +15,7 @@ const GROUPS: Readonly<Record<string, () => Promise<Row[]>>> = {
   host: hostRows,
   vm: vmRows,
   cluster: clusterRows,
+  instant: instantRows,
 };
 
 function line({ name, value, unit, limit, note }: Row): string {

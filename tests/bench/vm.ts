@@ -95,6 +95,7 @@ async function boot(home: TestHome): Promise<Boot> {
   const startMs = Date.now();
   await using gateway = await home.start([
     "up",
+    "--cold",
     "--memory",
     "2048",
     "--cpus",

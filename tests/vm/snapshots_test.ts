@@ -98,14 +98,24 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
     }
   });
 
-  await step("more forks than this host holds are refused before any starts", async () => {
-    const names = Array.from({ length: 60 }, (_, at) => `many-${at}`);
-    const { code, stderr } = await home.call(["fork", "default", ...names]);
-    assertEquals(code, 1);
-    assertStringIncludes(stderr, 'Cannot fork "default" to 60 clones');
-    const listed = JSON.parse((await home.ok(["list", "--json"])).stdout);
-    assertEquals(listed.length, 1);
-  });
+  await step(
+    "twenty forks at once work, or are refused with the reason before any starts",
+    async () => {
+      const names = Array.from({ length: 20 }, (_, at) => `many-${at}`);
+      const { code, stderr } = await home.call(["fork", "default", ...names], {
+        timeoutMs: 600_000,
+      });
+      const listed = JSON.parse((await home.ok(["list", "--json"])).stdout);
+      if (code === 0) {
+        assertEquals(listed.length, 21);
+        for (const name of names) await home.ok(["rm", "--force", name], { timeoutMs: 120_000 });
+        return;
+      }
+      assertStringIncludes(stderr, 'Cannot fork "default" to 20 clones');
+      assert(/cores hold|MiB are available/.test(stderr), stderr);
+      assertEquals(listed.length, 1);
+    },
+  );
 
   await step("two forks run beside their source, each with an identity of its own", async () => {
     await home.ok(["fork", "default", "left", "right"], { timeoutMs: 180_000 });
