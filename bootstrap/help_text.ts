@@ -38,6 +38,8 @@ Commands:
                                        instance: memory, devices, disk
   doctor [options]                     check this host, with a fix for each
                                        finding
+  verify [options]                     try in the guest what its kernel must be
+                                       able to do
   help [command]                       display help for command
 
 Example:

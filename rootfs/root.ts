@@ -92,8 +92,8 @@ export interface RootOptions {
   readonly guestDir: string;
   /** YAML files that every cluster gets. */
   readonly manifestsDir: string;
-  /** Kernel options that init insists on: `CONFIG_X<TAB>why` lines. */
-  readonly requiredOptionsPath: string;
+  /** What the kernel has to be able to do; init and `gateway verify` read it. */
+  readonly capabilitiesPath: string;
   readonly assumeYes: boolean;
   /** Recipes built side by side at most. */
   readonly concurrency?: number;
@@ -112,7 +112,7 @@ export async function rootImageRecipe(options: RootOptions): Promise<Recipe> {
       ...Object.fromEntries(keys),
       guest: await digestTree(options.guestDir),
       manifests: await digestTree(options.manifestsDir),
-      required: await digestTree(options.requiredOptionsPath),
+      capabilities: await digestTree(options.capabilitiesPath),
       layout: [...REMOVED, "+", ...FOLDERS, "+", ...Object.entries(LINKS).flat()].join("\n"),
       erofs: `${EROFS_UUID} ${sourceDateEpoch} ${EROFS_FLAGS.join(" ")} ${HINTS.trim()}`,
       arch: options.arch,
@@ -266,7 +266,7 @@ async function placeParts(options: RootOptions, parts: Parts, tree: string): Pro
   const penalties = join(lib, "sshd.d/penalties.conf");
   await Deno.stat(splitSshd).catch(() => Deno.remove(penalties));
   await copyTree(options.manifestsDir, join(lib, "manifests"));
-  await place(options.requiredOptionsPath, join(lib, "required.tsv"), 0o644);
+  await place(options.capabilitiesPath, join(lib, "capabilities.tsv"), 0o644);
   const programs = async (artifact: Artifact, folder: string) => {
     for (const [name, file] of Object.entries(artifact.files)) {
       await place(file.path, join(tree, folder, name), 0o755);

@@ -78,9 +78,9 @@ function commandsNamed(text: string): string[] {
   });
 }
 
-/** The commands that cli.ts defines. */
+/** The commands that cli.ts and its helper define. */
 function commandsDefined(): Set<string> {
-  const text = read("cli.ts");
+  const text = read("cli.ts") + read("bootstrap/check_commands.ts");
   const names = [...text.matchAll(/\b(?:command|named)\(\s*(?:root,\s*)?"([a-z]+)/g)].map((match) =>
     match[1]
   );
