@@ -1,6 +1,6 @@
 /**
- * The commands that look at a host, an instance or an image and judge it: doctor, verify. They are described
- * here because cli.ts has no room for them, and get everything that prints, exits or catches signals from it.
+ * The commands that look at a host, an instance or an image and judge it: doctor, verify, provenance, keys. They are
+ * described here because cli.ts has no room for them, and get everything that prints, exits or catches signals from it.
  * It must not do a command's work, and imports what does only inside an action.
  *
  * @module
@@ -35,6 +35,8 @@ export interface CommandKit {
 export function addChecks(root: Command, kit: CommandKit): void {
   addDoctor(root, kit);
   addVerify(root, kit);
+  addProvenance(root, kit);
+  addKeys(root, kit);
 }
 
 function addDoctor(root: Command, kit: CommandKit): void {
@@ -61,6 +63,82 @@ function addVerify(root: Command, kit: CommandKit): void {
         const report = await verifyInstance(flags.name, signal);
         flags.json ? kit.json(report) : kit.out(capabilityText(report));
         return report.ok ? 0 : 1;
+      })
+    );
+}
+
+function addProvenance(root: Command, kit: CommandKit): void {
+  const description = "what an instance runs from: digests, origin, signatures";
+  kit.command(root, "provenance", description, "gateway provenance --json")
+    .addOption(kit.jsonOption())
+    .action((flags: Flags) =>
+      kit.finish(async (signal) => {
+        const { instanceProvenance, provenanceText } = await import("./provenance.ts");
+        const span = await kit.warningSpan();
+        const report = await instanceProvenance(flags.name, { span, signal });
+        flags.json ? kit.json(report) : kit.out(provenanceText(report));
+        return report.intact ? 0 : 1;
+      })
+    );
+}
+
+function addKeys(root: Command, kit: CommandKit): void {
+  const keys = root.command("keys").description(
+    "make a signing key, sign, and choose whom to trust",
+  )
+    .addHelpText("after", "\nExample:\n  gateway keys make\n  gateway keys sign\n");
+  const verb = (usage: string, description: string, example: string) =>
+    keys.command(usage).description(description).addOption(kit.jsonOption())
+      .addHelpText("after", `\nExample:\n  gateway keys ${example}\n`);
+  const tell = (flags: Flags, value: unknown, text: string) =>
+    flags.json ? kit.json(value) : kit.out(text);
+  verb("make", "make an ed25519 key pair that signs here", "make")
+    .action((flags: Flags) =>
+      kit.finish(async () => {
+        const { makeSigningKey } = await import("../vm/signing.ts");
+        const { id, publicPath } = await makeSigningKey();
+        tell(flags, { id, publicPath }, `key ${id}\npublic key ${publicPath}`);
+        return 0;
+      })
+    );
+  verb("trust <file>", "boot only what this public key has signed", "trust signing.pub")
+    .action((file: string, flags: Flags) =>
+      kit.finish(async () => {
+        const { trustKey } = await import("../vm/signing.ts");
+        const id = await trustKey(file);
+        tell(flags, { id }, `trusted ${id}`);
+        return 0;
+      })
+    );
+  verb("distrust <id>", "no longer trust a key", "distrust 0123456789abcdef")
+    .action((id: string, flags: Flags) =>
+      kit.finish(async () => {
+        const { distrustKey } = await import("../vm/signing.ts");
+        await distrustKey(id);
+        tell(flags, { id }, `no longer trusted ${id}`);
+        return 0;
+      })
+    );
+  verb("list", "the signing key and the trusted ones", "list")
+    .action((flags: Flags) =>
+      kit.finish(async () => {
+        const { listKeys } = await import("../vm/signing.ts");
+        const { keysText } = await import("./keys.ts");
+        const list = await listKeys();
+        tell(flags, list, keysText(list));
+        return 0;
+      })
+    );
+  verb("sign", "sign what a start boots from, after hashing it", "sign")
+    .option("--cluster-binary <file>", "with this cluster binary instead of ours")
+    .action((flags: Flags) =>
+      kit.finish(async (signal) => {
+        const { signAll } = await import("./keys.ts");
+        const clusterBinary = flags.clusterBinary as string | undefined;
+        const span = await kit.warningSpan();
+        const signed = await signAll({ span, signal, clusterBinary });
+        tell(flags, { signed }, `signed ${signed.join(", ")}`);
+        return 0;
       })
     );
 }

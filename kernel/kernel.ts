@@ -153,7 +153,15 @@ async function buildKernel(
     sourceVersion: source.version,
     sourceSha256: source.sha256,
     sourcePinned: source.pinned,
+    lockFiles: await lockFiles(target),
   };
+}
+
+/** Digests of the lock file and of the fragment's files, reasons included. */
+async function lockFiles(target: KernelTarget): Promise<Record<string, string>> {
+  const names = ["lock.json", ...target.fragments.map((name) => `fragment/${name}`)];
+  const digests = names.map(async (name) => [name, digestBytes(await readHere(name))] as const);
+  return Object.fromEntries(await Promise.all(digests));
 }
 
 /** Arguments of every make call; what is fixed here is what makes two builds equal byte for byte. */

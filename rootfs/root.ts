@@ -14,9 +14,11 @@ import {
   recipeKey,
 } from "../vm/artifact.ts";
 import { GatewayError } from "../vm/error.ts";
+import { GO_TOOL } from "../vm/go_build.ts";
 import { run } from "../vm/process.ts";
 import { TAR_TOOL } from "./images.ts";
 import { type GuestArch, sourceDateEpoch } from "./lock.ts";
+import { writeSbom } from "./sbom.ts";
 
 /** The largest root image that is accepted, in bytes. */
 export const ROOT_IMAGE_MAX_BYTES = 300 * 1024 * 1024;
@@ -117,8 +119,8 @@ export async function rootImageRecipe(options: RootOptions): Promise<Recipe> {
       erofs: `${EROFS_UUID} ${sourceDateEpoch} ${EROFS_FLAGS.join(" ")} ${HINTS.trim()}`,
       arch: options.arch,
     },
-    outputs: ["root.erofs"],
-    tools: [EROFS_TOOL, TAR_TOOL],
+    outputs: ["root.erofs", "sbom.spdx.json"],
+    tools: [EROFS_TOOL, TAR_TOOL, GO_TOOL],
     build: (ctx) => buildRoot(options, ctx),
   };
 }
@@ -134,13 +136,14 @@ const HINTS = "0 usr/local/bin/k3s$\n";
 async function buildRoot(
   options: RootOptions,
   ctx: BuildContext,
-): Promise<Record<string, Record<string, string>>> {
+): Promise<Record<string, number | Record<string, string>>> {
   const parts = await ensureParts(options, ctx);
   const tree = join(ctx.workDir, "tree");
   await Deno.remove(tree, { recursive: true }).catch(() => {});
   await Deno.mkdir(tree, { mode: 0o755 });
   await unpackBase(parts.base, tree, ctx);
   await placeParts(options, parts, tree);
+  const sbom = await writeSbom(tree, join(ctx.outDir, "sbom.spdx.json"), options.arch, ctx);
   const image = join(ctx.outDir, "root.erofs");
   const hints = join(ctx.workDir, "hints");
   await Deno.writeTextFile(hints, HINTS);
@@ -152,6 +155,7 @@ async function buildRoot(
   }
   await checkSize(image);
   return {
+    ...sbom,
     packages: (parts.base.manifest.facts.packages ?? {}) as Record<string, string>,
     cluster: parts.cluster.manifest.facts as Record<string, string>,
     parts: Object.fromEntries(parts.all.map((part) => [part.name, part.key])),

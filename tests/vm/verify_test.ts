@@ -5,6 +5,7 @@
  * @module
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import type { ProvenanceReport } from "../../bootstrap/provenance.ts";
 import type { CapabilityReport } from "../../bootstrap/verify.ts";
 import { waitFor } from "../../vm/wait.ts";
 import { freePort, TestHome, withEvidence } from "./harness.ts";
@@ -38,6 +39,35 @@ Deno.test("gateway verify", async (t) => {
     const { stdout: found } = await home.call(["exec", "--", "sh", "-c", `${left}; true`]);
     assertEquals(found, "");
   });
+
+  await step(
+    "provenance tells what the running guest was started from, and that it is stock",
+    async () => {
+      const { stdout } = await home.ok(["provenance", "--json"]);
+      const report: ProvenanceReport = JSON.parse(stdout);
+      assertEquals([report.state, report.intact], ["running", true]);
+      assertEquals(report.files.map(({ role, origin, why }) => [role, origin, why]), [
+        ["kernel", "stock", ""],
+        ["root image", "stock", ""],
+        ["network", "stock", ""],
+      ]);
+      const { stdout: release } = await home.ok(["exec", "--", "uname", "-r"]);
+      const [kernel, root] = report.files;
+      assertEquals(kernel.manifest?.facts.kernelRelease, release.trim());
+      const subjects = report.statement!.subject.map(({ digest }) => digest!.sha256);
+      assert(report.files.every(({ found }) => subjects.includes(found!)));
+      assertEquals(JSON.parse(await Deno.readTextFile(report.provenance!)), report.statement);
+      const sbom = JSON.parse(await Deno.readTextFile(report.sbom!));
+      const named = new Set(sbom.packages.map((one: { name: string }) => one.name));
+      const packages = Object.keys(root.manifest!.facts.packages as Record<string, string>);
+      const programs = ["/usr/local/bin/k3s", "coredns:/coredns"];
+      const modules = ["k8s.io/kubernetes", "github.com/vishvananda/netlink"];
+      const wanted = [...packages, ...programs, ...modules];
+      assertEquals(wanted.filter((name) => !named.has(name)), []);
+      const text = (await home.ok(["provenance"])).stdout;
+      assertMatch(text, /^kernel {3}stock$/m);
+    },
+  );
 
   await step("prints a table and ends with 1 when a required check fails", async () => {
     await home.ok(["exec", "--", "mount", "--bind", "/dev/null", "/usr/sbin/nft"]);
