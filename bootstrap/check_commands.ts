@@ -56,15 +56,38 @@ function addDoctor(root: Command, kit: CommandKit): void {
 function addVerify(root: Command, kit: CommandKit): void {
   const description = "try in the guest what its kernel must be able to do";
   kit.command(root, "verify", description, "gateway verify --name dev")
+    .option("--matrix", "instead: try every VMM, kernel, network and mode on this host")
+    .option("--no-clusters", "with --matrix: only VMs without a cluster")
+    .option("--debian-kernel <file>", "with --matrix: a Debian kernel instead of that in /boot")
+    .option("-y, --yes", "with --matrix: as root, install missing host tools")
     .addOption(kit.jsonOption())
     .action((flags: Flags) =>
       kit.finish(async (signal) => {
+        if (flags.matrix) return await verifyMatrix(flags, kit, signal);
         const { capabilityText, verifyInstance } = await import("./verify.ts");
         const report = await verifyInstance(flags.name, signal);
         flags.json ? kit.json(report) : kit.out(capabilityText(report));
         return report.ok ? 0 : 1;
       })
     );
+}
+
+async function verifyMatrix(flags: Flags, kit: CommandKit, signal: AbortSignal): Promise<number> {
+  const { matrixText } = await import("./matrix.ts");
+  const { runMatrix } = await import("./matrix_run.ts");
+  const { report, path } = await runMatrix({
+    span: await kit.warningSpan(),
+    signal,
+    assumeYes: flags.yes === true || Deno.env.get("GATEWAY_YES") === "1",
+    clusters: flags.clusters !== false,
+    debianKernel: flags.debianKernel as string | undefined,
+    onRow: ({ vmm, kernel, net, mode, outcome }) => {
+      if (outcome !== "not-run") kit.err(`${vmm} ${kernel} ${net} ${mode}: ${outcome}`);
+    },
+  });
+  if (flags.json) kit.json(report);
+  else kit.out(`${matrixText(report)}\nsaved as ${path}`);
+  return report.ok ? 0 : 1;
 }
 
 function addProvenance(root: Command, kit: CommandKit): void {

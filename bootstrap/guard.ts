@@ -44,7 +44,7 @@ export function guardSignal(user: AbortSignal, parts: GuardedParts): AbortSignal
 }
 
 async function vmExited(path: string, code: number, signal: string | null): Promise<GatewayError> {
-  const tail = await consoleTail(path, 3);
+  const tail = await lastWords(path);
   return new GatewayError({
     code: "vm-exited",
     what: "Cannot go on without the VM",
@@ -53,6 +53,13 @@ async function vmExited(path: string, code: number, signal: string | null): Prom
     }`,
     fix: "run `gateway logs` to read its console, then `gateway up` again",
   });
+}
+
+/** What the console ends with; a kernel that panicked has said why before its long trace. */
+async function lastWords(path: string): Promise<string[]> {
+  const panic = (await consoleTail(path, 200))
+    .findLast((line) => line.includes("Kernel panic - not syncing"));
+  return panic === undefined ? await consoleTail(path, 3) : [panic];
 }
 
 /** The last lines of a console log that hold text, without escape sequences. */

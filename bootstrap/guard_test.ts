@@ -42,6 +42,18 @@ Deno.test("guardSignal() aborts with the console's last words when the VM ends",
   });
 });
 
+Deno.test("guardSignal() tells why a kernel panicked, whatever it said after that", async () => {
+  const trace = Array.from({ length: 50 }, (_, at) => `[ 1.0] trace ${at}\n`).join("");
+  const text = `[ 0.9] Kernel panic - not syncing: VFS: no root\n${trace}`;
+  await withConsole(text, async (consoleLogPath) => {
+    const guarded = guardSignal(user(), { ...paths, vm: { exited: ended(0) }, consoleLogPath });
+    assertEquals(
+      (await reasonOf(guarded)).why,
+      "it ended (code 0); its console's last words: [ 0.9] Kernel panic - not syncing: VFS: no root",
+    );
+  });
+});
+
 Deno.test("guardSignal() names the signal that killed the VM, and needs no console", async () => {
   const guarded = guardSignal(user(), { ...paths, vm: { exited: ended(137, "SIGKILL") } });
   assertEquals((await reasonOf(guarded)).why, "it ended (SIGKILL)");
