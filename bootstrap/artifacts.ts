@@ -5,6 +5,7 @@
  * @module
  */
 import { kernelRecipe } from "../kernel/kernel.ts";
+import { krunfwRecipe } from "../kernel/krunfw.ts";
 import { gvproxyRecipe } from "../net/gvproxy_build.ts";
 import { SSH_TOOL } from "../net/ssh.ts";
 import { rootfsRecipes } from "../rootfs/recipes.ts";
@@ -49,7 +50,10 @@ export interface EnsureArtifactsOptions {
 }
 
 /** What `gateway build` can be asked for. */
-export const BUILD_TARGETS = ["kernel", "root", "cluster", "images", "all"] as const;
+export const BUILD_TARGETS = [
+  ...["kernel", "root", "cluster", "images", "all"] as const,
+  ...["libkrunfw", "kernel-arm64"] as const,
+];
 /** One of {@linkcode BUILD_TARGETS}. */
 export type BuildTarget = typeof BUILD_TARGETS[number];
 
@@ -100,6 +104,9 @@ export async function buildTargets(
     images: [...rootfs.images],
     root: [rootfs.root],
     all: [kernel, rootfs.cluster, ...rootfs.images, rootfs.root, gvproxy, tsc, ramshim],
+    // For other tools and another processor: nothing here boots from them.
+    "libkrunfw": [kernel, await krunfwRecipe(kernel)],
+    "kernel-arm64": [await kernelRecipe("arm64")],
   }[target];
   await ensureTools(wanted.flatMap((recipe) => recipe.tools), options);
   const built = await Promise.all(wanted.map((recipe) => store.ensure(recipe, options)));

@@ -139,17 +139,22 @@ async function tryCase(
   options: MatrixOptions,
 ): Promise<MatrixRow> {
   const started = performance.now();
-  const { outcome, detail } = await (async () => {
+  const { outcome, detail } = await (async (): Promise<Tried> => {
     try {
       return one.mode === "exec"
         ? await tryExec(one, host, options)
         : await tryCluster(one, options);
     } catch (error) {
       if (options.signal.aborted) throw error;
+      // A driver that finds out by trying that it cannot run here.
+      const absent = error instanceof GatewayError &&
+        ["vmm-missing", "not-supported", "tool-missing"].includes(error.code);
+      if (absent) return { outcome: "not-run" as const, detail: error.why };
       return { outcome: "fail" as const, detail: describeError(error) };
     }
   })();
-  return { ...one, outcome, detail, seconds: (performance.now() - started) / 1000 };
+  const seconds = outcome === "not-run" ? null : (performance.now() - started) / 1000;
+  return { ...one, outcome, detail, seconds };
 }
 
 type Tried = Pick<MatrixRow, "outcome" | "detail">;

@@ -7,11 +7,13 @@
 // deno-lint-ignore-file no-console
 import { clusterRows } from "./cluster.ts";
 import { hostRows } from "./host.ts";
+import { kernelRows } from "./kernel.ts";
 import type { Row } from "./row.ts";
 import { vmRows } from "./vm.ts";
 
 const GROUPS: Readonly<Record<string, () => Promise<Row[]>>> = {
   host: hostRows,
+  kernel: kernelRows,
   vm: vmRows,
   cluster: clusterRows,
 };

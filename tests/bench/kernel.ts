@@ -1,0 +1,100 @@
+/**
+ * Our kernel against Debian's cloud kernel in one run: from QEMU's exec to the first line of PID 1, with the same
+ * processor, initramfs and settings. Each in the machine it can boot from: Debian's has virtio-mmio as a module.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import { ensureArtifacts } from "../../bootstrap/artifacts.ts";
+import { PACKED_SIZE_MAX_BYTES } from "../../kernel/kernel.ts";
+import { silentSpan } from "../../vm/event.ts";
+import { run, spawnChild, which } from "../../vm/process.ts";
+import { initramfs } from "../kernel/initramfs.ts";
+import { type Row, several } from "./row.ts";
+
+const ROUNDS = 5;
+const MIB = 1024 * 1024;
+
+/** Measures. */
+export async function kernelRows(): Promise<Row[]> {
+  const signal = new AbortController().signal;
+  const { kernel } = await ensureArtifacts({ span: silentSpan(), signal, assumeYes: true });
+  const { vmlinux, bzImage } = kernel.files;
+  const dir = await Deno.makeTempDir();
+  try {
+    const initrd = join(dir, "initrd");
+    const busybox = await Deno.readFile(which("busybox")!);
+    await Deno.writeFile(
+      initrd,
+      initramfs(busybox, "echo PID1 >/dev/console; /bin/busybox reboot -f"),
+    );
+    const debian = await debianKernel(dir);
+    const microvm = "microvm,acpi=off,pic=on,pit=on,rtc=on,isa-serial=on";
+    const ours = await several(ROUNDS, () => pid1(vmlinux.path, initrd, microvm, "acpi=off"));
+    const theirs = await several(ROUNDS, () => pid1(debian.path, initrd, "q35", ""));
+    return [
+      {
+        name: "PID 1 against Debian's cloud kernel, from QEMU's exec",
+        value: ours[0] / theirs[0],
+        unit: "x",
+        limit: 0.3,
+        note: `${ours[0].toFixed(2)} and ${theirs[0].toFixed(2)} s (${debian.version})`,
+      },
+      {
+        name: "bzImage",
+        value: bzImage.sizeBytes / MIB,
+        unit: "MiB",
+        limit: PACKED_SIZE_MAX_BYTES / MIB,
+      },
+    ];
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+/** Debian's newest cloud kernel of our series, taken out of its package; nothing is installed. */
+async function debianKernel(dir: string): Promise<{ path: string; version: string }> {
+  const { stdout } = await run("apt-cache", { args: ["pkgnames", "linux-image-6.12"] });
+  const names = stdout.split("\n").filter((name) => /\d(\+deb\d+)?-cloud-amd64$/.test(name));
+  const newest = names.sort(new Intl.Collator("en", { numeric: true }).compare).at(-1);
+  if (newest === undefined) throw new Error("apt serves no cloud kernel of 6.12");
+  const options = ["-o", "APT::Sandbox::User="];
+  await run("apt-get", { args: [...options, "download", newest], cwd: dir, timeoutMs: 300_000 });
+  const deb = [...Deno.readDirSync(dir)].find(({ name }) => name.endsWith(".deb"))!;
+  await run("dpkg-deb", { args: ["-x", join(dir, deb.name), join(dir, "root")] });
+  const version = newest.replace("linux-image-", "");
+  return { path: join(dir, "root/boot", `vmlinuz-${version}`), version };
+}
+
+/** Seconds from QEMU's exec to PID 1's line. */
+async function pid1(
+  kernel: string,
+  initrd: string,
+  machine: string,
+  settings: string,
+): Promise<number> {
+  const started = performance.now();
+  await using child = spawnChild("qemu-system-x86_64", {
+    args: [
+      ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"],
+      ...["-machine", machine, "-accel", "tcg,thread=multi"],
+      ...["-cpu", "Nehalem,+aes,+pclmulqdq,+rdrand", "-smp", "2", "-m", "512M"],
+      ...["-kernel", kernel, "-initrd", initrd, "-append"],
+      "console=ttyS0 panic=-1 reboot=t tsc=reliable mitigations=off no_timer_check quiet " +
+      `loglevel=4 ${settings}`,
+    ],
+    stdout: "piped",
+    ownGroup: true,
+  });
+  const bound = setTimeout(() => void child.stop(0), 60_000);
+  let text = "";
+  try {
+    for await (const piece of child.stdout!.pipeThrough(new TextDecoderStream() as never)) {
+      text += piece;
+      if (text.includes("PID1")) return (performance.now() - started) / 1000;
+    }
+  } finally {
+    clearTimeout(bound);
+  }
+  throw new Error(`no PID 1 of ${kernel}: ${text.slice(-300)}`);
+}
