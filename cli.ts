@@ -358,7 +358,7 @@ async function commandTree(): Promise<Command> {
   addInspection(root);
   addPorts(root, KIT);
   addSnapshots(root, KIT);
-  addChecks(root, { command, jsonOption, finish, out, err, json, warningSpan });
+  addChecks(root, KIT);
   return root;
 }
 

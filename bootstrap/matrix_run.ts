@@ -221,7 +221,9 @@ async function tryCluster(one: MatrixCase, options: MatrixOptions): Promise<Trie
   const { vmm, accelerator } = machineOf(one);
   const name = `matrix-${crypto.randomUUID().slice(0, 8)}`;
   const ports = [{ address: "127.0.0.1", hostPort: freePort(), guestPort: 30051 }];
-  const request = { name, assumeYes: options.assumeYes, vmm, net: one.net, ports, kubeApi: false };
+  const { assumeYes } = options;
+  // From nothing: a saved state would not show what the kernel can do.
+  const request = { name, assumeYes, vmm, net: one.net, ports, kubeApi: false, cold: true };
   const stop = new AbortController();
   const bound = AbortSignal.timeout(CLUSTER_TIMEOUT_MS);
   const started = performance.now();

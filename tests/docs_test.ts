@@ -80,7 +80,8 @@ function commandsNamed(text: string): string[] {
 
 /** The commands that cli.ts and its helper define. */
 function commandsDefined(): Set<string> {
-  const text = read("cli.ts") + read("bootstrap/check_commands.ts");
+  const text = ["cli.ts", "bootstrap/cli_commands.ts", "bootstrap/check_commands.ts"].map(read)
+    .join("\n");
   const names = [...text.matchAll(/\b(?:command|named)\(\s*(?:root,\s*)?"([a-z]+)/g)].map((match) =>
     match[1]
   );

@@ -15,7 +15,7 @@ import { freePort, TestHome, withEvidence } from "./harness.ts";
 Deno.test("gateway verify", async (t) => {
   await using home = await TestHome.make();
   const size = ["--memory", "2048", "--cpus", "2", "--port", `${freePort()}:30051`];
-  await using gateway = await home.start(["up", "--no-kube-api", ...size]);
+  await using gateway = await home.start(["up", "--cold", "--no-kube-api", ...size]);
   const step = (name: string, fn: () => Promise<void>) =>
     t.step(name, () => withEvidence(home, "default", fn));
 
