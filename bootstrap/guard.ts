@@ -5,7 +5,7 @@
  *
  * @module
  */
-import type { ControlPort } from "../vm/control_port.ts";
+import { type ControlPort, guestFailure } from "../vm/control_port.ts";
 import { GatewayError } from "../vm/error.ts";
 import type { ChildExit } from "../vm/process.ts";
 import { within } from "../vm/wait.ts";
@@ -28,7 +28,8 @@ export function guardSignal(user: AbortSignal, parts: GuardedParts): AbortSignal
   void parts.vm.exited.then(async ({ code, signal }) => {
     // The guest's own words, if it had any, arrive just before its end.
     const spoken = parts.control ? await within(parts.control.failed, 200) : undefined;
-    fail(spoken ?? await vmExited(parts.consoleLogPath, code, signal));
+    const written = spoken ?? (code === 0 ? await writtenFailure(parts.consoleLogPath) : undefined);
+    fail(written ?? await vmExited(parts.consoleLogPath, code, signal));
   });
   void parts.gvproxy?.exited.then(({ code, signal }) =>
     fail(
@@ -41,6 +42,14 @@ export function guardSignal(user: AbortSignal, parts: GuardedParts): AbortSignal
     )
   );
   return AbortSignal.any([user, trouble.signal]);
+}
+
+/** What init wrote to the console right before it turned the guest off; on a busy host its agent may not have come up. */
+async function writtenFailure(path: string): Promise<GatewayError | undefined> {
+  for (const line of (await consoleTail(path, 3)).reverse()) {
+    const match = /^gateway-init: ([\w-]+): (.+)$/.exec(line);
+    if (match) return guestFailure(match[1], match[2]);
+  }
 }
 
 async function vmExited(path: string, code: number, signal: string | null): Promise<GatewayError> {

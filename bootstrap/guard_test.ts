@@ -54,6 +54,26 @@ Deno.test("guardSignal() tells why a kernel panicked, whatever it said after tha
   });
 });
 
+Deno.test("guardSignal() takes what init wrote when its words did not come in time", async () => {
+  const text =
+    "gateway: 2.1 jobs\ngateway-init: kernel-check: no CONFIG_BRIDGE\n[ 2.9] reboot: Restarting\n";
+  await withConsole(text, async (consoleLogPath) => {
+    const off = guardSignal(user(), { ...paths, vm: { exited: ended(0) }, consoleLogPath });
+    const { code, what, why } = await reasonOf(off);
+    assertEquals([code, what, why], [
+      "guest-failed",
+      'Cannot boot the guest past its stage "kernel-check"',
+      "no CONFIG_BRIDGE",
+    ]);
+    // A VMM that was killed did not end because of that.
+    const exited = ended(137, "SIGKILL");
+    const killed = await reasonOf(
+      guardSignal(user(), { ...paths, vm: { exited }, consoleLogPath }),
+    );
+    assertEquals(killed.code, "vm-exited");
+  });
+});
+
 Deno.test("guardSignal() names the signal that killed the VM, and needs no console", async () => {
   const guarded = guardSignal(user(), { ...paths, vm: { exited: ended(137, "SIGKILL") } });
   assertEquals((await reasonOf(guarded)).why, "it ended (SIGKILL)");
