@@ -1,25 +1,29 @@
 /**
- * Our kernel against Debian's cloud kernel in one run: from QEMU's exec to the first line of PID 1, with the same
- * processor, initramfs and settings. Each in the machine it can boot from: Debian's has virtio-mmio as a module.
+ * Our kernel against Debian's cloud kernel in one run, in turns: from QEMU's exec to the first line of PID 1, with the
+ * same processor model, initramfs and settings. Each in the machine it can boot from (Debian's has virtio-mmio as a
+ * module), and ours with what the plan tells it besides: the frequency of the counter.
  *
  * @module
  */
 import { join } from "@std/path";
 import { ensureArtifacts } from "../../bootstrap/artifacts.ts";
+import { chooseVmm } from "../../bootstrap/choose_vmm.ts";
 import { PACKED_SIZE_MAX_BYTES } from "../../kernel/kernel.ts";
 import { silentSpan } from "../../vm/event.ts";
 import { run, spawnChild, which } from "../../vm/process.ts";
 import { initramfs } from "../kernel/initramfs.ts";
-import { type Row, several } from "./row.ts";
+import type { Row } from "./row.ts";
 
-const ROUNDS = 5;
+const ROUNDS = 8;
 const MIB = 1024 * 1024;
 
 /** Measures. */
 export async function kernelRows(): Promise<Row[]> {
   const signal = new AbortController().signal;
-  const { kernel } = await ensureArtifacts({ span: silentSpan(), signal, assumeYes: true });
-  const { vmlinux, bzImage } = kernel.files;
+  const span = silentSpan();
+  const artifacts = await ensureArtifacts({ span, signal, assumeYes: true });
+  const { tscKHz } = await chooseVmm(artifacts, { span, signal, assumeYes: true });
+  const { vmlinux, bzImage } = artifacts.kernel.files;
   const dir = await Deno.makeTempDir();
   try {
     const initrd = join(dir, "initrd");
@@ -30,15 +34,21 @@ export async function kernelRows(): Promise<Row[]> {
     );
     const debian = await debianKernel(dir);
     const microvm = "microvm,acpi=off,pic=on,pit=on,rtc=on,isa-serial=on";
-    const ours = await several(ROUNDS, () => pid1(vmlinux.path, initrd, microvm, "acpi=off"));
-    const theirs = await several(ROUNDS, () => pid1(debian.path, initrd, "q35", ""));
+    const tuned = tscKHz === null ? "acpi=off" : `acpi=off tsc_early_khz=${tscKHz}`;
+    const [ours, theirs]: number[][] = [[], []];
+    // In turns, since what else the machine does changes while this goes on.
+    for (let round = 0; round < ROUNDS; round++) {
+      ours.push(await pid1(vmlinux.path, initrd, microvm, tuned));
+      theirs.push(await pid1(debian.path, initrd, "q35", ""));
+    }
+    const [our, their] = [Math.min(...ours), Math.min(...theirs)];
     return [
       {
         name: "PID 1 against Debian's cloud kernel, from QEMU's exec",
-        value: ours[0] / theirs[0],
+        value: our / their,
         unit: "x",
         limit: 0.3,
-        note: `${ours[0].toFixed(2)} and ${theirs[0].toFixed(2)} s (${debian.version})`,
+        note: `${our.toFixed(2)} and ${their.toFixed(2)} s (${debian.version})`,
       },
       {
         name: "bzImage",
