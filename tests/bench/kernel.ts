@@ -10,7 +10,8 @@ import { ensureArtifacts } from "../../bootstrap/artifacts.ts";
 import { chooseVmm } from "../../bootstrap/choose_vmm.ts";
 import { PACKED_SIZE_MAX_BYTES } from "../../kernel/kernel.ts";
 import { silentSpan } from "../../vm/event.ts";
-import { run, spawnChild, which } from "../../vm/process.ts";
+import { spawnChild, which } from "../../vm/process.ts";
+import { debianKernel } from "../kernel/debian.ts";
 import { initramfs } from "../kernel/initramfs.ts";
 import type { Row } from "./row.ts";
 
@@ -60,20 +61,6 @@ export async function kernelRows(): Promise<Row[]> {
   } finally {
     await Deno.remove(dir, { recursive: true });
   }
-}
-
-/** Debian's newest cloud kernel of our series, taken out of its package; nothing is installed. */
-async function debianKernel(dir: string): Promise<{ path: string; version: string }> {
-  const { stdout } = await run("apt-cache", { args: ["pkgnames", "linux-image-6.12"] });
-  const names = stdout.split("\n").filter((name) => /\d(\+deb\d+)?-cloud-amd64$/.test(name));
-  const newest = names.sort(new Intl.Collator("en", { numeric: true }).compare).at(-1);
-  if (newest === undefined) throw new Error("apt serves no cloud kernel of 6.12");
-  const options = ["-o", "APT::Sandbox::User="];
-  await run("apt-get", { args: [...options, "download", newest], cwd: dir, timeoutMs: 300_000 });
-  const deb = [...Deno.readDirSync(dir)].find(({ name }) => name.endsWith(".deb"))!;
-  await run("dpkg-deb", { args: ["-x", join(dir, deb.name), join(dir, "root")] });
-  const version = newest.replace("linux-image-", "");
-  return { path: join(dir, "root/boot", `vmlinuz-${version}`), version };
 }
 
 /** Seconds from QEMU's exec to PID 1's line. */

@@ -5,8 +5,8 @@
  * @module
  */
 
-/** One entry of the archive. */
-interface Entry {
+/** One entry of an archive; a link's data is its target. */
+export interface Entry {
   readonly name: string;
   /** Type and permissions. */
   readonly mode: number;
@@ -15,8 +15,12 @@ interface Entry {
   readonly numbers?: readonly [number, number];
 }
 
-const FOLDER = 0o040755;
-const PROGRAM = 0o100755;
+/** Modes of entries. */
+export const FOLDER = 0o040755;
+/** As FOLDER. */
+export const PROGRAM = 0o100755;
+/** As FOLDER. */
+export const LINK = 0o120777;
 const CONSOLE = 0o020600;
 
 /** The archive: busybox, and a PID 1 that runs these commands of ash with /proc mounted. */
@@ -29,11 +33,12 @@ export function initramfs(busybox: Uint8Array, commands: string): Uint8Array {
     { name: "dev/console", mode: CONSOLE, numbers: [5, 1] },
     { name: "bin/busybox", mode: PROGRAM, data: busybox },
     { name: "init", mode: PROGRAM, data: new TextEncoder().encode(init) },
-    { name: "TRAILER!!!", mode: 0 },
   ]);
 }
 
-function archive(entries: readonly Entry[]): Uint8Array {
+/** An archive of these entries; folders come before what is in them. */
+export function archive(content: readonly Entry[]): Uint8Array {
+  const entries = [...content, { name: "TRAILER!!!", mode: 0 } as Entry];
   const pieces: Uint8Array[] = [];
   let length = 0;
   const add = (bytes: Uint8Array) => {
