@@ -46,8 +46,9 @@ export function guardSignal(user: AbortSignal, parts: GuardedParts): AbortSignal
 
 /** What init wrote to the console right before it turned the guest off; on a busy host its agent may not have come up. */
 async function writtenFailure(path: string): Promise<GatewayError | undefined> {
-  for (const line of (await consoleTail(path, 3)).reverse()) {
-    const match = /^gateway-init: ([\w-]+): (.+)$/.exec(line);
+  // Its other jobs and the kernel may still have said something.
+  for (const line of (await consoleTail(path, 8)).reverse()) {
+    const match = /\bgateway-init: ([\w-]+): (.+)$/.exec(line);
     if (match) return guestFailure(match[1], match[2]);
   }
 }

@@ -56,7 +56,7 @@ Deno.test("guardSignal() tells why a kernel panicked, whatever it said after tha
 
 Deno.test("guardSignal() takes what init wrote when its words did not come in time", async () => {
   const text =
-    "gateway: 2.1 jobs\ngateway-init: kernel-check: no CONFIG_BRIDGE\n[ 2.9] reboot: Restarting\n";
+    "gateway: 2.1 jobs\ngateway-init: kernel-check: no CONFIG_BRIDGE\n[ 2.8] EXT4-fs: mounted\n[ 2.8] a\n[ 2.9] b\n";
   await withConsole(text, async (consoleLogPath) => {
     const off = guardSignal(user(), { ...paths, vm: { exited: ended(0) }, consoleLogPath });
     const { code, what, why } = await reasonOf(off);

@@ -42,10 +42,11 @@ Deno.test("up stops within 10 s of PID 1 when the kernel lacks a required option
     );
     const dir = join(home.home, "data/gateway/instances/default");
     const events = await readEvents(join(dir, "events.jsonl"));
-    const init = events.find(({ kind, name }) => kind === "mark" && name === "init");
+    // QEMU's exec comes before PID 1; the guest's own mark may be lost, as its agent is hardly up when it gives up.
+    const exec = events.find(({ message }) => message === "QEMU started");
     const end = events.findLast(({ kind }) => kind === "end");
-    assert(init && end);
-    assert(end.t - init.t < 10_000, `${end.t - init.t} ms`);
+    assert(exec && end, JSON.stringify(events));
+    assert(end.t - exec.t < 10_000, `${end.t - exec.t} ms`);
     await home.assertClean();
   } finally {
     await forget(built.stdout);

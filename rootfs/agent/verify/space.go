@@ -189,7 +189,8 @@ func (s *space) ask(address string) (string, error) {
 	defer conn.Close()
 	buffer := make([]byte, 64)
 	var last error
-	for range 3 {
+	// A busy host can take a second for what takes milliseconds elsewhere.
+	for range 5 {
 		_ = conn.SetDeadline(time.Now().Add(time.Second))
 		if _, last = conn.Write([]byte("?")); last != nil {
 			continue
