@@ -266,20 +266,6 @@ function addInspection(root: Command): void {
     );
 }
 
-function addDoctor(root: Command): void {
-  root.command("doctor").description("check this host, with a fix for each finding")
-    .addOption(jsonOption()).addHelpText("after", "\nExample:\n  gateway doctor\n")
-    .action((flags: Flags) =>
-      finish(async (signal) => {
-        const { doctor } = await import("./bootstrap/doctor.ts");
-        const { doctorText } = await import("./bootstrap/views.ts");
-        const checks = await doctor(await warningSpan(), signal);
-        flags.json ? json(checks) : out(doctorText(checks));
-        return checks.some((check) => check.outcome === "fail") ? 1 : 0;
-      })
-    );
-}
-
 /** A span whose warnings reach the user. */
 const warningSpan = async () => (await import("./bootstrap/progress_view.ts")).warningSpan(err);
 
@@ -355,6 +341,7 @@ async function main(): Promise<void> {
 
 async function commandTree(): Promise<Command> {
   const { addFork, addPorts, addSnapshots } = await import("./bootstrap/cli_commands.ts");
+  const { addChecks } = await import("./bootstrap/check_commands.ts");
   const root = new commander.Command("gateway")
     .description(
       "A whole Kubernetes cluster in one microVM, with a mutual-TLS endpoint on 127.0.0.1.",
@@ -375,7 +362,7 @@ async function commandTree(): Promise<Command> {
   addPorts(root, KIT);
   addSnapshots(root, KIT);
   addFork(root, KIT);
-  addDoctor(root);
+  addChecks(root, KIT);
   return root;
 }
 

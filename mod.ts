@@ -54,11 +54,14 @@ export type {
   EnsureOptions,
   HostTool,
   Recipe,
+  StoreOptions,
 } from "./vm/artifact.ts";
+export type { BuilderFacts } from "./vm/builder.ts";
 export { GatewayError } from "./vm/error.ts";
 export type { ErrorCode, GatewayErrorOptions } from "./vm/error.ts";
 export { EventLog } from "./vm/event.ts";
 export type { Attrs, EventRecord, EventSink, JsonValue, Span } from "./vm/event.ts";
 export type { InstanceConfig, InstanceState, PortForward, RunRecord } from "./vm/instance.ts";
 export type { ProcessId } from "./vm/process.ts";
+export type { SignatureState } from "./vm/signing.ts";
 export type { StdioStreams } from "./vm/stdio_port.ts";

@@ -5,17 +5,19 @@
  * @module
  */
 import { kernelRecipe } from "../kernel/kernel.ts";
+import { krunfwRecipe } from "../kernel/krunfw.ts";
 import { gvproxyRecipe } from "../net/gvproxy_build.ts";
 import { SSH_TOOL } from "../net/ssh.ts";
 import { rootfsRecipes } from "../rootfs/recipes.ts";
-import { type Artifact, ArtifactStore } from "../vm/artifact.ts";
-import { GatewayError } from "../vm/error.ts";
+import { type Artifact, ArtifactStore, type Recipe } from "../vm/artifact.ts";
+import { describeError, GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import { ensureTools } from "../vm/host_tools.ts";
 import { QEMU_TOOL } from "../vm/qemu.ts";
 import { ramshimRecipe } from "../vm/ramshim.ts";
 import { tscRecipe } from "../vm/tsc.ts";
 import { QEMU_IMG_TOOL } from "../vm/disk_chain.ts";
+import { ensureProvenance } from "./image_set.ts";
 
 /** What a VM boots from. */
 export interface BootArtifacts {
@@ -48,7 +50,10 @@ export interface EnsureArtifactsOptions {
 }
 
 /** What `gateway build` can be asked for. */
-export const BUILD_TARGETS = ["kernel", "root", "cluster", "images", "golden", "all"] as const;
+export const BUILD_TARGETS = [
+  ...["kernel", "root", "cluster", "images", "golden", "all"] as const,
+  ...["libkrunfw", "kernel-arm64"] as const,
+];
 /** One of {@linkcode BUILD_TARGETS}. */
 export type BuildTarget = typeof BUILD_TARGETS[number];
 
@@ -78,6 +83,10 @@ export async function ensureArtifacts(options: EnsureArtifactsOptions): Promise<
   const [kernel, root, gvproxy, tsc, ramshim] = await Promise.all(
     wanted.map((recipe) => store.ensure(recipe, { ...options, span, signal })),
   );
+  // A store that cannot be written to is still good to boot from.
+  await ensureProvenance(store, [kernel, root, gvproxy, tsc, ramshim]).catch((error) =>
+    span.warn(`no provenance.json: ${describeError(error)}`)
+  );
   return { kernel, root, gvproxy, tsc, ramshim, cluster: recipes.rootfs.cluster.source };
 }
 
@@ -86,7 +95,7 @@ export async function buildTargets(
   target: Exclude<BuildTarget, "golden">,
   options: EnsureArtifactsOptions,
 ): Promise<Artifact[]> {
-  const { store = new ArtifactStore() } = options;
+  const { store = new ArtifactStore(undefined, { repair: true }) } = options;
   const recipes = await allRecipes(options, store);
   const { rootfs, kernel, gvproxy, tsc, ramshim } = recipes;
   const wanted = {
@@ -95,9 +104,35 @@ export async function buildTargets(
     images: [...rootfs.images],
     root: [rootfs.root],
     all: [kernel, rootfs.cluster, ...rootfs.images, rootfs.root, gvproxy, tsc, ramshim],
+    // For other tools and another processor: nothing here boots from them.
+    "libkrunfw": [kernel, await krunfwRecipe(kernel)],
+    "kernel-arm64": [await kernelRecipe("arm64")],
   }[target];
   await ensureTools(wanted.flatMap((recipe) => recipe.tools), options);
-  return await Promise.all(wanted.map((recipe) => store.ensure(recipe, options)));
+  const built = await Promise.all(wanted.map((recipe) => store.ensure(recipe, options)));
+  if (target === "all") {
+    await ensureProvenance(store, built.filter(({ name }) => SET_NAMES.includes(name)));
+  }
+  return built;
+}
+
+/** The artifacts that boot together. */
+const SET_NAMES: readonly string[] = ["kernel", "root", "gvproxy", "tsckhz", "ramshim"];
+
+/** What a start of this version takes, by default without a cluster binary of the user's own; nothing is built. */
+export async function stockRecipes(
+  store: ArtifactStore,
+  options: {
+    readonly span: Span;
+    readonly signal: AbortSignal;
+    readonly clusterBinary?: string;
+  },
+): Promise<readonly Recipe[]> {
+  const { kernel, gvproxy, tsc, ramshim, rootfs } = await allRecipes(
+    { ...options, assumeYes: false },
+    store,
+  );
+  return [kernel, rootfs.root, gvproxy, tsc, ramshim];
 }
 
 async function allRecipes(options: EnsureArtifactsOptions, store: ArtifactStore) {
@@ -120,16 +155,16 @@ async function ensureAllTools(
   options: EnsureArtifactsOptions,
 ): Promise<void> {
   const { rootfs, kernel, gvproxy, ramshim } = recipes;
-  const all = [kernel, gvproxy, rootfs.root, rootfs.base, rootfs.cluster, ...rootfs.images];
-  const shimThere = await store.lookup(ramshim).catch(() => undefined);
-  const missing = await Promise.all(
-    all.map(async (recipe) =>
-      (await store.lookup(recipe).catch(() => undefined)) ? [] : recipe.tools
-    ),
-  );
+  const missing = async (...wanted: readonly Recipe[]) =>
+    (await Promise.all(
+      wanted.map(async (recipe) =>
+        (await store.lookup(recipe).catch(() => undefined)) ? [] : recipe.tools
+      ),
+    )).flat();
+  const tools = await missing(kernel, gvproxy, ramshim, rootfs.root);
   // When the root image is there, nothing it was made of is needed any more.
-  const rootThere = missing[2].length === 0 && rootfs.root.tools.length > 0;
-  const wanted = (rootThere ? missing.slice(0, 2) : missing).flat();
-  const shimTools = shimThere ? [] : ramshim.tools;
-  await ensureTools([...wanted, ...shimTools, QEMU_TOOL, QEMU_IMG_TOOL, SSH_TOOL], options);
+  if (rootfs.root.tools.some((tool) => tools.includes(tool))) {
+    tools.push(...await missing(rootfs.base, rootfs.cluster, ...rootfs.images));
+  }
+  await ensureTools([...tools, QEMU_TOOL, QEMU_IMG_TOOL, SSH_TOOL], options);
 }

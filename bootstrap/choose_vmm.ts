@@ -30,13 +30,19 @@ export interface ChosenVmm {
  */
 export async function chooseVmm(
   artifacts: Pick<BootArtifacts, "kernel" | "tsc" | "ramshim">,
-  options: { readonly span: Span; readonly signal: AbortSignal; readonly assumeYes: boolean },
+  options: {
+    readonly span: Span;
+    readonly signal: AbortSignal;
+    readonly assumeYes: boolean;
+    readonly accelerator?: "tcg" | "kvm";
+  },
 ): Promise<ChosenVmm> {
   if (which(QEMU_TOOL.program) === undefined) await ensureTools([QEMU_TOOL], options);
   const vmm = new QemuVmm({
     kernelPath: artifacts.kernel.files.vmlinux.path,
     cacheDir: cacheDir(),
     ramshim: artifacts.ramshim.files["ramshim.so"].path,
+    accelerator: options.accelerator,
   });
   const check = await vmm.check(options);
   if (!check.usable) {

@@ -49,7 +49,7 @@ export async function execInFreshVm(options: UpOptions, ctx: ExecContext): Promi
   );
   const { vmm, check, tscKHz } = await span.run(
     "choose vmm",
-    (s) => chooseVmm(artifacts, { span: s, signal, assumeYes: options.assumeYes }),
+    (s) => chooseVmm(artifacts, { ...options, span: s, signal }),
   );
   const gvproxyLogPath = join(dir, "gvproxy.log");
   const gvproxy = options.net !== "gvproxy" ? undefined : stack.use(
@@ -69,7 +69,7 @@ export async function execInFreshVm(options: UpOptions, ctx: ExecContext): Promi
     vmm: vmm.name,
     arch: hostArch(),
     os: Deno.build.os === "darwin" ? "darwin" : "linux",
-    kernelPath: artifacts.kernel.files.vmlinux.path,
+    kernelPath: options.kernelPath ?? artifacts.kernel.files.vmlinux.path,
     rootImage: artifacts.root.files["root.erofs"].path,
     dir,
     runtimeDir: sockets,

@@ -34,7 +34,7 @@ export interface GoldenSize {
 export async function buildGoldenTarget(
   options: EnsureArtifactsOptions & { readonly size: GoldenSize },
 ): Promise<Pick<Artifact, "name" | "files">[]> {
-  const { span, signal, size, store = new ArtifactStore() } = options;
+  const { span, signal, size, store = new ArtifactStore(undefined, { repair: true }) } = options;
   const request = { name: "golden", assumeYes: options.assumeYes, ...size };
   const { config } = resolveOptions(
     { ...request, clusterBinary: options.clusterBinary },

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import type { ControlPort } from "../vm/control_port.ts";
+import { type ControlPort, guestFailure } from "../vm/control_port.ts";
 import { GatewayError } from "../vm/error.ts";
 import type { ChildExit } from "../vm/process.ts";
 import { within } from "../vm/wait.ts";
@@ -28,7 +28,8 @@ export function guardSignal(user: AbortSignal, parts: GuardedParts): AbortSignal
   void parts.vm.exited.then(async ({ code, signal }) => {
     // The guest's own words, if it had any, arrive just before its end.
     const spoken = parts.control ? await within(parts.control.failed, 200) : undefined;
-    fail(spoken ?? await vmExited(parts.consoleLogPath, code, signal));
+    const written = spoken ?? (code === 0 ? await writtenFailure(parts.consoleLogPath) : undefined);
+    fail(written ?? await vmExited(parts.consoleLogPath, code, signal));
   });
   void parts.gvproxy?.exited.then(({ code, signal }) =>
     fail(
@@ -43,8 +44,17 @@ export function guardSignal(user: AbortSignal, parts: GuardedParts): AbortSignal
   return AbortSignal.any([user, trouble.signal]);
 }
 
+/** What init wrote to the console right before it turned the guest off; on a busy host its agent may not have come up. */
+async function writtenFailure(path: string): Promise<GatewayError | undefined> {
+  // Its other jobs and the kernel may still have said something.
+  for (const line of (await consoleTail(path, 8)).reverse()) {
+    const match = /\bgateway-init: ([\w-]+): (.+)$/.exec(line);
+    if (match) return guestFailure(match[1], match[2]);
+  }
+}
+
 async function vmExited(path: string, code: number, signal: string | null): Promise<GatewayError> {
-  const tail = await consoleTail(path, 3);
+  const tail = await lastWords(path);
   return new GatewayError({
     code: "vm-exited",
     what: "Cannot go on without the VM",
@@ -53,6 +63,13 @@ async function vmExited(path: string, code: number, signal: string | null): Prom
     }`,
     fix: "run `gateway logs` to read its console, then `gateway up` again",
   });
+}
+
+/** What the console ends with; a kernel that panicked has said why before its long trace. */
+async function lastWords(path: string): Promise<string[]> {
+  const panic = (await consoleTail(path, 200))
+    .findLast((line) => line.includes("Kernel panic - not syncing"));
+  return panic === undefined ? await consoleTail(path, 3) : [panic];
 }
 
 /** The last lines of a console log that hold text, without escape sequences. */

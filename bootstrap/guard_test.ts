@@ -42,6 +42,38 @@ Deno.test("guardSignal() aborts with the console's last words when the VM ends",
   });
 });
 
+Deno.test("guardSignal() tells why a kernel panicked, whatever it said after that", async () => {
+  const trace = Array.from({ length: 50 }, (_, at) => `[ 1.0] trace ${at}\n`).join("");
+  const text = `[ 0.9] Kernel panic - not syncing: VFS: no root\n${trace}`;
+  await withConsole(text, async (consoleLogPath) => {
+    const guarded = guardSignal(user(), { ...paths, vm: { exited: ended(0) }, consoleLogPath });
+    assertEquals(
+      (await reasonOf(guarded)).why,
+      "it ended (code 0); its console's last words: [ 0.9] Kernel panic - not syncing: VFS: no root",
+    );
+  });
+});
+
+Deno.test("guardSignal() takes what init wrote when its words did not come in time", async () => {
+  const text =
+    "gateway: 2.1 jobs\ngateway-init: kernel-check: no CONFIG_BRIDGE\n[ 2.8] EXT4-fs: mounted\n[ 2.8] a\n[ 2.9] b\n";
+  await withConsole(text, async (consoleLogPath) => {
+    const off = guardSignal(user(), { ...paths, vm: { exited: ended(0) }, consoleLogPath });
+    const { code, what, why } = await reasonOf(off);
+    assertEquals([code, what, why], [
+      "guest-failed",
+      'Cannot boot the guest past its stage "kernel-check"',
+      "no CONFIG_BRIDGE",
+    ]);
+    // A VMM that was killed did not end because of that.
+    const exited = ended(137, "SIGKILL");
+    const killed = await reasonOf(
+      guardSignal(user(), { ...paths, vm: { exited }, consoleLogPath }),
+    );
+    assertEquals(killed.code, "vm-exited");
+  });
+});
+
 Deno.test("guardSignal() names the signal that killed the VM, and needs no console", async () => {
   const guarded = guardSignal(user(), { ...paths, vm: { exited: ended(137, "SIGKILL") } });
   assertEquals((await reasonOf(guarded)).why, "it ended (SIGKILL)");

@@ -40,6 +40,12 @@ Commands:
                                        with ports and certificates of their own
   doctor [options]                     check this host, with a fix for each
                                        finding
+  verify [options]                     try in the guest what its kernel must be
+                                       able to do
+  provenance [options]                 what an instance runs from: digests,
+                                       origin, signatures
+  keys                                 make a signing key, sign, and choose whom
+                                       to trust
   help [command]                       display help for command
 
 Example:

@@ -68,6 +68,10 @@ export interface UpOptions {
   readonly exec: readonly string[] | undefined;
   /** Do not go on from a suspended state. */
   readonly cold: boolean;
+  /** Insist on one of QEMU's accelerators instead of the one that the probe finds. */
+  readonly accelerator?: "tcg" | "kvm";
+  /** Another kernel than ours, for a VM without a cluster. */
+  readonly kernelPath?: string;
 }
 
 /** Ports forwarded when the user names none. */

@@ -25,10 +25,12 @@ import { type KernelLock, parseKernelLock } from "./lock.ts";
 import { ensureSourcePackage, ensureSourceTree } from "./source.ts";
 
 /** An architecture the kernel is built for. */
-export type KernelArch = "x86_64";
+export type KernelArch = "x86_64" | "arm64";
 
-/** The largest packed kernel we ship, in bytes (7.5 MiB). */
+/** The largest bzImage we ship, in bytes (7.5 MiB). */
 export const PACKED_SIZE_MAX_BYTES = 7.5 * 1024 * 1024;
+/** The largest arm64 Image, which is not packed. */
+const IMAGE_SIZE_MAX_BYTES = 24 * 1024 * 1024;
 
 // Compiled files of one build, for the progress view only: a wrong number makes a wrong bar, nothing else.
 const EXPECTED_OBJECTS = 1700;
@@ -43,8 +45,14 @@ interface KernelTarget {
   readonly packed: string;
   /** Where kbuild leaves it. */
   readonly packedPath: string;
+  /** The most bytes it may have. */
+  readonly packedMaxBytes: number;
   /** Fragment files, general ones first. */
   readonly fragments: readonly string[];
+  /** Of the artifact. */
+  readonly name: string;
+  /** The compiler, where it is not the host's own. */
+  readonly tools: readonly HostTool[];
 }
 
 const TARGETS: Readonly<Record<KernelArch, KernelTarget>> = {
@@ -52,14 +60,29 @@ const TARGETS: Readonly<Record<KernelArch, KernelTarget>> = {
     arch: "x86_64",
     packed: "bzImage",
     packedPath: "arch/x86/boot/bzImage",
+    packedMaxBytes: PACKED_SIZE_MAX_BYTES,
     fragments: ["common.config", "network.config", "x86_64.config"],
+    name: "kernel",
+    tools: [{ program: "gcc", debian: "gcc" }, { program: "ld", debian: "binutils" }],
+  },
+  arm64: {
+    arch: "arm64",
+    packed: "Image",
+    packedPath: "arch/arm64/boot/Image",
+    packedMaxBytes: IMAGE_SIZE_MAX_BYTES,
+    fragments: ["common.config", "network.config", "arm64.config"],
+    name: "kernel-arm64",
+    // kbuild compiles programs of its own for the host.
+    tools: [
+      { program: "gcc", debian: "gcc" },
+      { program: "aarch64-linux-gnu-gcc", debian: "gcc-aarch64-linux-gnu" },
+      { program: "aarch64-linux-gnu-ld", debian: "binutils-aarch64-linux-gnu" },
+    ],
   },
 };
 
 const TOOLS: readonly HostTool[] = [
   { program: "make", debian: "make" },
-  { program: "gcc", debian: "gcc" },
-  { program: "ld", debian: "binutils" },
   { program: "libc headers", debian: "libc6-dev", path: "/usr/include/stdlib.h" },
   { program: "libelf headers", debian: "libelf-dev", path: "/usr/include/gelf.h" },
   { program: "flex", debian: "flex" },
@@ -85,7 +108,7 @@ export async function kernelOptions(arch: KernelArch): Promise<KernelOption[]> {
 }
 
 /**
- * The recipe of the kernel: `vmlinux` (stripped ELF with the PVH entry), `bzImage` and `config`.
+ * The recipe of the kernel: `vmlinux` (stripped ELF, on x86_64 with the PVH entry), `bzImage` or `Image`, and `config`.
  *
  * @throws GatewayError `build-failed` when the lock or a fragment cannot be read.
  */
@@ -95,8 +118,8 @@ export async function kernelRecipe(arch: KernelArch): Promise<Recipe> {
   const options = await kernelOptions(arch);
   const { source, toolchain, buildTimestamp } = lock;
   return {
-    name: "kernel",
-    label: `Linux ${source.version.split("-")[0]} kernel`,
+    name: target.name,
+    label: `Linux ${source.version.split("-")[0]} kernel${arch === "x86_64" ? "" : ` for ${arch}`}`,
     inputs: {
       arch,
       // A changed reason is no reason to build again, so the options count and not the files.
@@ -108,7 +131,7 @@ export async function kernelRecipe(arch: KernelArch): Promise<Recipe> {
       steps: digestBytes([...makeArgs(target, lock, arch, "SOURCE", 0), ...STRIP].join(" ")),
     },
     outputs: ["vmlinux", target.packed, "config"],
-    tools: TOOLS,
+    tools: [...target.tools, ...TOOLS],
     build: (ctx) => buildKernel(ctx, arch, lock, options),
   };
 }
@@ -144,8 +167,8 @@ async function buildKernel(
   await span.run("configure", () => configure(tree, options, make));
   await span.run("compile", (inner) => compile(tree, target, make, inner));
   const facts = await span.run("pack", () => pack(ctx, target, tree, lock, arch));
-  if (Number(facts.packedBytes) > PACKED_SIZE_MAX_BYTES) {
-    span.warn(`${target.packed} has ${facts.packedBytes} bytes, over ${PACKED_SIZE_MAX_BYTES}`);
+  if (Number(facts.packedBytes) > target.packedMaxBytes) {
+    span.warn(`${target.packed} has ${facts.packedBytes} bytes, over ${target.packedMaxBytes}`);
   }
   return {
     ...facts,
@@ -153,7 +176,15 @@ async function buildKernel(
     sourceVersion: source.version,
     sourceSha256: source.sha256,
     sourcePinned: source.pinned,
+    lockFiles: await lockFiles(target),
   };
+}
+
+/** Digests of the lock file and of the fragment's files, reasons included. */
+async function lockFiles(target: KernelTarget): Promise<Record<string, string>> {
+  const names = ["lock.json", ...target.fragments.map((name) => `fragment/${name}`)];
+  const digests = names.map(async (name) => [name, digestBytes(await readHere(name))] as const);
+  return Object.fromEntries(await Promise.all(digests));
 }
 
 /** Arguments of every make call; what is fixed here is what makes two builds equal byte for byte. */

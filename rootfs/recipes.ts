@@ -80,7 +80,7 @@ export async function rootfsRecipes(options: RootfsOptions): Promise<RootfsRecip
     guestDir: here("guest"),
     manifestsDir: here("manifests"),
     // A file that both rooms read, not code: the kernel room writes it.
-    requiredOptionsPath: here("../kernel/required.tsv"),
+    capabilitiesPath: here("../kernel/capabilities.tsv"),
     assumeYes,
   });
   return { root, base, cluster, agent, cniPlugins, images };

@@ -14,9 +14,11 @@ import {
   recipeKey,
 } from "../vm/artifact.ts";
 import { GatewayError } from "../vm/error.ts";
+import { GO_TOOL } from "../vm/go_build.ts";
 import { run } from "../vm/process.ts";
 import { TAR_TOOL } from "./images.ts";
 import { type GuestArch, sourceDateEpoch } from "./lock.ts";
+import { writeSbom } from "./sbom.ts";
 
 /** The largest root image that is accepted, in bytes. */
 export const ROOT_IMAGE_MAX_BYTES = 300 * 1024 * 1024;
@@ -92,8 +94,8 @@ export interface RootOptions {
   readonly guestDir: string;
   /** YAML files that every cluster gets. */
   readonly manifestsDir: string;
-  /** Kernel options that init insists on: `CONFIG_X<TAB>why` lines. */
-  readonly requiredOptionsPath: string;
+  /** What the kernel has to be able to do; init and `gateway verify` read it. */
+  readonly capabilitiesPath: string;
   readonly assumeYes: boolean;
   /** Recipes built side by side at most. */
   readonly concurrency?: number;
@@ -112,13 +114,13 @@ export async function rootImageRecipe(options: RootOptions): Promise<Recipe> {
       ...Object.fromEntries(keys),
       guest: await digestTree(options.guestDir),
       manifests: await digestTree(options.manifestsDir),
-      required: await digestTree(options.requiredOptionsPath),
+      capabilities: await digestTree(options.capabilitiesPath),
       layout: [...REMOVED, "+", ...FOLDERS, "+", ...Object.entries(LINKS).flat()].join("\n"),
       erofs: `${EROFS_UUID} ${sourceDateEpoch} ${EROFS_FLAGS.join(" ")} ${HINTS.trim()}`,
       arch: options.arch,
     },
-    outputs: ["root.erofs"],
-    tools: [EROFS_TOOL, TAR_TOOL],
+    outputs: ["root.erofs", "sbom.spdx.json"],
+    tools: [EROFS_TOOL, TAR_TOOL, GO_TOOL],
     build: (ctx) => buildRoot(options, ctx),
   };
 }
@@ -134,13 +136,14 @@ const HINTS = "0 usr/local/bin/k3s$\n";
 async function buildRoot(
   options: RootOptions,
   ctx: BuildContext,
-): Promise<Record<string, Record<string, string>>> {
+): Promise<Record<string, number | Record<string, string>>> {
   const parts = await ensureParts(options, ctx);
   const tree = join(ctx.workDir, "tree");
   await Deno.remove(tree, { recursive: true }).catch(() => {});
   await Deno.mkdir(tree, { mode: 0o755 });
   await unpackBase(parts.base, tree, ctx);
   await placeParts(options, parts, tree);
+  const sbom = await writeSbom(tree, join(ctx.outDir, "sbom.spdx.json"), options.arch, ctx);
   const image = join(ctx.outDir, "root.erofs");
   const hints = join(ctx.workDir, "hints");
   await Deno.writeTextFile(hints, HINTS);
@@ -152,6 +155,7 @@ async function buildRoot(
   }
   await checkSize(image);
   return {
+    ...sbom,
     packages: (parts.base.manifest.facts.packages ?? {}) as Record<string, string>,
     cluster: parts.cluster.manifest.facts as Record<string, string>,
     parts: Object.fromEntries(parts.all.map((part) => [part.name, part.key])),
@@ -266,7 +270,7 @@ async function placeParts(options: RootOptions, parts: Parts, tree: string): Pro
   const penalties = join(lib, "sshd.d/penalties.conf");
   await Deno.stat(splitSshd).catch(() => Deno.remove(penalties));
   await copyTree(options.manifestsDir, join(lib, "manifests"));
-  await place(options.requiredOptionsPath, join(lib, "required.tsv"), 0o644);
+  await place(options.capabilitiesPath, join(lib, "capabilities.tsv"), 0o644);
   const programs = async (artifact: Artifact, folder: string) => {
     for (const [name, file] of Object.entries(artifact.files)) {
       await place(file.path, join(tree, folder, name), 0o755);

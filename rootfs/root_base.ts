@@ -5,7 +5,7 @@
  * @module
  */
 import { join } from "@std/path";
-import type { BuildContext, Recipe } from "../vm/artifact.ts";
+import { type BuildContext, digestBytes, type Recipe } from "../vm/artifact.ts";
 import { run } from "../vm/process.ts";
 import { TAR_TOOL } from "./images.ts";
 import { type GuestArch, sourceDateEpoch, suitePackages, suitePin } from "./lock.ts";
@@ -104,7 +104,8 @@ async function buildBase(
     signal: ctx.signal,
     timeoutMs: 60_000,
   });
-  return { packages: packageVersions(stdout) };
+  const lock = await Deno.readTextFile(new URL("lock.json", import.meta.url));
+  return { packages: packageVersions(stdout), lockFiles: { "lock.json": digestBytes(lock) } };
 }
 
 /** Package names and versions of a dpkg status file. */

@@ -13,7 +13,7 @@ import { Sandbox } from "./sandbox.ts";
 
 const NAME_FIX = "choose a name such as `default` or `dev-2`";
 const PORT_FIX = "write it as 30051:30051 or 127.0.0.1:8080:80";
-const TARGETS = "the targets are kernel, root, cluster, images, all";
+const TARGETS = "the targets are kernel, root, cluster, images, all, libkrunfw, kernel-arm64";
 const { cpus } = hostFacts();
 
 const unknown = (name: string) =>
@@ -141,6 +141,20 @@ const REFUSALS: readonly Refusal[] = [
   failure(["status", "--name", "ghost"], unknown("ghost")),
   failure(["down", "ghost"], unknown("ghost")),
   failure(["rm", "--force", "ghost"], unknown("ghost")),
+  failure(["verify", "--name", "ghost"], unknown("ghost")),
+  failure(["provenance", "--name", "ghost"], unknown("ghost")),
+  usage(
+    ["keys", "trust", "/nowhere/key.pub"],
+    'Cannot use the key "/nowhere/key.pub"',
+    "it cannot be read",
+    "name the signing.pub that `gateway keys make` wrote",
+  ),
+  usage(
+    ["keys", "distrust", "0123456789abcdef"],
+    'Cannot stop trusting the key "0123456789abcdef"',
+    "no key is trusted",
+    "run `gateway keys list`",
+  ),
 ];
 
 /** Runs a few at a time: the starts are what takes the time, and the machine has other work. */
@@ -312,6 +326,8 @@ Deno.test("gateway exits with 2 and points at --help when the words do not fit t
 const COMMANDS = [
   ...["up", "down", "rm", "build", "exec", "shell", "cp", "kubectl", "status", "list", "logs"],
   ...["port", "port list", "port add", "port remove", "doctor"],
+  ...["verify", "provenance", "keys", "keys make", "keys trust", "keys distrust"],
+  ...["keys list", "keys sign"],
 ];
 
 Deno.test("every command's --help has an example, on stdout, with exit code 0", async () => {

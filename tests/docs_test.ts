@@ -78,9 +78,10 @@ function commandsNamed(text: string): string[] {
   });
 }
 
-/** The commands that cli.ts and its helpers define. */
+/** The commands that cli.ts and its helper define. */
 function commandsDefined(): Set<string> {
-  const text = ["cli.ts", "bootstrap/cli_commands.ts"].map(read).join("\n");
+  const text = ["cli.ts", "bootstrap/cli_commands.ts", "bootstrap/check_commands.ts"].map(read)
+    .join("\n");
   const names = [...text.matchAll(/\b(?:command|named)\(\s*(?:root,\s*)?"([a-z]+)/g)].map((match) =>
     match[1]
   );

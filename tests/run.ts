@@ -45,10 +45,12 @@ const LONG: readonly Step[] = [
     "--no-check",
     "-A",
     "tests/",
-    "--ignore=tests/tidy_test.ts,tests/vm,tests/guest",
+    "--ignore=tests/tidy_test.ts,tests/vm,tests/guest,tests/kernel",
   ),
   tests("guest stages", "--no-check", "-A", "tests/guest/"),
   tests("vm and cluster", "--no-check", "-A", "tests/vm/"),
+  // Compiles two kernels: one for arm64, unless it is there, and ours a second time.
+  tests("kernel", "--no-check", "-A", "tests/kernel/"),
 ];
 
 /** What the long tests run besides the product's own tools. */

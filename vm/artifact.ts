@@ -6,107 +6,34 @@
  * @module
  */
 import { dirname, join } from "@std/path";
+import { builderFacts } from "./builder.ts";
 import { asDiskFull, describeError, GatewayError } from "./error.ts";
 import type { JsonValue, Span } from "./event.ts";
 import { canonicalJson, digestBytes, digestFile } from "./digest.ts";
-import { ensureTools, type HostTool } from "./host_tools.ts";
+import { ensureTools } from "./host_tools.ts";
 import { cacheDir, exists, writeFileAtomic } from "./layout.ts";
+import type {
+  Artifact,
+  ArtifactFile,
+  ArtifactManifest,
+  EnsureOptions,
+  Recipe,
+  StoreOptions,
+} from "./recipe.ts";
+import { keysDir, type SignatureState, signFile, Trust } from "./signing.ts";
 import { waitFor } from "./wait.ts";
 
+export type {
+  Artifact,
+  ArtifactFile,
+  ArtifactManifest,
+  BuildContext,
+  EnsureOptions,
+  Recipe,
+  StoreOptions,
+} from "./recipe.ts";
 export { canonicalJson, digestBytes, digestFile, digestTree } from "./digest.ts";
 export type { HostTool } from "./host_tools.ts";
-
-/** How one artifact is made. Everything that decides its bytes is in `inputs`. */
-export interface Recipe {
-  /** One artifact each, such as "kernel"; also a file name. */
-  readonly name: string;
-  /** What the user reads: "Linux 6.12 kernel". */
-  readonly label: string;
-  /** Versions, digests of sources, flags. Its canonical JSON's sha256 is the key. */
-  readonly inputs: Readonly<Record<string, string>>;
-  /** File names that build() leaves in outDir. */
-  readonly outputs: readonly string[];
-  /** Host programs needed to build; not looked for when the artifact is there. */
-  readonly tools: readonly HostTool[];
-  /** Leaves the outputs in ctx.outDir; may return extra facts for the manifest. */
-  build(ctx: BuildContext): Promise<Record<string, JsonValue> | void>;
-}
-
-/** What a build gets. */
-export interface BuildContext {
-  /** Empty at the start of each try. */
-  readonly outDir: string;
-  /** Kept over an interrupted build of the same key, so that it can resume; removed when done. */
-  readonly workDir: string;
-  /** Append what tools print here. */
-  readonly logPath: string;
-  /** The build's own span; the store ends it. */
-  readonly span: Span;
-  /** Ends the build. */
-  readonly signal: AbortSignal;
-  /** Parallel jobs to use. */
-  readonly jobs: number;
-  /** Shared and long-lived: Go caches, package downloads. */
-  readonly cacheDir: string;
-  /** For recipes that are made from other artifacts. */
-  readonly store: ArtifactStore;
-}
-
-/** One stored file. */
-export interface ArtifactFile {
-  /** Absolute, read-only to everybody. */
-  readonly path: string;
-  /** Of its bytes, hexadecimal. */
-  readonly sha256: string;
-  /** Length of the file. */
-  readonly sizeBytes: number;
-}
-
-/** A verified artifact. */
-export interface Artifact {
-  /** The recipe's name. */
-  readonly name: string;
-  /** {@linkcode recipeKey} of the recipe it was made by. */
-  readonly key: string;
-  /** By output name. */
-  readonly files: Readonly<Record<string, ArtifactFile>>;
-  /** How and when it was made. */
-  readonly manifest: ArtifactManifest;
-}
-
-/** What is kept about an artifact; plain JSON. */
-export interface ArtifactManifest {
-  /** Of this file's format. */
-  readonly schemaVersion: 1;
-  /** The recipe's name. */
-  readonly name: string;
-  /** What the user reads. */
-  readonly label: string;
-  /** Digest of everything that decides the bytes. */
-  readonly key: string;
-  /** The recipe's inputs at the time. */
-  readonly inputs: Readonly<Record<string, string>>;
-  /** Digest and size by output name. */
-  readonly files: Readonly<Record<string, { readonly sha256: string; readonly sizeBytes: number }>>;
-  /** What the build found out, such as exact package versions. */
-  readonly facts: Readonly<Record<string, JsonValue>>;
-  /** ISO 8601. */
-  readonly builtAt: string;
-  /** Wall time of the build that finished. */
-  readonly buildMs: number;
-}
-
-/** Options of {@linkcode ArtifactStore.ensure}. */
-export interface EnsureOptions {
-  /** Gets a child per build. */
-  readonly span: Span;
-  /** Ends a running build. */
-  readonly signal: AbortSignal;
-  /** Install missing host tools without asking. */
-  readonly assumeYes: boolean;
-  /** Parallel jobs of a build; one per CPU by default. */
-  readonly jobs?: number;
-}
 
 /** The key of a recipe: the digest of its name, outputs and inputs. */
 export function recipeKey(recipe: Recipe): string {
@@ -121,10 +48,22 @@ export class ArtifactStore {
   /** Long-lived build caches. */
   readonly buildCacheDir: string;
 
+  readonly #keysDir: string;
+  readonly #repair: boolean;
+  /** Files this process has hashed itself, with their stamps. */
+  readonly #hashed = new Map<string, string>();
+  #trustRead: Promise<Trust> | undefined;
+
   /** Nothing is created until something is written. */
-  constructor(root: string = cacheDir()) {
+  constructor(root: string = cacheDir(), options: StoreOptions = {}) {
     this.root = root;
     this.buildCacheDir = join(root, "build");
+    this.#keysDir = options.keysDir ?? keysDir();
+    this.#repair = options.repair === true;
+  }
+
+  #trust(): Promise<Trust> {
+    return this.#trustRead ??= Trust.load(this.#keysDir);
   }
 
   /** Where the log of a recipe's last build is. */
@@ -132,7 +71,8 @@ export class ArtifactStore {
     return join(this.root, "logs", `${name}.log`);
   }
 
-  #manifestPath(name: string, key: string): string {
+  /** Where the manifest of an artifact is. */
+  manifestPath(name: string, key: string): string {
     return join(this.root, "artifacts", "manifests", `${name}-${key.slice(0, 16)}.json`);
   }
 
@@ -141,15 +81,19 @@ export class ArtifactStore {
   }
 
   /**
-   * The artifact if it is there and its bytes are those that were written.
+   * The artifact if it is there and its bytes are those that were written, and signed if a key is trusted.
    *
-   * @throws GatewayError `artifact-corrupt` when a file was changed, cut or lost.
+   * @throws GatewayError `artifact-corrupt` when a file was changed, cut or lost, `signature-invalid` when the manifest
+   * has no good signature by a trusted key.
    */
   async lookup(recipe: Recipe): Promise<Artifact | undefined> {
     const key = recipeKey(recipe);
     let manifest: ArtifactManifest;
     try {
-      manifest = JSON.parse(await Deno.readTextFile(this.#manifestPath(recipe.name, key)));
+      const path = this.manifestPath(recipe.name, key);
+      const bytes = await Deno.readFile(path);
+      await this.#checkSignature(recipe, path, bytes);
+      manifest = JSON.parse(new TextDecoder().decode(bytes));
     } catch (error) {
       if (error instanceof Deno.errors.NotFound || error instanceof SyntaxError) return undefined;
       throw error;
@@ -166,10 +110,60 @@ export class ArtifactStore {
     return { name: recipe.name, key, files, manifest };
   }
 
+  /** How an artifact's manifest stands to the trusted keys. */
+  async signatureOf(artifact: Pick<Artifact, "name" | "key">): Promise<SignatureState> {
+    const path = this.manifestPath(artifact.name, artifact.key);
+    return await (await this.#trust()).check(path, await Deno.readFile(path));
+  }
+
+  /**
+   * Signs what is there with the key of this user, after hashing every file of it anew.
+   *
+   * @throws GatewayError `usage` when there is no key, `artifact-corrupt` when a file is not what its manifest says.
+   */
+  async sign(artifact: Artifact): Promise<void> {
+    for (const { path, sha256 } of Object.values(artifact.files)) {
+      const found = await digestFile(path);
+      if (found !== sha256) {
+        throw corrupt(artifact, `"${path}" has sha256 ${found} instead of ${sha256}`);
+      }
+    }
+    const path = this.manifestPath(artifact.name, artifact.key);
+    if (await signFile(path, await Deno.readFile(path), this.#keysDir)) return;
+    throw new GatewayError({
+      code: "usage",
+      what: "Cannot sign",
+      why: "there is no signing key here",
+      fix: "run `gateway keys make`",
+    });
+  }
+
+  /** Signs a text that is about to be written to the path; false when there is no signing key. */
+  async signText(path: string, text: string): Promise<boolean> {
+    return await signFile(path, new TextEncoder().encode(text), this.#keysDir);
+  }
+
+  /** With a trusted key nothing unsigned is used. A repairing store only throws out what was changed. */
+  async #checkSignature(recipe: Recipe, path: string, bytes: Uint8Array): Promise<void> {
+    const trust = await this.#trust();
+    if (!trust.active) return;
+    const found = await trust.check(path, bytes);
+    if (found.state === "signed" || (this.#repair && found.state !== "invalid")) return;
+    throw new GatewayError({
+      code: "signature-invalid",
+      what: `Cannot trust ${recipe.label}`,
+      why: found.why,
+      fix: found.state === "invalid"
+        ? `look who changed it; \`gateway build ${recipe.name}\` makes it again`
+        : "check it with `gateway provenance`, then sign it with `gateway keys sign`, or trust its key",
+    });
+  }
+
   /** Finds the artifact or builds it; only one process builds a key at a time, the others wait for it. */
   async ensure(recipe: Recipe, options: EnsureOptions): Promise<Artifact> {
     const found = await this.#lookupOrDiscard(recipe, options.span);
     if (found) return found;
+    await this.#mayBuild(recipe);
     return await options.span.run(`build ${recipe.name}`, async (span) => {
       await ensureTools(recipe.tools, { ...options, span, logPath: await this.#ensureLog("apt") });
       using _lock = await this.#lock(recipe, span, options.signal);
@@ -182,11 +176,27 @@ export class ArtifactStore {
     try {
       return await this.lookup(recipe);
     } catch (error) {
-      if (!(error instanceof GatewayError) || error.code !== "artifact-corrupt") throw error;
+      const codes = ["artifact-corrupt", "signature-invalid"];
+      if (!(error instanceof GatewayError) || !codes.includes(error.code)) throw error;
+      // Whoever trusts a key wants to hear of a change, and not have it papered over.
+      if (!this.#repair && (await this.#trust()).active) throw error;
       span.warn(`${error.message}; building it again`);
-      await Deno.remove(this.#manifestPath(recipe.name, recipeKey(recipe))).catch(() => {});
+      const path = this.manifestPath(recipe.name, recipeKey(recipe));
+      for (const gone of [path, `${path}.sig`]) await Deno.remove(gone).catch(() => {});
       return undefined;
     }
+  }
+
+  /** A build that nobody here could sign would only be refused after it. */
+  async #mayBuild(recipe: Recipe): Promise<void> {
+    const trust = await this.#trust();
+    if (this.#repair || !trust.active || await trust.signsHere()) return;
+    throw new GatewayError({
+      code: "signature-invalid",
+      what: `Cannot build ${recipe.label} for a start`,
+      why: "signatures are asked for, it is not there, and no trusted key signs here",
+      fix: "run `gateway build all`, check it, then `gateway keys sign`; or bring the signed files",
+    });
   }
 
   async #lock(recipe: Recipe, span: Span, signal: AbortSignal): Promise<Disposable> {
@@ -287,41 +297,43 @@ export class ArtifactStore {
       facts,
       builtAt: new Date().toISOString(),
       buildMs: Math.round(performance.now() - started),
+      builder: await builderFacts(recipe.tools, new AbortController().signal),
     };
-    const path = this.#manifestPath(recipe.name, key);
+    const path = this.manifestPath(recipe.name, key);
     await Deno.mkdir(dirname(path), { recursive: true });
-    await writeFileAtomic(path, JSON.stringify(manifest, null, 2) + "\n", 0o644);
+    const text = JSON.stringify(manifest, null, 2) + "\n";
+    await this.signText(path, text);
+    await writeFileAtomic(path, text, 0o644);
     return { name: recipe.name, key, files, manifest };
   }
 
   /**
    * Compares a file with its digest. Hashing hundreds of MiB at every start would cost more than the boot's own
    * first step, so the result is remembered for exactly this inode, size, mtime and ctime: any write to the file
-   * changes its ctime, which no unprivileged program can set back.
+   * changes its ctime, which no unprivileged program can set back. The note lies beside the file and whoever can
+   * write one can write both; so it does not count once a key is trusted, and each process hashes for itself.
    */
   async #verify(recipe: Recipe, path: string, sha256: string, sizeBytes: number): Promise<void> {
-    const corrupt = (why: string) =>
-      new GatewayError({
-        code: "artifact-corrupt",
-        what: `Cannot use ${recipe.label}`,
-        why,
-        fix: `run \`gateway build ${recipe.name}\` to make it again`,
-      });
+    const asked = { name: recipe.name, label: recipe.label };
     let info: Deno.FileInfo;
     try {
       info = await Deno.stat(path);
     } catch {
-      throw corrupt(`"${path}" is gone`);
+      throw corrupt(asked, `"${path}" is gone, with sha256 ${sha256}`);
     }
     if (info.size !== sizeBytes) {
-      throw corrupt(`"${path}" has ${info.size} bytes instead of ${sizeBytes}`);
+      throw corrupt(asked, `"${path}" has ${info.size} bytes instead of ${sizeBytes}`);
     }
-    const known = await Deno.readTextFile(`${path}.verified`).catch(() => "");
-    if (known === stampText(sha256, info)) return;
+    const stamp = stampText(sha256, info);
+    const known = (await this.#trust()).active
+      ? this.#hashed.get(path)
+      : await Deno.readTextFile(`${path}.verified`).catch(() => "");
+    if (known === stamp) return;
     const found = await digestFile(path);
     if (found !== sha256) {
-      throw corrupt(`"${path}" has sha256 ${found} instead of ${sha256}`);
+      throw corrupt(asked, `"${path}" has sha256 ${found} instead of ${sha256}`);
     }
+    this.#hashed.set(path, stamp);
     await this.#stamp(path, sha256, info);
   }
 
@@ -329,6 +341,15 @@ export class ArtifactStore {
     // A read-only store is still usable, only slower.
     await writeFileAtomic(`${path}.verified`, stampText(sha256, info), 0o644).catch(() => {});
   }
+}
+
+function corrupt(what: { readonly name: string; readonly label?: string }, why: string) {
+  return new GatewayError({
+    code: "artifact-corrupt",
+    what: `Cannot use ${what.label ?? what.name}`,
+    why,
+    fix: `run \`gateway build ${what.name}\` to make it again`,
+  });
 }
 
 function stampText(sha256: string, info: Deno.FileInfo): string {

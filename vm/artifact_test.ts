@@ -25,7 +25,7 @@ function recipe(over: Partial<Recipe> = {}): Recipe & { builds: number } {
 async function withStore(fn: (store: ArtifactStore) => Promise<void>): Promise<void> {
   const root = await Deno.makeTempDir();
   try {
-    await fn(new ArtifactStore(root));
+    await fn(new ArtifactStore(root, { keysDir: join(root, "keys") }));
   } finally {
     await Deno.remove(root, { recursive: true });
   }

@@ -188,7 +188,8 @@ function unreachable(verb: string): GatewayError {
   });
 }
 
-function guestFailure(stage: string, why: string): GatewayError {
+/** The error for a stage of the guest's init that gave up. */
+export function guestFailure(stage: string, why: string): GatewayError {
   return new GatewayError({
     code: "guest-failed",
     what: `Cannot boot the guest past its stage "${stage}"`,

@@ -15,6 +15,7 @@ export type ErrorCode =
   | "tool-missing"
   | "build-failed"
   | "artifact-corrupt"
+  | "signature-invalid"
   | "disk-full"
   | "host-unsupported"
   | "port-in-use"

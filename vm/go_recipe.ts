@@ -4,7 +4,15 @@
  *
  * @module
  */
-import { type BuildContext, canonicalJson, digestTree, type Recipe } from "./artifact.ts";
+import { join } from "@std/path";
+import {
+  type BuildContext,
+  canonicalJson,
+  digestFile,
+  digestTree,
+  type Recipe,
+} from "./artifact.ts";
+import { exists } from "./layout.ts";
 import { GO_TOOL, goBuild } from "./go_build.ts";
 
 /** One program of a Go module. */
@@ -51,7 +59,17 @@ export async function goRecipe(options: GoRecipeOptions): Promise<Recipe> {
         ctx.span.log(`building ${output}`);
         await goBuild({ moduleDir, pkg, output, tags, ldflags, goarch: arch, goos, ctx });
       }
-      return { ...options.facts };
+      return { ...options.facts, lockFiles: await lockFiles(moduleDir) };
     },
   };
+}
+
+/** Digests of what pins the module's versions; a module without dependencies has no go.sum. */
+async function lockFiles(moduleDir: string): Promise<Record<string, string>> {
+  const digests: Record<string, string> = {};
+  for (const name of ["go.mod", "go.sum"]) {
+    const path = join(moduleDir, name);
+    if (await exists(path)) digests[name] = await digestFile(path);
+  }
+  return digests;
 }

@@ -6,6 +6,7 @@
 //	agent stdio     owns gw.stdio: runs the payload's program with the host's stdin, stdout and stderr
 //	agent payload   unpacks the payload disk, as the host's request of that name does
 //	agent mark      writes one mark with the current uptime to the control agent
+//	agent verify    tries what the kernel has to be able to do and prints a report as JSON
 //
 // It holds no policy: what a mark means and when to ask for what is the host's matter, and stopping
 // the guest is PID 1's.
@@ -16,6 +17,9 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
+
+	"gateway.local/agent/verify"
 )
 
 func main() {
@@ -26,6 +30,7 @@ const usage = `usage: agent control [-device PATH] [-marks FIFO] [-payload-devic
        agent stdio   [-device PATH] [-payload DIR]
        agent payload [-device PATH] [-payload DIR]
        agent mark    [-marks FIFO] NAME [KEY=VALUE…]
+       agent verify  [-list PATH] [-time UNIX-SECONDS]
 `
 
 func run(args []string) int {
@@ -38,6 +43,7 @@ func run(args []string) int {
 		"stdio":   stdioCommand,
 		"payload": payloadCommand,
 		"mark":    markCommand,
+		"verify":  verifyCommand,
 	}
 	command, ok := commands[args[0]]
 	if !ok {
@@ -54,6 +60,7 @@ func run(args []string) int {
 const (
 	defaultMarks   = "/run/gateway/marks"
 	defaultPayload = "/run/payload"
+	defaultList    = "/usr/lib/gateway/capabilities.tsv"
 )
 
 func newFlags(name string) *flag.FlagSet {
@@ -72,6 +79,23 @@ func payloadCommand(args []string) error {
 		fmt.Println("files", files)
 	}
 	return err
+}
+
+func verifyCommand(args []string) error {
+	flags := newFlags("verify")
+	list := flags.String("list", defaultList, "")
+	hostTime := flags.Int64("time", 0, "")
+	child := flags.String("child", "", "")
+	_ = flags.Parse(args)
+	if *child == "greedy" {
+		verify.GreedyChild()
+		return nil
+	}
+	host := verify.Host{}
+	if *hostTime > 0 {
+		host.Time = time.Unix(*hostTime, 0)
+	}
+	return verify.Command(*list, host, os.Stdout)
 }
 
 func markCommand(args []string) error {

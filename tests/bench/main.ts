@@ -8,11 +8,13 @@
 import { clusterRows } from "./cluster.ts";
 import { instantRows } from "./instant.ts";
 import { hostRows } from "./host.ts";
+import { kernelRows } from "./kernel.ts";
 import type { Row } from "./row.ts";
 import { vmRows } from "./vm.ts";
 
 const GROUPS: Readonly<Record<string, () => Promise<Row[]>>> = {
   host: hostRows,
+  kernel: kernelRows,
   vm: vmRows,
   cluster: clusterRows,
   instant: instantRows,

@@ -41,7 +41,7 @@ async function gzip(text: string): Promise<Uint8Array> {
 }
 
 const CHECK =
-  `mkdir -p /libs/jobs; cp /gw/jobs/* /libs/jobs/; cp /required.tsv /libs/; cp -r /gw/stages /libs/
+  `mkdir -p /libs/jobs; cp /gw/jobs/* /libs/jobs/; cp /capabilities.tsv /libs/; cp -r /gw/stages /libs/
 lib=/libs; begin kernel-check; job_kernel=$!\n${stage("20-kernel-check")}`;
 
 for (
@@ -61,8 +61,9 @@ for (
 ) {
   guestTest(`kernel-check stage ${name}`, async (root) => {
     await root.write(
-      "required.tsv",
-      "# a comment\nCONFIG_BRIDGE\tpods share one bridge\nCONFIG_VETH\tpods\n",
+      "capabilities.tsv",
+      "# a comment\nrequired\tbridge.packet\tCONFIG_BRIDGE CONFIG_VETH\tpods share one bridge\n" +
+        "required\tveth.packet\tCONFIG_VETH\tpods\noptional\ttun.packet\tCONFIG_TUN\tVPNs\n",
     );
     await root.write("proc/config.gz", await gzip(config));
     await fakeProc(root);
@@ -73,7 +74,7 @@ for (
 }
 
 guestTest("kernel-check stage fails when the kernel does not tell its options", async (root) => {
-  await root.write("required.tsv", "CONFIG_VETH\tpods\n");
+  await root.write("capabilities.tsv", "required\tveth.packet\tCONFIG_VETH\tpods\n");
   await fakeProc(root);
   const result = await root.run(CHECK, { proc: "fake" });
   assertEquals(result.code, 42, result.stdout + result.stderr);

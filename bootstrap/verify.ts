@@ -1,0 +1,141 @@
+/**
+ * `gateway verify`: asks the agent of a running guest to try what the kernel has to be able to do, and judges the answer.
+ * It must not try anything by itself: the agent's checks do, and the list they share with init says what they are for.
+ *
+ * @module
+ */
+import * as v from "valibot";
+import { sshArgs, sshConfigPath } from "../net/ssh.ts";
+import { GatewayError } from "../vm/error.ts";
+import { requireRunning } from "../vm/instance.ts";
+import { run } from "../vm/process.ts";
+
+/** The agent in the root image. */
+export const GUEST_AGENT = "/usr/lib/gateway/agent";
+
+const Result = v.object({
+  level: v.picklist(["required", "optional"]),
+  check: v.string(),
+  options: v.array(v.string()),
+  breaks: v.string(),
+  outcome: v.picklist(["pass", "fail", "skip"]),
+  found: v.string(),
+  ms: v.number(),
+});
+
+const Report = v.object({ kernel: v.string(), results: v.array(Result) });
+
+/** One check of the guest: what it needs, what breaks without it, how it went. */
+export type CapabilityResult = Readonly<v.InferOutput<typeof Result>>;
+
+/** `gateway verify --json`. */
+export interface CapabilityReport {
+  /** Name of the instance, or of the VM that was started for it. */
+  readonly instance: string;
+  /** The guest's kernel, as `uname -r` says it. */
+  readonly kernel: string;
+  /** When the checks ran, ISO 8601. */
+  readonly date: string;
+  /** Whether no required check failed. */
+  readonly ok: boolean;
+  /** In the order of the list. */
+  readonly results: readonly CapabilityResult[];
+}
+
+/** The slowest guest needs about ten seconds for all checks. */
+const VERIFY_TIMEOUT_MS = 180_000;
+
+/** The words that run the checks in a guest; the host's time goes along, since only the host knows it. */
+export function verifyWords(now: number = Date.now()): string[] {
+  return [GUEST_AGENT, "verify", "-time", String(Math.round(now / 1000))];
+}
+
+/**
+ * Reads the agent's report.
+ *
+ * @throws GatewayError `guest-failed` when it is none, as from an image that is older than this program.
+ */
+export function parseCapabilities(text: string, instance: string): CapabilityReport {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    json = undefined;
+  }
+  const parsed = v.safeParse(Report, json);
+  if (!parsed.success || parsed.output.results.length === 0) {
+    throw notVerified(instance, "the guest's answer is no report of checks");
+  }
+  const { kernel, results } = parsed.output;
+  const ok = !results.some(({ level, outcome }) => level === "required" && outcome === "fail");
+  return { instance, kernel, date: new Date().toISOString(), ok, results };
+}
+
+/**
+ * Runs all checks in a running instance.
+ *
+ * @throws GatewayError `instance-unknown`, `instance-stopped`, `guest-unreachable`, `guest-failed`.
+ */
+export async function verifyInstance(name: string, signal: AbortSignal): Promise<CapabilityReport> {
+  const { paths } = await requireRunning(name);
+  const { code, stdout, stderr } = await run("ssh", {
+    args: sshArgs(sshConfigPath(paths.sshDir), name, verifyWords()),
+    signal,
+    timeoutMs: VERIFY_TIMEOUT_MS,
+    check: false,
+  });
+  // 255 is ssh's own failure.
+  if (code === 255) {
+    throw new GatewayError({
+      code: "guest-unreachable",
+      what: `Cannot verify the instance "${name}"`,
+      why: stderr.trim().split("\n").at(-1) || "ssh could not reach it",
+      fix: `wait until \`gateway status --name ${name}\` says ready, then try again`,
+    });
+  }
+  if (code !== 0) {
+    throw notVerified(name, stderr.trim().split("\n")[0] || `its agent ended with code ${code}`);
+  }
+  return parseCapabilities(stdout, name);
+}
+
+function notVerified(instance: string, why: string): GatewayError {
+  return new GatewayError({
+    code: "guest-failed",
+    what: `Cannot verify the instance "${instance}"`,
+    why,
+    fix: `start it from this program's image: gateway down --name ${instance}, then gateway up`,
+  });
+}
+
+/** How many required and optional checks passed, failed and were skipped. */
+export function countOutcomes(report: CapabilityReport): string {
+  const words = (["required", "optional"] as const).map((level) => {
+    const rows = report.results.filter((row) => row.level === level);
+    const count = (outcome: string) => rows.filter((row) => row.outcome === outcome).length;
+    const skipped = count("skip") === 0 ? "" : `, ${count("skip")} skipped`;
+    return `${level} ${count("pass")} of ${rows.length} pass${skipped}`;
+  });
+  return words.join("; ");
+}
+
+/** The table: check, outcome, the options it needs, what breaks without them; below a row that did not pass, why. */
+export function capabilityText(report: CapabilityReport): string {
+  const rows = report.results.map((row) => [
+    row.check,
+    row.level === "optional" && row.outcome === "fail" ? "absent" : row.outcome,
+    row.options.join(" "),
+    `${row.breaks}${row.level === "optional" ? " (optional)" : ""}`,
+    row.outcome === "pass" ? "" : row.found,
+  ]);
+  const all = [["CHECK", "OUTCOME", "NEEDS", "WITHOUT IT", ""], ...rows];
+  const widths = [0, 1, 2].map((at) => Math.min(40, Math.max(...all.map((row) => row[at].length))));
+  const lines = all.flatMap(([check, outcome, needs, breaks, found]) => {
+    const cells = [check, outcome, needs].map((cell, at) => cell.padEnd(widths[at]));
+    return [`${cells.join("  ")}  ${breaks}`, ...(found === "" ? [] : [`    found: ${found}`])];
+  });
+  const verdict = `${report.ok ? "ok" : "NOT OK"}: ${
+    countOutcomes(report)
+  }; kernel ${report.kernel}`;
+  return [...lines, "", verdict].join("\n");
+}

@@ -1,0 +1,119 @@
+/**
+ * Signed images end to end, with the real command line and real images in a cache of the test's own: what was signed
+ * boots, and one flipped byte anywhere, or another key, does not.
+ *
+ * @module
+ */
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { basename, join } from "@std/path";
+import { ensureArtifacts } from "../../bootstrap/artifacts.ts";
+import { type Artifact, ArtifactStore } from "../../vm/artifact.ts";
+import { silentSpan } from "../../vm/event.ts";
+import { cacheDir } from "../../vm/layout.ts";
+import { TestHome } from "./harness.ts";
+
+const EXEC = ["--exec", "/bin/true"];
+const ONE_MIB = 1 << 20;
+
+/** A cache with copies of what boots, since others use the real one. */
+async function ownCache(home: TestHome): Promise<{ cache: string; artifacts: Artifact[] }> {
+  const signal = new AbortController().signal;
+  const set = await ensureArtifacts({ span: silentSpan(), signal, assumeYes: true });
+  const artifacts = [set.kernel, set.root, set.gvproxy, set.tsc, set.ramshim];
+  const cache = join(home.home, "cache");
+  const real = new ArtifactStore();
+  const own = new ArtifactStore(join(cache, "gateway"));
+  for (const artifact of artifacts) {
+    const { name, key, files } = artifact;
+    await Deno.mkdir(join(own.manifestPath(name, key), ".."), { recursive: true });
+    await Deno.copyFile(real.manifestPath(name, key), own.manifestPath(name, key));
+    for (const { path } of Object.values(files)) {
+      const to = path.replace(cacheDir(), own.root);
+      assert(to !== path);
+      await Deno.mkdir(join(to, ".."), { recursive: true });
+      await Deno.copyFile(path, to);
+    }
+  }
+  return { cache, artifacts };
+}
+
+async function flip(path: string): Promise<void> {
+  using file = await Deno.open(path, { read: true, write: true });
+  const { size } = await file.stat();
+  const at = Math.min(ONE_MIB, Math.floor(size / 2));
+  const byte = new Uint8Array(1);
+  await file.seek(at, Deno.SeekMode.Start);
+  await file.read(byte);
+  byte[0] ^= 1;
+  await file.seek(at, Deno.SeekMode.Start);
+  await file.write(byte);
+}
+
+Deno.test("signed images", async (t) => {
+  await using home = await TestHome.make();
+  const { cache, artifacts } = await ownCache(home);
+  const env = { XDG_CACHE_HOME: cache };
+  const call = (...args: string[]) => home.call(args, { env, timeoutMs: 120_000 });
+  const own = new ArtifactStore(join(cache, "gateway"));
+  const [kernel, root] = artifacts;
+  const pathOf = (artifact: Artifact, file: string) =>
+    artifact.files[file].path.replace(cacheDir(), own.root);
+  const manifest = own.manifestPath(root.name, root.key);
+
+  await t.step("without a trusted key nothing is asked for, and unsigned images boot", async () => {
+    assertEquals((await call(...EXEC)).code, 0);
+    assertStringIncludes((await call("keys", "list")).stdout, "none: no signature is asked for");
+  });
+
+  await t.step("with a trusted key unsigned images do not boot, and signed ones do", async () => {
+    const { stdout } = await call("keys", "make", "--json");
+    const { publicPath } = JSON.parse(stdout);
+    assertEquals((await call("keys", "trust", publicPath)).code, 0);
+    const unsigned = await call(...EXEC);
+    assertEquals(unsigned.code, 1);
+    assertMatch(unsigned.stderr, /Cannot trust .*\n {2}why: there is no ".*\.json\.sig"/);
+    const signed = await call("keys", "sign");
+    assertEquals([signed.code, signed.stdout], [
+      0,
+      "signed kernel, root, gvproxy, tsckhz, ramshim\n",
+    ]);
+    const again = await call(...EXEC);
+    assertEquals([again.code, again.stderr], [0, ""]);
+  });
+
+  for (
+    const [what, path] of [
+      ["kernel", pathOf(kernel, "vmlinux")],
+      ["root image", pathOf(root, "root.erofs")],
+      ["manifest", manifest],
+      ["signature", `${manifest}.sig`],
+    ]
+  ) {
+    await t.step(
+      `a flipped byte in the ${what} is refused by name, and nothing is started`,
+      async () => {
+        await flip(path);
+        const { code, stderr } = await call(...EXEC);
+        await flip(path);
+        assertEquals(code, 1);
+        assertStringIncludes(stderr, basename(path));
+        const digests = new Set(stderr.match(/[0-9a-f]{64}/g));
+        // Of a signature's byte nothing more is known than that it does not fit.
+        assert(digests.size >= (what === "signature" ? 0 : 2), stderr);
+        assert(!stderr.includes("again;"), stderr);
+        assertEquals(home.processes(), []);
+      },
+    );
+  }
+
+  await t.step("what was put back boots, and another trusted key refuses it", async () => {
+    assertEquals((await call(...EXEC)).code, 0);
+    const config = join(home.home, "config");
+    await Deno.rename(join(config, "gateway/keys"), join(config, "gateway/before"));
+    const { publicPath } = JSON.parse((await call("keys", "make", "--json")).stdout);
+    await call("keys", "trust", publicPath);
+    const { code, stderr } = await call(...EXEC);
+    assertEquals(code, 1);
+    assertStringIncludes(stderr, "which is not trusted");
+  });
+});
