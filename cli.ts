@@ -143,7 +143,7 @@ function addLifecycle(root: Command): void {
     return await runResume({ name, flags, out, err, json, signal, terminal: terminal() });
   }).addOption(jsonOption());
   root.command("build [target]")
-    .description("build what is missing: kernel, root, cluster, images or all")
+    .description("build what is missing: kernel, root, cluster, images, libkrun or all")
     .option("-y, --yes", "as root, install missing host tools without asking")
     .option("--cluster-binary <file>", "a k3s-compatible binary to use instead of ours")
     .addOption(jsonOption())

@@ -12,6 +12,7 @@ import { type Artifact, ArtifactStore } from "../vm/artifact.ts";
 import { GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import { ensureTools } from "../vm/host_tools.ts";
+import { libkrunFormulaError, libkrunRecipe } from "../vm/libkrun_build.ts";
 import { QEMU_TOOL } from "../vm/qemu.ts";
 import { ramshimRecipe } from "../vm/ramshim.ts";
 import { tscRecipe } from "../vm/tsc.ts";
@@ -48,7 +49,7 @@ export interface EnsureArtifactsOptions {
 }
 
 /** What `gateway build` can be asked for. */
-export const BUILD_TARGETS = ["kernel", "root", "cluster", "images", "all"] as const;
+export const BUILD_TARGETS = ["kernel", "root", "cluster", "images", "libkrun", "all"] as const;
 /** One of {@linkcode BUILD_TARGETS}. */
 export type BuildTarget = typeof BUILD_TARGETS[number];
 
@@ -81,12 +82,19 @@ export async function ensureArtifacts(options: EnsureArtifactsOptions): Promise<
   return { kernel, root, gvproxy, tsc, ramshim, cluster: recipes.rootfs.cluster.source };
 }
 
-/** Builds what `gateway build TARGET` names; returns the artifacts in build order. */
+/**
+ * Builds what `gateway build TARGET` names; returns the artifacts in build order. "all" is what a start needs, which
+ * libkrun is not.
+ */
 export async function buildTargets(
   target: BuildTarget,
   options: EnsureArtifactsOptions,
 ): Promise<Artifact[]> {
   const { store = new ArtifactStore() } = options;
+  if (target === "libkrun") {
+    if (Deno.build.os !== "linux") throw libkrunFormulaError(Deno.build.os);
+    return [await store.ensure(await libkrunRecipe(hostArch()), options)];
+  }
   const recipes = await allRecipes(options, store);
   const { rootfs, kernel, gvproxy, tsc, ramshim } = recipes;
   const wanted = {

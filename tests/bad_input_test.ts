@@ -13,7 +13,7 @@ import { Sandbox } from "./sandbox.ts";
 
 const NAME_FIX = "choose a name such as `default` or `dev-2`";
 const PORT_FIX = "write it as 30051:30051 or 127.0.0.1:8080:80";
-const TARGETS = "the targets are kernel, root, cluster, images, all";
+const TARGETS = "the targets are kernel, root, cluster, images, libkrun, all";
 const { cpus } = hostFacts();
 
 const unknown = (name: string) =>

@@ -32,7 +32,7 @@ const OK: readonly Step[] = [
   check("lint", "lint", "--quiet"),
   check("types", "check", "--quiet", "cli.ts", "mod.ts", "tests/"),
   check("docs", "doc", "--lint", "mod.ts"),
-  ...["vm", "net", "bootstrap", "rootfs", "kernel"].map((room) =>
+  ...["ffi", "vm", "net", "bootstrap", "rootfs", "kernel"].map((room) =>
     tests(`unit ${room}`, "--no-check", "--parallel", `-P=${room}`, `${room}/`)
   ),
   tests("tidy", "--no-check", "-A", "tests/tidy_test.ts"),
@@ -54,6 +54,7 @@ const LONG: readonly Step[] = [
 /** What the long tests run besides the product's own tools. */
 const TEST_TOOLS = [
   ...GUEST_TOOLS,
+  { program: "cc", debian: "gcc" },
   { program: "curl", debian: "curl" },
   { program: "openssl", debian: "openssl" },
   { program: "shellcheck", debian: "shellcheck" },
