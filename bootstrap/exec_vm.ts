@@ -49,7 +49,7 @@ export async function execInFreshVm(options: UpOptions, ctx: ExecContext): Promi
   );
   const { vmm, check, tscKHz } = await span.run(
     "choose vmm",
-    (s) => chooseVmm(artifacts, { span: s, signal, assumeYes: options.assumeYes }),
+    (s) => chooseVmm(artifacts, { ...options, span: s, signal }),
   );
   const gvproxyLogPath = join(dir, "gvproxy.log");
   const gvproxy = options.net !== "gvproxy" ? undefined : stack.use(

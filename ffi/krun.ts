@@ -205,8 +205,8 @@ export class KrunContext implements Disposable {
   /** Which console the kernel in libkrunfw speaks to, such as "ttyS0". */
   setKernelConsole(id: string): void {
     const name = "krun_set_kernel_console";
-    const console = this.#string(name, id);
-    this.#call(name, (f) => f(this.#id, console));
+    const device = this.#string(name, id);
+    this.#call(name, (f) => f(this.#id, device));
   }
 
   /** Limits of libkrunfw's init, "RESOURCE=SOFT:HARD" each. */

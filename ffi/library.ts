@@ -165,6 +165,11 @@ export class KrunLibrary implements Disposable {
     );
   }
 
+  /** @throws KrunError that names the first function that is not there. */
+  requireSymbols(names: readonly KrunSymbolName[]): void {
+    for (const name of names) this.get(name);
+  }
+
   /** Closes the libraries; a VM that was entered never comes back to do so. */
   [Symbol.dispose](): void {
     this.#library.close();

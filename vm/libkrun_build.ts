@@ -26,13 +26,16 @@ export const LIBKRUN_TOOLS: readonly HostTool[] = [
   { program: "libc6-dev", debian: "libc6-dev", path: "/usr/include/stdio.h" },
 ];
 
-/** Its output `libkrun.so` is loaded on the host. */
+/** The output's name, by which its version is known. */
+export const LIBKRUN_FILE = `libkrun.so.${LIBKRUN_VERSION}`;
+
+/** Its one output is loaded on the host. */
 export async function libkrunRecipe(arch: string): Promise<Recipe> {
   return {
     name: "libkrun",
     label: `libkrun ${LIBKRUN_VERSION}`,
     inputs: { source: await digestTree(LIBKRUN_CRATE), platform: `linux/${arch}` },
-    outputs: ["libkrun.so"],
+    outputs: [LIBKRUN_FILE],
     tools: LIBKRUN_TOOLS,
     build: buildLibkrun,
   };
@@ -53,7 +56,7 @@ async function buildLibkrun(ctx: BuildContext): Promise<Record<string, string>> 
     code: "build-failed",
     what: `Cannot build libkrun ${LIBKRUN_VERSION}`,
   });
-  await Deno.copyFile(join(target, "release/libkrun.so"), join(ctx.outDir, "libkrun.so"));
+  await Deno.copyFile(join(target, "release/libkrun.so"), join(ctx.outDir, LIBKRUN_FILE));
   return { version: LIBKRUN_VERSION, features: "net,blk", rust };
 }
 
