@@ -45,9 +45,10 @@ const LONG: readonly Step[] = [
     "--no-check",
     "-A",
     "tests/",
-    "--ignore=tests/tidy_test.ts,tests/vm,tests/guest",
+    "--ignore=tests/tidy_test.ts,tests/vm,tests/guest,tests/nested",
   ),
   tests("guest stages", "--no-check", "-A", "tests/guest/"),
+  tests("libkrun in a nested machine", "--no-check", "-A", "tests/nested/"),
   tests("vm and cluster", "--no-check", "-A", "tests/vm/"),
 ];
 

@@ -7,12 +7,14 @@
 // deno-lint-ignore-file no-console
 import { clusterRows } from "./cluster.ts";
 import { hostRows } from "./host.ts";
+import { nestedRows } from "./nested.ts";
 import type { Row } from "./row.ts";
 import { vmRows } from "./vm.ts";
 
 const GROUPS: Readonly<Record<string, () => Promise<Row[]>>> = {
   host: hostRows,
   vm: vmRows,
+  nested: nestedRows,
   cluster: clusterRows,
 };
 

@@ -7,8 +7,11 @@
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
+import { execWith } from "../../bootstrap/exec_vm.ts";
+import { resolveOptions } from "../../bootstrap/options.ts";
 import { digestBytes } from "../../vm/digest.ts";
 import { GatewayError } from "../../vm/error.ts";
+import { EventLog } from "../../vm/event.ts";
 import { identifyProcess, isAlive } from "../../vm/process.ts";
 import { settleWithin, waitFor } from "../../vm/wait.ts";
 import { type Bench, bootGuest, type Guest, guestEvidence } from "./guest.ts";
@@ -96,7 +99,7 @@ async function disks(bench: Bench): Promise<void> {
   }
 }
 
-async function network(bench: Bench): Promise<void> {
+async function network(bench: Bench, datagrams = false): Promise<void> {
   const hostname = bench.hostAddress!;
   const requests: string[] = [];
   await using server = Deno.serve({ hostname, port: 0, onListen: () => {} }, (request) => {
@@ -105,7 +108,8 @@ async function network(bench: Bench): Promise<void> {
   });
   const script = "ip -4 -o addr show eth0; cat /etc/resolv.conf; " +
     `busybox wget -q -T 20 -O - http://${hostname}:${server.addr.port}/asked`;
-  await withGuest(bench, { argv: sh(script), net: "gvproxy" }, async (guest) => {
+  await withGuest(bench, { argv: sh(script), net: "gvproxy", datagrams }, async (guest) => {
+    assertEquals(guest.spec.net?.transport, datagrams ? "unixgram" : "stream");
     const { text } = await guest.run();
     assertStringIncludes(text, "inet 192.168.127.2/24");
     assertStringIncludes(text, "nameserver 192.168.127.1");
@@ -207,6 +211,32 @@ async function corruptKernel(bench: Bench): Promise<void> {
   }
 }
 
+/** `gateway --exec` itself, from "everything is built" on. */
+async function execLine(bench: Bench): Promise<void> {
+  const log = new EventLog();
+  const out: number[] = [];
+  const write = (data: Uint8Array) => {
+    for (const byte of data) out.push(byte);
+    return Promise.resolve(data.length);
+  };
+  const stdin = new Response("some input").body!;
+  const check = { usable: true, description: "", accelerator: "", why: "", fix: "" };
+  const { config, net } = resolveOptions(
+    { name: "default", assumeYes: false, exec: ["sh"], cpus: 1, memoryMiB: 512 },
+    { cpus: 1, memoryMiB: 2048 },
+  );
+  const code = await execWith(
+    { ...bench, check: { ...check, accelerator: bench.emulated ? "tcg" : "" } },
+    { config, net, exec: sh("cat; exit 7") },
+    {
+      span: log.span("exec"),
+      signal: AbortSignal.timeout(bench.timeoutMs),
+      streams: { stdin, stdout: { write }, stderr: { write } },
+    },
+  );
+  assertEquals([code, new TextDecoder().decode(Uint8Array.from(out))], [7, "some input"]);
+}
+
 /** The suite. */
 export const CASES: readonly Case[] = [
   {
@@ -225,6 +255,7 @@ export const CASES: readonly Case[] = [
         assertEquals([code, text, stderr], [7, "out", "err"]);
       }),
   },
+  { name: "gateway --exec gives the guest's exit code", run: execLine },
   { name: "64 KiB of random bytes pass from stdin to stdout unchanged", run: streams },
   {
     name: "two CPUs",
@@ -235,7 +266,15 @@ export const CASES: readonly Case[] = [
       }),
   },
   { name: "the root is read-only, the state disk keeps exactly what was written", run: disks },
-  { name: "an address by DHCP and an HTTP request through gvproxy", run: network },
+  {
+    name: "an address by DHCP and an HTTP request through gvproxy",
+    run: (bench) => network(bench),
+  },
+  {
+    name: "the same by datagrams, as on a Mac",
+    only: "libkrun",
+    run: (bench) => network(bench, true),
+  },
   { name: "a forwarded port is answered from inside", run: forward },
   { name: "marks arrive in order, and the console has them too", run: marks },
   { name: "poweroff by gw.control is clean and leaves no socket", run: powerOff },

@@ -7,7 +7,7 @@
 import { join } from "@std/path";
 import { writePayload } from "../../bootstrap/payload.ts";
 import { planVm } from "../../bootstrap/plan.ts";
-import { type RunningGvproxy, startGvproxy } from "../../net/gvproxy.ts";
+import { gvproxyNetSocket, type RunningGvproxy, startGvproxy } from "../../net/gvproxy.ts";
 import { ControlPort } from "../../vm/control_port.ts";
 import { EventLog, type EventRecord } from "../../vm/event.ts";
 import { connectUnix } from "../../vm/lines.ts";
@@ -38,7 +38,8 @@ export interface GuestOptions {
   readonly argv: readonly string[];
   readonly cpus?: number;
   readonly net?: "gvproxy" | "none";
-  readonly kernelPath?: string;
+  /** The network by datagrams, as on a Mac. */
+  readonly datagrams?: boolean;
   /** A disk with the serial "state", made by the case. */
   readonly stateDisk?: string;
   /** Changes the plan at the end. */
@@ -86,9 +87,12 @@ export async function bootGuest(bench: Bench, options: GuestOptions): Promise<Gu
         logPath: join(dir, "gvproxy.log"),
         span,
         signal,
+        vfkit: options.datagrams,
       }),
     );
-    const spec = specFor(bench, options, name, dir, gvproxy?.qemuSocket ?? null);
+    const transport = options.datagrams ? "unixgram" : "stream";
+    const socket = gvproxy ? gvproxyNetSocket(dir, transport) : null;
+    const spec = specFor(bench, options, name, dir, socket);
     await writePayload(join(dir, "payload.tar"), {
       env: {
         GW_MODE: "exec",
@@ -136,13 +140,14 @@ function specFor(
     memoryMiB: 512,
     vmm: bench.vmm.name,
     arch: "x86_64",
-    os: "linux",
-    kernelPath: options.kernelPath ?? bench.kernelPath,
+    os: options.datagrams ? "darwin" : "linux",
+    kernelPath: bench.kernelPath,
     rootImage: bench.rootImage,
     dir,
     runtimeDir: dir,
     netSocket,
-    ramPath: null,
+    stateDisk: null,
+    ramLayers: false,
     emulated: bench.emulated,
     tscKHz: bench.tscKHz,
   });
