@@ -16,7 +16,7 @@ import { selfCommand } from "../bootstrap/self.ts";
 import type { Artifact } from "../vm/artifact.ts";
 import { GatewayError } from "../vm/error.ts";
 import { silentSpan } from "../vm/event.ts";
-import { LibkrunVmm } from "../vm/libkrun.ts";
+import { LibkrunVmm, loaderEnv } from "../vm/libkrun.ts";
 import { waitFor } from "../vm/wait.ts";
 import { fakeKernel } from "./fakes/kernel.ts";
 import { FakeKrun } from "./fakes/krun.ts";
@@ -189,3 +189,10 @@ kvmTest(
     });
   },
 );
+
+Deno.test("loaderEnv() tells the loader a folder on a Mac only", () => {
+  assertEquals(loaderEnv("/opt/homebrew/lib/libkrun.dylib", "darwin"), {
+    DYLD_FALLBACK_LIBRARY_PATH: "/opt/homebrew/lib",
+  });
+  assertEquals(loaderEnv("/usr/lib/libkrun.so.1", "linux"), {});
+});

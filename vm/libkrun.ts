@@ -126,7 +126,7 @@ export class LibkrunVmm implements Vmm {
  * macOS finds a library by its install name, which for libkrunfw is not where Homebrew of another prefix has it; there
  * the loader is told the folder.
  */
-function loaderEnv(library: string, os: string = Deno.build.os): Record<string, string> {
+export function loaderEnv(library: string, os: string = Deno.build.os): Record<string, string> {
   return os === "darwin" ? { DYLD_FALLBACK_LIBRARY_PATH: dirname(library) } : {};
 }
 

@@ -189,6 +189,15 @@ async function stopped(bench: Bench): Promise<void> {
   });
 }
 
+/** What becomes of a guest whose supervisor was killed: nobody else holds the other end of gw.control. */
+async function abandoned(bench: Bench): Promise<void> {
+  await withGuest(bench, { argv: ["/bin/sleep", "600"] }, async (guest) => {
+    await guest.control.waitForMark("exec-start", bench.timeoutMs, guest.signal);
+    guest.control[Symbol.dispose]();
+    await assertEnds(guest);
+  });
+}
+
 async function corruptKernel(bench: Bench): Promise<void> {
   for (const [what, keepBytes] of [["noise", 0], ["cut", 1_000_000]] as const) {
     let kernelPath = "";
@@ -280,5 +289,6 @@ export const CASES: readonly Case[] = [
   { name: "poweroff by gw.control is clean and leaves no socket", run: powerOff },
   { name: "after kill -9 of the VMM the next boot works", run: killed },
   { name: "stop() ends a guest that does not listen, and may be called again", run: stopped },
+  { name: "a guest whose host went away powers itself off", run: abandoned },
   { name: "a corrupt or cut kernel is named", run: corruptKernel },
 ];
