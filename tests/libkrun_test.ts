@@ -190,6 +190,29 @@ kvmTest(
   },
 );
 
+kvmTest("LibkrunVmm.start() says so when the child ends without a word", async () => {
+  await withDriver("panics", async (driver, plans, fake) => {
+    await driver.check(options());
+    const mute = new LibkrunVmm({
+      kernelPath: join(plans.sandbox.top, "cache/gateway/vmlinux"),
+      cacheDir: join(plans.sandbox.top, "cache/gateway"),
+      self: () => ({ program: "/bin/false", args: [] }),
+      flag: fake.path,
+    });
+    const started = performance.now();
+    const error = await assertRejects(() => mute.start(plans.spec(), options()), GatewayError);
+    assertEquals(
+      [error.code, error.what, error.why],
+      [
+        "vmm-failed",
+        'Cannot start libkrun for "dev"',
+        "its process ended (code 1) and said nothing",
+      ],
+    );
+    assert(performance.now() - started < 10_000);
+  });
+});
+
 Deno.test("loaderEnv() tells the loader a folder on a Mac only", () => {
   assertEquals(loaderEnv("/opt/homebrew/lib/libkrun.dylib", "darwin"), {
     DYLD_FALLBACK_LIBRARY_PATH: "/opt/homebrew/lib",

@@ -146,7 +146,14 @@ class LibkrunVm implements RunningVm {
     if (this.sockets.length === 0) return;
     const gone = new AbortController();
     void this.child.exited.then(({ code, signal }) =>
-      gone.abort(new Error(`it ended (${signal ?? `code ${code}`})`))
+      gone.abort(
+        new GatewayError({
+          code: "vmm-failed",
+          what: "Cannot see libkrun's ports",
+          why: `its process ended (${signal ?? `code ${code}`}) and said nothing`,
+          fix: "read the VMM's log in the instance's folder",
+        }),
+      )
     );
     await waitFor({
       what: "libkrun's ports",
@@ -196,7 +203,7 @@ function startError(spec: VmSpec, words: ChildWords, plan: string, cause: unknow
   return new GatewayError({
     code: "vmm-failed",
     what: words.what ?? `Cannot start libkrun for "${spec.name}"`,
-    why: words.why || describeError(cause),
+    why: words.why || (cause instanceof GatewayError ? cause.why : describeError(cause)),
     fix: words.fix ?? `replay it by hand: read ${plan}`,
     cause,
   });

@@ -13,9 +13,9 @@ import { runOuter } from "./outer.ts";
 const OUTER_TIMEOUT_MS = 6 * 60_000;
 
 Deno.test("libkrun boots our kernel in a nested machine", async (t) => {
-  const { told, seconds, console } = await runOuter("cases", OUTER_TIMEOUT_MS);
+  const { told, seconds, console: screen } = await runOuter("cases", OUTER_TIMEOUT_MS);
   const check = told.find((record) => record.kind === "check");
-  assert(check?.usable, `the probe boot: ${JSON.stringify(check)}\n${console}`);
+  assert(check?.usable, `the probe boot: ${JSON.stringify(check)}\n${screen}`);
   assertEquals(check.description, "libkrun 1.19.7, KVM");
   const wanted = CASES.filter(({ only }) => only !== "qemu").map(({ name }) => name);
   for (const record of told) {
@@ -29,7 +29,7 @@ Deno.test("libkrun boots our kernel in a nested machine", async (t) => {
   }
   await t.step("every case ran, and the machine ended by itself", () => {
     const ran = told.flatMap((record) => record.kind === "case" ? [record.name] : []);
-    assertEquals(ran, [...wanted, REFUSED_CASE], console);
-    assertEquals(told.at(-1)?.kind, "end", `after ${seconds.toFixed(0)} s\n${console}`);
+    assertEquals(ran, [...wanted, REFUSED_CASE], screen);
+    assertEquals(told.at(-1)?.kind, "end", `after ${seconds.toFixed(0)} s\n${screen}`);
   });
 });
