@@ -94,20 +94,11 @@ export type KrunFunctions = { readonly [N in KrunSymbolName]: NonNullable<Loaded
 
 /** An open libkrun; disposing closes it. */
 export class KrunLibrary implements Disposable {
-  readonly #library: Deno.DynamicLibrary<typeof KRUN_SYMBOLS>;
-  readonly #firmware: { close(): void } | undefined;
-  /** "1.19.7", or "1.18.0 or later" when only its symbols tell. */
-  readonly version: string;
+  readonly #opened: { close(): void }[] = [];
+  readonly #functions = new Map<KrunSymbolName, unknown>();
+  #version: string | undefined;
 
-  private constructor(
-    readonly path: string,
-    library: Deno.DynamicLibrary<typeof KRUN_SYMBOLS>,
-    firmware: { close(): void } | undefined,
-  ) {
-    this.#library = library;
-    this.#firmware = firmware;
-    this.version = versionOfName(realName(path)) ?? `${newestOf(library.symbols)} or later`;
-  }
+  private constructor(readonly path: string) {}
 
   /**
    * Opens the library, and its firmware first where one is named.
@@ -115,13 +106,17 @@ export class KrunLibrary implements Disposable {
    * @throws KrunError when a file is missing, is not a library, or is not libkrun.
    */
   static open(path: string, firmwarePath?: string): KrunLibrary {
-    const firmware = firmwarePath === undefined ? undefined : load(firmwarePath, {});
-    const library = load(path, KRUN_SYMBOLS);
-    if (library.symbols.krun_create_ctx === null || library.symbols.krun_start_enter === null) {
-      library.close();
-      throw new KrunError("load", "dlopen", `"${path}" is a library but not libkrun`);
-    }
-    return new KrunLibrary(path, library, firmware);
+    const library = new KrunLibrary(path);
+    if (firmwarePath !== undefined) library.#opened.push(load(firmwarePath, {}));
+    if (library.has("krun_create_ctx") && library.has("krun_start_enter")) return library;
+    library[Symbol.dispose]();
+    throw new KrunError("load", "dlopen", `"${path}" is a library but not libkrun`);
+  }
+
+  /** "1.19.7", or "1.18.0 or later" when only its functions tell. */
+  get version(): string {
+    this.#version ??= versionOfName(realName(this.path)) ?? `${this.#newest()} or later`;
+    return this.#version;
   }
 
   /**
@@ -130,8 +125,7 @@ export class KrunLibrary implements Disposable {
    * @throws KrunError that names the symbol, this library's version and the version that has it.
    */
   get<N extends KrunSymbolName>(name: N): KrunFunctions[N] {
-    const found = this.#library.symbols[name];
-    if (found !== null) return found as unknown as KrunFunctions[N];
+    if (this.has(name)) return this.#functions.get(name) as KrunFunctions[N];
     throw new KrunError(
       "symbol",
       name,
@@ -143,7 +137,23 @@ export class KrunLibrary implements Disposable {
 
   /** Whether the library has a function. */
   has(name: KrunSymbolName): boolean {
-    return this.#library.symbols[name] !== null;
+    let found = this.#functions.get(name);
+    if (found === undefined) {
+      // One at a time, when it is asked for: Deno compiles a call for each, and most VMs need half of the table.
+      const library = load(this.path, { [name]: KRUN_SYMBOLS[name] });
+      this.#opened.push(library);
+      found = library.symbols[name];
+      this.#functions.set(name, found);
+    }
+    return found !== null;
+  }
+
+  /** The version that the newest function of the table came with. */
+  #newest(): string {
+    return (Object.keys(KRUN_SYMBOLS) as KrunSymbolName[])
+      .filter((name) => this.has(name))
+      .map((name) => KRUN_SYMBOLS[name].since as string)
+      .sort(compareVersions).at(-1) ?? "0.0.0";
   }
 
   /** Whether it was built with a feature; a library too old to be asked is judged by the functions that come with it. */
@@ -172,8 +182,8 @@ export class KrunLibrary implements Disposable {
 
   /** Closes the libraries; a VM that was entered never comes back to do so. */
   [Symbol.dispose](): void {
-    this.#library.close();
-    this.#firmware?.close();
+    for (const library of this.#opened.splice(0)) library.close();
+    this.#functions.clear();
   }
 }
 
@@ -201,12 +211,4 @@ function realName(path: string): string {
   } catch {
     return path;
   }
-}
-
-/** The version that the newest symbol of the table came with. */
-function newestOf(symbols: Readonly<Record<KrunSymbolName, unknown>>): string {
-  return (Object.keys(KRUN_SYMBOLS) as KrunSymbolName[])
-    .filter((name) => symbols[name] !== null)
-    .map((name) => KRUN_SYMBOLS[name].since as string)
-    .sort(compareVersions).at(-1) ?? "0.0.0";
 }
