@@ -13,6 +13,7 @@ import { LibkrunVmm } from "../../vm/libkrun.ts";
 import { CASES } from "../conformance/cases.ts";
 import { type Bench, bootGuest } from "../conformance/guest.ts";
 import { REFUSED_CASE } from "./inside_names.ts";
+import { bootCluster } from "./inside_cluster.ts";
 import { benchRows } from "./inside_bench.ts";
 
 const cache = cacheDir();
@@ -57,6 +58,10 @@ async function main(): Promise<void> {
   if (Deno.args[0] === "bench") {
     for (const row of await benchRows(bench)) tell({ kind: "row", ...row });
     return;
+  }
+  if (Deno.args[0] === "cluster") {
+    const run = await bootCluster(bench).catch((error) => ({ error: String(error) }));
+    return tell({ kind: "cluster", ...run });
   }
   const missing = {
     name: REFUSED_CASE,

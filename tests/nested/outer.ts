@@ -14,6 +14,7 @@ import { LIBKRUN_FILE, libkrunRecipe } from "../../vm/libkrun_build.ts";
 import { run, spawnChild } from "../../vm/process.ts";
 import { within } from "../../vm/wait.ts";
 import { FakeKrun } from "../fakes/krun.ts";
+import type { ClusterRun } from "./inside_cluster.ts";
 
 const REPO = fromFileUrl(new URL("../..", import.meta.url));
 const here = (name: string) => fromFileUrl(new URL(name, import.meta.url));
@@ -36,6 +37,7 @@ export type Told =
   | { kind: "check"; usable: boolean; description: string; why: string; ms: number }
   | { kind: "case"; name: string; error?: string; ms: number }
   | { kind: "row"; name: string; value: number; unit: string; limit?: number; note?: string }
+  | ({ kind: "cluster"; error?: string } & Partial<ClusterRun>)
   | { kind: "end" };
 
 /** How a run of the outer machine went. */
@@ -47,7 +49,10 @@ export interface OuterRun {
 }
 
 /** Makes the machine below a folder and runs it to its end, or to the bound. */
-export async function runOuter(mode: "cases" | "bench", timeoutMs: number): Promise<OuterRun> {
+export async function runOuter(
+  mode: "cases" | "bench" | "cluster",
+  timeoutMs: number,
+): Promise<OuterRun> {
   const signal = new AbortController().signal;
   await ensureTools(TOOLS, { span: silentSpan(), signal, assumeYes: true });
   const dir = await Deno.makeTempDir({ prefix: "gw-outer-" });
@@ -192,7 +197,7 @@ async function boot(dir: string, mode: string, timeoutMs: number): Promise<Outer
   await using qemu = spawnChild("qemu-system-x86_64", {
     args: [
       ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none"],
-      ...["-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-smp", "1", "-m", "3072"],
+      ...["-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-smp", "1", "-m", "4096"],
       ...["-kernel", join(dir, "vmlinuz"), "-initrd", join(dir, "initramfs.cpio")],
       ...["-append", `console=ttyS0 panic=-1 quiet mitigations=off gateway.nested=${mode}`],
       ...["-drive", `if=none,id=disk,format=raw,readonly=on,file=${join(dir, "disk.img")}`],
