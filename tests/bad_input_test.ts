@@ -64,6 +64,18 @@ const REFUSALS: readonly Refusal[] = [
     "pass --vmm auto",
   ),
   usage(
+    ["up", "--libkrun", "libkrun.so"],
+    `Cannot use --libkrun "libkrun.so"`,
+    "it is not an absolute path",
+    "name the file from the root on",
+  ),
+  usage(
+    ["__vmm"],
+    "Cannot start a VM's process",
+    "it takes one word, the absolute path of a vm.json",
+    "start VMs with `gateway up`; this is how it calls itself",
+  ),
+  usage(
     ["up", "--name", "../x"],
     `Cannot use the instance name "../x"`,
     "only a-z, 0-9 and - inside are allowed",
