@@ -13,6 +13,7 @@ import { digestBytes } from "../../vm/digest.ts";
 import { GatewayError } from "../../vm/error.ts";
 import { EventLog } from "../../vm/event.ts";
 import { identifyProcess, isAlive } from "../../vm/process.ts";
+import type { VmSpec } from "../../vm/spec.ts";
 import { settleWithin, waitFor } from "../../vm/wait.ts";
 import { type Bench, bootGuest, type Guest, guestEvidence } from "./guest.ts";
 
@@ -96,6 +97,44 @@ async function disks(bench: Bench): Promise<void> {
     });
   } finally {
     await Deno.remove(disk).catch(() => {});
+  }
+}
+
+/** A state disk over another one, as snapshots and the golden state make it: the lower file stays as it is. */
+async function layered(bench: Bench): Promise<void> {
+  const inside = (spec: VmSpec, name: string) => join(spec.consoleLogPath, "..", name);
+  const kept = join(bench.dir, "over-kept.qcow2");
+  const boot = (
+    script: string,
+    over: string,
+    body: (guest: Guest, text: string) => Promise<void>,
+  ) =>
+    withGuest(bench, {
+      argv: sh(script),
+      change: (spec) => {
+        Deno.copyFileSync(join(bench.layeredDisk!, "base.raw"), inside(spec, "base.raw"));
+        Deno.copyFileSync(over, inside(spec, "over.qcow2"));
+        const path = inside(spec, "over.qcow2");
+        const state = { serial: "state", path, format: "qcow2", readonly: false } as const;
+        return { ...spec, disks: [spec.disks[0], state, spec.disks[1]] };
+      },
+    }, async (guest) => {
+      const { text } = await guest.run();
+      await assertEnds(guest);
+      await body(guest, text);
+    });
+  const read = "dd if=/dev/vdb bs=1 count=4 skip=8192 2>/dev/null; ";
+  const write = "printf new! | dd of=/dev/vdb bs=1 seek=8192 conv=fsync 2>/dev/null";
+  try {
+    await boot(read + write, join(bench.layeredDisk!, "over.qcow2"), async ({ spec }, text) => {
+      assertEquals(text, "....");
+      const base = await Deno.readFile(inside(spec, "base.raw"));
+      assertEquals(base.every((byte) => byte === 0x2e), true);
+      await Deno.copyFile(inside(spec, "over.qcow2"), kept);
+    });
+    await boot(read, kept, (_, text) => Promise.resolve(assertEquals(text, "new!")));
+  } finally {
+    await Deno.remove(kept).catch(() => {});
   }
 }
 
@@ -275,6 +314,7 @@ export const CASES: readonly Case[] = [
       }),
   },
   { name: "the root is read-only, the state disk keeps exactly what was written", run: disks },
+  { name: "a state disk over another one leaves that one as it is", run: layered },
   {
     name: "an address by DHCP and an HTTP request through gvproxy",
     run: (bench) => network(bench),

@@ -29,6 +29,8 @@ export interface Bench {
   readonly hostAddress: string | undefined;
   readonly emulated: boolean;
   readonly tscKHz: number | null;
+  /** A folder with `base.raw`, 8 MiB of dots, and `over.qcow2` that lies over it; undefined where nobody made it. */
+  readonly layeredDisk?: string;
   /** How long one guest may take from its start to its end. */
   readonly timeoutMs: number;
 }

@@ -50,6 +50,7 @@ async function main(): Promise<void> {
     rootImage: `${cache}/root.erofs`,
     gvproxy: `${cache}/gvproxy`,
     dir: "/tmp",
+    layeredDisk: cache,
     hostAddress: "10.77.0.1",
     emulated: false,
     tscKHz: null,

@@ -8,11 +8,13 @@
 import { fromFileUrl, join } from "@std/path";
 import { ensureArtifacts } from "../../bootstrap/artifacts.ts";
 import { ArtifactStore } from "../../vm/artifact.ts";
+import { QEMU_IMG_TOOL } from "../../vm/disk_chain.ts";
 import { silentSpan } from "../../vm/event.ts";
 import { ensureTools, type HostTool } from "../../vm/host_tools.ts";
 import { LIBKRUN_FILE, libkrunRecipe } from "../../vm/libkrun_build.ts";
 import { run, spawnChild } from "../../vm/process.ts";
 import { within } from "../../vm/wait.ts";
+import { makeLayeredDisk } from "../conformance/layered.ts";
 import { FakeKrun } from "../fakes/krun.ts";
 import type { ClusterRun } from "./inside_cluster.ts";
 
@@ -26,6 +28,7 @@ export const TOOLS: readonly HostTool[] = [
   { program: "mke2fs", debian: "e2fsprogs" },
   { program: "qemu-system-x86_64", debian: "qemu-system-x86" },
   { program: "xz", debian: "xz-utils" },
+  QEMU_IMG_TOOL,
 ];
 
 /** Debian's name for "the newest 6.12 cloud kernel". */
@@ -153,6 +156,7 @@ async function makeDisk(dir: string): Promise<void> {
   ];
   for (const [from, to] of files) await Deno.copyFile(from, to);
   await Deno.symlink("busybox", join(root, "bin/sh"));
+  await makeLayeredDisk(cache);
   for (
     const [define, name] of [["NO_NET", "libkrun-no-net.so"], ["OLD", "libkrun-old.so"]] as const
   ) {

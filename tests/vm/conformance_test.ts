@@ -5,9 +5,12 @@
  */
 import { ensureArtifacts } from "../../bootstrap/artifacts.ts";
 import { chooseVmm } from "../../bootstrap/choose_vmm.ts";
+import { QEMU_IMG_TOOL } from "../../vm/disk_chain.ts";
 import { silentSpan } from "../../vm/event.ts";
+import { ensureTools } from "../../vm/host_tools.ts";
 import { CASES } from "../conformance/cases.ts";
 import type { Bench } from "../conformance/guest.ts";
+import { makeLayeredDisk } from "../conformance/layered.ts";
 
 const hostAddress = Deno.networkInterfaces()
   .find(({ family, address }) => family === "IPv4" && !address.startsWith("127."))?.address;
@@ -21,12 +24,15 @@ Deno.test("conformance on QEMU", async (t) => {
     config: { vmm: "qemu" },
   });
   const dir = await Deno.makeTempDir({ prefix: "gw-" });
+  await ensureTools([QEMU_IMG_TOOL], { span, signal, assumeYes: true });
+  await makeLayeredDisk(dir);
   const bench: Bench = {
     vmm: chosen.vmm,
     kernelPath: artifacts.kernel.files.vmlinux.path,
     rootImage: artifacts.root.files["root.erofs"].path,
     gvproxy: artifacts.gvproxy.files.gvproxy.path,
     dir,
+    layeredDisk: dir,
     hostAddress,
     emulated: chosen.check.accelerator === "tcg",
     tscKHz: chosen.tscKHz,
