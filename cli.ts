@@ -8,7 +8,7 @@
 import type { Command, CommanderError } from "commander";
 import type { CliKit } from "./bootstrap/cli_commands.ts";
 import { HELP_TEXT } from "./bootstrap/help_text.ts";
-import { describeError, GatewayError, interruptedError, usageError } from "./vm/error.ts";
+import { describeError, GatewayError, interruptedError } from "./vm/error.ts";
 
 const VERSION = "0.1.0";
 let commander: typeof import("commander");
@@ -75,6 +75,7 @@ function addUp(root: Command): void {
     )
     .option("--net <mode>", "gvproxy, tsi or none")
     .option("--vmm <name>", "auto, qemu or libkrun")
+    .option("--libkrun <file>", "the libkrun to use instead of the one that is found")
     .option("--cpus <n>", "virtual CPUs", whole)
     .option("--memory <MiB>", "guest memory", whole)
     .option("--disk <MiB>", "size of the state disk", whole)
@@ -143,7 +144,7 @@ function addLifecycle(root: Command): void {
     return await runResume({ name, flags, out, err, json, signal, terminal: terminal() });
   }).addOption(jsonOption());
   root.command("build [target]")
-    .description("build what is missing: kernel, root, cluster, images, golden or all")
+    .description("build what is missing: kernel, root, cluster, images, golden, libkrun or all")
     .option("--cpus <n>", "golden: of this many virtual CPUs", whole)
     .option("--memory <MiB>", "golden: of this guest memory", whole)
     .option("--disk <MiB>", "golden: of this state disk", whole)
@@ -315,14 +316,6 @@ function report(thrown: unknown): number {
   return 70;
 }
 
-/** What commander found wrong, in our form. */
-function commandLineError(error: CommanderError): GatewayError {
-  const why = error.message.replace(/^error: /, "").replaceAll("\n", " ");
-  const words = Deno.args.filter((word) => /^[a-z]+$/.test(word)).slice(0, 1);
-  const fix = `run \`${["gateway", ...words, "--help"].join(" ")}\` for the options and an example`;
-  return usageError("Cannot read the command line", why, fix);
-}
-
 /** What the files of further commands are lent. */
 const KIT: CliKit = {
   command,
@@ -334,6 +327,10 @@ const KIT: CliKit = {
 async function main(): Promise<void> {
   if (Deno.args.length === 1 && ["--help", "-h", "help"].includes(Deno.args[0])) {
     return out(HELP_TEXT);
+  }
+  // Without the parser, and without signal handlers: this process becomes the VM.
+  if (Deno.args[0] === "__vmm") {
+    return (await import("./vm/libkrun_child.ts")).vmmChild(Deno.args.slice(1), err);
   }
   commander = await import("commander");
   await (await commandTree()).parseAsync(Deno.args, { from: "user" });
@@ -370,10 +367,11 @@ if (import.meta.main) {
   try {
     await main();
   } catch (error) {
-    // Whatever the parser throws has its own name; before it is loaded nothing throws.
-    if (!(error instanceof Error) || error.name !== "CommanderError") throw error;
-    const { exitCode: code } = error as CommanderError;
-    exitCode = code === 0 ? 0 : report(commandLineError(error as CommanderError));
+    // Whatever the parser throws has its own name and is told in our form.
+    const { commandLineError } = await import("./bootstrap/command_line.ts");
+    const parser = error instanceof Error && error.name === "CommanderError";
+    const code = parser ? (error as CommanderError).exitCode : 1;
+    exitCode = code === 0 ? 0 : report(parser ? commandLineError(error, Deno.args) : error);
   }
   Deno.exit(exitCode);
 }

@@ -13,6 +13,7 @@ import { type Artifact, ArtifactStore, type Recipe } from "../vm/artifact.ts";
 import { describeError, GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import { ensureTools } from "../vm/host_tools.ts";
+import { libkrunFormulaError, libkrunRecipe } from "../vm/libkrun_build.ts";
 import { QEMU_TOOL } from "../vm/qemu.ts";
 import { ramshimRecipe } from "../vm/ramshim.ts";
 import { tscRecipe } from "../vm/tsc.ts";
@@ -51,7 +52,7 @@ export interface EnsureArtifactsOptions {
 
 /** What `gateway build` can be asked for. */
 export const BUILD_TARGETS = [
-  ...["kernel", "root", "cluster", "images", "golden", "all"] as const,
+  ...["kernel", "root", "cluster", "images", "golden", "libkrun", "all"] as const,
   ...["libkrunfw", "kernel-arm64"] as const,
 ];
 /** One of {@linkcode BUILD_TARGETS}. */
@@ -90,12 +91,19 @@ export async function ensureArtifacts(options: EnsureArtifactsOptions): Promise<
   return { kernel, root, gvproxy, tsc, ramshim, cluster: recipes.rootfs.cluster.source };
 }
 
-/** Builds what `gateway build TARGET` names; returns the artifacts in build order. */
+/**
+ * Builds what `gateway build TARGET` names; returns the artifacts in build order. "all" is what a start needs, which
+ * libkrun is not.
+ */
 export async function buildTargets(
   target: Exclude<BuildTarget, "golden">,
   options: EnsureArtifactsOptions,
 ): Promise<Artifact[]> {
   const { store = new ArtifactStore(undefined, { repair: true }) } = options;
+  if (target === "libkrun") {
+    if (Deno.build.os !== "linux") throw libkrunFormulaError(Deno.build.os);
+    return [await store.ensure(await libkrunRecipe(hostArch()), options)];
+  }
   const recipes = await allRecipes(options, store);
   const { rootfs, kernel, gvproxy, tsc, ramshim } = recipes;
   const wanted = {

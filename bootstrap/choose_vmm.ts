@@ -4,15 +4,21 @@
  *
  * @module
  */
+import { ArtifactStore } from "../vm/artifact.ts";
 import { GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import { ensureTools } from "../vm/host_tools.ts";
 import { cacheDir } from "../vm/layout.ts";
+import { LIBKRUN_FILE, libkrunRecipe } from "../vm/libkrun_build.ts";
+import { LibkrunVmm } from "../vm/libkrun.ts";
+import { unusableLibkrun } from "../vm/libkrun_probe.ts";
 import { which } from "../vm/process.ts";
 import { QEMU_TOOL, QemuVmm } from "../vm/qemu.ts";
 import { hostTscKHz } from "../vm/tsc.ts";
 import type { Vmm, VmmCheck } from "../vm/vmm.ts";
-import type { BootArtifacts } from "./artifacts.ts";
+import { type BootArtifacts, hostArch } from "./artifacts.ts";
+import type { VmmChoice } from "./options.ts";
+import { selfCommand } from "./self.ts";
 
 /** The driver and what it found out about this host. */
 export interface ChosenVmm {
@@ -22,40 +28,76 @@ export interface ChosenVmm {
   readonly tscKHz: number | null;
 }
 
+/** What a choice depends on. */
+export interface ChooseOptions {
+  readonly span: Span;
+  readonly signal: AbortSignal;
+  readonly assumeYes: boolean;
+  /** Its `vmm` is the user's; auto without it. */
+  readonly config?: { readonly vmm: VmmChoice };
+  /** `--libkrun`. */
+  readonly libkrun?: string;
+  /** QEMU's, without a probe; the verification matrix tries each. */
+  readonly accelerator?: "tcg" | "kvm";
+}
+
 /**
- * Chooses.
+ * Chooses: what was asked for, else libkrun where a probe boot with it works, else QEMU.
  *
  * @throws GatewayError `vmm-missing` when the wanted driver cannot run here, `tool-missing` when QEMU is not
  * installed and may not be.
  */
 export async function chooseVmm(
   artifacts: Pick<BootArtifacts, "kernel" | "tsc" | "ramshim">,
-  options: {
-    readonly span: Span;
-    readonly signal: AbortSignal;
-    readonly assumeYes: boolean;
-    readonly accelerator?: "tcg" | "kvm";
-  },
+  options: ChooseOptions,
 ): Promise<ChosenVmm> {
+  const wanted = options.config?.vmm ?? "auto";
+  const kernelPath = artifacts.kernel.files.vmlinux.path;
+  let notLibkrun = "";
+  if (wanted !== "qemu") {
+    const vmm = await libkrunDriver(kernelPath, options.libkrun);
+    const check = await vmm.check(options);
+    if (check.usable) return told(options.span, { vmm, check, tscKHz: null });
+    if (wanted === "libkrun") throw unusableLibkrun(check.why, check.fix);
+    notLibkrun = `; not libkrun: ${check.why}`;
+  }
   if (which(QEMU_TOOL.program) === undefined) await ensureTools([QEMU_TOOL], options);
   const vmm = new QemuVmm({
-    kernelPath: artifacts.kernel.files.vmlinux.path,
+    kernelPath,
     cacheDir: cacheDir(),
     ramshim: artifacts.ramshim.files["ramshim.so"].path,
     accelerator: options.accelerator,
   });
-  const check = await vmm.check(options);
-  if (!check.usable) {
+  const found = await vmm.check(options);
+  if (!found.usable) {
     throw new GatewayError({
       code: "vmm-missing",
       what: "Cannot run a VM on this host",
-      why: check.why,
-      fix: check.fix,
+      why: found.why,
+      fix: found.fix,
     });
   }
-  options.span.log(`${check.description}: ${check.why}`);
+  const check = { ...found, why: found.why + notLibkrun };
   const tscKHz = check.accelerator === "tcg"
     ? await hostTscKHz(artifacts.tsc.files.tsckhz.path, cacheDir(), options.signal)
     : undefined;
-  return { vmm, check, tscKHz: tscKHz ?? null };
+  return told(options.span, { vmm, check, tscKHz: tscKHz ?? null });
+}
+
+function told(span: Span, chosen: ChosenVmm): ChosenVmm {
+  span.log(`${chosen.check.description}: ${chosen.check.why}`);
+  return chosen;
+}
+
+/** The libkrun driver with our own build, if there is one, as its last choice of a library. */
+export async function libkrunDriver(kernelPath: string, flag?: string): Promise<LibkrunVmm> {
+  const artifact = await new ArtifactStore().lookup(await libkrunRecipe(hostArch()))
+    .catch(() => undefined);
+  return new LibkrunVmm({
+    kernelPath,
+    cacheDir: cacheDir(),
+    self: selfCommand,
+    flag,
+    artifact: artifact?.files[LIBKRUN_FILE].path,
+  });
 }

@@ -60,6 +60,7 @@ function upRequest(flags: CommandIo["flags"], args: readonly string[]): UpReques
     ports: (flags.port as string[]).map(parseForward),
     net: flags.net as string | undefined,
     vmm: flags.vmm as string | undefined,
+    libkrun: flags.libkrun as string | undefined,
     payload: flags.payload as string | undefined,
     // commander gives true where the user said nothing; only --no-kube-api is a choice.
     kubeApi: flags.kubeApi === false ? false : undefined,

@@ -13,7 +13,9 @@ import { installCommand, missingTools } from "../vm/host_tools.ts";
 import { cacheDir, dataDir, runtimeDir, socketPath } from "../vm/layout.ts";
 import { run, which } from "../vm/process.ts";
 import { QEMU_TOOL, QemuVmm } from "../vm/qemu.ts";
+import { candidateAccelerator } from "../vm/qemu_probe.ts";
 import { hostArch } from "./artifacts.ts";
+import { libkrunDriver } from "./choose_vmm.ts";
 import { hostFacts } from "./options.ts";
 
 /** One finding. */
@@ -57,7 +59,9 @@ const CHECKS: Readonly<Record<string, Check>> = {
       },
     );
   },
-  "vmm": checkVmm,
+  "virtualization": checkVirtualization,
+  "libkrun": checkLibkrun,
+  "qemu": checkQemu,
   "build tools": checkBuildTools,
 };
 
@@ -99,20 +103,45 @@ async function existingParent(path: string): Promise<string> {
   return "/";
 }
 
-async function checkVmm(span: Span, signal: AbortSignal): Promise<Omit<HostCheck, "name">> {
+/** The kernel that a probe boots; undefined before it is built. */
+async function builtKernel(): Promise<string | undefined> {
   const kernel = await new ArtifactStore().lookup(await kernelRecipe(hostArch()));
-  if (!kernel) {
-    const found = which(QEMU_TOOL.program);
+  return kernel?.files.vmlinux.path;
+}
+
+async function checkVirtualization(): Promise<Omit<HostCheck, "name">> {
+  const found = await candidateAccelerator();
+  if (typeof found !== "string") return { outcome: "warn", found: found.why, fix: found.fix };
+  const word = found === "kvm" ? "/dev/kvm opens" : "Hypervisor.framework is part of macOS";
+  return ok(`${word}; whether it works is what the probe boots below tell`);
+}
+
+async function checkLibkrun(span: Span, signal: AbortSignal): Promise<Omit<HostCheck, "name">> {
+  const kernelPath = await builtKernel();
+  if (kernelPath === undefined) return unprobed("libkrun is tried");
+  const check = await (await libkrunDriver(kernelPath)).check({ span, signal });
+  if (check.usable) return ok(`${check.description}: ${check.why}; a start takes it`);
+  return { outcome: "warn", found: `not used: ${check.why}`, fix: check.fix };
+}
+
+const unprobed = (what: string): Omit<HostCheck, "name"> => ({
+  outcome: "warn",
+  found: `${what} once the kernel is built`,
+  fix: "run `gateway build kernel`",
+});
+
+async function checkQemu(span: Span, signal: AbortSignal): Promise<Omit<HostCheck, "name">> {
+  const program = which(QEMU_TOOL.program);
+  if (program === undefined) {
     return {
-      outcome: found ? "warn" : "fail",
-      found: found
-        ? `${found}; whether hardware virtualization works is tried once the kernel is built`
-        : `${QEMU_TOOL.program} is not on this host`,
-      fix: found ? "run `gateway build kernel`" : `run: ${installCommand([QEMU_TOOL])}`,
+      outcome: "fail",
+      found: `${QEMU_TOOL.program} is not on this host`,
+      fix: `run: ${installCommand([QEMU_TOOL])}`,
     };
   }
-  const vmm = new QemuVmm({ kernelPath: kernel.files.vmlinux.path, cacheDir: cacheDir() });
-  const check = await vmm.check({ span, signal });
+  const kernelPath = await builtKernel();
+  if (kernelPath === undefined) return unprobed(`${program}; hardware virtualization is tried`);
+  const check = await new QemuVmm({ kernelPath, cacheDir: cacheDir() }).check({ span, signal });
   const slow = check.accelerator === "tcg";
   return {
     outcome: check.usable ? (slow ? "warn" : "ok") : "fail",

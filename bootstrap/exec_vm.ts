@@ -6,20 +6,20 @@
  * @module
  */
 import { join } from "@std/path";
-import { startGvproxy } from "../net/gvproxy.ts";
+import { gvproxyNetSocket, startGvproxy } from "../net/gvproxy.ts";
 import { ControlPort } from "../vm/control_port.ts";
 import { abortError, GatewayError } from "../vm/error.ts";
-import type { EventLog } from "../vm/event.ts";
+import type { EventLog, Span } from "../vm/event.ts";
 import { dataDir, ensurePrivateDir, runtimeDir, writeFileAtomic } from "../vm/layout.ts";
 import { connectUnix } from "../vm/lines.ts";
 import { StdioPort, type StdioStreams } from "../vm/stdio_port.ts";
 import { raceAbort, waitFor, within } from "../vm/wait.ts";
 import { ensureArtifacts, hostArch } from "./artifacts.ts";
-import { chooseVmm } from "./choose_vmm.ts";
+import { chooseVmm, type ChosenVmm } from "./choose_vmm.ts";
 import { guardSignal } from "./guard.ts";
 import type { UpOptions } from "./options.ts";
 import { writePayload } from "./payload.ts";
-import { planVm } from "./plan.ts";
+import { netTransport, planVm } from "./plan.ts";
 
 /** What the one-shot VM gets from the command line. */
 export interface ExecContext {
@@ -31,30 +31,59 @@ export interface ExecContext {
   readonly streams: StdioStreams;
 }
 
+/** What the VM is made of, built and chosen. */
+export interface ExecParts extends ChosenVmm {
+  readonly kernelPath: string;
+  readonly rootImage: string;
+  /** The program. */
+  readonly gvproxy: string;
+}
+
 /**
  * Runs the command and returns its exit code: 127 when there is no such program, 126 when it cannot be executed.
  *
  * @throws GatewayError of the step that failed, `vm-exited` when the VM dies, `interrupted` on a signal.
  */
 export async function execInFreshVm(options: UpOptions, ctx: ExecContext): Promise<number> {
-  const { log, signal } = ctx;
-  const span = log.span("exec");
-  await using stack = new AsyncDisposableStack();
-  const id = `exec-${crypto.randomUUID().slice(0, 8)}`;
-  const dir = await temporaryDir(stack, join(dataDir(), "exec"), id);
-  const sockets = await temporaryDir(stack, runtimeDir(), id);
+  const { signal } = ctx;
+  const span = ctx.log.span("exec");
   const artifacts = await span.run(
     "artifacts",
     (s) => ensureArtifacts({ ...options, span: s, signal }),
   );
-  const { vmm, check, tscKHz } = await span.run(
+  const chosen = await span.run(
     "choose vmm",
     (s) => chooseVmm(artifacts, { ...options, span: s, signal }),
   );
+  const code = await execWith(
+    {
+      ...chosen,
+      kernelPath: options.kernelPath ?? artifacts.kernel.files.vmlinux.path,
+      rootImage: artifacts.root.files["root.erofs"].path,
+      gvproxy: artifacts.gvproxy.files.gvproxy.path,
+    },
+    options,
+    { ...ctx, span },
+  );
+  span.end();
+  return code;
+}
+
+/** The line from "everything is there" on. @throws as {@linkcode execInFreshVm}. */
+export async function execWith(
+  parts: ExecParts,
+  options: Pick<UpOptions, "config" | "net" | "exec">,
+  ctx: Omit<ExecContext, "log"> & { readonly span: Span },
+): Promise<number> {
+  const { span, signal } = ctx;
+  await using stack = new AsyncDisposableStack();
+  const id = `exec-${crypto.randomUUID().slice(0, 8)}`;
+  const dir = await temporaryDir(stack, join(dataDir(), "exec"), id);
+  const sockets = await temporaryDir(stack, runtimeDir(), id);
   const gvproxyLogPath = join(dir, "gvproxy.log");
   const gvproxy = options.net !== "gvproxy" ? undefined : stack.use(
     await startGvproxy({
-      binary: artifacts.gvproxy.files.gvproxy.path,
+      binary: parts.gvproxy,
       socketDir: sockets,
       logPath: gvproxyLogPath,
       span,
@@ -66,18 +95,18 @@ export async function execInFreshVm(options: UpOptions, ctx: ExecContext): Promi
     mode: "exec",
     cpus: options.config.cpus,
     memoryMiB: options.config.memoryMiB,
-    vmm: vmm.name,
+    vmm: parts.vmm.name,
     arch: hostArch(),
     os: Deno.build.os === "darwin" ? "darwin" : "linux",
-    kernelPath: options.kernelPath ?? artifacts.kernel.files.vmlinux.path,
-    rootImage: artifacts.root.files["root.erofs"].path,
+    kernelPath: parts.kernelPath,
+    rootImage: parts.rootImage,
     dir,
     runtimeDir: sockets,
-    netSocket: gvproxy?.qemuSocket ?? null,
+    netSocket: gvproxy ? gvproxyNetSocket(sockets, netTransport(parts.vmm.name)) : null,
     stateDisk: null,
     ramLayers: false,
-    emulated: check.accelerator === "tcg",
-    tscKHz,
+    emulated: parts.check.accelerator === "tcg",
+    tscKHz: parts.tscKHz,
   });
   await writeFileAtomic(join(dir, "vm.json"), JSON.stringify(spec, null, 2));
   await writePayload(join(dir, "payload.tar"), {
@@ -90,7 +119,9 @@ export async function execInFreshVm(options: UpOptions, ctx: ExecContext): Promi
     },
     exec: { argv: options.exec!, env: EXEC_ENV, cwd: "/" },
   });
-  const vm = stack.use(await span.run("start vm", (s) => vmm.start(spec, { span: s, signal })));
+  const vm = stack.use(
+    await span.run("start vm", (s) => parts.vmm.start(spec, { span: s, signal })),
+  );
   const [controlPath, stdioPath] = spec.consolePorts.map((port) => port.socketPath);
   const control = stack.use(await ControlPort.connect(controlPath, { span, signal }));
   const guarded = guardSignal(signal, {
@@ -99,11 +130,11 @@ export async function execInFreshVm(options: UpOptions, ctx: ExecContext): Promi
     gvproxy,
     consoleLogPath: spec.consoleLogPath,
     gvproxyLogPath,
+    vmmLogPath: spec.vmmLogPath,
   });
   const conn = await connectStdio(stack, stdioPath, guarded);
   const code = await exitCodeOf(new StdioPort(conn).run(ctx.streams), guarded, signal);
   await span.run("guest off", () => within(vm.exited, 5000));
-  span.end();
   return code;
 }
 

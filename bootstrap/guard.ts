@@ -18,6 +18,8 @@ export interface GuardedParts {
   /** Read when the VM ended without a word, for the error's `why`. */
   readonly consoleLogPath: string;
   readonly gvproxyLogPath: string;
+  /** Read when the console is silent too: a VMM that could not enter the guest says why there. */
+  readonly vmmLogPath?: string;
 }
 
 /** A signal that carries the first reason to stop. */
@@ -29,7 +31,7 @@ export function guardSignal(user: AbortSignal, parts: GuardedParts): AbortSignal
     // The guest's own words, if it had any, arrive just before its end.
     const spoken = parts.control ? await within(parts.control.failed, 200) : undefined;
     const written = spoken ?? (code === 0 ? await writtenFailure(parts.consoleLogPath) : undefined);
-    fail(written ?? await vmExited(parts.consoleLogPath, code, signal));
+    fail(written ?? await vmExited(parts, code, signal));
   });
   void parts.gvproxy?.exited.then(({ code, signal }) =>
     fail(
@@ -53,14 +55,20 @@ async function writtenFailure(path: string): Promise<GatewayError | undefined> {
   }
 }
 
-async function vmExited(path: string, code: number, signal: string | null): Promise<GatewayError> {
-  const tail = await lastWords(path);
+async function vmExited(
+  parts: GuardedParts,
+  code: number,
+  signal: string | null,
+): Promise<GatewayError> {
+  const said = async (whose: string, path: string | undefined) => {
+    const tail = path === undefined ? [] : await lastWords(path);
+    return tail.length > 0 ? `; its ${whose}'s last words: ${tail.join(" | ")}` : "";
+  };
+  const words = await said("console", parts.consoleLogPath) || await said("log", parts.vmmLogPath);
   return new GatewayError({
     code: "vm-exited",
     what: "Cannot go on without the VM",
-    why: `it ended (${signal ?? `code ${code}`})${
-      tail.length > 0 ? `; its console's last words: ${tail.join(" | ")}` : ""
-    }`,
+    why: `it ended (${signal ?? `code ${code}`})${words}`,
     fix: "run `gateway logs` to read its console, then `gateway up` again",
   });
 }

@@ -30,6 +30,8 @@ export interface UpRequest {
   readonly net?: string;
   /** Unchecked {@linkcode VmmChoice}. */
   readonly vmm?: string;
+  /** `--libkrun`. */
+  readonly libkrun?: string;
   /** What runs in the cluster; "demo" is the only one. */
   readonly payload?: string;
   /** False: neither forward the cluster's API nor write a kubeconfig. */
@@ -60,6 +62,8 @@ export interface UpOptions {
   readonly config: InstanceConfig;
   /** How the VM is connected. */
   readonly net: NetChoice;
+  /** A libkrun of the user's; undefined for the one that is found. */
+  readonly libkrun: string | undefined;
   /** As root, install missing host tools. */
   readonly assumeYes: boolean;
   /** A k3s-compatible binary of the user's, undefined for ours. */
@@ -105,7 +109,7 @@ export function resolveOptions(
   checkExecOnly(request);
   const vmm = pick("--vmm", request.vmm ?? stored?.vmm ?? "auto", ["auto", "qemu", "libkrun"]);
   checkNet(net, vmm, mode);
-  checkVmm(vmm);
+  checkLibkrun(request.libkrun, vmm);
   const cpus = request.cpus ?? stored?.cpus ?? Math.min(base.cpus, host.cpus);
   const memoryMiB = request.memoryMiB ?? stored?.memoryMiB ??
     Math.min(base.memoryMiB, Math.max(MINIMUM_MIB[mode], Math.floor(host.memoryMiB / 2)));
@@ -128,6 +132,7 @@ export function resolveOptions(
       payload: pick("--payload", request.payload ?? stored?.payload ?? "demo", ["demo"]),
     },
     net,
+    libkrun: request.libkrun,
     assumeYes: request.assumeYes,
     clusterBinary: clusterBinary ?? undefined,
     exec: request.exec,
@@ -156,14 +161,13 @@ function checkExecOnly(request: UpRequest): void {
   );
 }
 
-function checkVmm(vmm: VmmChoice): void {
-  if (vmm !== "libkrun") return;
-  throw new GatewayError({
-    code: "not-supported",
-    what: `Cannot use --vmm "libkrun"`,
-    why: "this version drives QEMU only",
-    fix: "pass --vmm qemu, or leave it out",
-  });
+function checkLibkrun(path: string | undefined, vmm: VmmChoice): void {
+  if (path === undefined || (vmm !== "qemu" && path.startsWith("/"))) return;
+  throw usageError(
+    `Cannot use --libkrun "${path}"`,
+    vmm === "qemu" ? "the VMM is QEMU" : "it is not an absolute path",
+    vmm === "qemu" ? "leave it out, or add --vmm libkrun" : "name the file from the root on",
+  );
 }
 
 const DISK_MINIMUM_MIB = 1024;
@@ -194,7 +198,7 @@ function checkNet(net: NetChoice, vmm: VmmChoice, mode: "cluster" | "exec"): voi
     throw usageError(
       `Cannot use --net "tsi"`,
       "only libkrun has it",
-      "pass --net gvproxy, or --vmm libkrun where it is usable",
+      "pass --net gvproxy",
     );
   }
   if (mode === "cluster" && net !== "gvproxy") {
@@ -203,6 +207,14 @@ function checkNet(net: NetChoice, vmm: VmmChoice, mode: "cluster" | "exec"): voi
       "its endpoint is reached through gvproxy",
       "leave --net out, or add --exec for a VM without a cluster",
     );
+  }
+  if (net === "tsi") {
+    throw new GatewayError({
+      code: "not-supported",
+      what: `Cannot use --net "tsi"`,
+      why: "TSI is a patch of libkrunfw's kernel, and the guest's kernel is ours, which has it not",
+      fix: "pass --net gvproxy",
+    });
   }
 }
 

@@ -39,7 +39,7 @@ const REFUSED: readonly (readonly [string, Partial<UpRequest>, readonly string[]
   ["tsi without libkrun", { net: "tsi", exec: ["/bin/true"] }, [
     `Cannot use --net "tsi"`,
     "only libkrun has it",
-    "pass --net gvproxy, or --vmm libkrun where it is usable",
+    "pass --net gvproxy",
   ]],
   ["a cluster without a network", { net: "none" }, [
     `Cannot start a cluster with --net "none"`,
@@ -50,6 +50,16 @@ const REFUSED: readonly (readonly [string, Partial<UpRequest>, readonly string[]
     `Cannot start a cluster with --net "tsi"`,
     "its endpoint is reached through gvproxy",
     "leave --net out, or add --exec for a VM without a cluster",
+  ]],
+  ["a library that is not named from the root on", { libkrun: "libkrun.so" }, [
+    `Cannot use --libkrun "libkrun.so"`,
+    "it is not an absolute path",
+    "name the file from the root on",
+  ]],
+  ["a library for QEMU", { libkrun: "/lib/libkrun.so", vmm: "qemu" }, [
+    `Cannot use --libkrun "/lib/libkrun.so"`,
+    "the VMM is QEMU",
+    "leave it out, or add --vmm libkrun",
   ]],
   ["no CPU", { cpus: 0 }, ["Cannot use --cpus 0", "a VM needs at least 1", "pass --cpus 2"]],
   ["less than no CPU", { cpus: -1 }, [
@@ -121,6 +131,15 @@ for (const [what, change, lines] of REFUSED) {
   });
 }
 
+Deno.test("resolveOptions() says why there is no TSI", () => {
+  const error = assertThrows(
+    () => resolveOptions({ ...request, net: "tsi", vmm: "libkrun", exec: ["/bin/true"] }, host),
+    GatewayError,
+    "TSI is a patch of libkrunfw's kernel",
+  );
+  assertEquals(error.code, "not-supported");
+});
+
 Deno.test("resolveOptions() takes the largest and smallest values that are allowed", () => {
   const most = resolveOptions({ ...request, cpus: 8, memoryMiB: 32_768 }, host).config;
   assertEquals([most.cpus, most.memoryMiB], [8, 32_768]);
@@ -148,6 +167,7 @@ Deno.test("resolveOptions() gives a cluster these defaults", () => {
   });
   assertEquals(rest, {
     net: "gvproxy",
+    libkrun: undefined,
     assumeYes: false,
     clusterBinary: undefined,
     exec: undefined,

@@ -40,6 +40,14 @@ export const GUEST_MAC = "5a:94:ef:e4:0c:ee";
 /** The guest's address behind gvproxy. */
 export const GUEST_ADDRESS = "192.168.127.2";
 
+/** How a VMM's network card speaks to gvproxy: libkrun on a Mac has datagrams only. */
+export function netTransport(
+  vmm: PlanInput["vmm"],
+  os: string = Deno.build.os,
+): "stream" | "unixgram" {
+  return vmm === "libkrun" && os === "darwin" ? "unixgram" : "stream";
+}
+
 /** The spec of a VM. */
 export function planVm(input: PlanInput): VmSpec {
   const disk = (
@@ -72,7 +80,7 @@ export function planVm(input: PlanInput): VmSpec {
     disks,
     net: input.netSocket === null ? null : {
       socketPath: input.netSocket,
-      transport: input.vmm === "libkrun" && input.os === "darwin" ? "unixgram" : "stream",
+      transport: netTransport(input.vmm, input.os),
       mac: GUEST_MAC,
     },
     consolePorts: names.map((name) => ({

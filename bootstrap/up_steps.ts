@@ -34,7 +34,7 @@ import { kubeconfigPath, readCredentials, writeKubeconfig } from "./kubeconfig.t
 import { payloadManifests } from "./manifests.ts";
 import { writePayload } from "./payload.ts";
 import type { Pki } from "./pki.ts";
-import { GUEST_ADDRESS, planVm } from "./plan.ts";
+import { GUEST_ADDRESS, netTransport, planVm } from "./plan.ts";
 import { waitApiReady } from "./readiness.ts";
 import type { UpContext } from "./up.ts";
 
@@ -128,7 +128,7 @@ export async function planFor(
     rootImage: artifacts.root.files["root.erofs"].path,
     dir: paths.dir,
     runtimeDir: paths.runtimeDir,
-    netSocket: gvproxyNetSocket(paths.runtimeDir),
+    netSocket: gvproxyNetSocket(paths.runtimeDir, netTransport(chosen.vmm.name)),
     stateDisk: { path: join(paths.dir, disk.head.name), format: disk.head.format },
     ramLayers: chosen.vmm.supports.snapshot,
     emulated: chosen.check.accelerator === "tcg",
@@ -193,6 +193,7 @@ export async function attachVm(
     gvproxy,
     consoleLogPath: spec.consoleLogPath,
     gvproxyLogPath: instance.paths.gvproxyLog,
+    vmmLogPath: spec.vmmLogPath,
   });
   return { control, guarded };
 }

@@ -66,7 +66,7 @@ export function readyText(report: StatusReport, tookMs: number, detached: boolea
     ["endpoint", report.endpoint],
     ["client files", files],
     ["kubeconfig", report.kubeconfig],
-    ["vmm", report.vmm],
+    ["vmm", report.vmm && `${report.vmm}: ${report.vmmWhy}`],
   ];
   return [
     `READY in ${formatMs(tookMs)}`,

@@ -108,7 +108,7 @@ Deno.test("readyText() shows exactly this in the foreground", () => {
     "endpoint      https://127.0.0.1:30051",
     "client files  /home/u/.config/openshell/gateways/gateway/mtls",
     "kubeconfig    /home/u/.kube/gateway.yaml",
-    "vmm           QEMU 7.2.22, TCG (emulation)",
+    "vmm           QEMU 7.2.22, TCG (emulation): there is no /dev/kvm",
     "",
     "Try:",
     "  cd /home/u/.config/openshell/gateways/gateway/mtls",

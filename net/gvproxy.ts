@@ -25,6 +25,8 @@ export interface StartGvproxyOptions {
   readonly span: Span;
   /** Ends the wait for its start. */
   readonly signal: AbortSignal;
+  /** Listen for datagrams too, as libkrun on a Mac sends them; by default on a Mac. */
+  readonly vfkit?: boolean;
 }
 
 /** One forward as gvproxy has it, `host:port` on both sides. */
@@ -147,9 +149,12 @@ export interface RunningGvproxy extends AsyncDisposable {
   readonly client: GvproxyClient;
 }
 
-/** gvproxy's API socket in an instance's runtime folder. */
-export function gvproxyNetSocket(socketDir: string): string {
-  return socketPath(socketDir, "net");
+/** The socket a VMM connects to, in an instance's runtime folder. */
+export function gvproxyNetSocket(
+  socketDir: string,
+  transport: "stream" | "unixgram" = "stream",
+): string {
+  return socketPath(socketDir, transport === "stream" ? "net" : "net-vfkit");
 }
 
 /** Where an instance's gvproxy serves its API. */
@@ -165,11 +170,19 @@ export function gvproxyApiSocket(socketDir: string): string {
 export async function startGvproxy(options: StartGvproxyOptions): Promise<RunningGvproxy> {
   const { socketDir, logPath, signal } = options;
   const qemuSocket = gvproxyNetSocket(socketDir);
+  const vfkit = options.vfkit ?? Deno.build.os === "darwin";
+  const vfkitSocket = vfkit ? gvproxyNetSocket(socketDir, "unixgram") : undefined;
   const api = gvproxyApiSocket(socketDir);
   const configPath = join(socketDir, "gvproxy.json");
   await writeFileAtomic(
     configPath,
-    JSON.stringify({ listenQemu: qemuSocket, api, exitWithParent: true, logLevel: "info" }),
+    JSON.stringify({
+      listenQemu: qemuSocket,
+      listenVfkit: vfkitSocket,
+      api,
+      exitWithParent: true,
+      logLevel: "info",
+    }),
   );
   const child = spawnChild("/bin/sh", {
     // The shell opens the private log and becomes gvproxy.

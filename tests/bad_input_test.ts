@@ -13,7 +13,8 @@ import { Sandbox } from "./sandbox.ts";
 
 const NAME_FIX = "choose a name such as `default` or `dev-2`";
 const PORT_FIX = "write it as 30051:30051 or 127.0.0.1:8080:80";
-const TARGETS = "the targets are kernel, root, cluster, images, all, libkrunfw, kernel-arm64";
+const TARGETS =
+  "the targets are kernel, root, cluster, images, golden, libkrun, all, libkrunfw, kernel-arm64";
 const { cpus } = hostFacts();
 
 const unknown = (name: string) =>
@@ -62,6 +63,18 @@ const REFUSALS: readonly Refusal[] = [
     `Cannot use --vmm "xen"`,
     "the choices are auto, qemu, libkrun",
     "pass --vmm auto",
+  ),
+  usage(
+    ["up", "--libkrun", "libkrun.so"],
+    `Cannot use --libkrun "libkrun.so"`,
+    "it is not an absolute path",
+    "name the file from the root on",
+  ),
+  usage(
+    ["__vmm"],
+    "Cannot start a VM's process",
+    "it takes one word, the absolute path of a vm.json",
+    "start VMs with `gateway up`; this is how it calls itself",
   ),
   usage(
     ["up", "--name", "../x"],

@@ -13,6 +13,7 @@ import { QEMU_TOOL, QemuVmm } from "../vm/qemu.ts";
 import { PROBE_TIMEOUT_MS, probeAccelerator } from "../vm/qemu_probe.ts";
 import type { VmSpec } from "../vm/spec.ts";
 import { type Fake, installFake, withPath } from "./fakes/install.ts";
+import { fakeKernel } from "./fakes/kernel.ts";
 
 const kvm = await Deno.open("/dev/kvm", { read: true, write: true }).then(
   (file) => (file.close(), true),
@@ -22,7 +23,7 @@ const kvm = await Deno.open("/dev/kvm", { read: true, write: true }).then(
 async function fakeQemu(behaviour: string): Promise<Fake> {
   const fake = await installFake("qemu.sh", QEMU_TOOL.program);
   await fake.set("behaviour", behaviour);
-  await fake.set("kernel", "a kernel");
+  await Deno.writeFile(join(fake.dir, "kernel"), fakeKernel());
   await fake.set("deno", Deno.execPath());
   await fake.set("monitor", fromFileUrl(new URL("fakes/qemu_monitor.ts", import.meta.url)));
   return fake;

@@ -32,7 +32,7 @@ const OK: readonly Step[] = [
   check("lint", "lint", "--quiet"),
   check("types", "check", "--quiet", "cli.ts", "mod.ts", "tests/"),
   check("docs", "doc", "--lint", "mod.ts"),
-  ...["vm", "net", "bootstrap", "rootfs", "kernel"].map((room) =>
+  ...["ffi", "vm", "net", "bootstrap", "rootfs", "kernel"].map((room) =>
     tests(`unit ${room}`, "--no-check", "--parallel", `-P=${room}`, `${room}/`)
   ),
   tests("tidy", "--no-check", "-A", "tests/tidy_test.ts"),
@@ -45,9 +45,10 @@ const LONG: readonly Step[] = [
     "--no-check",
     "-A",
     "tests/",
-    "--ignore=tests/tidy_test.ts,tests/vm,tests/guest,tests/kernel",
+    "--ignore=tests/tidy_test.ts,tests/vm,tests/guest,tests/kernel,tests/nested",
   ),
   tests("guest stages", "--no-check", "-A", "tests/guest/"),
+  tests("libkrun in a nested machine", "--no-check", "-A", "tests/nested/"),
   tests("vm and cluster", "--no-check", "-A", "tests/vm/"),
   // Compiles two kernels: one for arm64, unless it is there, and ours a second time.
   tests("kernel", "--no-check", "-A", "tests/kernel/"),
@@ -56,6 +57,7 @@ const LONG: readonly Step[] = [
 /** What the long tests run besides the product's own tools. */
 const TEST_TOOLS = [
   ...GUEST_TOOLS,
+  { program: "cc", debian: "gcc" },
   { program: "curl", debian: "curl" },
   { program: "openssl", debian: "openssl" },
   { program: "shellcheck", debian: "shellcheck" },

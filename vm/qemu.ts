@@ -7,6 +7,7 @@
 import { join } from "@std/path";
 import { describeError, GatewayError } from "./error.ts";
 import type { HostTool } from "./host_tools.ts";
+import { checkKernelFile } from "./kernel_file.ts";
 import { type ChildProcess, run, spawnChild, which } from "./process.ts";
 import { probeAccelerator } from "./qemu_probe.ts";
 import { qemuArgv, type QemuMachine, qmpPath, ramPlaceholder } from "./qemu_argv.ts";
@@ -78,6 +79,7 @@ export class QemuVmm implements Vmm {
         });
       }
     }
+    checkKernelFile(spec.kernel);
     // A guest that goes on has more to say in the same log.
     if (!spec.incoming) await writeEmpty(spec.consoleLogPath);
     const argv = qemuArgv(spec, this.#machine);

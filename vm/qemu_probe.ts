@@ -60,7 +60,8 @@ export async function probeAccelerator(options: ProbeOptions): Promise<Accelerat
   return verdict;
 }
 
-async function candidateAccelerator(): Promise<"kvm" | "hvf" | AcceleratorVerdict> {
+/** Hardware virtualization that may work here, or why there is none. */
+export async function candidateAccelerator(): Promise<"kvm" | "hvf" | AcceleratorVerdict> {
   if (Deno.build.os === "darwin") return "hvf";
   try {
     (await Deno.open("/dev/kvm", { read: true, write: true })).close();

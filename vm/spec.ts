@@ -7,7 +7,7 @@
 import * as v from "valibot";
 import { GatewayError } from "./error.ts";
 
-const Disk = v.object({
+const Disk = v.strictObject({
   /** The virtio-blk serial, by which the guest's init finds the disk; unique. */
   serial: v.picklist(["root", "state", "payload"]),
   path: v.string(),
@@ -15,7 +15,7 @@ const Disk = v.object({
   readonly: v.boolean(),
 });
 
-const Net = v.object({
+const Net = v.strictObject({
   /** The unix socket gvproxy listens on. */
   socketPath: v.string(),
   /** `stream` for QEMU and libkrun on Linux, `unixgram` for libkrun on macOS. */
@@ -23,19 +23,19 @@ const Net = v.object({
   mac: v.string(),
 });
 
-const ConsolePort = v.object({
+const ConsolePort = v.strictObject({
   /** The name the guest finds under /sys/class/virtio-ports. */
   name: v.picklist(["gw.control", "gw.stdio"]),
   /** The VMM listens here; the host's end connects. */
   socketPath: v.string(),
 });
 
-const Spec = v.object({
+const Spec = v.strictObject({
   schemaVersion: v.literal(1),
   name: v.string(),
   cpus: v.number(),
   memoryMiB: v.number(),
-  kernel: v.object({
+  kernel: v.strictObject({
     path: v.string(),
     format: v.picklist(["elf", "bzimage", "image-arm64"]),
     cmdline: v.string(),
@@ -44,9 +44,9 @@ const Spec = v.object({
    * Memory made of layer files (vm/ram_layer.ts), bottom first, none for a boot; it can be saved. Null for memory that
    * is gone with the VMM.
    */
-  ram: v.nullable(v.object({ layers: v.array(v.string()) })),
+  ram: v.nullable(v.strictObject({ layers: v.array(v.string()) })),
   /** Device state to go on from instead of booting; its memory is in the layers. */
-  incoming: v.nullable(v.object({ devicesPath: v.string() })),
+  incoming: v.nullable(v.strictObject({ devicesPath: v.string() })),
   /** In the guest's order: vda, vdb, vdc. */
   disks: v.array(Disk),
   net: v.nullable(Net),

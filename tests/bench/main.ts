@@ -9,6 +9,7 @@ import { clusterRows } from "./cluster.ts";
 import { instantRows } from "./instant.ts";
 import { hostRows } from "./host.ts";
 import { kernelRows } from "./kernel.ts";
+import { nestedRows } from "./nested.ts";
 import type { Row } from "./row.ts";
 import { vmRows } from "./vm.ts";
 
@@ -16,6 +17,7 @@ const GROUPS: Readonly<Record<string, () => Promise<Row[]>>> = {
   host: hostRows,
   kernel: kernelRows,
   vm: vmRows,
+  nested: nestedRows,
   cluster: clusterRows,
   instant: instantRows,
 };

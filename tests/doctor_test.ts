@@ -1,0 +1,30 @@
+/**
+ * `gateway doctor` as a user meets it on a host where nothing was built: each check with its outcome and its fix.
+ *
+ * @module
+ */
+import { assert, assertEquals } from "@std/assert";
+import type { HostCheck } from "../bootstrap/doctor.ts";
+import { Sandbox } from "./sandbox.ts";
+
+Deno.test("gateway doctor lists each host check with what it found, and a fix for what is not well", async () => {
+  await using sandbox = await Sandbox.make();
+  const { code, stdout } = await sandbox.gateway(["doctor", "--json"]);
+  const checks: HostCheck[] = JSON.parse(stdout);
+  const of = (name: string) => checks.find((check) => check.name === name)!;
+  assertEquals(checks.map(({ name }) => name), [
+    ...["host", "memory", "disk", "sockets", "ssh", "virtualization", "libkrun", "qemu"],
+    "build tools",
+  ]);
+  assertEquals(code, checks.some(({ outcome }) => outcome === "fail") ? 1 : 0);
+  assert(checks.every(({ found }) => found !== ""), stdout);
+  assert(checks.every(({ outcome, fix }) => outcome === "ok" || fix !== ""), stdout);
+  // Whether it works is only known once there is a kernel to boot.
+  assertEquals(of("libkrun"), {
+    name: "libkrun",
+    outcome: "warn",
+    found: "libkrun is tried once the kernel is built",
+    fix: "run `gateway build kernel`",
+  });
+  assertEquals(await sandbox.processes(), []);
+});

@@ -1,0 +1,100 @@
+/**
+ * What runs inside the outer machine: the conformance suite on libkrun, or the benchmark. One line of JSON on stdout for
+ * each case and each figure.
+ * It must not build anything: the outer disk brings all files.
+ *
+ * @module
+ */
+import { assertRejects, assertStringIncludes } from "@std/assert";
+import { silentSpan } from "../../vm/event.ts";
+import { GatewayError } from "../../vm/error.ts";
+import { cacheDir } from "../../vm/layout.ts";
+import { LibkrunVmm } from "../../vm/libkrun.ts";
+import { CASES } from "../conformance/cases.ts";
+import { type Bench, bootGuest } from "../conformance/guest.ts";
+import { REFUSED_CASE } from "./inside_names.ts";
+import { bootCluster } from "./inside_cluster.ts";
+import { benchRows } from "./inside_bench.ts";
+
+const cache = cacheDir();
+const self = (args: readonly string[]) => ({
+  program: Deno.execPath(),
+  args: ["run", "-A", "--quiet", "--no-check", "/gateway/cli.js", ...args],
+});
+const driver = (flag?: string) =>
+  new LibkrunVmm({
+    kernelPath: `${cache}/vmlinux`,
+    cacheDir: "/tmp/cache",
+    self,
+    flag: flag ?? `${cache}/libkrun.so.1.19.7`,
+  });
+
+/** Libraries that are refused, each by its own sentence. */
+const REFUSED = [
+  [`${cache}/libkrun-no-net.so`, 'was built without the feature "net"'],
+  [`${cache}/libkrun-old.so`, "has no krun_add_disk3, which is there since 1.17.0"],
+  [`${cache}/vmlinux`, "cannot be loaded"],
+] as const;
+
+async function main(): Promise<void> {
+  const signal = new AbortController().signal;
+  await Deno.mkdir("/tmp/cache", { recursive: true });
+  const vmm = driver();
+  const started = performance.now();
+  const check = await vmm.check({ span: silentSpan(), signal });
+  tell({ kind: "check", ...check, ms: Math.round(performance.now() - started) });
+  if (!check.usable) return;
+  const bench: Bench = {
+    vmm,
+    kernelPath: `${cache}/vmlinux`,
+    rootImage: `${cache}/root.erofs`,
+    gvproxy: `${cache}/gvproxy`,
+    dir: "/tmp",
+    layeredDisk: cache,
+    hostAddress: "10.77.0.1",
+    emulated: false,
+    tscKHz: null,
+    timeoutMs: 60_000,
+  };
+  if (Deno.args[0] === "bench") {
+    for (const row of await benchRows(bench)) tell({ kind: "row", ...row });
+    return;
+  }
+  if (Deno.args[0] === "cluster") {
+    const run = await bootCluster(bench).catch((error) => ({ error: String(error) }));
+    return tell({ kind: "cluster", ...run });
+  }
+  const missing = {
+    name: REFUSED_CASE,
+    run: () => refused(bench),
+  };
+  for (const { name, run, only } of [...CASES, { ...missing, only: undefined }]) {
+    if (only === "qemu") continue;
+    const began = performance.now();
+    let error: string | undefined;
+    try {
+      await run(bench);
+    } catch (thrown) {
+      error = thrown instanceof Error ? thrown.stack ?? thrown.message : String(thrown);
+    }
+    tell({ kind: "case", name, error, ms: Math.round(performance.now() - began) });
+  }
+}
+
+async function refused(bench: Bench): Promise<void> {
+  for (const [path, why] of REFUSED) {
+    const error = await assertRejects(
+      () => bootGuest({ ...bench, vmm: driver(path) }, { argv: ["/bin/true"] }),
+      GatewayError,
+    );
+    assertStringIncludes(error.why, why);
+  }
+}
+
+function tell(record: unknown): void {
+  const bytes = new TextEncoder().encode(`${JSON.stringify(record)}\n`);
+  for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
+}
+
+await main();
+tell({ kind: "end" });

@@ -1,0 +1,46 @@
+/**
+ * libkrun, really: the conformance suite through the production driver, on our kernel, in one outer machine whose
+ * processor (QEMU's TCG) emulates AMD's virtualization. One outer boot for all cases.
+ *
+ * @module
+ */
+import { assert, assertEquals } from "@std/assert";
+import { CASES } from "../conformance/cases.ts";
+import { REFUSED_CASE } from "./inside_names.ts";
+import { runOuter } from "./outer.ts";
+
+/** The whole outer boot, on two cores. */
+const OUTER_TIMEOUT_MS = 6 * 60_000;
+
+Deno.test("libkrun boots our kernel in a nested machine", async (t) => {
+  const { told, seconds, console: screen } = await runOuter("cases", OUTER_TIMEOUT_MS);
+  const check = told.find((record) => record.kind === "check");
+  assert(check?.usable, `the probe boot: ${JSON.stringify(check)}\n${screen}`);
+  assertEquals(check.description, "libkrun 1.19.7, KVM");
+  const wanted = CASES.filter(({ only }) => only !== "qemu").map(({ name }) => name);
+  for (const record of told) {
+    if (record.kind !== "case") continue;
+    await t.step(record.name, () => {
+      // The steps here only tell; the time that counts was spent inside.
+      // deno-lint-ignore no-console
+      console.log(`${(record.ms / 1000).toFixed(1)} s inside`);
+      assertEquals(record.error, undefined, record.error);
+    });
+  }
+  await t.step("every case ran, and the machine ended by itself", () => {
+    const ran = told.flatMap((record) => record.kind === "case" ? [record.name] : []);
+    assertEquals(ran, [...wanted, REFUSED_CASE], screen);
+    assertEquals(told.at(-1)?.kind, "end", `after ${seconds.toFixed(0)} s\n${screen}`);
+  });
+});
+
+Deno.test("a whole cluster runs in a guest of libkrun and stops cleanly", async () => {
+  const { told, seconds, console: screen } = await runOuter("cluster", 9 * 60_000);
+  const run = told.find((record) => record.kind === "cluster");
+  const evidence = `after ${seconds.toFixed(0)} s: ${JSON.stringify(told)}\n${screen}`;
+  assert(run?.kind === "cluster" && run.error === undefined, evidence);
+  assert(run.marks!["cluster-start"] > run.marks!["init"], evidence);
+  assertEquals([run.stopped, run.exit], ["clean", { code: 0, signal: null }], evidence);
+  // deno-lint-ignore no-console
+  console.log(`the service answered after ${run.readySeconds!.toFixed(0)} s inside`);
+});

@@ -1,0 +1,210 @@
+/**
+ * The libkrun driver: finds a library, finds out by a real boot whether it works here, starts a spec in a child of its own.
+ * It must not open the library: that ends with this process becoming the VM.
+ *
+ * @module
+ */
+import { dirname, join } from "@std/path";
+import { LIBRARY_VARIABLE } from "../ffi/library.ts";
+import { describeError, GatewayError } from "./error.ts";
+import { writeFileAtomic } from "./layout.ts";
+import { findLibraries, noLibrary } from "./libkrun_find.ts";
+import { type LibkrunVerdict, probeLibkrun } from "./libkrun_probe.ts";
+import { type ChildExit, type ChildProcess, spawnChild } from "./process.ts";
+import { candidateAccelerator } from "./qemu_probe.ts";
+import { ensureSignedRuntime } from "./signed_runtime.ts";
+import type { VmSpec } from "./spec.ts";
+import type { RunningVm, StartOptions, Vmm, VmmCheck } from "./vmm.ts";
+import { waitFor } from "./wait.ts";
+
+/** What the driver needs besides the host. */
+export interface LibkrunOptions {
+  /** The kernel the probe boots. */
+  readonly kernelPath: string;
+  /** Where the probe's verdict is kept. */
+  readonly cacheDir: string;
+  /** The command that runs this program again with the given words. */
+  readonly self: (args: readonly string[]) => {
+    readonly program: string;
+    readonly args: readonly string[];
+  };
+  /** `--libkrun`. */
+  readonly flag?: string;
+  /** Our own build, if there is one. */
+  readonly artifact?: string;
+}
+
+/** libkrun on KVM or Hypervisor.framework. */
+export class LibkrunVmm implements Vmm {
+  readonly name = "libkrun";
+  readonly supports = { snapshot: false, net: ["gvproxy"] } as const;
+  #library: string | undefined;
+
+  constructor(private readonly options: LibkrunOptions) {}
+
+  async check(options: StartOptions): Promise<VmmCheck> {
+    const unusable = (why: string, fix: string) =>
+      ({ usable: false, description: "libkrun", accelerator: "none", why, fix }) as const;
+    const { flag, artifact } = this.options;
+    let candidates: ReturnType<typeof findLibraries>;
+    try {
+      const variable = Deno.env.get(LIBRARY_VARIABLE);
+      candidates = findLibraries({ flag, variable, artifact, uid: Deno.uid() });
+    } catch (error) {
+      if (!(error instanceof GatewayError)) throw error;
+      return unusable(error.message, error.fix);
+    }
+    if (candidates.length === 0) {
+      const error = noLibrary();
+      return unusable(`there is no libkrun: ${error.why}`, error.fix);
+    }
+    const host = await candidateAccelerator();
+    if (typeof host !== "string") return unusable(host.why, host.fix);
+    let verdict: LibkrunVerdict | undefined;
+    for (const { path, source } of candidates) {
+      verdict = await probeLibkrun({
+        libraryPath: path,
+        kernelPath: this.options.kernelPath,
+        cacheDir: this.options.cacheDir,
+        start: (spec, inner) => this.#start(spec, path, inner),
+        ...options,
+      });
+      if (!verdict.usable) continue;
+      this.#library = path;
+      const description = `libkrun ${verdict.version}, ${host.toUpperCase()}`;
+      const why = `${verdict.why} (${source}: ${path})`;
+      return { usable: true, description, accelerator: "libkrun", why, fix: "" };
+    }
+    return unusable(verdict!.why, verdict!.fix);
+  }
+
+  async start(spec: VmSpec, options: StartOptions): Promise<RunningVm> {
+    if (this.#library === undefined) {
+      const check = await this.check(options);
+      if (this.#library === undefined) {
+        throw new GatewayError({
+          code: "vmm-missing",
+          what: "Cannot start a VM with libkrun",
+          why: check.why,
+          fix: check.fix,
+        });
+      }
+    }
+    return await this.#start(spec, this.#library, options);
+  }
+
+  async #start(spec: VmSpec, library: string, options: StartOptions): Promise<RunningVm> {
+    // Exactly what the child reads, so that the boot can be replayed.
+    const plan = join(dirname(spec.consoleLogPath), "vm.json");
+    await writeFileAtomic(plan, JSON.stringify(spec, null, 2) + "\n");
+    await writeFileAtomic(spec.consoleLogPath, "");
+    const sockets = spec.consolePorts.map(({ socketPath }) => socketPath);
+    await removeAll(sockets);
+    const self = this.options.self(["__vmm", plan]);
+    const program = await ensureSignedRuntime(self.program, this.options.cacheDir);
+    const child = spawnChild("/bin/sh", {
+      // The shell gives the child a private umask (its sockets are then 0600) and its log, and becomes it.
+      args: ["-c", 'umask 077; log=$1; shift; exec "$@" >"$log" 2>&1', "sh", spec.vmmLogPath]
+        .concat(program, self.args),
+      env: { [LIBRARY_VARIABLE]: library, ...loaderEnv(library) },
+      ownGroup: true,
+    });
+    options.span.log("libkrun's process started", { pid: child.pid });
+    const vm = new LibkrunVm(child, sockets);
+    try {
+      await vm.listening(options.signal);
+      return vm;
+    } catch (error) {
+      await vm[Symbol.asyncDispose]();
+      if (options.signal.aborted) throw error;
+      throw startError(spec, await childWords(spec.vmmLogPath), plan, error);
+    }
+  }
+}
+
+/**
+ * macOS finds a library by its install name, which for libkrunfw is not where Homebrew of another prefix has it; there
+ * the loader is told the folder.
+ */
+export function loaderEnv(library: string, os: string = Deno.build.os): Record<string, string> {
+  return os === "darwin" ? { DYLD_FALLBACK_LIBRARY_PATH: dirname(library) } : {};
+}
+
+/** A VM that runs in a child of ours. */
+class LibkrunVm implements RunningVm {
+  readonly pid: number;
+  readonly exited: Promise<ChildExit>;
+
+  constructor(private readonly child: ChildProcess, private readonly sockets: readonly string[]) {
+    this.pid = child.pid;
+    // The child cannot remove its sockets: libkrun ends it with the guest.
+    this.exited = child.exited.then(async (exit) => (await removeAll(sockets), exit));
+  }
+
+  /** Resolves when the host's ends can be connected, or fails as soon as the child ends. */
+  async listening(signal: AbortSignal): Promise<void> {
+    if (this.sockets.length === 0) return;
+    const gone = new AbortController();
+    void this.child.exited.then(({ code, signal }) =>
+      gone.abort(
+        new GatewayError({
+          code: "vmm-failed",
+          what: "Cannot see libkrun's ports",
+          why: `its process ended (${signal ?? `code ${code}`}) and said nothing`,
+          fix: "read the VMM's log in the instance's folder",
+        }),
+      )
+    );
+    await waitFor({
+      what: "libkrun's ports",
+      probe: async () => {
+        // A connection is taken for the supervisor's own, so the sockets are only looked at.
+        for (const path of this.sockets) await Deno.lstat(path);
+        return true;
+      },
+      timeoutMs: 30_000,
+      intervalMs: 5,
+      signal: AbortSignal.any([signal, gone.signal]),
+      code: "vmm-failed",
+    });
+  }
+
+  async stop(timeoutMs: number): Promise<ChildExit> {
+    await this.child.stop(timeoutMs);
+    return await this.exited;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop(2000).catch(() => {});
+  }
+}
+
+async function removeAll(paths: readonly string[]): Promise<void> {
+  for (const path of paths) await Deno.remove(path).catch(() => {});
+}
+
+/** What the child said about its end: the lines of its own error, or the last line. */
+export interface ChildWords {
+  readonly what?: string;
+  readonly why: string;
+  readonly fix?: string;
+}
+
+/** Reads the child's log. */
+export async function childWords(logPath: string): Promise<ChildWords> {
+  const text = await Deno.readTextFile(logPath).catch(() => "");
+  const line = (pattern: RegExp) => pattern.exec(text)?.[1].slice(0, 400);
+  const why = line(/^ {2}why: (.*)$/m);
+  if (why === undefined) return { why: text.trim().split("\n").at(-1)?.slice(0, 400) ?? "" };
+  return { what: line(/^error: (.*)$/m), why, fix: line(/^ {2}fix: (.*)$/m) };
+}
+
+function startError(spec: VmSpec, words: ChildWords, plan: string, cause: unknown): GatewayError {
+  return new GatewayError({
+    code: "vmm-failed",
+    what: words.what ?? `Cannot start libkrun for "${spec.name}"`,
+    why: words.why || (cause instanceof GatewayError ? cause.why : describeError(cause)),
+    fix: words.fix ?? `replay it by hand: read ${plan}`,
+    cause,
+  });
+}
