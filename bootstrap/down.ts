@@ -35,8 +35,8 @@ export async function down(
   name: string,
   options: { readonly span: Span; readonly signal: AbortSignal; readonly timeoutMs?: number },
 ): Promise<DownOutcome> {
-  const view = await requireInstance(name);
-  if (view.state === "stopped") return "was-stopped";
+  const view = await settled(name, options.signal);
+  if (view.state === "stopped" || view.state === "suspended") return "was-stopped";
   if (view.state === "crashed") {
     // Opening ends what the dead supervisor left running.
     await (await LockedInstance.open(name, options.signal))[Symbol.asyncDispose]();
@@ -45,6 +45,29 @@ export async function down(
   }
   return await stopSupervisor(view, options);
 }
+
+/** The instance as it is; one that has just taken its lock is given a moment to say who runs. */
+async function settled(name: string, signal: AbortSignal): Promise<InstanceView> {
+  const look = async () => {
+    const view = await requireInstance(name);
+    return view.state === "running" && !view.run ? undefined : view;
+  };
+  const now = await look();
+  if (now) return now;
+  try {
+    return await waitFor({
+      what: `the record of "${name}"`,
+      probe: look,
+      timeoutMs: RECORD_TIMEOUT_MS,
+      signal,
+    });
+  } catch (error) {
+    if (signal.aborted) throw error;
+    return await requireInstance(name);
+  }
+}
+
+const RECORD_TIMEOUT_MS = 5000;
 
 async function stopSupervisor(
   view: InstanceView,
