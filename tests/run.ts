@@ -45,14 +45,17 @@ const LONG: readonly Step[] = [
     "--no-check",
     "-A",
     "tests/",
-    "--ignore=tests/tidy_test.ts,tests/vm,tests/guest,tests/kernel,tests/nested",
+    "--ignore=tests/tidy_test.ts,tests/vm,tests/guest,tests/kernel,tests/nested,tests/long",
   ),
   tests("guest stages", "--no-check", "-A", "tests/guest/"),
   tests("libkrun in a nested machine", "--no-check", "-A", "tests/nested/"),
   tests("vm and cluster", "--no-check", "-A", "tests/vm/"),
-  // Compiles two kernels: one for arm64, unless it is there, and ours a second time.
+  // Compiles the kernel for arm64, unless it is there.
   tests("kernel", "--no-check", "-A", "tests/kernel/"),
 ];
+
+/** What takes longer than one waits for at each change. */
+const RARE: readonly Step[] = [tests("long", "--no-check", "-A", "tests/long/")];
 
 /** What the long tests run besides the product's own tools. */
 const TEST_TOOLS = [
@@ -96,14 +99,15 @@ async function runStep(step: Step): Promise<{ passed: number; failed: number }> 
   return { passed, failed };
 }
 
-const all = Deno.args[0] === "all";
-if (all) {
+const SETS = { ok: OK, all: [...OK, ...LONG], long: RARE };
+const wanted = (Deno.args[0] ?? "ok") as keyof typeof SETS;
+if (wanted !== "ok") {
   const signal = new AbortController().signal;
   await ensureTools(TEST_TOOLS, { span: silentSpan(), signal, assumeYes: true });
 }
 let passed = 0;
 let failed = 0;
-for (const step of all ? [...OK, ...LONG] : OK) {
+for (const step of SETS[wanted]) {
   const result = await runStep(step);
   passed += result.passed;
   failed += result.failed;

@@ -33,14 +33,3 @@ Deno.test("libkrun boots our kernel in a nested machine", async (t) => {
     assertEquals(told.at(-1)?.kind, "end", `after ${seconds.toFixed(0)} s\n${screen}`);
   });
 });
-
-Deno.test("a whole cluster runs in a guest of libkrun and stops cleanly", async () => {
-  const { told, seconds, console: screen } = await runOuter("cluster", 9 * 60_000);
-  const run = told.find((record) => record.kind === "cluster");
-  const evidence = `after ${seconds.toFixed(0)} s: ${JSON.stringify(told)}\n${screen}`;
-  assert(run?.kind === "cluster" && run.error === undefined, evidence);
-  assert(run.marks!["cluster-start"] > run.marks!["init"], evidence);
-  assertEquals([run.stopped, run.exit], ["clean", { code: 0, signal: null }], evidence);
-  // deno-lint-ignore no-console
-  console.log(`the service answered after ${run.readySeconds!.toFixed(0)} s inside`);
-});
