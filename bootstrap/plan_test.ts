@@ -70,7 +70,9 @@ Deno.test("planVm() gives exactly this for a program on libkrun and macOS", () =
     kernel: {
       path: "/a/vmlinux",
       format: "image-arm64",
-      cmdline: `console=hvc0 ${COMMON} quiet loglevel=4 gateway.mode=exec`,
+      cmdline: `console=hvc0 ${
+        COMMON.replace("panic=-1", "panic=1")
+      } quiet loglevel=4 gateway.mode=exec`,
     },
     ram: null,
     incoming: null,

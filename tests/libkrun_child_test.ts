@@ -27,7 +27,7 @@ const BEFORE = ["krun_has_feature(0)", "krun_has_feature(1)", "krun_set_log_leve
 
 Deno.test("a cluster's plan becomes exactly these calls", async () => {
   const cmdline =
-    "console=hvc0 ro root=/dev/vda rootfstype=erofs init=/sbin/gateway-init panic=-1 reboot=t " +
+    "console=hvc0 ro root=/dev/vda rootfstype=erofs init=/sbin/gateway-init panic=1 reboot=t " +
     "tsc=reliable quiet loglevel=4 gateway.mode=cluster";
   assertEquals(await callsOf({}), [
     ...BEFORE,
