@@ -118,7 +118,22 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
   );
 
   await step("two forks run beside their source, each with an identity of its own", async () => {
+    await home.ok(["kubectl", "--", "apply", "-f", "-"], { stdin: PLAIN });
+    const wait = ["kubectl", "--", "wait", "--for=condition=Available", "--timeout=120s"];
+    await home.ok([...wait, "-n", "openshell", "deployment/plain"], { timeoutMs: 150_000 });
+    const uid = async (app: string, name: string) => {
+      const pods = await client.kubectlJson(["get", "pods", "-n", "openshell", "-l", app], name);
+      return pods.items.filter((pod: { metadata: { deletionTimestamp?: string } }) =>
+        pod.metadata.deletionTimestamp === undefined
+      ).map((pod: { metadata: { uid: string } }) => pod.metadata.uid).join(" ");
+    };
+    const apps = ["app.kubernetes.io/name=gateway-demo", "app=plain"];
+    const [demo, plain] = await Promise.all(apps.map((app) => uid(app, "default")));
     await home.ok(["fork", "default", "left", "right"], { timeoutMs: 180_000 });
+    // The service that reloads its certificates keeps its pod, the other gets a new one.
+    assertEquals(await uid(apps[0], "left"), demo);
+    assertNotEquals(await uid(apps[1], "left"), plain);
+    assertEquals(await uid(apps[1], "default"), plain);
     const names = ["default", "left", "right"];
     const own = async (read: (name: string) => Promise<string>) => {
       const values = await Promise.all(names.map(read));
@@ -309,6 +324,26 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
 
   await home[Symbol.asyncDispose]();
 });
+
+/** A service that mounts the certificates and says nothing about reloading them. */
+const PLAIN = `
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: plain, namespace: openshell}
+spec:
+  selector: {matchLabels: {app: plain}}
+  template:
+    metadata: {labels: {app: plain}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: sleep
+        image: gateway.local/busybox:1.37
+        imagePullPolicy: Never
+        command: [sleep, "100000"]
+        volumeMounts: [{name: tls, mountPath: /tls}]
+      volumes: [{name: tls, secret: {secretName: openshell-server-tls}}]
+`;
 
 /** Debian's package libfaketime; tests/run.ts installs it. */
 const FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";

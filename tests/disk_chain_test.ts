@@ -1,0 +1,82 @@
+/**
+ * The files behind a state disk, with the real qemu-img: overlays, links, and what must not be taken for a plain disk.
+ *
+ * @module
+ */
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { join } from "@std/path";
+import {
+  chainFiles,
+  overlayOn,
+  PLAIN_DISK,
+  QEMU_IMG_TOOL,
+  readDiskChain,
+  saveDiskChain,
+  shareFile,
+} from "../vm/disk_chain.ts";
+import { GatewayError } from "../vm/error.ts";
+import { silentSpan } from "../vm/event.ts";
+import { ensureTools } from "../vm/host_tools.ts";
+import { run } from "../vm/process.ts";
+
+const signal = new AbortController().signal;
+await ensureTools([QEMU_IMG_TOOL], { span: silentSpan(), signal, assumeYes: true });
+
+async function withDirs(fn: (one: string, two: string) => Promise<void>): Promise<void> {
+  const dir = await Deno.makeTempDir();
+  try {
+    for (const name of ["one", "two"]) await Deno.mkdir(join(dir, name));
+    await fn(join(dir, "one"), join(dir, "two"));
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+Deno.test("overlayOn() puts an empty, private file over the disk and changes no record", () =>
+  withDirs(async (dir) => {
+    await Deno.writeTextFile(join(dir, "state.img"), "x".repeat(4096));
+    const chain = await overlayOn(dir, PLAIN_DISK, 64);
+    assertEquals(chain.below, [PLAIN_DISK.head]);
+    const info = await Deno.stat(join(dir, chain.head.name));
+    assertEquals(info.mode! & 0o777, 0o600);
+    assert(info.size < 300_000, `${info.size} bytes`);
+    assertEquals(await readDiskChain(dir), PLAIN_DISK);
+    await saveDiskChain(dir, chain);
+    assertEquals(await readDiskChain(dir), chain);
+  }));
+
+Deno.test("a chain that is linked into another folder is whole there, and the overlays differ", () =>
+  withDirs(async (one, two) => {
+    await run("qemu-img", { args: ["create", "-q", "-f", "raw", join(one, "state.img"), "8M"] });
+    const first = await overlayOn(one, PLAIN_DISK, 8);
+    for (const name of chainFiles(first)) await shareFile(join(one, name), join(two, name), signal);
+    const [left, right] = [await overlayOn(one, first, 8), await overlayOn(two, first, 8)];
+    assert(left.head.name !== right.head.name);
+    for (const [dir, chain] of [[one, left], [two, right]] as const) {
+      const { stdout } = await run("qemu-img", {
+        args: ["info", "--backing-chain", "--output=json", join(dir, chain.head.name)],
+      });
+      const files = JSON.parse(stdout).map((one: { filename: string }) => one.filename);
+      assertEquals(files, chainFiles(chain).map((name) => join(dir, name)));
+    }
+    assertEquals((await Deno.stat(join(two, "state.img"))).nlink, 2);
+  }));
+
+Deno.test("readDiskChain() refuses a state.img that others share when its record is gone", () =>
+  withDirs(async (one, two) => {
+    await Deno.writeTextFile(join(one, "state.img"), "x");
+    await shareFile(join(one, "state.img"), join(two, "state.img"), signal);
+    const error = await assertRejects(() => readDiskChain(two), GatewayError);
+    assertEquals(error.code, "instance-schema");
+  }));
+
+Deno.test("shareFile() is content with a link that is there, and names a file that is gone", () =>
+  withDirs(async (one, two) => {
+    await Deno.writeTextFile(join(one, "a"), "x");
+    for (let at = 0; at < 2; at++) await shareFile(join(one, "a"), join(two, "a"), signal);
+    const error = await assertRejects(
+      () => shareFile(join(one, "b"), join(two, "b"), signal),
+      GatewayError,
+    );
+    assertEquals([error.code, error.why], ["artifact-corrupt", `"${join(one, "b")}" is gone`]);
+  }));

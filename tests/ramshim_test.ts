@@ -1,0 +1,165 @@
+/**
+ * The library that makes memory out of layers, in a real process: what it maps, what it saves, what it refuses.
+ *
+ * @module
+ */
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { fromFileUrl, join } from "@std/path";
+import { ArtifactStore } from "../vm/artifact.ts";
+import { GatewayError } from "../vm/error.ts";
+import { silentSpan } from "../vm/event.ts";
+import { readLines, writeAll } from "../vm/lines.ts";
+import { spawnChild } from "../vm/process.ts";
+import { checkLayer, saveLayer } from "../vm/ram_layer.ts";
+import { ramshimRecipe } from "../vm/ramshim.ts";
+import { run } from "../vm/process.ts";
+
+const signal = new AbortController().signal;
+const SOURCE = fromFileUrl(new URL("fakes/ramuser.c", import.meta.url));
+
+const shim = (await new ArtifactStore().ensure(await ramshimRecipe(), {
+  span: silentSpan(),
+  signal,
+  assumeYes: true,
+})).files["ramshim.so"].path;
+
+/** A folder, and processes in it whose memory is made of layers. */
+class Place implements AsyncDisposable {
+  #stack = new AsyncDisposableStack();
+  #count = 0;
+
+  private constructor(readonly dir: string) {}
+
+  static async make(): Promise<Place> {
+    const dir = await Deno.makeTempDir({ prefix: "ram-" });
+    await run("cc", { args: ["-O1", "-o", join(dir, "user"), SOURCE] });
+    return new Place(dir);
+  }
+
+  /** Starts one. Its first line tells whether the memory could be mapped. */
+  async start(layers: readonly string[]) {
+    const id = this.#count++;
+    const socket = join(this.dir, `s${id}`);
+    const child = this.#stack.use(spawnChild(join(this.dir, "user"), {
+      args: [],
+      env: {
+        LD_PRELOAD: shim,
+        GATEWAY_RAM_FILE: join(this.dir, `ram${id}`),
+        GATEWAY_RAM_LAYERS: layers.join("\n"),
+        GATEWAY_RAM_SOCKET: socket,
+      },
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "piped",
+    }));
+    const stderr = new Response(child.stderr).text();
+    const lines = readLines(child.stdout!);
+    const writer = child.stdin!.getWriter();
+    this.#stack.defer(() => writer.close().catch(() => {}));
+    const first = (await lines.next()).value;
+    const ask = async (line: string) => {
+      await writeAll(
+        { write: (data) => writer.write(data).then(() => data.length) },
+        new TextEncoder().encode(line + "\n"),
+      );
+      return (await lines.next()).value as string;
+    };
+    const save = async (name: string, bottom: "kept" | "new") => {
+      const path = join(this.dir, name);
+      const begun = await saveLayer(socket, path, bottom, signal);
+      return { path, begun };
+    };
+    return { first, ask, save, stderr, exited: child.exited };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stack[Symbol.asyncDispose]();
+    await Deno.remove(this.dir, { recursive: true });
+  }
+}
+
+Deno.test("a save keeps the memory of its moment, whatever is written while it goes on", async () => {
+  await using place = await Place.make();
+  const one = await place.start([]);
+  assertEquals(one.first, "ready");
+  await one.ask("w 3 before");
+  const { path, begun } = await one.save("a.layer", "new");
+  await one.ask("w 3 after");
+  await begun.written;
+  await checkLayer(path, 16);
+  assertEquals((await Deno.stat(path)).mode! & 0o777, 0o600);
+  const two = await place.start([path]);
+  assertEquals([await two.ask("r 3"), await two.ask("r 4")], ["=before", "="]);
+  assertEquals(await one.ask("r 3"), "=after");
+});
+
+Deno.test("two that go on from one layer do not see each other, and the layer stays as it is", async () => {
+  await using place = await Place.make();
+  const source = await place.start([]);
+  await source.ask("w 0 shared");
+  await source.ask("w 4095 end");
+  const { path, begun } = await source.save("a.layer", "new");
+  await begun.written;
+  const bytes = await Deno.readFile(path);
+  const [left, right] = [await place.start([path]), await place.start([path])];
+  await left.ask("w 0 left");
+  assertEquals([await left.ask("r 0"), await right.ask("r 0"), await right.ask("r 4095")], [
+    "=left",
+    "=shared",
+    "=end",
+  ]);
+  assertEquals(await Deno.readFile(path), bytes);
+});
+
+Deno.test("a kept bottom makes the next layer small, and a new one stands alone", async () => {
+  await using place = await Place.make();
+  const source = await place.start([]);
+  for (let page = 0; page < 500; page += 1) await source.ask(`w ${page} bottom`);
+  const bottom = await source.save("bottom.layer", "new");
+  await bottom.begun.written;
+  const second = await place.start([bottom.path]);
+  await second.ask("w 100 changed");
+  const kept = await second.save("kept.layer", "kept");
+  await kept.begun.written;
+  const alone = await second.save("alone.layer", "new");
+  await alone.begun.written;
+  const size = async (path: string) => (await Deno.stat(path)).size;
+  assert(await size(kept.path) < 16 * 4096, `${await size(kept.path)} bytes`);
+  assert(await size(alone.path) > 500 * 4096);
+  for (const layers of [[bottom.path, kept.path], [alone.path]]) {
+    const third = await place.start(layers);
+    assertEquals([await third.ask("r 100"), await third.ask("r 99")], ["=changed", "=bottom"]);
+  }
+});
+
+Deno.test("a layer that is cut or is none is refused by name", async () => {
+  await using place = await Place.make();
+  const source = await place.start([]);
+  await source.ask("w 1 one");
+  const { path, begun } = await source.save("a.layer", "new");
+  await begun.written;
+  await Deno.truncate(path, (await Deno.stat(path)).size - 4096);
+  const none = join(place.dir, "none.layer");
+  await Deno.writeTextFile(none, "nothing of the kind");
+  for (const bad of [path, none, join(place.dir, "absent.layer")]) {
+    const user = await place.start([bad]);
+    assertEquals([user.first, (await user.exited).code], [undefined, 3]);
+    assertStringIncludes(await user.stderr, `memory layer "${bad}"`);
+  }
+});
+
+Deno.test("a save that cannot be written is told and leaves no file; the process goes on", async () => {
+  await using place = await Place.make();
+  const source = await place.start([]);
+  const { begun } = await source.save("no/such/folder.layer", "new");
+  const error = await assertRejects(() => begun.written, GatewayError);
+  assertEquals(error.code, "vmm-failed");
+  assertStringIncludes(error.why, "errno 2");
+  assertEquals(await source.ask("w 1 on"), "ok");
+});
+
+Deno.test("the process may not run programs any more", async () => {
+  await using place = await Place.make();
+  const source = await place.start([]);
+  assertEquals(await source.ask("x"), "refused");
+});
