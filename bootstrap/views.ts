@@ -131,5 +131,25 @@ export function doctorText(checks: readonly HostCheck[]): string {
 
 function table(rows: readonly (readonly [string, string])[]): string {
   const width = Math.max(...rows.map(([label]) => label.length));
-  return rows.map(([label, value]) => `${label.padEnd(width)}  ${value}`).join("\n");
+  return rows.flatMap(([label, value]) =>
+    wrap(value, WIDTH - width - 2).map((line, at) =>
+      `${(at === 0 ? label : "").padEnd(width)}  ${line}`
+    )
+  ).join("\n");
+}
+
+const WIDTH = 80;
+
+/** Lines of at most so many characters, broken between words; a longer word stays whole, so that it can be copied. */
+function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let line = "";
+  // Runs of spaces belong to what they separate.
+  for (const word of text.split(/(?<=\S)(?= )/)) {
+    if (line !== "" && line.length + word.length > width) {
+      lines.push(line);
+      line = word.trimStart();
+    } else line += word;
+  }
+  return [...lines, line];
 }

@@ -119,7 +119,8 @@ async function judge(
   const how = ended
     ? `ended with ${ended.signal ?? `code ${ended.code}`}`
     : `did not end within ${LIBKRUN_PROBE_TIMEOUT_MS / 1000} s`;
-  const words = log.trim().split("\n").at(-1) ?? "";
+  // Without the time and the module that libkrun's logger puts before each line.
+  const words = (log.trim().split("\n").at(-1) ?? "").replace(/^\[[^\]]*\] /, "");
   return {
     usable: false,
     version,
