@@ -34,6 +34,7 @@ export interface ExecContext {
 /** What the VM is made of, built and chosen. */
 export interface ExecParts extends ChosenVmm {
   readonly kernelPath: string;
+  readonly kernelFormat?: "elf" | "bzimage";
   readonly rootImage: string;
   /** The program. */
   readonly gvproxy: string;
@@ -59,6 +60,7 @@ export async function execInFreshVm(options: UpOptions, ctx: ExecContext): Promi
     {
       ...chosen,
       kernelPath: options.kernelPath ?? artifacts.kernel.files.vmlinux.path,
+      kernelFormat: options.kernelPath === undefined ? "elf" : "bzimage",
       rootImage: artifacts.root.files["root.erofs"].path,
       gvproxy: artifacts.gvproxy.files.gvproxy.path,
     },
@@ -99,6 +101,7 @@ export async function execWith(
     arch: hostArch(),
     os: Deno.build.os === "darwin" ? "darwin" : "linux",
     kernelPath: parts.kernelPath,
+    kernelFormat: parts.kernelFormat,
     rootImage: parts.rootImage,
     dir,
     runtimeDir: sockets,

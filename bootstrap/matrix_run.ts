@@ -14,6 +14,7 @@ import { EventLog, type Span } from "../vm/event.ts";
 import { cacheDir, dataDir, ensurePrivateDir, writeFileAtomic } from "../vm/layout.ts";
 import { QemuVmm } from "../vm/qemu.ts";
 import { type BootArtifacts, ensureArtifacts } from "./artifacts.ts";
+import { libkrunDriver } from "./choose_vmm.ts";
 import { rm } from "./down.ts";
 import { execInFreshVm } from "./exec_vm.ts";
 import {
@@ -98,6 +99,7 @@ async function lookAtHost(artifacts: BootArtifacts, options: MatrixOptions): Pro
     cacheDir: cacheDir(),
   });
   const check = await vmm.check(options);
+  const libkrun = await (await libkrunDriver(artifacts.kernel.files.vmlinux.path)).check(options);
   const reason = (request: Partial<UpRequest>) => {
     try {
       resolveOptions({ name: "matrix", assumeYes: false, ...request }, hostFacts());
@@ -111,8 +113,7 @@ async function lookAtHost(artifacts: BootArtifacts, options: MatrixOptions): Pro
     vmms: {
       "qemu-tcg": check.usable ? "" : check.why,
       "qemu-kvm": !check.usable || check.accelerator !== "kvm" ? check.why : "",
-      // What `--vmm libkrun` itself says.
-      "libkrun": reason({ vmm: "libkrun", exec: ["/bin/true"] }),
+      "libkrun": libkrun.usable ? "" : libkrun.why,
     },
     debianKernel: options.debianKernel ?? await newestDebianKernel(),
     noCluster: options.clusters ? "" : "left out by --no-clusters",

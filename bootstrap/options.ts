@@ -74,7 +74,7 @@ export interface UpOptions {
   readonly cold: boolean;
   /** Insist on one of QEMU's accelerators instead of the one that the probe finds. */
   readonly accelerator?: "tcg" | "kvm";
-  /** Another kernel than ours, for a VM without a cluster. */
+  /** Another kernel than ours, a bzImage, for a VM without a cluster. */
   readonly kernelPath?: string;
 }
 

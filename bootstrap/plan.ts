@@ -18,6 +18,8 @@ export interface PlanInput {
   readonly arch: "x86_64" | "aarch64";
   readonly os: "linux" | "darwin";
   readonly kernelPath: string;
+  /** Of an x86_64 kernel that is not ours; "elf" without it. */
+  readonly kernelFormat?: "elf" | "bzimage";
   readonly rootImage: string;
   /** The instance's folder (or the one-shot VM's). */
   readonly dir: string;
@@ -72,7 +74,7 @@ export function planVm(input: PlanInput): VmSpec {
     memoryMiB: input.memoryMiB,
     kernel: {
       path: input.kernelPath,
-      format: input.arch === "aarch64" ? "image-arm64" : "elf",
+      format: input.arch === "aarch64" ? "image-arm64" : input.kernelFormat ?? "elf",
       cmdline: kernelCmdline(input),
     },
     ram: input.ramLayers ? { layers: [] } : null,

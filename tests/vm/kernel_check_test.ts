@@ -14,7 +14,7 @@ import { freePort, TestHome } from "./harness.ts";
 
 const PROJECT = fromFileUrl(new URL("../..", import.meta.url));
 const PARTS = ["deno.json", "deno.lock", "cli.ts", "mod.ts"]
-  .concat(["vm", "net", "bootstrap", "rootfs", "kernel"]);
+  .concat(["ffi", "vm", "net", "bootstrap", "rootfs", "kernel"]);
 const ROW = "required\tboot.missing\tCONFIG_GATEWAY_NO_SUCH_OPTION\tnothing at all works\n";
 
 Deno.test("up stops within 10 s of PID 1 when the kernel lacks a required option, and names it", async () => {
