@@ -28,6 +28,7 @@ import {
   spendSlot,
   sweep,
 } from "../vm/saved_state.ts";
+import { Trust } from "../vm/signing.ts";
 import type { VmSpec } from "../vm/spec.ts";
 import { ensureStateDisk } from "../vm/state_disk.ts";
 import type { RunningVm } from "../vm/vmm.ts";
@@ -136,12 +137,19 @@ export async function prepareGuest(
   const { cold, span, signal } = options;
   const key = await instanceKey(await plan(PLAIN_DISK), config, paths, chosen);
   const fresh = await isNewInstance(paths);
-  if (fresh && !cold && chosen.vmm.supports.snapshot) {
+  if (fresh && !cold && chosen.vmm.supports.snapshot && await mayUseGolden(span)) {
     await span.run("golden", (s) => adoptGolden(paths, { config, key, span: s, signal }));
   }
   const golden = fresh ? await options.goldenDisk() : undefined;
   const disk = await span.run("state disk", () => ensureDisk(paths, config, golden, signal));
   return { source: await guestSource(paths, await plan(disk), key, cold, span), key };
+}
+
+/** Golden memory is not signed: where only signed images may boot, a new instance boots. */
+async function mayUseGolden(span: Span): Promise<boolean> {
+  const { active } = await Trust.load();
+  if (active) span.log("a key is trusted and golden memory is not signed, so the instance boots");
+  return !active;
 }
 
 /** Starts the VMM; the slot is spent as soon as the guest goes on from it. */
