@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { join } from "@std/path";
 import {
   type DiskChain,
   overlayOn,
@@ -30,7 +31,7 @@ import {
 } from "../vm/saved_state.ts";
 import { Trust } from "../vm/signing.ts";
 import type { VmSpec } from "../vm/spec.ts";
-import { ensureStateDisk } from "../vm/state_disk.ts";
+import { checkOverlay, ensureStateDisk } from "../vm/state_disk.ts";
 import type { RunningVm } from "../vm/vmm.ts";
 import type { ChosenVmm } from "./choose_vmm.ts";
 import { adoptGolden, isNewInstance } from "./golden.ts";
@@ -90,7 +91,10 @@ export async function ensureDisk(
   signal: AbortSignal,
 ): Promise<DiskChain> {
   const known = await readDiskChain(paths.dir);
-  if (known.below.length > 0) return known;
+  if (known.below.length > 0) {
+    await checkOverlay(join(paths.dir, known.head.name));
+    return known;
+  }
   if (golden && !await exists(paths.stateDisk) && golden.stateMiB === config.stateMiB) {
     const below = await golden.linkInto(paths.dir, signal);
     const chain = await overlayOn(paths.dir, { head: below, below: [] }, config.stateMiB, signal);

@@ -54,15 +54,26 @@ export async function ensureStateDisk(
   const sizeBytes = sizeMiB * 1024 * 1024;
   if (!await exists(path)) return await makeStateDisk(path, sizeBytes, signal);
   const kind = await inspectStateDisk(path);
-  if (kind === "foreign") {
-    throw new GatewayError({
-      code: "state-disk-foreign",
-      what: `Cannot use "${path}" as the state disk`,
-      why: "it holds data that gateway did not write",
-      fix: "move the file away; gateway formats only disks that are empty",
-    });
-  }
+  if (kind === "foreign") throw foreignDisk(path);
   return kind;
+}
+
+/** Refuses a file that is no overlay. @throws GatewayError `state-disk-foreign`. */
+export async function checkOverlay(path: string): Promise<void> {
+  using file = await Deno.open(path);
+  const magic = new Uint8Array(4);
+  const read = await file.read(magic);
+  // "QFI" and 0xfb begin every qcow2 file.
+  if (read !== 4 || magic.toHex() !== "514649fb") throw foreignDisk(path);
+}
+
+function foreignDisk(path: string): GatewayError {
+  return new GatewayError({
+    code: "state-disk-foreign",
+    what: `Cannot use "${path}" as the state disk`,
+    why: "it holds data that gateway did not write",
+    fix: "move the file away; gateway formats only disks that are empty",
+  });
 }
 
 async function makeStateDisk(

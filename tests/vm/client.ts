@@ -6,6 +6,7 @@
  */
 import { join } from "@std/path";
 import { run, type RunResult } from "../../vm/process.ts";
+import { waitFor } from "../../vm/wait.ts";
 import type { TestHome } from "./harness.ts";
 
 /** The part of `status --json` that tests read. */
@@ -62,6 +63,23 @@ export class Client {
     return items.map(({ metadata, status }) =>
       `${metadata.uid} ${status.containerStatuses?.map((one) => one.restartCount)}`
     ).sort();
+  }
+
+  /** The pods, once nothing has changed about them for a while: a start goes on after READY. */
+  async settledPods(name = "default"): Promise<string[]> {
+    let before: string[] = [];
+    return await waitFor({
+      what: "pods that do not change",
+      probe: async () => {
+        const now = await this.pods(name);
+        const ready = now.every((line) => !line.endsWith("undefined")) &&
+          now.join() === before.join();
+        before = now;
+        return ready ? now : undefined;
+      },
+      timeoutMs: 120_000,
+      intervalMs: 4000,
+    });
   }
 
   /** "True" when the only node is ready. */

@@ -223,7 +223,7 @@ async function walk(t: Deno.TestContext, kind: "cold" | "restored"): Promise<voi
   });
 
   await step("suspend leaves nothing running, and up goes on with the same pods", async () => {
-    const before = await client.pods();
+    const before = await client.settledPods();
     await home.ok(["suspend"]);
     await home.assertClean();
     const [listed] = JSON.parse((await home.ok(["list", "--json"])).stdout);

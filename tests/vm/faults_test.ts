@@ -125,7 +125,9 @@ Deno.test("Ctrl-C and crashes", async (t) => {
   });
 
   await step("a state disk with somebody else's data is refused and left as it is", async () => {
-    const disk = join(home.home, "data/gateway/instances/default/state.img");
+    const dir = join(home.home, "data/gateway/instances/default");
+    const record = await Deno.readTextFile(join(dir, "disk.json")).catch(() => undefined);
+    const disk = join(dir, record ? JSON.parse(record).head.name : "state.img");
     await Deno.remove(disk);
     await Deno.writeTextFile(disk, "dear diary".repeat(1000));
     const { code, stderr } = await home.call(UP);
