@@ -245,18 +245,16 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
   );
 
   await step(
-    "a memory file that was cut or changed is refused before it is used, and the disk is there",
+    "a memory file that was changed is refused before it is used, and the disk is there",
     async () => {
-      for (const harm of ["cut", "flip"] as const) {
-        await home.ok(["suspend"]);
-        const slot = JSON.parse(await Deno.readTextFile(join(dirOf("default"), "suspend.json")));
-        const path = join(dirOf("default"), slot.ram.at(-1).name);
-        await harmFile(path, harm);
-        const { stderr } = await home.ok(["up", "--detach"], { timeoutMs: UP_TIMEOUT_MS });
-        assertStringIncludes(stderr, "suspended state is dropped");
-        assertEquals(await client.sh("cat /root/note"), "before\n");
-        await home.ok(["snapshot", "restore", "base"], { timeoutMs: 60_000 });
-      }
+      await home.ok(["suspend"]);
+      const slot = JSON.parse(await Deno.readTextFile(join(dirOf("default"), "suspend.json")));
+      await flipByte(join(dirOf("default"), slot.ram.at(-1).name));
+      const { stderr } = await home.ok(["up", "--detach"], { timeoutMs: UP_TIMEOUT_MS });
+      assertStringIncludes(stderr, "suspended state is dropped");
+      assertStringIncludes(stderr, "was changed");
+      assertEquals(await client.sh("cat /root/note"), "before\n");
+      await home.ok(["snapshot", "restore", "base"], { timeoutMs: 60_000 });
     },
   );
 
@@ -364,8 +362,7 @@ const KILLS: readonly (readonly ["command" | "supervisor", readonly string[], nu
   ["supervisor", ["fork", "default", "half-fork"], 500],
 ];
 
-async function harmFile(path: string, harm: "cut" | "flip"): Promise<void> {
-  if (harm === "cut") return await Deno.truncate(path, (await Deno.stat(path)).size - 4096);
+async function flipByte(path: string): Promise<void> {
   using file = await Deno.open(path, { read: true, write: true });
   const at = (await file.stat()).size >> 1;
   const byte = new Uint8Array(1);
