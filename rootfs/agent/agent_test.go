@@ -360,12 +360,20 @@ func TestReadFrameRefusesALongFrame(t *testing.T) {
 
 func TestThawTakesTheWordsItKnows(t *testing.T) {
 	var got []string
-	h := &requestHandler{thaw: func(words ...string) error { got = words; return nil }}
+	cuts := 0
+	h := &requestHandler{
+		cut:  func() error { cuts++; return nil },
+		thaw: func(words ...string) error { got = words; return nil },
+	}
 	if reply := h.answer("r1 thaw adopt renew"); reply != "= r1 ok" {
 		t.Fatalf("reply %q", reply)
 	}
-	if strings.Join(got, " ") != "adopt renew" {
-		t.Fatalf("words %q", got)
+	if strings.Join(got, " ") != "adopt renew" || cuts != 1 {
+		t.Fatalf("words %q, %d cuts", got, cuts)
+	}
+	got = nil
+	if reply := h.answer("r4 thaw"); reply != "= r4 ok" || got != nil || cuts != 2 {
+		t.Fatalf("reply %q, words %q, %d cuts", reply, got, cuts)
 	}
 	if reply := h.answer("r2 thaw; reboot"); !strings.HasPrefix(reply, "= r2 error") {
 		t.Fatalf("reply %q", reply)

@@ -61,6 +61,7 @@ func controlCommand(args []string) error {
 		setClock: setClock,
 		reseed:   reseed,
 		payload:  func() (int, error) { return unpackPayload(*payloadDevice, *payload) },
+		cut:      cutConnections,
 		thaw:     thaw,
 		poweroff: func() error { return c.poweroff() },
 	}
@@ -149,6 +150,7 @@ type requestHandler struct {
 	setClock func(text string) (offset time.Duration, err error)
 	reseed   func(seed string) error
 	payload  func() (files int, err error)
+	cut      func() error
 	thaw     func(words ...string) error
 	poweroff func() error
 }
@@ -182,6 +184,12 @@ func (h *requestHandler) carryOut(verb, argument string) (string, error) {
 			if word != "adopt" && word != "renew" {
 				return "", fmt.Errorf("unknown word %q", word)
 			}
+		}
+		if err := h.cut(); err != nil {
+			return "", err
+		}
+		if len(words) == 0 {
+			return "", nil
 		}
 		return "", h.thaw(words...)
 	case "poweroff":
