@@ -6,6 +6,7 @@
  * @module
  */
 import { assertRejects, assertStringIncludes } from "@std/assert";
+import { vmmCommand } from "../../bootstrap/self.ts";
 import { silentSpan } from "../../vm/event.ts";
 import { GatewayError } from "../../vm/error.ts";
 import { cacheDir } from "../../vm/layout.ts";
@@ -17,15 +18,13 @@ import { bootCluster } from "./inside_cluster.ts";
 import { benchRows } from "./inside_bench.ts";
 
 const cache = cacheDir();
-const self = (args: readonly string[]) => ({
-  program: Deno.execPath(),
-  args: ["run", "-A", "--quiet", "--no-check", "/gateway/cli.js", ...args],
-});
+/** The sources, for the VMM's process: it starts as it does for users. */
+const SOURCES = new URL("file:///gateway/src/");
 const driver = (flag?: string) =>
   new LibkrunVmm({
     kernelPath: `${cache}/vmlinux`,
     cacheDir: "/tmp/cache",
-    self,
+    child: (plan) => vmmCommand(plan, SOURCES),
     flag: flag ?? `${cache}/libkrun.so.1.19.7`,
   });
 

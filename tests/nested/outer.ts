@@ -132,13 +132,16 @@ async function collectModules(from: string, to: string): Promise<string[]> {
 
 const plainName = (file: string) => file.replace(/\.ko\.xz$/, "").replaceAll("-", "_");
 
-/** The disk: Deno, the product as two bundles, our kernel, root image, gvproxy, libkrun, and the yardstick. */
+const DISK_FOLDERS = [
+  ...["bin", "proc", "sys", "dev", "tmp", "etc"],
+  ...["gateway/lib", "gateway/src", "cache/gateway"],
+];
+
+/** The disk: Deno, the suite as a bundle, the VMM's process as sources, our kernel, root image, gvproxy, libkrun, and the yardstick. */
 async function makeDisk(dir: string): Promise<void> {
   const root = join(dir, "disk");
   const cache = join(root, "cache/gateway");
-  for (const name of ["bin", "proc", "sys", "dev", "tmp", "etc", "gateway/lib", "cache/gateway"]) {
-    await Deno.mkdir(join(root, name), { recursive: true });
-  }
+  for (const name of DISK_FOLDERS) await Deno.mkdir(join(root, name), { recursive: true });
   const signal = new AbortController().signal;
   const options = { span: silentSpan(), signal, assumeYes: true };
   const artifacts = await ensureArtifacts(options);
@@ -166,18 +169,26 @@ async function makeDisk(dir: string): Promise<void> {
   await run("cc", {
     args: ["-O1", "-Wall", "-o", join(root, "gateway/boot"), here("boot.c"), library],
   });
-  await bundle("cli.ts", join(root, "gateway"));
+  await copySources(root);
   await bundle("tests/nested/inside.ts", join(root, "gateway"));
   await copyLibraries(root, [Deno.execPath(), library]);
   const image = join(dir, "disk.img");
   await run("mke2fs", {
-    args: ["-q", "-t", "ext4", "-O", "^has_journal", "-d", root, image, "640M"],
+    args: ["-q", "-t", "ext4", "-O", "^has_journal", "-d", root, image, "800M"],
     timeoutMs: 120_000,
   });
   await Deno.remove(root, { recursive: true });
 }
 
-/** In pieces, so that the VMM's process loads what it needs and no more, as from the sources. */
+/** What the VMM's process is, and Deno's copies of the packages that its configuration names. */
+async function copySources(root: string): Promise<void> {
+  const to = join(root, "gateway/src");
+  await run("cp", { args: ["-r", "deno.json", "deno.lock", "ffi", "vm", to], cwd: REPO });
+  const { stdout } = await run(Deno.execPath(), { args: ["info", "--json"] });
+  const { npmCache } = JSON.parse(stdout) as { npmCache: string };
+  await run("cp", { args: ["-r", npmCache, join(root, "gateway/npm")], timeoutMs: 60_000 });
+}
+
 async function bundle(entry: string, folder: string): Promise<void> {
   const args = ["bundle", "--quiet", "--platform", "deno", "--code-splitting", "--outdir", folder];
   await run(Deno.execPath(), { args: [...args, entry], cwd: REPO, timeoutMs: 120_000 });
