@@ -8,7 +8,7 @@ import { dirname, join } from "@std/path";
 import { LIBRARY_VARIABLE } from "../ffi/library.ts";
 import { describeError, GatewayError } from "./error.ts";
 import { exists, writeFileAtomic } from "./layout.ts";
-import { findLibraries, noLibrary } from "./libkrun_find.ts";
+import { findFirmware, findLibraries, noLibrary } from "./libkrun_find.ts";
 import { type LibkrunVerdict, probeLibkrun } from "./libkrun_probe.ts";
 import { type ChildExit, type ChildProcess, spawnChild } from "./process.ts";
 import { candidateAccelerator } from "./qemu_probe.ts";
@@ -37,7 +37,7 @@ export interface LibkrunOptions {
 /** libkrun on KVM or Hypervisor.framework. */
 export class LibkrunVmm implements Vmm {
   readonly name = "libkrun";
-  readonly supports = { snapshot: false, net: ["gvproxy"] } as const;
+  readonly supports = { snapshot: false, net: ["gvproxy", "tsi"] } as const;
   #library: string | undefined;
 
   constructor(private readonly options: LibkrunOptions) {}
@@ -73,7 +73,8 @@ export class LibkrunVmm implements Vmm {
       this.#library = path;
       const description = `libkrun ${verdict.version}, ${host.toUpperCase()}`;
       const why = `${verdict.why} (${source}: ${path})`;
-      return { usable: true, description, accelerator: "libkrun", why, fix: "" };
+      const firmware = findFirmware(path);
+      return { usable: true, description, accelerator: "libkrun", why, fix: "", firmware };
     }
     return unusable(verdict!.why, verdict!.fix);
   }

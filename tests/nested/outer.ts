@@ -17,6 +17,7 @@ import { within } from "../../vm/wait.ts";
 import { makeLayeredDisk } from "../conformance/layered.ts";
 import { FakeKrun } from "../fakes/krun.ts";
 import type { ClusterRun } from "./inside_cluster.ts";
+import { type StockFirmware, stockFirmware } from "./stock_firmware.ts";
 
 const REPO = fromFileUrl(new URL("../..", import.meta.url));
 const here = (name: string) => fromFileUrl(new URL(name, import.meta.url));
@@ -47,6 +48,8 @@ export type Told =
 export interface OuterRun {
   readonly told: readonly Told[];
   readonly seconds: number;
+  /** What the case of TSI had, or why it was not run. */
+  readonly firmware: StockFirmware;
   /** The outer console's last lines. */
   readonly console: string;
 }
@@ -61,8 +64,9 @@ export async function runOuter(
   const dir = await Deno.makeTempDir({ prefix: "gw-outer-" });
   try {
     await makeInitramfs(dir);
-    await makeDisk(dir);
-    return await boot(dir, mode, timeoutMs);
+    const firmware = mode === "cases" ? await stockFirmware(dir) : { why: "it is not asked for" };
+    await makeDisk(dir, "path" in firmware ? firmware.path : undefined);
+    return { ...await boot(dir, mode, timeoutMs), firmware };
   } finally {
     await Deno.remove(dir, { recursive: true });
   }
@@ -138,7 +142,7 @@ const DISK_FOLDERS = [
 ];
 
 /** The disk: Deno, the suite as a bundle, the VMM's process as sources, our kernel, root image, gvproxy, libkrun, and the yardstick. */
-async function makeDisk(dir: string): Promise<void> {
+async function makeDisk(dir: string, firmware?: string): Promise<void> {
   const root = join(dir, "disk");
   const cache = join(root, "cache/gateway");
   for (const name of DISK_FOLDERS) await Deno.mkdir(join(root, name), { recursive: true });
@@ -159,6 +163,14 @@ async function makeDisk(dir: string): Promise<void> {
   ];
   for (const [from, to] of files) await Deno.copyFile(from, to);
   await Deno.symlink("busybox", join(root, "bin/sh"));
+  await Deno.writeTextFile(join(root, "etc/resolv.conf"), "nameserver 10.77.0.1\n");
+  if (firmware !== undefined) {
+    // In a folder of their own, so that all other cases have none.
+    const stock = join(cache, "stock");
+    await Deno.mkdir(stock);
+    await Deno.copyFile(library, join(stock, LIBKRUN_FILE));
+    await Deno.copyFile(firmware, join(stock, "libkrunfw.so.5"));
+  }
   await makeLayeredDisk(cache);
   for (
     const [define, name] of [["NO_NET", "libkrun-no-net.so"], ["OLD", "libkrun-old.so"]] as const
@@ -206,7 +218,11 @@ async function copyLibraries(root: string, programs: readonly string[]): Promise
   }
 }
 
-async function boot(dir: string, mode: string, timeoutMs: number): Promise<OuterRun> {
+async function boot(
+  dir: string,
+  mode: string,
+  timeoutMs: number,
+): Promise<Omit<OuterRun, "firmware">> {
   const [console, results] = [join(dir, "console.log"), join(dir, "results")];
   const started = performance.now();
   await using qemu = spawnChild("qemu-system-x86_64", {
