@@ -8,7 +8,7 @@
 import type { Command, CommanderError } from "commander";
 import type { CliKit } from "./bootstrap/cli_commands.ts";
 import { HELP_TEXT } from "./bootstrap/help_text.ts";
-import { describeError, GatewayError, interruptedError } from "./vm/error.ts";
+import { describeError, errorText, GatewayError, interruptedError } from "./vm/error.ts";
 
 const VERSION = "0.1.0";
 let commander: typeof import("commander");
@@ -308,7 +308,7 @@ function report(thrown: unknown): number {
   const asJson = Deno.args.includes("--json");
   if (error instanceof GatewayError) {
     if (asJson) json({ error: error.toJSON() });
-    else err(`error: ${error.what}\n  why: ${error.why}\n  fix: ${error.fix}`);
+    else err(errorText(error));
     return error.exitCode;
   }
   const stack = error instanceof Error ? error.stack ?? "" : "";

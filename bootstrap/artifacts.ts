@@ -12,13 +12,14 @@ import { rootfsRecipes } from "../rootfs/recipes.ts";
 import { type Artifact, ArtifactStore, type Recipe } from "../vm/artifact.ts";
 import { describeError, GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
-import { ensureTools } from "../vm/host_tools.ts";
+import { ensureTools, type HostTool } from "../vm/host_tools.ts";
 import { libkrunFormulaError, libkrunRecipe } from "../vm/libkrun_build.ts";
 import { QEMU_TOOL } from "../vm/qemu.ts";
 import { ramshimRecipe } from "../vm/ramshim.ts";
 import { tscRecipe } from "../vm/tsc.ts";
 import { QEMU_IMG_TOOL } from "../vm/disk_chain.ts";
 import { ensureProvenance } from "./image_set.ts";
+import type { VmmChoice } from "./options.ts";
 
 /** What a VM boots from. */
 export interface BootArtifacts {
@@ -48,6 +49,8 @@ export interface EnsureArtifactsOptions {
   readonly clusterBinary?: string;
   /** The user's own store by default. */
   readonly store?: ArtifactStore;
+  /** Its `vmm` is the user's; auto without it. */
+  readonly config?: { readonly vmm: VmmChoice };
 }
 
 /** What `gateway build` can be asked for. */
@@ -174,5 +177,10 @@ async function ensureAllTools(
   if (rootfs.root.tools.some((tool) => tools.includes(tool))) {
     tools.push(...await missing(rootfs.base, rootfs.cluster, ...rootfs.images));
   }
-  await ensureTools([...tools, QEMU_TOOL, QEMU_IMG_TOOL, SSH_TOOL], options);
+  await ensureTools([...tools, ...startTools(options.config?.vmm ?? "auto")], options);
+}
+
+/** What a start runs when everything is built. Who asked for libkrun is not asked for QEMU. */
+export function startTools(vmm: VmmChoice): HostTool[] {
+  return vmm === "libkrun" ? [SSH_TOOL] : [QEMU_TOOL, QEMU_IMG_TOOL, SSH_TOOL];
 }

@@ -18,7 +18,7 @@ import { hostTscKHz } from "../vm/tsc.ts";
 import type { Vmm, VmmCheck } from "../vm/vmm.ts";
 import { type BootArtifacts, hostArch } from "./artifacts.ts";
 import type { VmmChoice } from "./options.ts";
-import { selfCommand } from "./self.ts";
+import { vmmCommand } from "./self.ts";
 
 /** The driver and what it found out about this host. */
 export interface ChosenVmm {
@@ -96,7 +96,7 @@ export async function libkrunDriver(kernelPath: string, flag?: string): Promise<
   return new LibkrunVmm({
     kernelPath,
     cacheDir: cacheDir(),
-    self: selfCommand,
+    child: vmmCommand,
     flag,
     artifact: artifact?.files[LIBKRUN_FILE].path,
   });

@@ -12,6 +12,7 @@ import { abortError, GatewayError } from "../vm/error.ts";
 import type { EventLog, Span } from "../vm/event.ts";
 import { dataDir, ensurePrivateDir, runtimeDir, writeFileAtomic } from "../vm/layout.ts";
 import { connectUnix } from "../vm/lines.ts";
+import { tsiFirmware } from "../vm/libkrun_find.ts";
 import { StdioPort, type StdioStreams } from "../vm/stdio_port.ts";
 import { raceAbort, waitFor, within } from "../vm/wait.ts";
 import { ensureArtifacts, hostArch } from "./artifacts.ts";
@@ -19,7 +20,7 @@ import { chooseVmm, type ChosenVmm } from "./choose_vmm.ts";
 import { guardSignal } from "./guard.ts";
 import type { UpOptions } from "./options.ts";
 import { writePayload } from "./payload.ts";
-import { netTransport, planVm } from "./plan.ts";
+import { netTransport, type PlanInput, planVm } from "./plan.ts";
 
 /** What the one-shot VM gets from the command line. */
 export interface ExecContext {
@@ -34,7 +35,7 @@ export interface ExecContext {
 /** What the VM is made of, built and chosen. */
 export interface ExecParts extends ChosenVmm {
   readonly kernelPath: string;
-  readonly kernelFormat?: "elf" | "bzimage";
+  readonly kernelFormat?: PlanInput["kernelFormat"];
   readonly rootImage: string;
   /** The program. */
   readonly gvproxy: string;
@@ -59,8 +60,7 @@ export async function execInFreshVm(options: UpOptions, ctx: ExecContext): Promi
   const code = await execWith(
     {
       ...chosen,
-      kernelPath: options.kernelPath ?? artifacts.kernel.files.vmlinux.path,
-      kernelFormat: options.kernelPath === undefined ? "elf" : "bzimage",
+      ...await execKernel(options, artifacts.kernel.files.vmlinux.path, chosen, span),
       rootImage: artifacts.root.files["root.erofs"].path,
       gvproxy: artifacts.gvproxy.files.gvproxy.path,
     },
@@ -69,6 +69,33 @@ export async function execInFreshVm(options: UpOptions, ctx: ExecContext): Promi
   );
   span.end();
   return code;
+}
+
+/** Ours, the user's, or for TSI the one that can do it. @throws GatewayError `not-supported`. */
+export async function execKernel(
+  options: Pick<UpOptions, "kernelPath" | "net">,
+  ours: string,
+  { check }: Pick<ChosenVmm, "check">,
+  span: Span,
+): Promise<Pick<ExecParts, "kernelPath" | "kernelFormat">> {
+  const { kernelPath, net } = options;
+  if (net === "tsi") {
+    const kernelPath = await tsiFirmware(check.firmware);
+    span.warn(
+      "with --net tsi this host makes the guest's connections, as your own programs do, also to its loopback; " +
+        "k3s does not work through it",
+    );
+    return { kernelPath, kernelFormat: "libkrunfw" };
+  }
+  if (kernelPath !== undefined) return { kernelPath, kernelFormat: "bzimage" };
+  return { kernelPath: ours };
+}
+
+/** This host's resolvers, for a guest that has its network. */
+async function hostResolvers(): Promise<string> {
+  const text = await Deno.readTextFile("/etc/resolv.conf").catch(() => "");
+  return [...text.matchAll(/^\s*nameserver\s+([0-9a-fA-F:.]+)\s*$/gm)]
+    .map(([, address]) => address).join(" ");
 }
 
 /** The line from "everything is there" on. @throws as {@linkcode execInFreshVm}. */
@@ -106,6 +133,7 @@ export async function execWith(
     dir,
     runtimeDir: sockets,
     netSocket: gvproxy ? gvproxyNetSocket(sockets, netTransport(parts.vmm.name)) : null,
+    tsi: options.net === "tsi",
     stateDisk: null,
     ramLayers: false,
     emulated: parts.check.accelerator === "tcg",
@@ -118,6 +146,7 @@ export async function execWith(
       GW_NAME: id,
       GW_HOSTNAME: "gateway",
       GW_NET: options.net,
+      ...(options.net === "tsi" ? { GW_DNS: await hostResolvers() } : {}),
       GW_CLOCK: (Date.now() / 1000).toFixed(3),
     },
     exec: { argv: options.exec!, env: EXEC_ENV, cwd: "/" },

@@ -10,6 +10,7 @@ import {
   type DiskChain,
   overlayOn,
   PLAIN_DISK,
+  QEMU_IMG_TOOL,
   readDiskChain,
   saveDiskChain,
 } from "../vm/disk_chain.ts";
@@ -17,6 +18,7 @@ import { describeError, GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import type { InstanceConfig } from "../vm/instance.ts";
 import { exists, type InstancePaths } from "../vm/layout.ts";
+import { which } from "../vm/process.ts";
 import {
   dropForks,
   dropSlot,
@@ -144,7 +146,9 @@ export async function prepareGuest(
   if (fresh && !cold && chosen.vmm.supports.snapshot && await mayUseGolden(span)) {
     await span.run("golden", (s) => adoptGolden(paths, { config, key, span: s, signal }));
   }
-  const golden = fresh ? await options.goldenDisk() : undefined;
+  // Over a golden disk lies an overlay, which qemu-img makes; with libkrun it need not be here.
+  const overlays = which(QEMU_IMG_TOOL.program) !== undefined;
+  const golden = fresh && overlays ? await options.goldenDisk() : undefined;
   const disk = await span.run("state disk", () => ensureDisk(paths, config, golden, signal));
   return { source: await guestSource(paths, await plan(disk), key, cold, span), key };
 }

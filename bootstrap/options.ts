@@ -208,14 +208,6 @@ function checkNet(net: NetChoice, vmm: VmmChoice, mode: "cluster" | "exec"): voi
       "leave --net out, or add --exec for a VM without a cluster",
     );
   }
-  if (net === "tsi") {
-    throw new GatewayError({
-      code: "not-supported",
-      what: `Cannot use --net "tsi"`,
-      why: "TSI is a patch of libkrunfw's kernel, and the guest's kernel is ours, which has it not",
-      fix: "pass --net gvproxy",
-    });
-  }
 }
 
 function checkSizes(

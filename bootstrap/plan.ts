@@ -19,7 +19,7 @@ export interface PlanInput {
   readonly os: "linux" | "darwin";
   readonly kernelPath: string;
   /** Of an x86_64 kernel that is not ours; "elf" without it. */
-  readonly kernelFormat?: "elf" | "bzimage";
+  readonly kernelFormat?: "elf" | "bzimage" | "libkrunfw";
   readonly rootImage: string;
   /** The instance's folder (or the one-shot VM's). */
   readonly dir: string;
@@ -27,6 +27,8 @@ export interface PlanInput {
   readonly runtimeDir: string;
   /** gvproxy's socket, null without a network. */
   readonly netSocket: string | null;
+  /** Instead of a card: the guest's connections are made by this host (libkrun only). */
+  readonly tsi?: boolean;
   /** The file of the state disk that the guest writes; null for a VM without one. */
   readonly stateDisk: { readonly path: string; readonly format: DiskSpec["format"] } | null;
   /** Whether the guest's memory is made of layers, so that it can be saved. */
@@ -80,11 +82,7 @@ export function planVm(input: PlanInput): VmSpec {
     ram: input.ramLayers ? { layers: [] } : null,
     incoming: null,
     disks,
-    net: input.netSocket === null ? null : {
-      socketPath: input.netSocket,
-      transport: netTransport(input.vmm, input.os),
-      mac: GUEST_MAC,
-    },
+    net: netOf(input),
     consolePorts: names.map((name) => ({
       name,
       socketPath: socketPath(input.runtimeDir, name.slice(3)),
@@ -93,6 +91,12 @@ export function planVm(input: PlanInput): VmSpec {
     runtimeDir: input.runtimeDir,
     vmmLogPath: join(input.dir, "vmm.log"),
   };
+}
+
+function netOf({ tsi, netSocket, vmm, os }: PlanInput): VmSpec["net"] {
+  if (tsi) return { transport: "tsi" };
+  if (netSocket === null) return null;
+  return { socketPath: netSocket, transport: netTransport(vmm, os), mac: GUEST_MAC };
 }
 
 function kernelCmdline(input: PlanInput): string {

@@ -163,3 +163,18 @@ Deno.test("planVm() refuses a runtime folder that no socket fits into", () => {
   );
   assertEquals(error.code, "path-too-long");
 });
+
+Deno.test("planVm() plans no card with TSI, and the kernel inside libkrunfw", () => {
+  const plan = planVm({
+    ...input,
+    mode: "exec",
+    vmm: "libkrun",
+    netSocket: null,
+    tsi: true,
+    kernelPath: "/lib/libkrunfw.so.5",
+    kernelFormat: "libkrunfw",
+  });
+  assertEquals(plan.net, { transport: "tsi" });
+  assertEquals([plan.kernel.path, plan.kernel.format], ["/lib/libkrunfw.so.5", "libkrunfw"]);
+  assertEquals(parseVmSpec(JSON.stringify(plan), "vm.json"), plan);
+});

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { selfCommand } from "./self.ts";
+import { selfCommand, vmmCommand } from "./self.ts";
 
 Deno.test("selfCommand() runs this project's cli.ts under its own configuration", async () => {
   const { program, args } = selfCommand(["up", "--name", "a b"]);
@@ -12,4 +12,13 @@ Deno.test("selfCommand() runs this project's cli.ts under its own configuration"
     "/cli.ts",
   ]);
   for (const path of [config, cli]) assertEquals((await Deno.stat(path)).isFile, true);
+});
+
+Deno.test("vmmCommand() runs the VMM's own entry, and V8 makes no code in it", async () => {
+  const { program, args } = vmmCommand("/d/vm.json");
+  assertEquals(program, Deno.execPath());
+  assertEquals(args.includes("--v8-flags=--jitless"), true);
+  const [entry, plan] = args.slice(-2);
+  assertEquals([entry.slice(entry.lastIndexOf("/")), plan], ["/vmm_process.ts", "/d/vm.json"]);
+  assertEquals((await Deno.stat(entry)).isFile, true);
 });

@@ -6,9 +6,11 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { join } from "@std/path";
 import { KrunError } from "../ffi/error.ts";
+import { firmwareKernelPath } from "../ffi/firmware.ts";
 import { KrunContext, macBytes } from "../ffi/krun.ts";
 import { KrunLibrary } from "../ffi/library.ts";
 import { UnixSockets } from "../ffi/unix_socket.ts";
+import { checkKernelFile } from "../vm/kernel_file.ts";
 import { FakeKrun } from "./fakes/krun.ts";
 
 const mac = macBytes("5a:94:ef:e4:0c:ee");
@@ -193,4 +195,20 @@ Deno.test("UnixSockets gives the descriptor of one connection, or says why not",
   } finally {
     await Deno.remove(dir, { recursive: true });
   }
+});
+
+Deno.test("firmwareKernelPath() gives libkrunfw's kernel as an ELF file in memory, byte for byte", async () => {
+  await using fake = await FakeKrun.build();
+  const path = firmwareKernelPath(await fake.firmware());
+  checkKernelFile({ path, format: "elf", cmdline: "" });
+  const bytes = await Deno.readFile(path);
+  assertEquals(bytes.length, 120 + 8192);
+  assertEquals(new TextDecoder().decode(bytes.subarray(120, 128)), "a kernel");
+  assertEquals(bytes.at(-1), "z".charCodeAt(0));
+});
+
+Deno.test("firmwareKernelPath() refuses a library that is no libkrunfw", async () => {
+  await using fake = await FakeKrun.build();
+  const error = assertThrows(() => firmwareKernelPath(fake.path), KrunError);
+  assert(error.message.startsWith(`"${fake.path}" is no libkrunfw: `), error.message);
 });

@@ -7,6 +7,8 @@
 import { assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import type { planVm } from "../bootstrap/plan.ts";
+import { GatewayError } from "../vm/error.ts";
+import { tsiFirmware } from "../vm/libkrun_find.ts";
 import { run } from "../vm/process.ts";
 import { FakeKrun } from "./fakes/krun.ts";
 import { Plans } from "./fakes/plans.ts";
@@ -62,6 +64,38 @@ Deno.test("a Mac's plan greets gvproxy by datagrams, as vfkit does", async () =>
   assertEquals(calls.filter((call) => call.startsWith("krun_add_net")), [
     "krun_add_net_unixgram(3, /run/gateway/dev/net, -1, 5a:94:ef:e4:0c:ee, 0, 1)",
   ]);
+});
+
+Deno.test("a plan with TSI boots the kernel in libkrunfw and has a vsock for it instead of a card", async () => {
+  await using plans = await Plans.make();
+  await using fake = await FakeKrun.build();
+  const firmware = await fake.firmware();
+  const change = { kernelPath: firmware, kernelFormat: "libkrunfw", tsi: true } as const;
+  const { stderr } = await plans.child(plans.spec(change), fake.path, fake.env());
+  assertStringIncludes(stderr, "why: krun_start_enter returned -22 (EINVAL)");
+  const calls = await fake.calls();
+  const kernel = calls.find((call) => call.startsWith("krun_set_kernel"));
+  assertMatch(kernel ?? "", /^krun_set_kernel\(3, \/proc\/self\/fd\/\d+, 1, NULL, console=hvc0 /);
+  assertEquals(calls.filter((call) => /vsock|_net_/.test(call)), [
+    "krun_disable_implicit_vsock(3)",
+    "krun_add_vsock(3, 1)",
+  ]);
+  const other = plans.spec({ ...change, kernelPath: "/lib/other.so" });
+  const refused = await plans.child(other, fake.path, fake.env());
+  assertEquals(refused.code, 1);
+  assertStringIncludes(
+    refused.stderr,
+    `kernel.path is "/lib/other.so", not the libkrunfw of libkrun: that is "${firmware}"`,
+  );
+});
+
+Deno.test("tsiFirmware() takes a libkrunfw whose kernel has TSI, and says what is missing", async () => {
+  await using fake = await FakeKrun.build();
+  const path = await fake.firmware();
+  assertEquals(await tsiFirmware(path), path);
+  await fake.firmware(["NO_TSI"]);
+  await assertRejects(() => tsiFirmware(path), GatewayError, `the kernel in "${path}" has no TSI`);
+  await assertRejects(() => tsiFirmware(undefined), GatewayError, "there is no libkrunfw here");
 });
 
 Deno.test("a plan that is not ours is refused in one error each, before a library is opened", async () => {

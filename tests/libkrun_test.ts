@@ -12,7 +12,7 @@ import {
 } from "@std/assert";
 import { join } from "@std/path";
 import { chooseVmm } from "../bootstrap/choose_vmm.ts";
-import { selfCommand } from "../bootstrap/self.ts";
+import { vmmCommand } from "../bootstrap/self.ts";
 import type { Artifact } from "../vm/artifact.ts";
 import { GatewayError } from "../vm/error.ts";
 import { silentSpan } from "../vm/event.ts";
@@ -44,7 +44,7 @@ async function withDriver(
     const driver = new LibkrunVmm({
       kernelPath: join(cache, "vmlinux"),
       cacheDir: cache,
-      self: selfCommand,
+      child: vmmCommand,
       flag: fake.path,
     });
     await body(driver, plans, fake);
@@ -196,7 +196,7 @@ kvmTest("LibkrunVmm.start() says so when the child ends without a word", async (
     const mute = new LibkrunVmm({
       kernelPath: join(plans.sandbox.top, "cache/gateway/vmlinux"),
       cacheDir: join(plans.sandbox.top, "cache/gateway"),
-      self: () => ({ program: "/bin/false", args: [] }),
+      child: () => ({ program: "/bin/false", args: [] }),
       flag: fake.path,
     });
     const started = performance.now();

@@ -167,8 +167,12 @@ for (
   const [what, pattern, allowed] of [
     ["starts programs", /new Deno\.Command\b/, ["vm/process.ts"]],
     ["opens libraries", /Deno\.dlopen\b/, ["ffi/"]],
-    ["prints", /\bconsole\.\w+\(|Deno\.std(out|err)\b/, ["cli.ts", "bootstrap/command_up.ts"]],
-    ["exits", /Deno\.exit\b/, ["cli.ts"]],
+    ["prints", /\bconsole\.\w+\(|Deno\.std(out|err)\b/, [
+      "cli.ts",
+      "bootstrap/command_up.ts",
+      "vm/vmm_process.ts",
+    ]],
+    ["exits", /Deno\.exit\b/, ["cli.ts", "vm/vmm_process.ts"]],
     ["sleeps", /\bsetInterval\(|\bdelay\(/, [
       "vm/wait.ts",
       "vm/std/",

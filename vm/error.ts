@@ -117,6 +117,11 @@ export function abortError(signal: AbortSignal): GatewayError {
   return signal.reason instanceof GatewayError ? signal.reason : interruptedError();
 }
 
+/** An error as people read it: three lines, which vm/libkrun.ts reads too. */
+export function errorText({ what, why, fix }: GatewayError): string {
+  return `error: ${what}\n  why: ${why}\n  fix: ${fix}`;
+}
+
 /** The text of anything thrown, on one line, for a `why`. */
 export function describeError(error: unknown): string {
   if (error instanceof GatewayError) return error.message;

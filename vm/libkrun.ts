@@ -7,15 +7,15 @@
 import { dirname, join } from "@std/path";
 import { LIBRARY_VARIABLE } from "../ffi/library.ts";
 import { describeError, GatewayError } from "./error.ts";
-import { writeFileAtomic } from "./layout.ts";
-import { findLibraries, noLibrary } from "./libkrun_find.ts";
+import { exists, writeFileAtomic } from "./layout.ts";
+import { findFirmware, findLibraries, noLibrary } from "./libkrun_find.ts";
 import { type LibkrunVerdict, probeLibkrun } from "./libkrun_probe.ts";
 import { type ChildExit, type ChildProcess, spawnChild } from "./process.ts";
 import { candidateAccelerator } from "./qemu_probe.ts";
 import { ensureSignedRuntime } from "./signed_runtime.ts";
 import type { VmSpec } from "./spec.ts";
 import type { RunningVm, StartOptions, Vmm, VmmCheck } from "./vmm.ts";
-import { waitFor } from "./wait.ts";
+import { settleWithin } from "./wait.ts";
 
 /** What the driver needs besides the host. */
 export interface LibkrunOptions {
@@ -23,8 +23,8 @@ export interface LibkrunOptions {
   readonly kernelPath: string;
   /** Where the probe's verdict is kept. */
   readonly cacheDir: string;
-  /** The command that runs this program again with the given words. */
-  readonly self: (args: readonly string[]) => {
+  /** The command whose process becomes the VM of a plan. */
+  readonly child: (plan: string) => {
     readonly program: string;
     readonly args: readonly string[];
   };
@@ -37,7 +37,7 @@ export interface LibkrunOptions {
 /** libkrun on KVM or Hypervisor.framework. */
 export class LibkrunVmm implements Vmm {
   readonly name = "libkrun";
-  readonly supports = { snapshot: false, net: ["gvproxy"] } as const;
+  readonly supports = { snapshot: false, net: ["gvproxy", "tsi"] } as const;
   #library: string | undefined;
 
   constructor(private readonly options: LibkrunOptions) {}
@@ -73,7 +73,8 @@ export class LibkrunVmm implements Vmm {
       this.#library = path;
       const description = `libkrun ${verdict.version}, ${host.toUpperCase()}`;
       const why = `${verdict.why} (${source}: ${path})`;
-      return { usable: true, description, accelerator: "libkrun", why, fix: "" };
+      const firmware = findFirmware(path);
+      return { usable: true, description, accelerator: "libkrun", why, fix: "", firmware };
     }
     return unusable(verdict!.why, verdict!.fix);
   }
@@ -100,12 +101,12 @@ export class LibkrunVmm implements Vmm {
     await writeFileAtomic(spec.consoleLogPath, "");
     const sockets = spec.consolePorts.map(({ socketPath }) => socketPath);
     await removeAll(sockets);
-    const self = this.options.self(["__vmm", plan]);
-    const program = await ensureSignedRuntime(self.program, this.options.cacheDir);
+    const command = this.options.child(plan);
+    const program = await ensureSignedRuntime(command.program, this.options.cacheDir);
     const child = spawnChild("/bin/sh", {
       // The shell gives the child a private umask (its sockets are then 0600) and its log, and becomes it.
       args: ["-c", 'umask 077; log=$1; shift; exec "$@" >"$log" 2>&1', "sh", spec.vmmLogPath]
-        .concat(program, self.args),
+        .concat(program, command.args),
       env: { [LIBRARY_VARIABLE]: library, ...loaderEnv(library) },
       ownGroup: true,
     });
@@ -155,18 +156,21 @@ class LibkrunVm implements RunningVm {
         }),
       )
     );
-    await waitFor({
+    // Told by the system and not asked for again and again: the child needs the processor more than we do. A
+    // connection would be taken for the supervisor's own, so the sockets are only looked at.
+    using changes = Deno.watchFs(dirname(this.sockets[0]), { recursive: false });
+    await settleWithin(this.#seen(changes), {
       what: "libkrun's ports",
-      probe: async () => {
-        // A connection is taken for the supervisor's own, so the sockets are only looked at.
-        for (const path of this.sockets) await Deno.lstat(path);
-        return true;
-      },
       timeoutMs: 30_000,
-      intervalMs: 5,
       signal: AbortSignal.any([signal, gone.signal]),
       code: "vmm-failed",
     });
+  }
+
+  async #seen(changes: AsyncIterable<unknown>): Promise<void> {
+    const all = async () => (await Promise.all(this.sockets.map(exists))).every((there) => there);
+    if (await all()) return;
+    for await (const _ of changes) if (await all()) return;
   }
 
   async stop(timeoutMs: number): Promise<ChildExit> {

@@ -55,9 +55,10 @@ export function vmmChild(args: readonly string[], say: (line: string) => void): 
   const uid = Deno.uid();
   revokeAllButReadAndFfi();
   const spec = readPlan(path, places);
-  checkKernelFile(spec.kernel);
   const [library] = findLibraries({ variable, uid });
   if (!library) throw noLibrary();
+  checkFirmware(path, spec, library.path);
+  checkKernelFile(spec.kernel);
   try {
     enter(spec, library.path, say);
   } catch (error) {
@@ -116,7 +117,10 @@ export function readPlan(path: string, places: Places): VmSpec {
   const sockets = [places.dir, places.runtime];
   const readable = [places.dir, places.cache];
   const checks: readonly (readonly [string, string, readonly string[]])[] = [
-    ["kernel.path", spec.kernel.path, readable],
+    // The one inside libkrunfw is looked at when it is known which library there is.
+    ...(spec.kernel.format === "libkrunfw"
+      ? []
+      : [["kernel.path", spec.kernel.path, readable] as const]),
     ...spec.disks.map(({ path, readonly }, at) =>
       [`disks.${at}.path`, path, readonly ? readable : own] as const
     ),
@@ -127,12 +131,22 @@ export function readPlan(path: string, places: Places): VmSpec {
     ...spec.consolePorts.map(({ socketPath }, at) =>
       [`consolePorts.${at}.socketPath`, socketPath, [spec.runtimeDir]] as const
     ),
-    ...(spec.net ? [["net.socketPath", spec.net.socketPath, [spec.runtimeDir]] as const] : []),
+    ...(spec.net && spec.net.transport !== "tsi"
+      ? [["net.socketPath", spec.net.socketPath, [spec.runtimeDir]] as const]
+      : []),
   ];
   const outside = checks.find(([, file, allowed]) => !allowed.some((dir) => isInside(file, dir)));
   if (!outside) return spec;
   const [field, file, allowed] = outside;
   throw badPlan(path, `${field} is "${file}", which is not in ${allowed.join(" or ")}`);
+}
+
+/** A plan may name no other library to be opened than the one that belongs to libkrun. */
+function checkFirmware(path: string, { kernel }: VmSpec, libraryPath: string): void {
+  const firmware = findFirmware(libraryPath);
+  if (kernel.format !== "libkrunfw" || kernel.path === firmware) return;
+  const found = firmware === undefined ? "there is none" : `that is "${firmware}"`;
+  throw badPlan(path, `kernel.path is "${kernel.path}", not the libkrunfw of libkrun: ${found}`);
 }
 
 function isInside(path: string, dir: string): boolean {

@@ -4,7 +4,8 @@
  *
  * @module
  */
-import { type KrunContext, macBytes } from "../ffi/krun.ts";
+import { firmwareKernelPath } from "../ffi/firmware.ts";
+import { type KernelOptions, type KrunContext, macBytes } from "../ffi/krun.ts";
 import type { KrunSymbolName } from "../ffi/symbols.ts";
 import { GatewayError } from "./error.ts";
 import type { VmSpec } from "./spec.ts";
@@ -31,6 +32,12 @@ export interface PortDescriptor {
   readonly fd: number;
 }
 
+/** The kernel in a format of libkrun's; the one inside libkrunfw becomes a file. @throws KrunError. */
+function kernelFile({ path, format }: VmSpec["kernel"]): Pick<KernelOptions, "path" | "format"> {
+  if (format === "libkrunfw") return { path: firmwareKernelPath(path), format: "elf" };
+  return { path, format: format === "bzimage" ? "bzimage-zstd" : format };
+}
+
 /**
  * Describes the VM. Disks come first: the guest meets them in the order of the calls and its root is /dev/vda.
  *
@@ -51,15 +58,15 @@ export function configureVm(
   }
   const { kernel, net } = spec;
   krun.setVmConfig(spec.cpus, spec.memoryMiB);
-  const format = kernel.format === "bzimage" ? "bzimage-zstd" : kernel.format;
-  krun.setKernel({ path: kernel.path, format, cmdline: kernel.cmdline });
+  krun.setKernel({ ...kernelFile(kernel), cmdline: kernel.cmdline });
   krun.disableImplicitVsock();
   for (const { serial, path, format, readonly } of spec.disks) {
     // A guest that flushes means it: the state disk holds a database.
     const sync = readonly ? "none" : "full";
     krun.addDisk({ id: serial, path, format, readOnly: readonly, sync });
   }
-  if (net) {
+  if (net?.transport === "tsi") krun.addVsock(["inet"]);
+  else if (net) {
     // No offloads: the guest then sends whole frames with their checksums, which is what gvproxy expects.
     const card = { path: net.socketPath, mac: macBytes(net.mac) };
     if (net.transport === "unixgram") krun.addNetUnixDatagram(card);

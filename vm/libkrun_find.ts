@@ -37,6 +37,32 @@ export function findFirmware(libraryPath: string): string | undefined {
   return firmwareCandidates(libraryPath, os, arch).find(isThere);
 }
 
+/**
+ * The libkrunfw whose kernel can do TSI. Ours cannot: TSI is a patch that only the stock libkrunfw carries.
+ *
+ * @throws GatewayError `not-supported`.
+ */
+export async function tsiFirmware(firmware: string | undefined): Promise<string> {
+  const refuse = (why: string) =>
+    new GatewayError({
+      code: "not-supported",
+      what: `Cannot use --net "tsi"`,
+      why,
+      fix:
+        "install the stock libkrunfw beside libkrun (Debian's libkrunfw5, Fedora's libkrunfw), or pass --net gvproxy",
+    });
+  if (Deno.build.os !== "linux" || Deno.build.arch !== "x86_64") {
+    throw refuse("libkrunfw's kernel is taken on x86-64 Linux only");
+  }
+  if (firmware === undefined) {
+    throw refuse("TSI is a patch of libkrunfw's kernel, and there is no libkrunfw here");
+  }
+  const text = new TextDecoder("latin1").decode(await Deno.readFile(firmware));
+  // The word on the command line that turns it on.
+  if (text.includes("tsi_hijack")) return firmware;
+  throw refuse(`the kernel in "${firmware}" has no TSI`);
+}
+
 function isThere(path: string): boolean {
   try {
     return Deno.statSync(path).isFile;

@@ -5,7 +5,7 @@
  * @module
  */
 import { join } from "@std/path";
-import type { DiskSpec, VmSpec } from "./spec.ts";
+import type { DiskSpec, NetSpec, VmSpec } from "./spec.ts";
 import { socketPath } from "./layout.ts";
 
 /** How this host runs QEMU; found by the probe, not by the plan. */
@@ -38,6 +38,8 @@ const LAST_SLOT = 7;
 export function qemuArgv(spec: VmSpec, machine: QemuMachine): string[] {
   let slot = LAST_SLOT;
   const bus = () => `bus=virtio-mmio-bus.${slot--}`;
+  // No plan for QEMU has TSI (bootstrap/options.ts).
+  const card = spec.net?.transport === "tsi" ? null : spec.net;
   return [
     ["-name", `gateway-${spec.name}`],
     ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
@@ -54,7 +56,7 @@ export function qemuArgv(spec: VmSpec, machine: QemuMachine): string[] {
     ["-chardev", `file,id=console,path=${escape(spec.consoleLogPath)},append=on`],
     ["-serial", "chardev:console"],
     ...spec.disks.map((disk) => diskArgs(disk, bus())),
-    spec.net ? netArgs(spec.net, bus()) : [],
+    card ? netArgs(card, bus()) : [],
     ["-device", `virtio-rng-device,${bus()}`],
     portArgs(spec, bus()),
   ].flat();
@@ -96,7 +98,7 @@ function diskArgs(disk: DiskSpec, bus: string): string[] {
   ];
 }
 
-function netArgs(net: NonNullable<VmSpec["net"]>, bus: string): string[] {
+function netArgs(net: NetSpec, bus: string): string[] {
   return [
     "-netdev",
     `stream,id=net0,server=off,addr.type=unix,addr.path=${escape(net.socketPath)}`,

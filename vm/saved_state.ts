@@ -70,6 +70,7 @@ export interface MachineFacts {
  * (kernel and root image are named by their digests). Where files lie and the command line do not matter.
  */
 export function machineKey(spec: VmSpec, facts: MachineFacts): string {
+  const { net } = spec;
   const root = spec.disks.find(({ serial }) => serial === "root");
   return digestBytes(canonicalJson({
     ...facts,
@@ -78,7 +79,7 @@ export function machineKey(spec: VmSpec, facts: MachineFacts): string {
     kernel: spec.kernel.path,
     root: root?.path ?? "",
     disks: spec.disks.map(({ serial, readonly }) => ({ serial, readonly })),
-    net: spec.net ? { mac: spec.net.mac, transport: spec.net.transport } : null,
+    net: net && net.transport !== "tsi" ? { mac: net.mac, transport: net.transport } : null,
     ports: spec.consolePorts.map(({ name }) => name),
   } as unknown as JsonValue));
 }

@@ -15,13 +15,16 @@ const Disk = v.strictObject({
   readonly: v.boolean(),
 });
 
-const Net = v.strictObject({
+const Card = v.strictObject({
   /** The unix socket gvproxy listens on. */
   socketPath: v.string(),
   /** `stream` for QEMU and libkrun on Linux, `unixgram` for libkrun on macOS. */
   transport: v.picklist(["stream", "unixgram"]),
   mac: v.string(),
 });
+
+/** No card: libkrunfw's kernel hands the guest's socket calls to this host (TSI). libkrun only. */
+const Tsi = v.strictObject({ transport: v.literal("tsi") });
 
 const ConsolePort = v.strictObject({
   /** The name the guest finds under /sys/class/virtio-ports. */
@@ -37,7 +40,8 @@ const Spec = v.strictObject({
   memoryMiB: v.number(),
   kernel: v.strictObject({
     path: v.string(),
-    format: v.picklist(["elf", "bzimage", "image-arm64"]),
+    /** "libkrunfw": `path` is that library, and the kernel is the one inside. */
+    format: v.picklist(["elf", "bzimage", "image-arm64", "libkrunfw"]),
     cmdline: v.string(),
   }),
   /**
@@ -49,7 +53,7 @@ const Spec = v.strictObject({
   incoming: v.nullable(v.strictObject({ devicesPath: v.string() })),
   /** In the guest's order: vda, vdb, vdc. */
   disks: v.array(Disk),
-  net: v.nullable(Net),
+  net: v.nullable(v.variant("transport", [Card, Tsi])),
   consolePorts: v.array(ConsolePort),
   /** The kernel's console is appended here. */
   consoleLogPath: v.string(),
@@ -64,7 +68,7 @@ export type VmSpec = Readonly<v.InferOutput<typeof Spec>>;
 /** One disk of a {@linkcode VmSpec}. */
 export type DiskSpec = Readonly<v.InferOutput<typeof Disk>>;
 /** A VM's network card. */
-export type NetSpec = Readonly<v.InferOutput<typeof Net>>;
+export type NetSpec = Readonly<v.InferOutput<typeof Card>>;
 /** A named virtio-console port. */
 export type ConsolePortSpec = Readonly<v.InferOutput<typeof ConsolePort>>;
 

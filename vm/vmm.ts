@@ -26,6 +26,8 @@ export interface VmmCheck {
   readonly why: string;
   /** What the user would do to make it usable or faster; "" when there is nothing. */
   readonly fix: string;
+  /** Of libkrun: the libkrunfw that belongs to it, if there is one. */
+  readonly firmware?: string;
 }
 
 /** A started VM; disposing kills it. */

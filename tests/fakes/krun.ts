@@ -21,6 +21,15 @@ export class FakeKrun implements AsyncDisposable {
     return new FakeKrun(dir, path);
   }
 
+  /** Puts a libkrunfw beside it and returns its path; `defines` is NO_TSI. */
+  async firmware(defines: readonly "NO_TSI"[] = []): Promise<string> {
+    const path = join(this.dir, "libkrunfw.so.5");
+    const source = fromFileUrl(new URL("krunfw_kernel.c", import.meta.url));
+    const flags = ["-shared", "-fPIC", "-Wall", "-Werror", ...defines.map((name) => `-D${name}`)];
+    await run("cc", { args: [...flags, "-o", path, source], timeoutMs: 60_000 });
+    return path;
+  }
+
   /** What a process that opens the fake gets. */
   env(returns: Readonly<Record<string, number>> = {}): Record<string, string> {
     const pairs = Object.entries(returns).map(([name, code]) => `${name}=${code}`);

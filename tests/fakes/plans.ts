@@ -4,15 +4,14 @@
  *
  * @module
  */
-import { fromFileUrl, join } from "@std/path";
+import { join } from "@std/path";
 import { planVm } from "../../bootstrap/plan.ts";
+import { vmmCommand } from "../../bootstrap/self.ts";
 import { run } from "../../vm/process.ts";
 import type { VmSpec } from "../../vm/spec.ts";
 import { waitFor } from "../../vm/wait.ts";
-import { denoArgs, Sandbox } from "../sandbox.ts";
+import { Sandbox } from "../sandbox.ts";
 import { fakeKernel } from "./kernel.ts";
-
-const CLI = fromFileUrl(new URL("../../cli.ts", import.meta.url));
 
 /** A sandbox with one instance's folder, its plan not yet written. */
 export class Plans implements AsyncDisposable {
@@ -53,13 +52,14 @@ export class Plans implements AsyncDisposable {
     });
   }
 
-  /** Runs `gateway __vmm` on a plan, connecting to its ports as a supervisor does. */
+  /** Runs the VMM's process on a plan, connecting to its ports as a supervisor does. */
   async child(plan: unknown, library: string, env: Readonly<Record<string, string>> = {}) {
     const path = join(this.dir, "vm.json");
     await Deno.writeTextFile(path, typeof plan === "string" ? plan : JSON.stringify(plan));
     const ended = new AbortController();
-    const running = run(Deno.execPath(), {
-      args: denoArgs(CLI, ["__vmm", path]),
+    const { program, args } = vmmCommand(path);
+    const running = run(program, {
+      args,
       env: { ...this.sandbox.env, GATEWAY_LIBKRUN: library, ...env },
       check: false,
       timeoutMs: 30_000,

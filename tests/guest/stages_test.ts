@@ -123,6 +123,17 @@ guestTest("network stage says so in its mark when there is no resolver", async (
   assertStringIncludes(result.stdout, "192.168.127.2 box");
 });
 
+guestTest("network stage takes the host's resolvers where there is no lease", async (root) => {
+  const result = await root.run(
+    `GW_HOSTNAME=box GW_DNS="10.0.0.2 10.0.0.3"; begin network; job_network=$!\n${
+      stage("60-network")
+    }cat /run/etc/resolv.conf`,
+  );
+  assertEquals(result.code, 0, result.stdout + result.stderr);
+  assertMatch(result.marks[0], /^\d+\.\d\d network ip=none dns=10\.0\.0\.2/);
+  assertStringIncludes(result.stdout, "nameserver 10.0.0.2\nnameserver 10.0.0.3\n");
+});
+
 guestTest("clock stage sets the clock only when it cannot be right", async (root) => {
   const clock = (seconds: string) =>
     root.run(`date() { echo "date $*" >&2; }\nGW_CLOCK=${seconds}\n${stage("50-clock")}`);

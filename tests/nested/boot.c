@@ -1,6 +1,6 @@
 /*
  * The yardstick of the benchmark: a program that does with libkrun what our child does, and nothing else.
- * boot LOG KERNEL CMDLINE CONSOLE SOCKET DISK...
+ * boot LOG KERNEL CMDLINE CONSOLE CONTROL STDIO DISK...
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -21,22 +21,30 @@ int32_t krun_add_virtio_console_multiport(uint32_t);
 int32_t krun_add_console_port_inout(uint32_t, uint32_t, const char *, int, int);
 int32_t krun_start_enter(uint32_t);
 
-int main(int argc, char **argv) {
-    if (argc < 7) return 2;
+static int listen_at(const char *path) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    strncpy(address.sun_path, argv[5], sizeof address.sun_path - 1);
+    strncpy(address.sun_path, path, sizeof address.sun_path - 1);
     int listener = socket(AF_UNIX, SOCK_STREAM, 0);
-    if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 1)) return 3;
-    int fd = accept(listener, NULL, NULL);
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 1)) return -1;
+    return listener;
+}
+
+int main(int argc, char **argv) {
+    if (argc < 8) return 2;
+    int control = listen_at(argv[5]), stdio = listen_at(argv[6]);
+    if (control < 0 || stdio < 0) return 3;
+    control = accept(control, NULL, NULL);
+    stdio = accept(stdio, NULL, NULL);
     krun_set_log_level(2);
     int32_t ctx = krun_create_ctx();
     int32_t bad = krun_set_vm_config(ctx, 1, 512) | krun_set_kernel(ctx, argv[2], 1, NULL, argv[3]) |
                   krun_disable_implicit_vsock(ctx);
     const char *serials[] = {"root", "payload"};
-    for (int at = 6; at < argc && at < 8; at++) bad |= krun_add_disk3(ctx, serials[at - 6], argv[at], 0, true, false, 0);
+    for (int at = 7; at < argc && at < 9; at++) bad |= krun_add_disk3(ctx, serials[at - 7], argv[at], 0, true, false, 0);
     bad |= krun_set_console_output(ctx, argv[4]);
     int32_t console = krun_add_virtio_console_multiport(ctx);
-    bad |= krun_add_console_port_inout(ctx, console, "gw.control", fd, fd);
+    bad |= krun_add_console_port_inout(ctx, console, "gw.control", control, control);
+    bad |= krun_add_console_port_inout(ctx, console, "gw.stdio", stdio, stdio);
     if (bad) return 4;
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);

@@ -6,26 +6,26 @@
  * @module
  */
 import { assertRejects, assertStringIncludes } from "@std/assert";
+import { vmmCommand } from "../../bootstrap/self.ts";
 import { silentSpan } from "../../vm/event.ts";
 import { GatewayError } from "../../vm/error.ts";
-import { cacheDir } from "../../vm/layout.ts";
+import { cacheDir, exists } from "../../vm/layout.ts";
 import { LibkrunVmm } from "../../vm/libkrun.ts";
 import { CASES } from "../conformance/cases.ts";
 import { type Bench, bootGuest } from "../conformance/guest.ts";
-import { REFUSED_CASE } from "./inside_names.ts";
+import { REFUSED_CASE, TSI_CASE } from "./inside_names.ts";
 import { bootCluster } from "./inside_cluster.ts";
 import { benchRows } from "./inside_bench.ts";
+import { tsiGuest } from "./inside_tsi.ts";
 
 const cache = cacheDir();
-const self = (args: readonly string[]) => ({
-  program: Deno.execPath(),
-  args: ["run", "-A", "--quiet", "--no-check", "/gateway/cli.js", ...args],
-});
+/** The sources, for the VMM's process: it starts as it does for users. */
+const SOURCES = new URL("file:///gateway/src/");
 const driver = (flag?: string) =>
   new LibkrunVmm({
     kernelPath: `${cache}/vmlinux`,
     cacheDir: "/tmp/cache",
-    self,
+    child: (plan) => vmmCommand(plan, SOURCES),
     flag: flag ?? `${cache}/libkrun.so.1.19.7`,
   });
 
@@ -68,7 +68,12 @@ async function main(): Promise<void> {
     name: REFUSED_CASE,
     run: () => refused(bench),
   };
-  for (const { name, run, only } of [...CASES, { ...missing, only: undefined }]) {
+  const stock = `${cache}/stock/libkrun.so.1.19.7`;
+  const tsi = { name: TSI_CASE, run: () => tsiGuest({ ...bench, vmm: driver(stock) }) };
+  const more = await exists(stock) ? [missing, tsi] : [missing];
+  for (
+    const { name, run, only } of [...CASES, ...more.map((one) => ({ ...one, only: undefined }))]
+  ) {
     if (only === "qemu") continue;
     const began = performance.now();
     let error: string | undefined;

@@ -17,6 +17,7 @@ import { within } from "../../vm/wait.ts";
 import { makeLayeredDisk } from "../conformance/layered.ts";
 import { FakeKrun } from "../fakes/krun.ts";
 import type { ClusterRun } from "./inside_cluster.ts";
+import { type StockFirmware, stockFirmware } from "./stock_firmware.ts";
 
 const REPO = fromFileUrl(new URL("../..", import.meta.url));
 const here = (name: string) => fromFileUrl(new URL(name, import.meta.url));
@@ -47,6 +48,8 @@ export type Told =
 export interface OuterRun {
   readonly told: readonly Told[];
   readonly seconds: number;
+  /** What the case of TSI had, or why it was not run. */
+  readonly firmware: StockFirmware;
   /** The outer console's last lines. */
   readonly console: string;
 }
@@ -61,8 +64,9 @@ export async function runOuter(
   const dir = await Deno.makeTempDir({ prefix: "gw-outer-" });
   try {
     await makeInitramfs(dir);
-    await makeDisk(dir);
-    return await boot(dir, mode, timeoutMs);
+    const firmware = mode === "cases" ? await stockFirmware(dir) : { why: "it is not asked for" };
+    await makeDisk(dir, "path" in firmware ? firmware.path : undefined);
+    return { ...await boot(dir, mode, timeoutMs), firmware };
   } finally {
     await Deno.remove(dir, { recursive: true });
   }
@@ -132,13 +136,16 @@ async function collectModules(from: string, to: string): Promise<string[]> {
 
 const plainName = (file: string) => file.replace(/\.ko\.xz$/, "").replaceAll("-", "_");
 
-/** The disk: Deno, the product as two bundles, our kernel, root image, gvproxy, libkrun, and the yardstick. */
-async function makeDisk(dir: string): Promise<void> {
+const DISK_FOLDERS = [
+  ...["bin", "proc", "sys", "dev", "tmp", "etc"],
+  ...["gateway/lib", "gateway/src", "cache/gateway"],
+];
+
+/** The disk: Deno, the suite as a bundle, the VMM's process as sources, our kernel, root image, gvproxy, libkrun, and the yardstick. */
+async function makeDisk(dir: string, firmware?: string): Promise<void> {
   const root = join(dir, "disk");
   const cache = join(root, "cache/gateway");
-  for (const name of ["bin", "proc", "sys", "dev", "tmp", "etc", "gateway/lib", "cache/gateway"]) {
-    await Deno.mkdir(join(root, name), { recursive: true });
-  }
+  for (const name of DISK_FOLDERS) await Deno.mkdir(join(root, name), { recursive: true });
   const signal = new AbortController().signal;
   const options = { span: silentSpan(), signal, assumeYes: true };
   const artifacts = await ensureArtifacts(options);
@@ -156,6 +163,14 @@ async function makeDisk(dir: string): Promise<void> {
   ];
   for (const [from, to] of files) await Deno.copyFile(from, to);
   await Deno.symlink("busybox", join(root, "bin/sh"));
+  await Deno.writeTextFile(join(root, "etc/resolv.conf"), "nameserver 10.77.0.1\n");
+  if (firmware !== undefined) {
+    // In a folder of their own, so that all other cases have none.
+    const stock = join(cache, "stock");
+    await Deno.mkdir(stock);
+    await Deno.copyFile(library, join(stock, LIBKRUN_FILE));
+    await Deno.copyFile(firmware, join(stock, "libkrunfw.so.5"));
+  }
   await makeLayeredDisk(cache);
   for (
     const [define, name] of [["NO_NET", "libkrun-no-net.so"], ["OLD", "libkrun-old.so"]] as const
@@ -166,18 +181,26 @@ async function makeDisk(dir: string): Promise<void> {
   await run("cc", {
     args: ["-O1", "-Wall", "-o", join(root, "gateway/boot"), here("boot.c"), library],
   });
-  await bundle("cli.ts", join(root, "gateway"));
+  await copySources(root);
   await bundle("tests/nested/inside.ts", join(root, "gateway"));
   await copyLibraries(root, [Deno.execPath(), library]);
   const image = join(dir, "disk.img");
   await run("mke2fs", {
-    args: ["-q", "-t", "ext4", "-O", "^has_journal", "-d", root, image, "640M"],
+    args: ["-q", "-t", "ext4", "-O", "^has_journal", "-d", root, image, "800M"],
     timeoutMs: 120_000,
   });
   await Deno.remove(root, { recursive: true });
 }
 
-/** In pieces, so that the VMM's process loads what it needs and no more, as from the sources. */
+/** What the VMM's process is, and Deno's copies of the packages that its configuration names. */
+async function copySources(root: string): Promise<void> {
+  const to = join(root, "gateway/src");
+  await run("cp", { args: ["-r", "deno.json", "deno.lock", "ffi", "vm", to], cwd: REPO });
+  const { stdout } = await run(Deno.execPath(), { args: ["info", "--json"] });
+  const { npmCache } = JSON.parse(stdout) as { npmCache: string };
+  await run("cp", { args: ["-r", npmCache, join(root, "gateway/npm")], timeoutMs: 60_000 });
+}
+
 async function bundle(entry: string, folder: string): Promise<void> {
   const args = ["bundle", "--quiet", "--platform", "deno", "--code-splitting", "--outdir", folder];
   await run(Deno.execPath(), { args: [...args, entry], cwd: REPO, timeoutMs: 120_000 });
@@ -195,7 +218,11 @@ async function copyLibraries(root: string, programs: readonly string[]): Promise
   }
 }
 
-async function boot(dir: string, mode: string, timeoutMs: number): Promise<OuterRun> {
+async function boot(
+  dir: string,
+  mode: string,
+  timeoutMs: number,
+): Promise<Omit<OuterRun, "firmware">> {
   const [console, results] = [join(dir, "console.log"), join(dir, "results")];
   const started = performance.now();
   await using qemu = spawnChild("qemu-system-x86_64", {
