@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { fromFileUrl } from "@std/path";
+import { BUNDLED, ENTRY, sourcePath } from "../vm/source.ts";
 
 /** A command line, program first. */
 export interface SelfCommand {
@@ -12,11 +12,15 @@ export interface SelfCommand {
   readonly args: readonly string[];
 }
 
-/** The command that runs this very program with the given arguments, compiled or from its sources. */
+/** How the runtime runs a bundle: nothing beside it is looked for, and nothing is fetched. */
+export const BUNDLE_FLAGS = ["run", "-A", "--quiet", "--no-config", "--no-lock", "--no-remote"];
+
+/** The command that runs this very program with the given arguments: compiled, unpacked, or from its sources. */
 export function selfCommand(args: readonly string[]): SelfCommand {
   const program = Deno.execPath();
   if (Deno.build.standalone) return { program, args };
-  const cli = fromFileUrl(new URL("../cli.ts", import.meta.url));
-  const config = fromFileUrl(new URL("../deno.json", import.meta.url));
-  return { program, args: ["run", "-A", "--quiet", "--config", config, cli, ...args] };
+  const flags = BUNDLED
+    ? BUNDLE_FLAGS
+    : ["run", "-A", "--quiet", "--config", sourcePath("deno.json")];
+  return { program, args: [...flags, sourcePath(ENTRY), ...args] };
 }

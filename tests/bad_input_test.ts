@@ -378,6 +378,6 @@ Deno.test("gateway puts data on stdout and words on stderr", async () => {
   const list = await sandbox.gateway(["list", "--json"]);
   assertEquals([list.code, list.stdout, list.stderr], [0, "[]\n", ""]);
   const version = await sandbox.gateway(["--version"]);
-  assert(/^\d+\.\d+\.\d+\n$/.test(version.stdout));
+  assert(/^gateway \d+\.\d+\.\d+\ncommit +\S+\nruntime +deno /.test(version.stdout));
   assertEquals([version.code, version.stderr], [0, ""]);
 });

@@ -167,7 +167,9 @@ for (
   const [what, pattern, allowed] of [
     ["starts programs", /new Deno\.Command\b/, ["vm/process.ts"]],
     ["opens libraries", /Deno\.dlopen\b/, ["ffi/"]],
-    ["prints", /\bconsole\.\w+\(|Deno\.std(out|err)\b/, ["cli.ts", "bootstrap/command_up.ts"]],
+    ["prints", /\bconsole\.\w+\(|Deno\.std(out|err)\b/, [
+      ...["cli.ts", "bootstrap/command_up.ts", "bootstrap/package/main.ts"],
+    ]],
     ["exits", /Deno\.exit\b/, ["cli.ts"]],
     ["sleeps", /\bsetInterval\(|\bdelay\(/, [
       "vm/wait.ts",
