@@ -1,5 +1,6 @@
 /**
- * `deno task compile`: with `deno compile` where its runtime is to be had, else as the one file.
+ * `deno task compile`: with `deno compile` where its runtime is to be had, else as the one file; what is
+ * to be embedded needs the one file.
  * It must not print.
  *
  * @module
@@ -8,7 +9,9 @@ import { dirname, join } from "@std/path";
 import { GatewayError } from "../../vm/error.ts";
 import { run } from "../../vm/process.ts";
 import { RECORD_PATH, sourcePath } from "../../vm/source.ts";
+import type { EnsureArtifactsOptions } from "../artifacts.ts";
 import { carriedFiles, writeRecord } from "./app.ts";
+import { packForEmbedding } from "./embed.ts";
 import { makeOneFile } from "./one_file.ts";
 
 /** How {@linkcode compile} may act. */
@@ -18,6 +21,8 @@ export interface CompileOptions {
   readonly signal: AbortSignal;
   /** Gets what is to be known about the way that was taken. */
   readonly say: (text: string) => void;
+  /** Put in what a start needs, and the golden disk if it was built; only the one file can hold it. */
+  readonly embed?: EnsureArtifactsOptions;
   /** The deno that compiles; the one that runs by default. */
   readonly deno?: string;
 }
@@ -34,6 +39,14 @@ export function compileArgs(path: string, included: readonly string[]): string[]
 /** Makes the program. */
 export async function compile(options: CompileOptions): Promise<void> {
   const { path, signal, say, deno = Deno.execPath() } = options;
+  if (options.embed) {
+    if (Deno.build.os !== "linux") throw onlyLinux("images are built on Linux only");
+    const packed = await packForEmbedding(options.embed);
+    await makeOneFile(path, signal, packed);
+    return say(
+      `${path}: made with ${packed.map(({ manifest }) => manifest.name).join(", ")} in it`,
+    );
+  }
   const missing = await whyNoCompile(deno, signal);
   if (missing === undefined) {
     await writeRecord(sourcePath("."), `deno compile ${Deno.version.deno}`, signal);
@@ -47,16 +60,20 @@ export async function compile(options: CompileOptions): Promise<void> {
     return say(`${path}: made by deno compile`);
   }
   if (Deno.build.os !== "linux") {
-    throw new GatewayError({
-      code: "host-unsupported",
-      what: "Cannot make one file",
-      why: `deno compile does not work here (${missing}), and the other way is for Linux`,
-      fix: "let this machine reach the place that deno's own releases come from",
-    });
+    throw onlyLinux(`deno compile does not work here: ${missing}`);
   }
   say(`deno compile does not work here: ${missing}`);
   await makeOneFile(path, signal);
   say(`${path}: made of the runtime that runs this, and deno bundle`);
+}
+
+function onlyLinux(why: string): GatewayError {
+  return new GatewayError({
+    code: "host-unsupported",
+    what: "Cannot put the one file together",
+    why: `that way is for Linux, and ${why}`,
+    fix: "use a Linux host, or let this one reach the place that deno's own releases come from",
+  });
 }
 
 /** Compiles an empty program; undefined when that works, else what deno said. */
