@@ -340,7 +340,7 @@ const COMMANDS = [
   ...["up", "down", "rm", "build", "exec", "shell", "cp", "kubectl", "status", "list", "logs"],
   ...["port", "port list", "port add", "port remove", "doctor"],
   ...["verify", "provenance", "keys", "keys make", "keys trust", "keys distrust"],
-  ...["keys list", "keys sign"],
+  ...["keys list", "keys sign", "completions", "man"],
 ];
 
 Deno.test("every command's --help has an example, on stdout, with exit code 0", async () => {

@@ -14,7 +14,9 @@ import { BUNDLE_FLAGS } from "../bootstrap/self.ts";
 import { digestFile } from "../vm/digest.ts";
 import { exists } from "../vm/layout.ts";
 import { run, spawnChild, which } from "../vm/process.ts";
+import { entitlementsPlist } from "../vm/signed_runtime.ts";
 import { waitFor } from "../vm/wait.ts";
+import { installFake, withPath } from "./fakes/install.ts";
 import { denoArgs, Sandbox } from "./sandbox.ts";
 
 const here = (name: string) => fromFileUrl(new URL(name, import.meta.url));
@@ -295,6 +297,19 @@ Deno.test("where deno compile works it is asked for a program that unpacks its s
   }
   assert(asked.endsWith(" cli.ts"), asked);
   assertEquals(said, [`${path}: made by deno compile`]);
+});
+
+Deno.test("on macOS what deno compile made is signed with the entitlements of a VM", async () => {
+  await using sandbox = await Sandbox.make();
+  await using tools = await installFake("codesign.sh", "codesign");
+  const deno = join(sandbox.top, "deno");
+  const path = join(sandbox.top, "gateway");
+  await Deno.writeTextFile(deno, `#!/bin/sh\necho made >"${path}"\n`, { mode: 0o755 });
+  await withPath(tools.dir, () => compile({ path, signal, deno, os: "darwin", say: () => {} }));
+  const plist = `${path}.entitlements`;
+  assertEquals(await tools.get("calls"), `--sign - --force --entitlements ${plist} ${path}\n`);
+  assertEquals(await Deno.readTextFile(path), "made\nsigned\n");
+  assertEquals(await Deno.readTextFile(plist), entitlementsPlist());
 });
 
 Deno.test("where deno compile does not work the reason is told, and the file made all the same", async () => {

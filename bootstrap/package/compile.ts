@@ -8,6 +8,7 @@
 import { dirname, join } from "@std/path";
 import { GatewayError } from "../../vm/error.ts";
 import { run } from "../../vm/process.ts";
+import { signProgram } from "../../vm/signed_runtime.ts";
 import { RECORD_PATH, sourcePath } from "../../vm/source.ts";
 import type { EnsureArtifactsOptions } from "../artifacts.ts";
 import { carriedFiles, writeRecord } from "./app.ts";
@@ -25,6 +26,8 @@ export interface CompileOptions {
   readonly embed?: EnsureArtifactsOptions;
   /** The deno that compiles; the one that runs by default. */
   readonly deno?: string;
+  /** The system that it is made for, which is the one that makes it. */
+  readonly os?: string;
 }
 
 /** The arguments of `deno compile`: recipes need their files on disk, so the program unpacks itself. */
@@ -38,9 +41,9 @@ export function compileArgs(path: string, included: readonly string[]): string[]
 
 /** Makes the program. */
 export async function compile(options: CompileOptions): Promise<void> {
-  const { path, signal, say, deno = Deno.execPath() } = options;
+  const { path, signal, say, deno = Deno.execPath(), os = Deno.build.os } = options;
   if (options.embed) {
-    if (Deno.build.os !== "linux") throw onlyLinux("images are built on Linux only");
+    if (os !== "linux") throw onlyLinux("images are built on Linux only");
     const packed = await packForEmbedding(options.embed);
     await makeOneFile(path, signal, packed);
     return say(
@@ -57,9 +60,11 @@ export async function compile(options: CompileOptions): Promise<void> {
       timeoutMs: 10 * 60_000,
       what: "Cannot compile the program",
     });
+    // It is the process that becomes the VM, so it needs the right to make one.
+    if (os === "darwin") await signProgram(path, `${path}.entitlements`);
     return say(`${path}: made by deno compile`);
   }
-  if (Deno.build.os !== "linux") {
+  if (os !== "linux") {
     throw onlyLinux(`deno compile does not work here: ${missing}`);
   }
   say(`deno compile does not work here: ${missing}`);
