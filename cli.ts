@@ -10,7 +10,6 @@ import type { CliKit } from "./bootstrap/cli_commands.ts";
 import { HELP_TEXT } from "./bootstrap/help_text.ts";
 import { describeError, errorText, GatewayError, interruptedError } from "./vm/error.ts";
 
-const VERSION = "0.1.0";
 let commander: typeof import("commander");
 
 /** What commander hands to an action. */
@@ -328,6 +327,11 @@ async function main(): Promise<void> {
   if (Deno.args.length === 1 && ["--help", "-h", "help"].includes(Deno.args[0])) {
     return out(HELP_TEXT);
   }
+  if (["--version", "-V"].includes(Deno.args[0])) {
+    const { versionFacts, versionText } = await import("./bootstrap/version.ts");
+    const facts = await versionFacts();
+    return Deno.args.includes("--json") ? json(facts) : out(versionText(facts));
+  }
   // Without the parser, and without signal handlers: this process becomes the VM.
   if (Deno.args[0] === "__vmm") {
     return (await import("./vm/libkrun_child.ts")).vmmChild(Deno.args.slice(1), err);
@@ -339,11 +343,12 @@ async function main(): Promise<void> {
 async function commandTree(): Promise<Command> {
   const { addFork, addPorts, addSnapshots } = await import("./bootstrap/cli_commands.ts");
   const { addChecks } = await import("./bootstrap/check_commands.ts");
+  const { addShellHelp } = await import("./bootstrap/shell_commands.ts");
   const root = new commander.Command("gateway")
     .description(
       "A whole Kubernetes cluster in one microVM, with a mutual-TLS endpoint on 127.0.0.1.",
     )
-    .version(VERSION, "-V, --version")
+    .option("-V, --version", "output the version number")
     .enablePositionalOptions()
     .addHelpText(
       "after",
@@ -360,6 +365,7 @@ async function commandTree(): Promise<Command> {
   addSnapshots(root, KIT);
   addFork(root, KIT);
   addChecks(root, KIT);
+  addShellHelp(root, KIT);
   return root;
 }
 

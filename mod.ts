@@ -57,6 +57,7 @@ export type {
   StoreOptions,
 } from "./vm/artifact.ts";
 export type { BuilderFacts } from "./vm/builder.ts";
+export type { Embedded, EmbeddedArtifact, EmbeddedBlob } from "./vm/embedded.ts";
 export { GatewayError } from "./vm/error.ts";
 export type { ErrorCode, GatewayErrorOptions } from "./vm/error.ts";
 export { EventLog } from "./vm/event.ts";

@@ -168,9 +168,7 @@ async function ensureAllTools(
   const { rootfs, kernel, gvproxy, ramshim } = recipes;
   const missing = async (...wanted: readonly Recipe[]) =>
     (await Promise.all(
-      wanted.map(async (recipe) =>
-        (await store.lookup(recipe).catch(() => undefined)) ? [] : recipe.tools
-      ),
+      wanted.map(async (recipe) => await store.holds(recipe) ? [] : recipe.tools),
     )).flat();
   const tools = await missing(kernel, gvproxy, ramshim, rootfs.root);
   // When the root image is there, nothing it was made of is needed any more.

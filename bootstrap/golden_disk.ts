@@ -14,6 +14,8 @@ import {
   type Recipe,
 } from "../vm/artifact.ts";
 import { QEMU_IMG_TOOL, shareFile } from "../vm/disk_chain.ts";
+import { describeError } from "../vm/error.ts";
+import type { Span } from "../vm/event.ts";
 import type { InstanceConfig } from "../vm/instance.ts";
 import { run } from "../vm/process.ts";
 import { QEMU_TOOL } from "../vm/qemu.ts";
@@ -47,14 +49,19 @@ export function goldenDiskRecipe(
   };
 }
 
-/** The golden disk for a config if it was built; never builds. */
+/** The golden disk for a config if it was built, or comes with this program's file; never builds. */
 export async function findGoldenDisk(
   artifacts: Pick<BootArtifacts, "kernel" | "root">,
   config: InstanceConfig,
   store: ArtifactStore,
+  options: { readonly span: Span; readonly signal: AbortSignal },
 ): Promise<GoldenDisk | undefined> {
   const recipe = goldenDiskRecipe(artifacts, config);
-  const found = await store.lookup(recipe).catch(() => undefined);
+  const found = await store.find(recipe, options).catch((error) => {
+    if (options.signal.aborted) throw error;
+    options.span.warn(`no golden disk: ${describeError(error)}`);
+    return undefined;
+  });
   return found && asGoldenDisk(found, config.stateMiB);
 }
 

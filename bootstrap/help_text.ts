@@ -46,6 +46,8 @@ Commands:
                                        origin, signatures
   keys                                 make a signing key, sign, and choose whom
                                        to trust
+  completions <shell>                  print completions for bash, zsh or fish
+  man                                  print the manual page
   help [command]                       display help for command
 
 Example:

@@ -14,6 +14,13 @@ export type VmmChoice = "auto" | "qemu" | "libkrun";
 /** `--net`. */
 export type NetChoice = "gvproxy" | "tsi" | "none";
 
+/** Every value of `--vmm`. */
+export const VMM_CHOICES: readonly VmmChoice[] = ["auto", "qemu", "libkrun"];
+/** Every value of `--net`. */
+export const NET_CHOICES: readonly NetChoice[] = ["gvproxy", "tsi", "none"];
+/** Every value of `--payload`. */
+export const PAYLOADS = ["demo"] as const;
+
 /** The command line of `up`, parsed but not checked; undefined where the user said nothing. */
 export interface UpRequest {
   /** Instance name, a DNS label. */
@@ -101,13 +108,9 @@ export function resolveOptions(
   checkInstanceName(request.name);
   const mode = request.exec ? "exec" : "cluster";
   const base = request.exec ? EXEC_DEFAULTS : CLUSTER_DEFAULTS;
-  const net = pick("--net", request.net ?? (request.exec ? "none" : "gvproxy"), [
-    "gvproxy",
-    "tsi",
-    "none",
-  ]);
+  const net = pick("--net", request.net ?? (request.exec ? "none" : "gvproxy"), NET_CHOICES);
   checkExecOnly(request);
-  const vmm = pick("--vmm", request.vmm ?? stored?.vmm ?? "auto", ["auto", "qemu", "libkrun"]);
+  const vmm = pick("--vmm", request.vmm ?? stored?.vmm ?? "auto", VMM_CHOICES);
   checkNet(net, vmm, mode);
   checkLibkrun(request.libkrun, vmm);
   const cpus = request.cpus ?? stored?.cpus ?? Math.min(base.cpus, host.cpus);
@@ -129,7 +132,7 @@ export function resolveOptions(
       vmm,
       kubeApi: request.kubeApi ?? stored?.kubeApi ?? true,
       clusterBinary,
-      payload: pick("--payload", request.payload ?? stored?.payload ?? "demo", ["demo"]),
+      payload: pick("--payload", request.payload ?? stored?.payload ?? "demo", PAYLOADS),
     },
     net,
     libkrun: request.libkrun,

@@ -4,9 +4,7 @@
  *
  * @module
  */
-import { fromFileUrl } from "@std/path";
-
-const ROOT = new URL("..", import.meta.url);
+import { BUNDLED, ENTRY, sourcePath } from "../vm/source.ts";
 
 /** A command line, program first. */
 export interface SelfCommand {
@@ -14,14 +12,17 @@ export interface SelfCommand {
   readonly args: readonly string[];
 }
 
-const local = (path: string, root: URL) => fromFileUrl(new URL(path, root));
+/** How the runtime runs a bundle: nothing beside it is looked for, and nothing is fetched. */
+export const BUNDLE_FLAGS = ["run", "-A", "--quiet", "--no-config", "--no-lock", "--no-remote"];
 
-/** The command that runs this very program with the given arguments, compiled or from its sources. */
+/** The command that runs this very program with the given arguments: compiled, unpacked, or from its sources. */
 export function selfCommand(args: readonly string[]): SelfCommand {
   const program = Deno.execPath();
   if (Deno.build.standalone) return { program, args };
-  const [config, cli] = ["deno.json", "cli.ts"].map((path) => local(path, ROOT));
-  return { program, args: ["run", "-A", "--quiet", "--config", config, cli, ...args] };
+  const flags = BUNDLED
+    ? BUNDLE_FLAGS
+    : ["run", "-A", "--quiet", "--config", sourcePath("deno.json")];
+  return { program, args: [...flags, sourcePath(ENTRY), ...args] };
 }
 
 /**
@@ -30,10 +31,18 @@ export function selfCommand(args: readonly string[]): SelfCommand {
  */
 const RUN_ONCE = ["--no-check", "--no-code-cache", "--v8-flags=--jitless"];
 
-/** The command whose process becomes the VM of a plan: `gateway __vmm PLAN`, from the sources without the command line. */
-export function vmmCommand(plan: string, root: URL = ROOT): SelfCommand {
+/**
+ * The command whose process becomes the VM of a plan: `gateway __vmm PLAN`, from the sources without the command line.
+ * `file` says where one of our own files is.
+ */
+export function vmmCommand(
+  plan: string,
+  file: (name: string) => string = sourcePath,
+): SelfCommand {
   const program = Deno.execPath();
   if (Deno.build.standalone) return { program, args: ["__vmm", plan] };
-  const [config, entry] = ["deno.json", "vm/vmm_process.ts"].map((path) => local(path, root));
-  return { program, args: ["run", "-A", "--quiet", ...RUN_ONCE, "--config", config, entry, plan] };
+  // A bundle has one entry, and the plan's process is one of its commands.
+  if (BUNDLED) return { program, args: [...BUNDLE_FLAGS, file(ENTRY), "__vmm", plan] };
+  const own = ["--config", file("deno.json"), file("vm/vmm_process.ts")];
+  return { program, args: ["run", "-A", "--quiet", ...RUN_ONCE, ...own, plan] };
 }

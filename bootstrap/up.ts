@@ -85,7 +85,8 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
     );
     await span.run("payload", () => writeUpPayload(paths, config, pki, ssh));
     const plan = (disk: DiskChain) => planFor(paths, config, artifacts, chosen, disk);
-    const goldenDisk = () => findGoldenDisk(artifacts, config, new ArtifactStore());
+    const goldenDisk = () =>
+      findGoldenDisk(artifacts, config, new ArtifactStore(), { span, signal });
     const how = { cold: options.cold, goldenDisk, span, signal };
     const { source, key } = await prepareGuest(paths, config, chosen, plan, how);
     const { slot, spec } = source;

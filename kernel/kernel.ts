@@ -4,11 +4,12 @@
  *
  * @module
  */
-import { fromFileUrl, join } from "@std/path";
+import { join } from "@std/path";
 import { type BuildContext, digestBytes, type HostTool, type Recipe } from "../vm/artifact.ts";
 import { GatewayError } from "../vm/error.ts";
 import type { JsonValue, Span } from "../vm/event.ts";
 import { run } from "../vm/process.ts";
+import { sourcePath } from "../vm/source.ts";
 import {
   definesOption,
   describeMismatch,
@@ -327,5 +328,5 @@ async function firstLine(program: string, signal: AbortSignal): Promise<string> 
 }
 
 function readHere(name: string): Promise<string> {
-  return Deno.readTextFile(fromFileUrl(new URL(name, import.meta.url)));
+  return Deno.readTextFile(sourcePath(`kernel/${name}`));
 }

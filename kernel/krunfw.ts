@@ -4,10 +4,11 @@
  *
  * @module
  */
-import { fromFileUrl, join } from "@std/path";
+import { join } from "@std/path";
 import { type BuildContext, digestFile, type Recipe, recipeKey } from "../vm/artifact.ts";
 import { GatewayError } from "../vm/error.ts";
 import { run } from "../vm/process.ts";
+import { sourcePath } from "../vm/source.ts";
 
 /** The guest is given whole pages; 64 KiB is the largest page there is. */
 const PAGE_BYTES = 65536;
@@ -70,7 +71,7 @@ function notLoadable(why: string): GatewayError {
   });
 }
 
-const SOURCE = fromFileUrl(new URL("krunfw.c", import.meta.url));
+const SOURCE = sourcePath("kernel/krunfw.c");
 
 /** Nothing of the place or the time of the build may reach the bytes. */
 const FLAGS = [

@@ -4,16 +4,16 @@
  *
  * @module
  */
-import { fromFileUrl } from "@std/path";
 import type { Recipe } from "../vm/artifact.ts";
 import { goRecipe } from "../vm/go_recipe.ts";
+import { sourcePath } from "../vm/source.ts";
 
 /** Its output `gvproxy` runs on the host. */
 export function gvproxyRecipe(): Promise<Recipe> {
   return goRecipe({
     name: "gvproxy",
     label: "gvproxy (the VM's network)",
-    moduleDir: fromFileUrl(new URL("gvproxy", import.meta.url)),
+    moduleDir: sourcePath("net/gvproxy"),
     programs: [{ pkg: ".", output: "gvproxy" }],
     goos: Deno.build.os === "darwin" ? "darwin" : "linux",
     arch: Deno.build.arch === "aarch64" ? "arm64" : "amd64",

@@ -7,6 +7,7 @@
 import { basename, join } from "@std/path";
 import { digestFile, type Recipe } from "../vm/artifact.ts";
 import { GatewayError } from "../vm/error.ts";
+import { sourcePath } from "../vm/source.ts";
 import { type GuestArch, type K3sPin, k3sPin } from "./lock.ts";
 import { guestGoRecipe } from "./programs.ts";
 
@@ -105,7 +106,7 @@ export async function clusterFromModules(arch: GuestArch): Promise<ClusterRecipe
 
 /** What `kubectl get nodes` and `ctr version` say; go.mod is where the versions are pinned. */
 async function versionFlags(): Promise<string> {
-  const text = await Deno.readTextFile(new URL("kubenode/go.mod", import.meta.url));
+  const text = await Deno.readTextFile(sourcePath("rootfs/kubenode/go.mod"));
   const version = (module: string) => {
     const pin = new RegExp(`^\\s*${module.replaceAll(".", "\\.")} (v\\S+)`, "m").exec(text);
     if (!pin) throw new Error(`kubenode's go.mod does not require ${module}`);

@@ -4,16 +4,16 @@
  *
  * @module
  */
-import { fromFileUrl } from "@std/path";
 import type { Recipe } from "../vm/artifact.ts";
 import { goRecipe, type GoRecipeOptions } from "../vm/go_recipe.ts";
+import { sourcePath } from "../vm/source.ts";
 import type { GuestArch } from "./lock.ts";
 
 /** A recipe of a Go module that lies beside this file. */
 export function guestGoRecipe(
   options: Omit<GoRecipeOptions, "moduleDir"> & { readonly dir: string },
 ): Promise<Recipe> {
-  const moduleDir = fromFileUrl(new URL(options.dir, import.meta.url));
+  const moduleDir = sourcePath(`rootfs/${options.dir}`);
   return goRecipe({ ...options, moduleDir });
 }
 

@@ -4,10 +4,10 @@
  *
  * @module
  */
-import { fromFileUrl } from "@std/path";
 import type { ArtifactStore, Recipe } from "../vm/artifact.ts";
 import { GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
+import { sourcePath } from "../vm/source.ts";
 import {
   clusterFromFile,
   clusterFromModules,
@@ -69,7 +69,6 @@ export async function rootfsRecipes(options: RootfsOptions): Promise<RootfsRecip
     cniRecipe(arch),
     imageRecipes({ arch, base, assumeYes }),
   ]);
-  const here = (name: string) => fromFileUrl(new URL(name, import.meta.url));
   const root = await rootImageRecipe({
     arch,
     base,
@@ -77,10 +76,10 @@ export async function rootfsRecipes(options: RootfsOptions): Promise<RootfsRecip
     agent,
     cniPlugins,
     images,
-    guestDir: here("guest"),
-    manifestsDir: here("manifests"),
+    guestDir: sourcePath("rootfs/guest"),
+    manifestsDir: sourcePath("rootfs/manifests"),
     // A file that both rooms read, not code: the kernel room writes it.
-    capabilitiesPath: here("../kernel/capabilities.tsv"),
+    capabilitiesPath: sourcePath("kernel/capabilities.tsv"),
     assumeYes,
   });
   return { root, base, cluster, agent, cniPlugins, images };

@@ -7,6 +7,7 @@
 import { join } from "@std/path";
 import { type BuildContext, digestBytes, type Recipe } from "../vm/artifact.ts";
 import { run } from "../vm/process.ts";
+import { sourcePath } from "../vm/source.ts";
 import { TAR_TOOL } from "./images.ts";
 import { type GuestArch, sourceDateEpoch, suitePackages, suitePin } from "./lock.ts";
 
@@ -104,7 +105,7 @@ async function buildBase(
     signal: ctx.signal,
     timeoutMs: 60_000,
   });
-  const lock = await Deno.readTextFile(new URL("lock.json", import.meta.url));
+  const lock = await Deno.readTextFile(sourcePath("rootfs/lock.json"));
   return { packages: packageVersions(stdout), lockFiles: { "lock.json": digestBytes(lock) } };
 }
 

@@ -340,7 +340,7 @@ const COMMANDS = [
   ...["up", "down", "rm", "build", "exec", "shell", "cp", "kubectl", "status", "list", "logs"],
   ...["port", "port list", "port add", "port remove", "doctor"],
   ...["verify", "provenance", "keys", "keys make", "keys trust", "keys distrust"],
-  ...["keys list", "keys sign"],
+  ...["keys list", "keys sign", "completions", "man"],
 ];
 
 Deno.test("every command's --help has an example, on stdout, with exit code 0", async () => {
@@ -378,6 +378,6 @@ Deno.test("gateway puts data on stdout and words on stderr", async () => {
   const list = await sandbox.gateway(["list", "--json"]);
   assertEquals([list.code, list.stdout, list.stderr], [0, "[]\n", ""]);
   const version = await sandbox.gateway(["--version"]);
-  assert(/^\d+\.\d+\.\d+\n$/.test(version.stdout));
+  assert(/^gateway \d+\.\d+\.\d+\ncommit +\S+\nruntime +deno /.test(version.stdout));
   assertEquals([version.code, version.stderr], [0, ""]);
 });

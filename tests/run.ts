@@ -10,6 +10,7 @@ import { SSH_TOOL } from "../net/ssh.ts";
 import { silentSpan } from "../vm/event.ts";
 import { ensureTools } from "../vm/host_tools.ts";
 import { run } from "../vm/process.ts";
+import { RUBY_TOOL, SHELL_TOOLS } from "./fakes/shell_tools.ts";
 import { TOOLS as GUEST_TOOLS } from "./guest/harness.ts";
 
 /** One command and how its outcome is counted. */
@@ -69,6 +70,8 @@ const TEST_TOOLS = [
     debian: "libfaketime",
     path: "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
   },
+  ...SHELL_TOOLS,
+  RUBY_TOOL,
   SSH_TOOL,
 ];
 

@@ -168,9 +168,7 @@ for (
     ["starts programs", /new Deno\.Command\b/, ["vm/process.ts"]],
     ["opens libraries", /Deno\.dlopen\b/, ["ffi/"]],
     ["prints", /\bconsole\.\w+\(|Deno\.std(out|err)\b/, [
-      "cli.ts",
-      "bootstrap/command_up.ts",
-      "vm/vmm_process.ts",
+      ...["cli.ts", "bootstrap/command_up.ts", "bootstrap/package/main.ts", "vm/vmm_process.ts"],
     ]],
     ["exits", /Deno\.exit\b/, ["cli.ts", "vm/vmm_process.ts"]],
     ["sleeps", /\bsetInterval\(|\bdelay\(/, [

@@ -7,9 +7,18 @@
  */
 import { dirname, join } from "@std/path";
 import { builderFacts } from "./builder.ts";
-import { asDiskFull, describeError, GatewayError } from "./error.ts";
+import {
+  buildFailed,
+  corrupt,
+  noSigningKey,
+  unpackFailed,
+  unsignedBuild,
+  untrusted,
+} from "./artifact_errors.ts";
+import { abortError, GatewayError } from "./error.ts";
 import type { JsonValue, Span } from "./event.ts";
 import { canonicalJson, digestBytes, digestFile } from "./digest.ts";
+import { Embedded } from "./embedded.ts";
 import { ensureTools } from "./host_tools.ts";
 import { cacheDir, exists, writeFileAtomic } from "./layout.ts";
 import type {
@@ -50,6 +59,7 @@ export class ArtifactStore {
 
   readonly #keysDir: string;
   readonly #repair: boolean;
+  readonly #embedded: () => Promise<Embedded>;
   /** Files this process has hashed itself, with their stamps. */
   readonly #hashed = new Map<string, string>();
   #trustRead: Promise<Trust> | undefined;
@@ -60,6 +70,7 @@ export class ArtifactStore {
     this.buildCacheDir = join(root, "build");
     this.#keysDir = options.keysDir ?? keysDir();
     this.#repair = options.repair === true;
+    this.#embedded = options.embedded ?? (() => Embedded.ofThisProgram());
   }
 
   #trust(): Promise<Trust> {
@@ -130,12 +141,7 @@ export class ArtifactStore {
     }
     const path = this.manifestPath(artifact.name, artifact.key);
     if (await signFile(path, await Deno.readFile(path), this.#keysDir)) return;
-    throw new GatewayError({
-      code: "usage",
-      what: "Cannot sign",
-      why: "there is no signing key here",
-      fix: "run `gateway keys make`",
-    });
+    throw noSigningKey();
   }
 
   /** Signs a text that is about to be written to the path; false when there is no signing key. */
@@ -149,19 +155,34 @@ export class ArtifactStore {
     if (!trust.active) return;
     const found = await trust.check(path, bytes);
     if (found.state === "signed" || (this.#repair && found.state !== "invalid")) return;
-    throw new GatewayError({
-      code: "signature-invalid",
-      what: `Cannot trust ${recipe.label}`,
-      why: found.why,
-      fix: found.state === "invalid"
-        ? `look who changed it; \`gateway build ${recipe.name}\` makes it again`
-        : "check it with `gateway provenance`, then sign it with `gateway keys sign`, or trust its key",
-    });
+    throw untrusted(recipe, found.state === "invalid", found.why);
+  }
+
+  /** Whether the artifact is here or comes with this program's file, so that nothing is needed to build it. */
+  async holds(recipe: Recipe): Promise<boolean> {
+    if (await this.lookup(recipe).catch(() => undefined)) return true;
+    return (await this.#embedded()).manifest(recipeKey(recipe)) !== undefined;
+  }
+
+  /** The artifact if it is here, or unpacked out of this program's file; nothing is built. */
+  async find(
+    recipe: Recipe,
+    options: Pick<EnsureOptions, "span" | "signal">,
+  ): Promise<Artifact | undefined> {
+    const found = await this.#lookupOrDiscard(recipe, options.span);
+    const manifest = (await this.#embedded()).manifest(recipeKey(recipe));
+    if (found || !manifest) return found;
+    await this.#mayBuild(recipe);
+    return await options.span.run(`unpack ${recipe.name}`, async (span) => {
+      using _lock = await this.#lock(recipe, span, options.signal);
+      return await this.#lookupOrDiscard(recipe, span) ??
+        await this.#unpack(recipe, manifest, options.signal);
+    }, { label: recipe.label });
   }
 
   /** Finds the artifact or builds it; only one process builds a key at a time, the others wait for it. */
   async ensure(recipe: Recipe, options: EnsureOptions): Promise<Artifact> {
-    const found = await this.#lookupOrDiscard(recipe, options.span);
+    const found = await this.find(recipe, options);
     if (found) return found;
     await this.#mayBuild(recipe);
     return await options.span.run(`build ${recipe.name}`, async (span) => {
@@ -191,12 +212,7 @@ export class ArtifactStore {
   async #mayBuild(recipe: Recipe): Promise<void> {
     const trust = await this.#trust();
     if (this.#repair || !trust.active || await trust.signsHere()) return;
-    throw new GatewayError({
-      code: "signature-invalid",
-      what: `Cannot build ${recipe.label} for a start`,
-      why: "signatures are asked for, it is not there, and no trusted key signs here",
-      fix: "run `gateway build all`, check it, then `gateway keys sign`; or bring the signed files",
-    });
+    throw unsignedBuild(recipe);
   }
 
   async #lock(recipe: Recipe, span: Span, signal: AbortSignal): Promise<Disposable> {
@@ -218,6 +234,27 @@ export class ArtifactStore {
     } catch (error) {
       file.close();
       throw error;
+    }
+  }
+
+  async #unpack(
+    recipe: Recipe,
+    manifest: ArtifactManifest,
+    signal: AbortSignal,
+  ): Promise<Artifact> {
+    const outDir = join(this.root, "work", `${recipe.name}-${manifest.key.slice(0, 16)}.unpack`);
+    try {
+      await Deno.remove(outDir, { recursive: true }).catch(() => {});
+      await Deno.mkdir(outDir);
+      await (await this.#embedded()).unpack(manifest.key, outDir, signal);
+      const files = await this.#keepFiles(recipe, outDir, manifest.files);
+      await this.#writeManifest(manifest);
+      return { name: recipe.name, key: manifest.key, files, manifest };
+    } catch (error) {
+      if (signal.aborted) throw abortError(signal);
+      throw unpackFailed(recipe, error, outDir);
+    } finally {
+      await Deno.remove(outDir, { recursive: true }).catch(() => {});
     }
   }
 
@@ -253,15 +290,7 @@ export class ArtifactStore {
       await Deno.remove(workDir, { recursive: true });
       return artifact;
     } catch (error) {
-      const cause = asDiskFull(error, workDir);
-      if (cause instanceof GatewayError) throw cause;
-      throw new GatewayError({
-        code: "build-failed",
-        what: `Cannot build ${recipe.label}`,
-        why: describeError(error),
-        fix: `read ${logPath}, then run \`gateway build ${recipe.name}\` again: it resumes`,
-        cause,
-      });
+      throw buildFailed(recipe, error, workDir, logPath);
     }
   }
 
@@ -272,19 +301,7 @@ export class ArtifactStore {
     facts: Record<string, JsonValue>,
     started: number,
   ): Promise<Artifact> {
-    const files: Record<string, ArtifactFile> = {};
-    for (const name of recipe.outputs) {
-      const built = join(outDir, name);
-      if (!await exists(built)) throw new Error(`the build left no ${name}`);
-      await syncFile(built);
-      const sha256 = await digestFile(built);
-      const path = this.#blobPath(sha256, name);
-      await Deno.mkdir(dirname(path), { recursive: true });
-      await Deno.rename(built, path);
-      const info = await Deno.stat(path);
-      await this.#stamp(path, sha256, info);
-      files[name] = { path, sha256, sizeBytes: info.size };
-    }
+    const files = await this.#keepFiles(recipe, outDir);
     const manifest: ArtifactManifest = {
       schemaVersion: 1,
       name: recipe.name,
@@ -299,12 +316,41 @@ export class ArtifactStore {
       buildMs: Math.round(performance.now() - started),
       builder: await builderFacts(recipe.tools, new AbortController().signal),
     };
-    const path = this.manifestPath(recipe.name, key);
+    await this.#writeManifest(manifest);
+    return { name: recipe.name, key, files, manifest };
+  }
+
+  /** Moves outputs to where they stay; `expected` are the digests they have to have. */
+  async #keepFiles(
+    recipe: Recipe,
+    outDir: string,
+    expected?: ArtifactManifest["files"],
+  ): Promise<Record<string, ArtifactFile>> {
+    const files: Record<string, ArtifactFile> = {};
+    for (const name of recipe.outputs) {
+      const built = join(outDir, name);
+      if (!await exists(built)) throw new Error(`the build left no ${name}`);
+      await syncFile(built);
+      const sha256 = await digestFile(built);
+      if (expected && expected[name]?.sha256 !== sha256) {
+        throw new Error(`${name} has sha256 ${sha256}`);
+      }
+      const path = this.#blobPath(sha256, name);
+      await Deno.mkdir(dirname(path), { recursive: true });
+      await Deno.rename(built, path);
+      const info = await Deno.stat(path);
+      await this.#stamp(path, sha256, info);
+      files[name] = { path, sha256, sizeBytes: info.size };
+    }
+    return files;
+  }
+
+  async #writeManifest(manifest: ArtifactManifest): Promise<void> {
+    const path = this.manifestPath(manifest.name, manifest.key);
     await Deno.mkdir(dirname(path), { recursive: true });
     const text = JSON.stringify(manifest, null, 2) + "\n";
     await this.signText(path, text);
     await writeFileAtomic(path, text, 0o644);
-    return { name: recipe.name, key, files, manifest };
   }
 
   /**
@@ -341,15 +387,6 @@ export class ArtifactStore {
     // A read-only store is still usable, only slower.
     await writeFileAtomic(`${path}.verified`, stampText(sha256, info), 0o644).catch(() => {});
   }
-}
-
-function corrupt(what: { readonly name: string; readonly label?: string }, why: string) {
-  return new GatewayError({
-    code: "artifact-corrupt",
-    what: `Cannot use ${what.label ?? what.name}`,
-    why,
-    fix: `run \`gateway build ${what.name}\` to make it again`,
-  });
 }
 
 function stampText(sha256: string, info: Deno.FileInfo): string {

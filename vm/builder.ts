@@ -4,9 +4,9 @@
  *
  * @module
  */
-import { fromFileUrl, join } from "@std/path";
 import type { HostTool } from "./host_tools.ts";
 import { run } from "./process.ts";
+import { packageRecord, sourcePath } from "./source.ts";
 
 /** What built an artifact. */
 export interface BuilderFacts {
@@ -22,7 +22,6 @@ export interface BuilderFacts {
   readonly tools: Readonly<Record<string, string>>;
 }
 
-const ROOT = fromFileUrl(new URL("..", import.meta.url));
 const TOOL_TIMEOUT_MS = 10_000;
 
 /** Gathers the facts for a build that uses these tools. */
@@ -46,7 +45,7 @@ export async function builderFacts(
 
 /** The version in deno.json. */
 export async function ownVersion(): Promise<string> {
-  return JSON.parse(await Deno.readTextFile(join(ROOT, "deno.json"))).version;
+  return JSON.parse(await Deno.readTextFile(sourcePath("deno.json"))).version;
 }
 
 async function output(program: string, args: string[], signal: AbortSignal): Promise<string> {
@@ -61,9 +60,11 @@ async function output(program: string, args: string[], signal: AbortSignal): Pro
   }
 }
 
-/** The commit of these sources; only if they are the top of their own checkout. */
-async function sourceCommit(signal: AbortSignal): Promise<string | null> {
-  const git = (...args: string[]) => output("git", ["-C", ROOT, ...args], signal);
+/** The commit that this program was made from, or of these sources if they are the top of their own checkout. */
+export async function sourceCommit(signal: AbortSignal): Promise<string | null> {
+  const packaged = await packageRecord();
+  if (packaged) return packaged.gitCommit;
+  const git = (...args: string[]) => output("git", ["-C", sourcePath("."), ...args], signal);
   const [head, prefix] = (await git("rev-parse", "HEAD", "--show-prefix")).split("\n");
   if (!/^[0-9a-f]{40,64}$/.test(head) || prefix) return null;
   return (await git("status", "--porcelain")) === "" ? head : `${head}-dirty`;

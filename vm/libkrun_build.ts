@@ -4,17 +4,18 @@
  *
  * @module
  */
-import { fromFileUrl, join } from "@std/path";
+import { join } from "@std/path";
 import { type BuildContext, digestTree, type Recipe } from "./artifact.ts";
 import { GatewayError } from "./error.ts";
 import type { HostTool } from "./host_tools.ts";
 import { run } from "./process.ts";
+import { sourcePath } from "./source.ts";
 
 /** The pinned version of the crate, as in vm/libkrun/Cargo.toml. */
 export const LIBKRUN_VERSION = "1.19.7";
 
 /** The crate that pins it. */
-export const LIBKRUN_CRATE = fromFileUrl(new URL("libkrun", import.meta.url));
+export const LIBKRUN_CRATE = sourcePath("vm/libkrun");
 
 /** The oldest Rust that the pinned crates accept. */
 const RUST_VERSION_MIN = [1, 87] as const;

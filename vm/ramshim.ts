@@ -4,11 +4,12 @@
  *
  * @module
  */
-import { fromFileUrl, join } from "@std/path";
+import { join } from "@std/path";
 import { digestTree, type Recipe } from "./artifact.ts";
 import { run } from "./process.ts";
+import { sourcePath } from "./source.ts";
 
-const SOURCE = fromFileUrl(new URL("ramshim/ramshim.c", import.meta.url));
+const SOURCE = sourcePath("vm/ramshim/ramshim.c");
 const FLAGS = [
   "-O2",
   "-pthread",

@@ -6,6 +6,7 @@
  */
 import type { ArtifactStore } from "./artifact.ts";
 import type { BuilderFacts } from "./builder.ts";
+import type { Embedded } from "./embedded.ts";
 import type { JsonValue, Span } from "./event.ts";
 import type { HostTool } from "./host_tools.ts";
 
@@ -97,6 +98,8 @@ export interface StoreOptions {
   readonly keysDir?: string;
   /** Replaces what was damaged even when signatures are asked for: `gateway build` does, a boot does not. */
   readonly repair?: boolean;
+  /** Artifacts that come with a file; those of the running one by default. */
+  readonly embedded?: () => Promise<Embedded>;
 }
 
 /** Options of {@linkcode ArtifactStore.ensure}. */

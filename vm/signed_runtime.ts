@@ -23,6 +23,22 @@ export function entitlementsPlist(): string {
   return `<?xml version="1.0" encoding="UTF-8"?>\n<plist version="1.0">\n<dict>\n${keys}</dict>\n</plist>\n`;
 }
 
+/** The words for codesign that give a program the entitlements, signed by nobody in particular. */
+export function codesignArgs(plist: string, program: string): string[] {
+  return ["--sign", "-", "--force", "--entitlements", plist, program];
+}
+
+/** Signs a program in place; the entitlements are left beside it as a file. @throws GatewayError `process-failed`. */
+export async function signProgram(program: string, plist: string): Promise<void> {
+  await writeFileAtomic(plist, entitlementsPlist(), 0o644);
+  await run("codesign", {
+    args: codesignArgs(plist, program),
+    timeoutMs: 120_000,
+    what: "Cannot sign the program that becomes the VM",
+    fix: "install Apple's command line tools: xcode-select --install",
+  });
+}
+
 /**
  * The program to start the VMM's process with: itself, or on macOS its signed copy below the cache folder.
  *
@@ -41,14 +57,8 @@ export async function ensureSignedRuntime(
   if (await exists(signed)) return signed;
   await Deno.mkdir(dir, { recursive: true });
   const [plist, copy] = [join(dir, `${key}.plist`), `${signed}.tmp`];
-  await writeFileAtomic(plist, entitlementsPlist(), 0o644);
   await Deno.copyFile(program, copy);
-  await run("codesign", {
-    args: ["--sign", "-", "--force", "--entitlements", plist, copy],
-    timeoutMs: 120_000,
-    what: "Cannot sign the program that becomes the VM",
-    fix: "install Apple's command line tools: xcode-select --install",
-  });
+  await signProgram(copy, plist);
   await Deno.rename(copy, signed);
   return signed;
 }

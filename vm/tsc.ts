@@ -5,18 +5,19 @@
  *
  * @module
  */
-import { fromFileUrl, join } from "@std/path";
+import { join } from "@std/path";
 import type { Recipe } from "./artifact.ts";
 import { goRecipe } from "./go_recipe.ts";
 import { writeFileAtomic } from "./layout.ts";
 import { run } from "./process.ts";
+import { sourcePath } from "./source.ts";
 
 /** Its output `tsckhz` runs on the host. */
 export function tscRecipe(): Promise<Recipe> {
   return goRecipe({
     name: "tsckhz",
     label: "time stamp counter probe",
-    moduleDir: fromFileUrl(new URL("tsckhz", import.meta.url)),
+    moduleDir: sourcePath("vm/tsckhz"),
     programs: [{ pkg: ".", output: "tsckhz" }],
     arch: "amd64",
   });

@@ -10,11 +10,13 @@ import { instantRows } from "./instant.ts";
 import { hostRows } from "./host.ts";
 import { kernelRows } from "./kernel.ts";
 import { nestedRows } from "./nested.ts";
+import { oneFileRows } from "./one_file.ts";
 import type { Row } from "./row.ts";
 import { vmRows } from "./vm.ts";
 
 const GROUPS: Readonly<Record<string, () => Promise<Row[]>>> = {
   host: hostRows,
+  "one-file": oneFileRows,
   kernel: kernelRows,
   vm: vmRows,
   nested: nestedRows,

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { fromFileUrl } from "@std/path";
 import { assertRejects, assertStringIncludes } from "@std/assert";
 import { vmmCommand } from "../../bootstrap/self.ts";
 import { silentSpan } from "../../vm/event.ts";
@@ -25,7 +26,7 @@ const driver = (flag?: string) =>
   new LibkrunVmm({
     kernelPath: `${cache}/vmlinux`,
     cacheDir: "/tmp/cache",
-    child: (plan) => vmmCommand(plan, SOURCES),
+    child: (plan) => vmmCommand(plan, (name) => fromFileUrl(new URL(name, SOURCES))),
     flag: flag ?? `${cache}/libkrun.so.1.19.7`,
   });
 

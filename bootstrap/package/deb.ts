@@ -1,0 +1,102 @@
+/**
+ * The Debian package: the one file with its manual page and completions, which it prints itself, and what it depends on.
+ * It must not hold scripts of a maintainer: nothing has to be done at installation or removal.
+ *
+ * @module
+ */
+import { dirname, join } from "@std/path";
+import { gzipSync } from "node:zlib";
+import { ownVersion } from "../../vm/builder.ts";
+import { run } from "../../vm/process.ts";
+import { sourcePath } from "../../vm/source.ts";
+
+/** Not everybody builds: what a build needs is named by the program itself. */
+const DEPENDS = ["libc6 (>= 2.27)", "qemu-system-x86", "qemu-utils", "openssh-client"];
+
+/** Debian's word for the processor that the runtime is for. */
+const ARCHITECTURE = Deno.build.arch === "aarch64" ? "arm64" : "amd64";
+
+/** Fixed, so that equal content gives an equal package. */
+const TIME = "1795478400";
+
+/** Where the package goes that {@linkcode makeDeb} makes. */
+export async function debPath(dir: string): Promise<string> {
+  return join(dir, `gateway_${await ownVersion()}_${ARCHITECTURE}.deb`);
+}
+
+/** Makes the package of a file that {@linkcode compile} made, and returns its path. */
+export async function makeDeb(file: string, signal: AbortSignal): Promise<string> {
+  const path = await debPath(dirname(file));
+  const root = await Deno.makeTempDir({ dir: dirname(file), prefix: ".deb-" });
+  try {
+    await Deno.chmod(root, 0o755);
+    const bytes = await writeTree(root, file, signal);
+    await put(root, "DEBIAN/control", await control(bytes));
+    await run("dpkg-deb", {
+      args: ["--root-owner-group", "-Zzstd", "-z10", "--build", root, path],
+      env: { SOURCE_DATE_EPOCH: TIME },
+      signal,
+      timeoutMs: 10 * 60_000,
+      what: "Cannot make the Debian package",
+      fix: "run it on Debian 12 or later, or a system that has its dpkg-deb",
+    });
+    return path;
+  } finally {
+    await Deno.remove(root, { recursive: true });
+  }
+}
+
+/** Lays out what is installed; returns how many bytes it has. */
+async function writeTree(root: string, file: string, signal: AbortSignal): Promise<number> {
+  const say = async (...args: string[]) => {
+    const { stdout } = await run(file, { args, signal, timeoutMs: 60_000 });
+    return stdout;
+  };
+  const share = "usr/share";
+  const changelog = await Deno.readTextFile(sourcePath("CHANGELOG.md"));
+  const files: readonly (readonly [string, string | Uint8Array])[] = [
+    [`${share}/man/man1/gateway.1.gz`, packed(await say("man"))],
+    [`${share}/bash-completion/completions/gateway`, await say("completions", "bash")],
+    [`${share}/zsh/vendor-completions/_gateway`, await say("completions", "zsh")],
+    [`${share}/fish/vendor_completions.d/gateway.fish`, await say("completions", "fish")],
+    [`${share}/doc/gateway/changelog.gz`, packed(changelog)],
+    [`${share}/doc/gateway/copyright`, await Deno.readTextFile(sourcePath("LICENSE"))],
+  ];
+  for (const [name, data] of files) await put(root, name, data);
+  const program = join(root, "usr/bin/gateway");
+  await Deno.mkdir(dirname(program), { recursive: true, mode: 0o755 });
+  await Deno.copyFile(file, program);
+  await Deno.chmod(program, 0o755);
+  const { size } = await Deno.stat(program);
+  return files.reduce((sum, [, data]) => sum + data.length, size);
+}
+
+/** As gzip -n: without name and time. */
+function packed(text: string): Uint8Array {
+  return gzipSync(new TextEncoder().encode(text), { level: 9 });
+}
+
+async function put(root: string, name: string, data: string | Uint8Array): Promise<void> {
+  const path = join(root, name);
+  await Deno.mkdir(dirname(path), { recursive: true, mode: 0o755 });
+  await Deno.writeFile(path, typeof data === "string" ? new TextEncoder().encode(data) : data);
+  await Deno.chmod(path, 0o644);
+}
+
+async function control(bytes: number): Promise<string> {
+  return [
+    "Package: gateway",
+    `Version: ${await ownVersion()}`,
+    `Architecture: ${ARCHITECTURE}`,
+    "Maintainer: gateway maintainers <gateway@localhost>",
+    `Installed-Size: ${Math.ceil(bytes / 1024)}`,
+    `Depends: ${DEPENDS.join(", ")}`,
+    "Suggests: bash-completion",
+    "Section: admin",
+    "Priority: optional",
+    "Description: whole Kubernetes cluster in one microVM",
+    " One command boots a Kubernetes cluster inside a microVM and hands out a",
+    " mutual-TLS endpoint on 127.0.0.1. No container engine is needed.",
+    "",
+  ].join("\n");
+}
