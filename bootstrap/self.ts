@@ -33,16 +33,18 @@ const RUN_ONCE = ["--no-check", "--no-code-cache", "--v8-flags=--jitless"];
 
 /**
  * The command whose process becomes the VM of a plan: `gateway __vmm PLAN`, from the sources without the command line.
- * `file` says where one of our own files is.
+ * `file` says where our sources are, for a program that is a bundle of something else.
  */
 export function vmmCommand(
   plan: string,
-  file: (name: string) => string = sourcePath,
+  file?: (name: string) => string,
 ): SelfCommand {
   const program = Deno.execPath();
   if (Deno.build.standalone) return { program, args: ["__vmm", plan] };
   // A bundle has one entry, and the plan's process is one of its commands.
-  if (BUNDLED) return { program, args: [...BUNDLE_FLAGS, file(ENTRY), "__vmm", plan] };
-  const own = ["--config", file("deno.json"), file("vm/vmm_process.ts")];
-  return { program, args: ["run", "-A", "--quiet", ...RUN_ONCE, ...own, plan] };
+  if (BUNDLED && !file) {
+    return { program, args: [...BUNDLE_FLAGS, sourcePath(ENTRY), "__vmm", plan] };
+  }
+  const own = ["deno.json", "vm/vmm_process.ts"].map(file ?? sourcePath);
+  return { program, args: ["run", "-A", "--quiet", ...RUN_ONCE, "--config", ...own, plan] };
 }
