@@ -19,12 +19,13 @@ import {
   requireRunning,
 } from "../vm/instance.ts";
 import { checkInstanceName, exists, type InstancePaths } from "../vm/layout.ts";
-import { inMemoryDir, sweepMemory } from "../vm/memory_dir.ts";
+import { availableMiB, inMemoryDir, sweepMemory } from "../vm/memory_dir.ts";
 import { FORK_PREFIX, readState, snapshotRecord } from "../vm/saved_state.ts";
 import { startDetached } from "./detach.ts";
-import { placeState } from "./golden.ts";
+import { type ForeignState, placeState } from "./golden.ts";
 import { residentMiB } from "./status.ts";
 import { askSupervisor } from "./supervisor.ts";
+import { servicePort } from "./up_steps.ts";
 
 /** What the user asked for. */
 export interface ForkRequest {
@@ -69,7 +70,8 @@ export async function fork(request: ForkRequest): Promise<ForkedInstance[]> {
   const ramDir = await inMemoryDir(id, (await residentMiB(run.vmm?.pid ?? 0)) ?? config.memoryMiB);
   try {
     await askSupervisor(paths, { do: "snapshot", name: snapshot, ramDir: ramDir ?? null }, signal);
-    for (const clone of clones) await place(paths, snapshot, source, clone, signal);
+    const saved = await savedSource(paths, snapshot);
+    for (const clone of clones) await place(saved, clone, signal);
     await askSupervisor(paths, { do: "forget", name: snapshot }, signal);
     return await startAll(clones, request);
   } catch (error) {
@@ -177,30 +179,26 @@ async function checkRoom(
   }
 }
 
-async function availableMiB(): Promise<number | undefined> {
-  const text = await Deno.readTextFile("/proc/meminfo").catch(() => "");
-  const match = /^MemAvailable:\s+(\d+) kB/m.exec(text);
-  return match ? Math.floor(Number(match[1]) / 1024) : undefined;
+/** What the source was saved as, and where its own identity is. */
+async function savedSource(paths: InstancePaths, snapshot: string): Promise<ForeignState> {
+  const { name, dir, pkiDir } = paths;
+  const k3sYaml = join(dir, "k3s.yaml");
+  return {
+    dir,
+    state: (await readState(snapshotRecord(paths, snapshot)))!,
+    from: { name, pkiDir, k3sYaml: await exists(k3sYaml) ? k3sYaml : null },
+  };
 }
 
 /** Makes the clone an instance that is suspended where the source was saved. */
 async function place(
-  source: InstancePaths,
-  snapshot: string,
-  sourceName: string,
+  saved: ForeignState,
   config: InstanceConfig,
   signal: AbortSignal,
 ): Promise<void> {
-  const state = (await readState(snapshotRecord(source, snapshot)))!;
-  const k3sYaml = join(source.dir, "k3s.yaml");
-  const from = {
-    name: sourceName,
-    pkiDir: source.pkiDir,
-    k3sYaml: await exists(k3sYaml) ? k3sYaml : null,
-  };
   // Disposing takes the folder away again unless the config was saved, which therefore comes last.
   await using locked = await LockedInstance.open(config.name, signal);
-  await placeState(locked.paths, config, { dir: source.dir, state, from }, signal);
+  await placeState(locked.paths, config, saved, signal);
   await locked.saveConfig(config);
 }
 
@@ -210,7 +208,6 @@ async function startAll(
 ): Promise<ForkedInstance[]> {
   const waiting = [...clones];
   const failures: unknown[] = [];
-  const ready = new Set<string>();
   const worker = async () => {
     for (let clone = waiting.shift(); clone; clone = waiting.shift()) {
       const { name } = clone;
@@ -220,7 +217,6 @@ async function startAll(
           onEvent: (record) => request.onEvent(name, record),
           signal: request.signal,
         });
-        ready.add(name);
       } catch (error) {
         failures.push(error);
         // A clone that never answered is of no use to anybody.
@@ -230,8 +226,8 @@ async function startAll(
   };
   await Promise.all(Array.from({ length: AT_ONCE }, worker));
   if (failures.length > 0) throw failures[0];
-  return clones.map(({ name, ports }) => ({
-    name,
-    endpoint: `https://127.0.0.1:${ports.find(({ guestPort }) => guestPort === 30051)?.hostPort}`,
+  return clones.map((config) => ({
+    name: config.name,
+    endpoint: `https://127.0.0.1:${servicePort(config)}`,
   }));
 }

@@ -10,7 +10,6 @@ import { join } from "@std/path";
 import { chainFiles, overlayOn, saveDiskChain, shareFile } from "../vm/disk_chain.ts";
 import { digestBytes } from "../vm/digest.ts";
 import { describeError } from "../vm/error.ts";
-import type { Span } from "../vm/event.ts";
 import type { InstanceConfig } from "../vm/instance.ts";
 import { cacheDir, ensurePrivateDir, exists, type InstancePaths } from "../vm/layout.ts";
 import {
@@ -21,21 +20,12 @@ import {
   writeState,
 } from "../vm/saved_state.ts";
 import { waitFor } from "../vm/wait.ts";
-import { buildGolden } from "./golden_build.ts";
+import { buildGolden, type GoldenNeeds } from "./golden_build.ts";
 import { demoManifest } from "./manifests.ts";
 
 /** How many golden states of other sizes and versions are kept. */
 const KEEP = 3;
 const BUILD_WAIT_MS = 30 * 60_000;
-
-/** What a golden state is made for. */
-export interface GoldenNeeds {
-  readonly config: InstanceConfig;
-  /** Of the machine. */
-  readonly key: string;
-  readonly span: Span;
-  readonly signal: AbortSignal;
-}
 
 /** Where golden states are. */
 export const goldenRoot = () => join(cacheDir(), "golden");
@@ -55,10 +45,10 @@ export async function isNewInstance(paths: InstancePaths): Promise<boolean> {
 }
 
 /**
- * Makes a new instance go on from the golden state of its machine, which is built when it is missing. False when there is
- * none and none could be made: the reason is a warning, and the instance starts from nothing.
+ * Makes a new instance go on from the golden state of its machine, which is built when it is missing. When none
+ * could be made the reason is a warning, and the instance starts from nothing.
  */
-export async function adoptGolden(paths: InstancePaths, needs: GoldenNeeds): Promise<boolean> {
+export async function adoptGolden(paths: InstancePaths, needs: GoldenNeeds): Promise<void> {
   try {
     const { dir, state } = await ensureGolden(needs);
     await placeState(paths, needs.config, {
@@ -66,22 +56,20 @@ export async function adoptGolden(paths: InstancePaths, needs: GoldenNeeds): Pro
       state,
       from: { name: "golden", pkiDir: join(dir, "pki"), k3sYaml: join(dir, "k3s.yaml") },
     }, needs.signal);
-    return true;
   } catch (error) {
     if (needs.signal.aborted) throw error;
     needs.span.warn(`no golden state (${describeError(error)}); starting from nothing`);
-    return false;
   }
 }
 
 /** Finds or builds the golden state of a machine; one process builds, others wait for it. */
 export async function ensureGolden(
   needs: GoldenNeeds,
-): Promise<{ readonly dir: string; readonly state: SavedState; readonly built: boolean }> {
+): Promise<{ readonly dir: string; readonly state: SavedState }> {
   const key = goldenKey(needs.key);
   const dir = join(goldenRoot(), key.slice(0, 16));
   const found = await findGolden(dir, needs);
-  if (found) return { dir, state: found, built: false };
+  if (found) return { dir, state: found };
   await ensurePrivateDir(goldenRoot());
   using lock = await Deno.open(`${dir}.lock`, { create: true, write: true, mode: 0o600 });
   await waitFor({
@@ -92,7 +80,7 @@ export async function ensureGolden(
     signal: needs.signal,
   });
   const meanwhile = await findGolden(dir, needs);
-  if (meanwhile) return { dir, state: meanwhile, built: false };
+  if (meanwhile) return { dir, state: meanwhile };
   await Deno.remove(dir, { recursive: true }).catch(() => {});
   await prune(KEEP - 1);
   const state = await needs.span.run(
@@ -100,7 +88,7 @@ export async function ensureGolden(
     (span) => buildGolden(dir, recordOf(dir), { ...needs, span }),
     { label: "golden state" },
   );
-  return { dir, state, built: true };
+  return { dir, state };
 }
 
 async function findGolden(dir: string, needs: GoldenNeeds): Promise<SavedState | undefined> {

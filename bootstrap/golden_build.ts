@@ -22,9 +22,10 @@ const QUIET_WINDOW_MS = 3000;
 const QUIET_CPU = 0.6;
 const SNAPSHOT = "golden";
 
-/** What a build needs. */
-export interface GoldenBuildOptions {
+/** What a golden state is made for. */
+export interface GoldenNeeds {
   readonly config: InstanceConfig;
+  /** Of the machine. */
   readonly key: string;
   readonly span: Span;
   readonly signal: AbortSignal;
@@ -38,7 +39,7 @@ export interface GoldenBuildOptions {
 export async function buildGolden(
   dir: string,
   record: string,
-  options: GoldenBuildOptions,
+  options: GoldenNeeds,
 ): Promise<SavedState> {
   const { span, signal, config } = options;
   await using golden = await PrivateGateway.make(`${dir}.build`, signal);
@@ -98,7 +99,7 @@ async function keep(
   dir: string,
   record: string,
   k3sYaml: string,
-  options: GoldenBuildOptions,
+  options: GoldenNeeds,
 ): Promise<SavedState> {
   const saved = (await readState(snapshotRecord(paths, SNAPSHOT)))!;
   if (saved.key !== options.key) {

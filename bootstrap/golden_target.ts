@@ -12,7 +12,8 @@ import { PLAIN_DISK } from "../vm/disk_chain.ts";
 import { ensurePrivateDir, instancePaths } from "../vm/layout.ts";
 import { ensureArtifacts, type EnsureArtifactsOptions } from "./artifacts.ts";
 import { chooseVmm } from "./choose_vmm.ts";
-import { ensureGolden, type GoldenNeeds, goldenRoot } from "./golden.ts";
+import { ensureGolden, goldenRoot } from "./golden.ts";
+import type { GoldenNeeds } from "./golden_build.ts";
 import { goldenDiskRecipe } from "./golden_disk.ts";
 import { instanceKey } from "./guest_source.ts";
 import { hostFacts, resolveOptions } from "./options.ts";
@@ -57,7 +58,7 @@ export async function buildGoldenTarget(
       ensureSsh(paths.sshDir),
     ]);
     await writeUpPayload(paths, config, pki, ssh);
-    const spec = await planFor(paths, config, artifacts, chosen, PLAIN_DISK);
+    const spec = planFor(paths, config, artifacts, chosen, PLAIN_DISK);
     const key = await instanceKey(spec, config, paths, chosen);
     return [disk, await ready({ config, key, span, signal })];
   } finally {

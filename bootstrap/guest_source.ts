@@ -17,7 +17,7 @@ import {
 import { describeError, GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import type { InstanceConfig } from "../vm/instance.ts";
-import { exists, type InstancePaths } from "../vm/layout.ts";
+import { exists, type InstancePaths, writeFileAtomic } from "../vm/layout.ts";
 import { which } from "../vm/process.ts";
 import {
   dropForks,
@@ -131,7 +131,7 @@ export async function prepareGuest(
   paths: InstancePaths,
   config: InstanceConfig,
   chosen: ChosenVmm,
-  plan: (disk: DiskChain) => Promise<VmSpec>,
+  plan: (disk: DiskChain) => VmSpec,
   options: {
     readonly cold: boolean;
     /** The golden disk, if there is one; asked only for a new instance. */
@@ -141,7 +141,7 @@ export async function prepareGuest(
   },
 ): Promise<PreparedGuest> {
   const { cold, span, signal } = options;
-  const key = await instanceKey(await plan(PLAIN_DISK), config, paths, chosen);
+  const key = await instanceKey(plan(PLAIN_DISK), config, paths, chosen);
   const fresh = await isNewInstance(paths);
   if (fresh && !cold && chosen.vmm.supports.snapshot && await mayUseGolden(span)) {
     await span.run("golden", (s) => adoptGolden(paths, { config, key, span: s, signal }));
@@ -150,7 +150,10 @@ export async function prepareGuest(
   const overlays = which(QEMU_IMG_TOOL.program) !== undefined;
   const golden = fresh && overlays ? await options.goldenDisk() : undefined;
   const disk = await span.run("state disk", () => ensureDisk(paths, config, golden, signal));
-  return { source: await guestSource(paths, await plan(disk), key, cold, span), key };
+  const spec = plan(disk);
+  // So that any boot can be replayed by hand.
+  await writeFileAtomic(paths.vmFile, JSON.stringify(spec, null, 2) + "\n");
+  return { source: await guestSource(paths, spec, key, cold, span), key };
 }
 
 /** Golden memory is not signed: where only signed images may boot, a new instance boots. */
@@ -169,18 +172,25 @@ export async function startGuest(
   ctx: UpContext,
   span: Span,
 ): Promise<RunningVm> {
-  if (!source.slot) return await startVm(stack, source.spec, chosen, ctx, span);
-  let sweepLater = false;
+  const { spec, slot } = source;
+  if (!slot) return await startVm(stack, spec, chosen, ctx, span);
+  const vm = await goOn(paths, ctx, () => startVm(stack, spec, chosen, ctx, span));
+  rememberFiles(paths.dir, slot.ram);
   // The upper layers are mapped and no record names them any more; the bottom one will be part of the next save.
-  const bottom = source.slot.ram.slice(0, 1).map(({ name }) => name);
-  await using after = new AsyncDisposableStack();
-  after.defer(() => sweepLater ? sweep(paths, bottom) : undefined);
-  const slot = after.use(await spendSlot(paths));
+  await sweep(paths, slot.ram.slice(0, 1).map(({ name }) => name));
+  return vm;
+}
+
+/** Spends the slot on a start; one that fails gives it back. */
+async function goOn(
+  paths: InstancePaths,
+  ctx: UpContext,
+  start: () => Promise<RunningVm>,
+): Promise<RunningVm> {
+  await using slot = await spendSlot(paths);
   try {
-    const vm = await startVm(stack, source.spec, chosen, ctx, span);
+    const vm = await start();
     slot.keepSpent();
-    rememberFiles(paths.dir, source.slot.ram);
-    sweepLater = true;
     return vm;
   } catch (error) {
     if (ctx.signal.aborted) throw error;

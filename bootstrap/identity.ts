@@ -9,35 +9,25 @@
 import { join } from "@std/path";
 import type { GvproxyClient } from "../net/gvproxy.ts";
 import { hostPort, LOOPBACK } from "../net/forward.ts";
-import type { ControlPort } from "../vm/control_port.ts";
 import type { JsonValue, Span } from "../vm/event.ts";
-import type { InstancePaths } from "../vm/layout.ts";
 import type { SavedState } from "../vm/saved_state.ts";
 import { pause, waitFor } from "../vm/wait.ts";
 import { ApiClient } from "./api_request.ts";
 import { type ApiCredentials, readCredentials } from "./kubeconfig.ts";
 import { RELOADS_ANNOTATION } from "./manifests.ts";
 import type { Pki } from "./pki.ts";
-import { GUEST_ADDRESS } from "./plan.ts";
+import { GUEST_ADDRESS, GUEST_API_PORT } from "./plan.ts";
 import { getOnce } from "./probe_request.ts";
 import { NAMESPACE, SECRET_NAMES, secretObjects } from "./secrets.ts";
 
-const SCRIPT_TIMEOUT_MS = 40_000;
 const ADOPT_TIMEOUT_MS = 3 * 60_000;
 const CALL_TIMEOUT_MS = 20_000;
 /** kubelet may have looked at the Secret just before it changed; it is told to look again after this. */
 const NUDGE_INTERVAL_MS = 1500;
-const API_PORT = 6443;
-
-/** Gives the guest its payload again, from which it takes what is its own. */
-export async function renewPayload(control: ControlPort, guarded: AbortSignal): Promise<void> {
-  await control.request("payload", SCRIPT_TIMEOUT_MS, guarded);
-}
 
 /** What {@linkcode adoptCluster} works with. */
 export interface AdoptParts {
   readonly from: NonNullable<SavedState["from"]>;
-  readonly paths: InstancePaths;
   readonly pki: Pki;
   /** The forwarded API, null when the user wants none; then one is opened for this alone. */
   readonly apiPort: number | null;
@@ -85,9 +75,9 @@ async function apiCredentials(parts: AdoptParts): Promise<ApiCredentials> {
 }
 
 async function temporaryPort(stack: AsyncDisposableStack, gvproxy: GvproxyClient): Promise<number> {
-  const { local } = await gvproxy.expose(hostPort(LOOPBACK, 0), `${GUEST_ADDRESS}:${API_PORT}`);
-  stack.defer(() => gvproxy.unexpose(local).catch(() => {}));
-  return Number(local.slice(local.lastIndexOf(":") + 1));
+  const port = await gvproxy.exposeLoopback(`${GUEST_ADDRESS}:${GUEST_API_PORT}`);
+  stack.defer(() => gvproxy.unexpose(hostPort(LOOPBACK, port)).catch(() => {}));
+  return port;
 }
 
 async function applySecrets(api: ApiClient, pki: Pki, signal: AbortSignal): Promise<void> {

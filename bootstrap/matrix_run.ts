@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { freeLoopbackPort } from "../net/forward.ts";
 import { join } from "@std/path";
 import { ArtifactStore } from "../vm/artifact.ts";
 import { builderFacts } from "../vm/builder.ts";
@@ -221,7 +222,7 @@ function collector() {
 async function tryCluster(one: MatrixCase, options: MatrixOptions): Promise<Tried> {
   const { vmm, accelerator } = machineOf(one);
   const name = `matrix-${crypto.randomUUID().slice(0, 8)}`;
-  const ports = [{ address: "127.0.0.1", hostPort: freePort(), guestPort: 30051 }];
+  const ports = [{ address: "127.0.0.1", hostPort: freeLoopbackPort(), guestPort: 30051 }];
   const { assumeYes } = options;
   // From nothing: a saved state would not show what the kernel can do.
   const request = { name, assumeYes, vmm, net: one.net, ports, kubeApi: false, cold: true };
@@ -249,9 +250,4 @@ async function tryCluster(one: MatrixCase, options: MatrixOptions): Promise<Trie
   }
   if (ready !== undefined) return { outcome: "pass", detail: ready };
   return { outcome: "fail", detail: `it was not READY within ${CLUSTER_TIMEOUT_MS / 60_000} min` };
-}
-
-function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return (listener.addr as Deno.NetAddr).port;
 }

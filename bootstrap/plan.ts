@@ -43,6 +43,8 @@ export interface PlanInput {
 export const GUEST_MAC = "5a:94:ef:e4:0c:ee";
 /** The guest's address behind gvproxy. */
 export const GUEST_ADDRESS = "192.168.127.2";
+/** Where the cluster's API listens in the guest. */
+export const GUEST_API_PORT = 6443;
 
 /** How a VMM's network card speaks to gvproxy: libkrun on a Mac has datagrams only. */
 export function netTransport(

@@ -6,6 +6,7 @@
  * @module
  */
 import { join } from "@std/path";
+import { freeLoopbackPort } from "../net/forward.ts";
 import type { InstanceConfig } from "../vm/instance.ts";
 import { readRun } from "../vm/instance.ts";
 import {
@@ -17,6 +18,7 @@ import {
 } from "../vm/layout.ts";
 import { run, type RunResult } from "../vm/process.ts";
 import { waitFor } from "../vm/wait.ts";
+import { SERVICE_NODE_PORT } from "./manifests.ts";
 import { selfCommand } from "./self.ts";
 import { askSupervisor } from "./supervisor.ts";
 
@@ -49,12 +51,10 @@ export class PrivateGateway implements AsyncDisposable {
 
   /** Boots the instance cold. @throws GatewayError `build-failed` with its words. */
   async up(config: InstanceConfig): Promise<void> {
-    using probe = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-    const { port } = probe.addr as Deno.NetAddr;
-    probe.close();
+    const service = `127.0.0.1:${freeLoopbackPort()}:${SERVICE_NODE_PORT}`;
     await this.gateway([
       ...["up", "--detach", "--cold", "--no-kube-api", "--name", NAME],
-      ...["--port", `127.0.0.1:${port}:30051`, "--cpus", String(config.cpus)],
+      ...["--port", service, "--cpus", String(config.cpus)],
       ...["--memory", String(config.memoryMiB), "--disk", String(config.stateMiB)],
       ...["--payload", config.payload, "--vmm", config.vmm],
       ...(config.clusterBinary === null ? [] : ["--cluster-binary", config.clusterBinary]),

@@ -5,7 +5,7 @@
  * @module
  */
 import { join } from "@std/path";
-import { hostPort, LOOPBACK } from "../net/forward.ts";
+import { hostPort } from "../net/forward.ts";
 import {
   type GvproxyClient,
   gvproxyNetSocket,
@@ -29,21 +29,18 @@ import type { ChosenVmm } from "./choose_vmm.ts";
 import { clockRequest } from "./clock.ts";
 import { deactivateClientFiles, writeClientFiles } from "./client_files.ts";
 import { guardSignal } from "./guard.ts";
-import { adoptCluster, type AdoptParts, renewPayload } from "./identity.ts";
+import { adoptCluster, type AdoptParts } from "./identity.ts";
 import { kubeconfigPath, readCredentials, writeKubeconfig } from "./kubeconfig.ts";
-import { payloadManifests } from "./manifests.ts";
+import { payloadManifests, SERVICE_NODE_PORT } from "./manifests.ts";
 import { writePayload } from "./payload.ts";
 import type { Pki } from "./pki.ts";
-import { GUEST_ADDRESS, netTransport, planVm } from "./plan.ts";
+import { GUEST_ADDRESS, GUEST_API_PORT, netTransport, planVm } from "./plan.ts";
 import { waitApiReady } from "./readiness.ts";
 import type { UpContext } from "./up.ts";
 
 /** The bound from "ports exposed" to READY: a cold cluster under emulation on a busy machine takes minutes. */
 export const READY_TIMEOUT_MS = 12 * 60_000;
 const GUEST_UP_TIMEOUT_MS = 120_000;
-/** The service and the guest's node port that READY speaks of. */
-const SERVICE_NODE_PORT = 30051;
-const API_PORT = 6443;
 
 /** Copies every record, also the ones from before, to the instance's events.jsonl, made anew for this run. */
 export function keepEvents(
@@ -108,15 +105,15 @@ export async function networkFor(
   return gvproxy;
 }
 
-/** Plans the VM and keeps the plan as vm.json. */
-export async function planFor(
+/** Plans the VM. Pure but for what this host is. */
+export function planFor(
   paths: InstancePaths,
   config: InstanceConfig,
   artifacts: BootArtifacts,
   chosen: ChosenVmm,
   disk: DiskChain,
-): Promise<VmSpec> {
-  const spec = planVm({
+): VmSpec {
+  return planVm({
     name: config.name,
     mode: "cluster",
     cpus: config.cpus,
@@ -134,8 +131,6 @@ export async function planFor(
     emulated: chosen.check.accelerator === "tcg",
     tscKHz: chosen.tscKHz,
   });
-  await writeFileAtomic(paths.vmFile, JSON.stringify(spec, null, 2) + "\n");
-  return spec;
 }
 
 /** What the guest is given: settings, its ssh host key, the certificates as secrets, the demo service. */
@@ -233,7 +228,8 @@ export async function guestUp(
   } else await control.waitForMark("network", GUEST_UP_TIMEOUT_MS, guarded);
   await control.request(clockRequest(Date.now()), 10_000, guarded);
   if (!slot) return;
-  if (slot.from) await renewPayload(control, guarded);
+  // It takes what is its own from its own payload.
+  if (slot.from) await control.request("payload", 40_000, guarded);
   const words = [...(slot.from ? ["adopt"] : []), ...(isOld(slot) ? ["renew"] : [])];
   await control.request(["thaw", ...words].join(" "), 40_000, guarded);
 }
@@ -250,6 +246,7 @@ function isOld(slot: SavedState): boolean {
 export async function becomeOwn(
   span: Span,
   parts:
+    & { readonly paths: InstancePaths }
     & Omit<AdoptParts, "from" | "renewed" | "span" | "apiPort" | "readKubeconfig" | "gvproxy">
     & {
       readonly slot: SavedState | undefined;
@@ -287,13 +284,12 @@ export async function exposePorts(
   // The ports of before the suspend, if nobody took them: then kubeconfig and ssh config stay as they are.
   const exposeFree = async (guestPort: number, wanted: number | null | undefined) => {
     const again = wanted
-      ? await gvproxy.expose(hostPort(LOOPBACK, wanted), guest(guestPort)).catch(() => {})
+      ? await gvproxy.exposeLoopback(guest(guestPort), wanted).catch(() => undefined)
       : undefined;
-    const { local } = again ?? await gvproxy.expose(hostPort(LOOPBACK, 0), guest(guestPort));
-    return Number(local.slice(local.lastIndexOf(":") + 1));
+    return again ?? await gvproxy.exposeLoopback(guest(guestPort));
   };
   const sshPort = await exposeFree(GUEST_SSH_PORT, before?.sshPort);
-  const apiPort = config.kubeApi ? await exposeFree(API_PORT, before?.apiPort) : null;
+  const apiPort = config.kubeApi ? await exposeFree(GUEST_API_PORT, before?.apiPort) : null;
   const { sshDir, runtimeDir, name } = paths;
   await writeSshConfig({ sshDir, name, port: sshPort, runtimeDir });
   return { sshPort, apiPort };

@@ -11,7 +11,7 @@ import { socketPath, writeFileAtomic } from "../vm/layout.ts";
 import { connectUnix } from "../vm/lines.ts";
 import { type ChildProcess, spawnChild } from "../vm/process.ts";
 import { waitFor } from "../vm/wait.ts";
-import { describeHolder, portHolder } from "./forward.ts";
+import { describeHolder, hostPort, LOOPBACK, portHolder } from "./forward.ts";
 
 /** How a gvproxy is started. */
 export interface StartGvproxyOptions {
@@ -57,6 +57,16 @@ export class GvproxyClient implements Disposable {
   async expose(local: string, remote: string, signal?: AbortSignal): Promise<GvproxyForward> {
     const body = { protocol: "tcp", local, remote };
     return await this.#call("POST", "/forwards", body, signal) as unknown as GvproxyForward;
+  }
+
+  /**
+   * Opens a listener on this host's loopback, on a port that the host chooses unless one is given, and returns its number.
+   *
+   * @throws GatewayError as {@linkcode expose}.
+   */
+  async exposeLoopback(remote: string, port = 0): Promise<number> {
+    const { local } = await this.expose(hostPort(LOOPBACK, port), remote);
+    return Number(local.slice(local.lastIndexOf(":") + 1));
   }
 
   /** Closes a listener; connections made through it go on. @throws GatewayError `port-forward-failed`. */

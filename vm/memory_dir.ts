@@ -15,6 +15,13 @@ const RESERVE_MIB = 1024;
 
 const ourDir = () => join(SHM, `gateway-${Deno.uid() ?? "user"}`);
 
+/** Memory that this host can still give, in MiB; undefined where it does not tell. */
+export async function availableMiB(): Promise<number | undefined> {
+  const text = await Deno.readTextFile("/proc/meminfo").catch(() => "");
+  const match = /^MemAvailable:\s+(\d+) kB/m.exec(text);
+  return match ? Math.floor(Number(match[1]) / 1024) : undefined;
+}
+
 /** A new private folder in memory with room for a file of that size; undefined where there is none. */
 export async function inMemoryDir(id: string, sizeMiB: number): Promise<string | undefined> {
   try {
@@ -23,8 +30,7 @@ export async function inMemoryDir(id: string, sizeMiB: number): Promise<string |
       check: false,
     });
     const [kind, free] = stdout.trim().split("\n").at(-1)!.trim().split(/\s+/);
-    const memory = /^MemAvailable:\s+(\d+) kB/m.exec(await Deno.readTextFile("/proc/meminfo"));
-    const room = Math.min(Number(free), Number(memory?.[1] ?? 0) / 1024);
+    const room = Math.min(Number(free), await availableMiB() ?? 0);
     if (kind !== "tmpfs" || !(room > sizeMiB + RESERVE_MIB)) return undefined;
     const { pid, startTime } = identifyProcess(Deno.pid)!;
     const dir = join(ourDir(), `${pid}-${startTime}-${id}`);
