@@ -1,5 +1,5 @@
 /**
- * The kernel as an artifact: Debian's source, our fragment, one reproducible build that resumes after a kill.
+ * The kernel as an artifact: Debian's source, our fragment and patches, one reproducible build that resumes after a kill.
  * It must not know who boots the kernel, nor build modules: everything the guest needs is built in.
  *
  * @module
@@ -50,6 +50,8 @@ interface KernelTarget {
   readonly packedMaxBytes: number;
   /** Fragment files, general ones first. */
   readonly fragments: readonly string[];
+  /** Patch files on top of Debian's source; each begins with its reason. */
+  readonly patches: readonly string[];
   /** Of the artifact. */
   readonly name: string;
   /** The compiler, where it is not the host's own. */
@@ -63,6 +65,7 @@ const TARGETS: Readonly<Record<KernelArch, KernelTarget>> = {
     packedPath: "arch/x86/boot/bzImage",
     packedMaxBytes: PACKED_SIZE_MAX_BYTES,
     fragments: ["common.config", "network.config", "x86_64.config"],
+    patches: ["lapic_khz.patch"],
     name: "kernel",
     tools: [{ program: "gcc", debian: "gcc" }, { program: "ld", debian: "binutils" }],
   },
@@ -72,6 +75,7 @@ const TARGETS: Readonly<Record<KernelArch, KernelTarget>> = {
     packedPath: "arch/arm64/boot/Image",
     packedMaxBytes: IMAGE_SIZE_MAX_BYTES,
     fragments: ["common.config", "network.config", "arm64.config"],
+    patches: [],
     name: "kernel-arm64",
     // kbuild compiles programs of its own for the host.
     tools: [
@@ -93,6 +97,7 @@ const TOOLS: readonly HostTool[] = [
   { program: "xz", debian: "xz-utils" },
   { program: "zstd", debian: "zstd" },
   { program: "tar", debian: "tar" },
+  { program: "patch", debian: "patch" },
   { program: "dpkg-deb", debian: "dpkg" },
   { program: "apt-get", debian: "apt" },
 ];
@@ -117,6 +122,7 @@ export async function kernelRecipe(arch: KernelArch): Promise<Recipe> {
   const target = TARGETS[arch];
   const lock = parseKernelLock(await readHere("lock.json"));
   const options = await kernelOptions(arch);
+  const patches = await Promise.all(target.patches.map((name) => readHere(`patches/${name}`)));
   const { source, toolchain, buildTimestamp } = lock;
   return {
     name: target.name,
@@ -127,13 +133,14 @@ export async function kernelRecipe(arch: KernelArch): Promise<Recipe> {
       options: digestBytes(toKconfig(options)),
       source: `${source.package} ${source.version}`,
       sourceSha256: source.sha256,
+      ...(patches.length > 0 ? { patches: digestBytes(patches.join("\0")) } : {}),
       compiler: toolchain[arch]?.compiler ?? "gcc",
       buildTimestamp,
       steps: digestBytes([...makeArgs(target, lock, arch, "SOURCE", 0), ...STRIP].join(" ")),
     },
     outputs: ["vmlinux", target.packed, "config"],
     tools: [...target.tools, ...TOOLS],
-    build: (ctx) => buildKernel(ctx, arch, lock, options),
+    build: (ctx) => buildKernel(ctx, arch, lock, options, patches),
   };
 }
 
@@ -142,13 +149,14 @@ async function buildKernel(
   arch: KernelArch,
   lock: KernelLock,
   options: readonly KernelOption[],
+  patches: readonly string[],
 ): Promise<Record<string, JsonValue>> {
   const { span } = ctx;
   const target = TARGETS[arch];
   const source = await span.run("kernel source", () => ensureSourcePackage(lock.source, ctx));
   const tree = await span.run(
     "unpack",
-    (inner) => ensureSourceTree(source, lock.source.archive, ctx, inner),
+    (inner) => ensureSourceTree(source, lock.source.archive, patches, ctx, inner),
   );
   const make = (args: readonly string[], onOutput?: (text: string) => void) =>
     run("make", {
@@ -181,9 +189,13 @@ async function buildKernel(
   };
 }
 
-/** Digests of the lock file and of the fragment's files, reasons included. */
+/** Digests of the lock file, of the fragment's files, reasons included, and of the patches. */
 async function lockFiles(target: KernelTarget): Promise<Record<string, string>> {
-  const names = ["lock.json", ...target.fragments.map((name) => `fragment/${name}`)];
+  const names = [
+    "lock.json",
+    ...target.fragments.map((name) => `fragment/${name}`),
+    ...target.patches.map((name) => `patches/${name}`),
+  ];
   const digests = names.map(async (name) => [name, digestBytes(await readHere(name))] as const);
   return Object.fromEntries(await Promise.all(digests));
 }

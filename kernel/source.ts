@@ -187,6 +187,7 @@ async function download(
 export async function ensureSourceTree(
   source: SourcePackage,
   archive: string,
+  patches: readonly string[],
   ctx: BuildContext,
   span: Span,
 ): Promise<string> {
@@ -218,6 +219,12 @@ export async function ensureSourceTree(
       "--no-same-owner",
     ],
   });
+  for (const text of patches) {
+    const file = join(partial, "change.patch");
+    await Deno.writeTextFile(file, text);
+    const args = ["-p1", "--fuzz=0", "-d", join(partial, "linux"), "-i", file];
+    await run("patch", { ...common, args, what: "Cannot apply a patch of ours to the source" });
+  }
   await Deno.rename(join(partial, "linux"), tree);
   await Deno.remove(partial, { recursive: true });
   return tree;

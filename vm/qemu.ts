@@ -7,6 +7,7 @@
 import { join } from "@std/path";
 import { describeError, GatewayError } from "./error.ts";
 import type { HostTool } from "./host_tools.ts";
+import type { Span } from "./event.ts";
 import { checkKernelFile } from "./kernel_file.ts";
 import { type ChildProcess, run, spawnChild, which } from "./process.ts";
 import { probeAccelerator } from "./qemu_probe.ts";
@@ -17,7 +18,7 @@ import { loadDevices } from "./qemu_state.ts";
 import { QmpClient } from "./qmp.ts";
 import type { VmSpec } from "./spec.ts";
 import type { RunningVm, StartOptions, Vmm, VmmCheck } from "./vmm.ts";
-import { within } from "./wait.ts";
+import { pause, within } from "./wait.ts";
 
 /** The program and its Debian package. */
 export const QEMU_TOOL: HostTool = { program: "qemu-system-x86_64", debian: "qemu-system-x86" };
@@ -92,7 +93,7 @@ export class QemuVmm implements Vmm {
       ownGroup: true,
     });
     options.span.log("QEMU started", { pid: child.pid });
-    const vm = new QemuVm(child, spec);
+    const vm = new QemuVm(child, spec, options.span);
     try {
       await vm.connect(options.signal);
       if (spec.incoming) await vm.load(spec.incoming.devicesPath, options.signal);
@@ -111,14 +112,22 @@ export class QemuVmm implements Vmm {
   }
 }
 
+/** How often a write is tried again that found the disk full. */
+const SPACE_INTERVAL_MS = 1000;
+
 /** A VM that runs in QEMU; also the handle for its monitor. */
 export class QemuVm implements RunningVm {
   readonly pid: number;
   readonly exited: RunningVm["exited"];
   #qmp: QmpClient | undefined;
   #saver: QemuSaver | undefined;
+  #saving = false;
 
-  constructor(private readonly child: ChildProcess, private readonly spec: VmSpec) {
+  constructor(
+    private readonly child: ChildProcess,
+    private readonly spec: VmSpec,
+    private readonly span: Pick<Span, "log" | "warn">,
+  ) {
     this.pid = child.pid;
     this.exited = child.exited;
   }
@@ -134,7 +143,35 @@ export class QemuVm implements RunningVm {
     const gone = new AbortController();
     this.exited.then(({ code }) => gone.abort(new Error(`QEMU ended with code ${code}`)));
     const either = AbortSignal.any([signal, gone.signal]);
-    this.#qmp = await QmpClient.connect(qmpPath(this.spec), either);
+    const qmp = await QmpClient.connect(qmpPath(this.spec), either);
+    this.#qmp = qmp;
+    let waiting = false;
+    qmp.onEvent(({ event, data }) => {
+      if (event !== "BLOCK_IO_ERROR" || data?.nospace !== true || waiting) return;
+      waiting = true;
+      void this.#waitForSpace(qmp).finally(() => waiting = false);
+    });
+  }
+
+  /**
+   * QEMU stops a guest whose write finds the host's disk full, and keeps the write. It is tried again until there is
+   * space; nothing in the guest is lost. Ends with QEMU.
+   */
+  async #waitForSpace(qmp: QmpClient): Promise<void> {
+    this.span.warn("the host's disk is full: the guest stands still until there is space");
+    const over = new AbortController();
+    void this.exited.then(() => over.abort());
+    while (!over.signal.aborted) {
+      await pause(SPACE_INTERVAL_MS, over.signal).catch(() => {});
+      // A guest that is being saved goes on when that is done.
+      if (this.#saving) continue;
+      const state = await qmp.execute("query-status").catch(() => undefined) as
+        | { status?: string }
+        | undefined;
+      if (state?.status !== "io-error") break;
+      await qmp.execute("cont").catch(() => {});
+    }
+    if (!over.signal.aborted) this.span.log("the guest goes on");
   }
 
   /** Goes on from device state; the memory file has the rest. */
@@ -147,7 +184,8 @@ export class QemuVm implements RunningVm {
     if (!this.spec.ram) return undefined;
     return async (target, signal) => {
       this.#saver ??= new QemuSaver(this.qmp, this.spec);
-      const parts = await this.#saver.save(target, signal);
+      this.#saving = true;
+      const parts = await this.#saver.save(target, signal).finally(() => this.#saving = false);
       if (target.then === "end") await this.stop(5000);
       return parts;
     };

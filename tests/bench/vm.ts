@@ -47,7 +47,7 @@ export async function vmRows(): Promise<Row[]> {
           "console=ttyS0 ro root=/dev/vda rootfstype=erofs panic=-1 reboot=t tsc=reliable " +
           `${
             tscKHz === null ? "" : `tsc_early_khz=${tscKHz} `
-          }mitigations=off acpi=off no_timer_check quiet loglevel=4 ${TRIVIAL}`,
+          }lapic_khz=1000000 mitigations=off acpi=off no_timer_check quiet loglevel=4 ${TRIVIAL}`,
         ],
       ],
       timeoutMs: 60_000,

@@ -203,7 +203,7 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
       if (Deno.uid() !== 0) return console.log("left out: mounting a small file system needs root");
       const small = join(home.home, "small");
       await Deno.mkdir(small);
-      await run("mount", { args: ["-t", "tmpfs", "-o", "size=1900m", "tmpfs", small] });
+      await run("mount", { args: ["-t", "tmpfs", "-o", "size=4g", "tmpfs", small] });
       const env = { XDG_DATA_HOME: small };
       try {
         await home.ok(
@@ -212,8 +212,9 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
         );
         const sh = (script: string) =>
           home.ok(["exec", "--name", "small", "--", "sh", "-c", script], { env });
+        await leaveFree(small, 400);
         // More than is left there, and in the guest it is nothing but changed memory.
-        await sh("dd if=/dev/urandom of=/dev/shm/fill bs=1M count=900 2>/dev/null");
+        await sh("dd if=/dev/urandom of=/dev/shm/fill bs=1M count=600 2>/dev/null");
         const { code, stderr } = await home.call(["snapshot", "create", "big", "--name", "small"], {
           env,
         });
@@ -225,6 +226,21 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
           .filter(({ name }) => name.endsWith(".layer"));
         assertEquals(layers.length, 1, "the half-written memory is left");
         await sh("rm /dev/shm/fill; echo alive");
+        // The guest's own writes wait for space, and none is lost.
+        await leaveFree(small, 16);
+        const writing = sh(
+          "dd if=/dev/urandom of=/root/more bs=1M count=64 conv=fsync 2>/dev/null; wc -c </root/more",
+        );
+        const events = join(small, "gateway/instances/small/events.jsonl");
+        await waitFor({
+          what: "the warning that the disk is full",
+          probe: async () =>
+            (await Deno.readTextFile(events)).includes("the host's disk is full") || undefined,
+          timeoutMs: 60_000,
+          intervalMs: 250,
+        });
+        await leaveFree(small, 400);
+        assertEquals((await writing).stdout.trim(), String(64 * 1024 * 1024));
       } finally {
         await home.call(["rm", "--force", "small"], { env, timeoutMs: 120_000 });
         await run("umount", { args: ["-l", small], check: false });
@@ -361,6 +377,13 @@ const KILLS: readonly (readonly ["command" | "supervisor", readonly string[], nu
   ["command", ["fork", "default", "half-fork"], 1500],
   ["supervisor", ["fork", "default", "half-fork"], 500],
 ];
+
+/** Makes a tmpfs as large as what is in it and this much more. */
+async function leaveFree(mount: string, mib: number): Promise<void> {
+  const { stdout } = await run("df", { args: ["--output=used", "-BM", mount] });
+  const size = parseInt(stdout.trim().split("\n").at(-1)!) + mib;
+  await run("mount", { args: ["-o", `remount,size=${size}m`, mount] });
+}
 
 async function flipByte(path: string): Promise<void> {
   using file = await Deno.open(path, { read: true, write: true });
