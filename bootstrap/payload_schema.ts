@@ -5,17 +5,17 @@
  * @module
  */
 import * as v from "valibot";
-import type { JsonObject } from "./payload_spec.ts";
+import type { JsonObject, PayloadService, SecretSource } from "./payload_spec.ts";
 import { exampleFix, type FieldPath, type YamlSource } from "./payload_source.ts";
 
 /** What a Secret's entry can be filled with: files of the instance's own certificates and keys. */
-export const SECRET_SOURCES = [
+export const SECRET_SOURCES: readonly SecretSource[] = [
   ...["ca.crt", "server.crt", "server.key", "client.crt", "client.key"] as const,
   ...["jwt-signing.pem", "jwt-public.pem", "jwt-kid"] as const,
 ];
 
 /** How a service can be spoken to; the first two over TLS with the instance's certificates. */
-export const PROTOCOLS = ["https", "grpcs", "http", "tcp"] as const;
+export const PROTOCOLS: readonly PayloadService["protocol"][] = ["https", "grpcs", "http", "tcp"];
 
 /** The range that Kubernetes hands out unless it is told otherwise. */
 const NODE_PORTS = { from: 30_000, to: 32_767 };

@@ -10,19 +10,22 @@ import { canonicalJson, digestBytes } from "../vm/digest.ts";
 import type { JsonValue } from "../vm/event.ts";
 import { checkChart, checkChartSize, listFiles, PayloadFolder } from "./payload_files.ts";
 import { readManifest, refuseTwice } from "./payload_objects.ts";
-import {
-  parseSpec,
-  type PayloadSpec,
-  type PROTOCOLS,
-  type SECRET_SOURCES,
-} from "./payload_schema.ts";
+import { parseSpec, type PayloadSpec } from "./payload_schema.ts";
 import { type FieldPath, YamlSource } from "./payload_source.ts";
 
 /** Values of a chart. */
 export type JsonObject = { readonly [key: string]: JsonValue };
 
 /** What a Secret's entry is filled with. */
-export type SecretSource = typeof SECRET_SOURCES[number];
+export type SecretSource =
+  | "ca.crt"
+  | "server.crt"
+  | "server.key"
+  | "client.crt"
+  | "client.key"
+  | "jwt-signing.pem"
+  | "jwt-public.pem"
+  | "jwt-kid";
 
 /** A chart that the cluster's Helm controller installs. */
 export interface PayloadChart {
@@ -32,6 +35,7 @@ export interface PayloadChart {
   readonly namespace?: string;
   /** The one that the chart has to have. */
   readonly version?: string;
+  /** Over the chart's own; none: empty. */
   readonly values: JsonObject;
   /** Absolute path of a folder or .tgz, or a reference with the digest of its manifest. */
   readonly from:
@@ -43,6 +47,7 @@ export interface PayloadChart {
 export interface PayloadManifest {
   /** The file's name without its folder. */
   readonly name: string;
+  /** YAML or JSON, one document or more. */
   readonly text: string;
 }
 
@@ -56,10 +61,13 @@ export interface PayloadImage {
 
 /** A Secret that is filled with the instance's certificates and keys. */
 export interface PayloadSecret {
+  /** A DNS subdomain. */
   readonly name: string;
+  /** Such as `kubernetes.io/tls`; `Opaque` by default. */
   readonly type: string;
   /** The payload's own where it is absent. */
   readonly namespace?: string;
+  /** What each of its entries is filled with. */
   readonly data: Readonly<Record<string, SecretSource>>;
 }
 
@@ -67,7 +75,9 @@ export interface PayloadSecret {
 export interface PayloadService {
   /** On the node; the host's port leads there. */
   readonly nodePort: number;
-  readonly protocol: typeof PROTOCOLS[number];
+  /** How it is spoken to; the first two over TLS with the instance's certificates. */
+  readonly protocol: "https" | "grpcs" | "http" | "tcp";
+  /** How it is asked, and for how long. */
   readonly health: {
     /** Of a GET, for http and https. */
     readonly path?: string;
@@ -80,16 +90,23 @@ export interface PayloadService {
 
 /** A payload that passed every check. */
 export interface Payload {
+  /** A DNS label. */
   readonly name: string;
+  /** Where its objects are; made when it is not there. */
   readonly namespace: string;
   /** Absolute. */
   readonly dir: string;
   /** sha256 over payload.yaml and every file it names. */
   readonly digest: string;
+  /** Installed after the manifests are applied. */
   readonly charts: readonly PayloadChart[];
+  /** Applied in this order. */
   readonly manifests: readonly PayloadManifest[];
+  /** Brought by the host, so that the cluster need not reach a registry. */
   readonly images: readonly PayloadImage[];
+  /** Made for each instance. */
   readonly secrets: readonly PayloadSecret[];
+  /** What READY waits for. */
   readonly service: PayloadService;
   /** For people, once it is READY; may name {endpoint}, {port}, {instance} and {clientFiles}. */
   readonly notes: string;
