@@ -68,7 +68,7 @@ export async function readDeployFaults(
 
 /** Asks the cluster. Rejects with what broke the connection, or the signal's reason. */
 export async function gatherEvidence(
-  api: ApiClient,
+  api: Pick<ApiClient, "call" | "text">,
   payload: Payload,
   signal: AbortSignal,
 ): Promise<Evidence> {
@@ -122,7 +122,10 @@ interface Occurrence {
 }
 
 class Look {
-  constructor(private readonly api: ApiClient, private readonly signal: AbortSignal) {}
+  constructor(
+    private readonly api: Pick<ApiClient, "call" | "text">,
+    private readonly signal: AbortSignal,
+  ) {}
 
   /** The jobs that install charts, and what the last try of one that has not succeeded said. */
   async charts(): Promise<Evidence> {

@@ -16,8 +16,8 @@ const SECRETS: readonly RegExp[] = [
   /-----BEGIN [A-Z ]+-----.*/g,
   /(?<!sha256:[0-9a-f]*)[A-Za-z0-9+/]{44,}={0,2}/g,
   // After a word that says so.
-  /(?<=\b(?:password|passwd|secret|token|api[_-]?key|authorization)\b["']?\s*[:=]\s*["']?(?:bearer\s+|basic\s+)?)[^\s"',;]{4,}/gi,
-  /(?<=\bbearer\s+)[\w.~+/-]{8,}/gi,
+  /(?<=\b(?:password|passwd|secret|token|api[_-]?key)\b["']?\s*[:=]\s*["']?)[^\s"',;]{4,}/gi,
+  /(?<=\b(?:bearer|authorization:\s*basic)\s+)[\w.~+/-]{8,}=*/gi,
   // In an address.
   /(?<=:\/\/[^\s/:@]*:)[^\s/@]+(?=@)/g,
 ];
