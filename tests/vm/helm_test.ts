@@ -15,7 +15,7 @@ const SIZE = ["--memory", "3072", "--cpus", "2", "--disk", "16000"];
 const BUILD_TIMEOUT_MS = 75 * 60_000;
 const UP_TIMEOUT_MS = 20 * 60_000;
 /** A job's pod, helm and a pod of the chart, under emulation. */
-const CHART_TIMEOUT_MS = 5 * 60_000;
+const CHART_TIMEOUT_MS = 10 * 60_000;
 const MANIFESTS = "/var/lib/rancher/k3s/server/manifests";
 const RELEASE_HASH = "helmcharts.helm.cattle.io/configHash";
 const ERROR_ANNOTATION = "helm.gateway.local/error";
@@ -148,6 +148,7 @@ Deno.test("HelmChart objects", async (t) => {
       timeoutMs: UP_TIMEOUT_MS,
     });
     await home.ok(["exec", "--", "ctr", "-n", "k8s.io", "images", "import", "-"], {
+      timeoutMs: CHART_TIMEOUT_MS,
       stdin: await Deno.readFile(archive),
     });
   });

@@ -1,0 +1,104 @@
+/**
+ * The payload openshell in a real cluster, from a local registry that holds stand-ins under the real names: its chart by
+ * the Helm controller, images that are never pulled by the guest, certificates, keys for tokens, and a volume that
+ * outlives its pod. The product's own lock file is refused, since nothing of it was ever pulled.
+ *
+ * @module
+ */
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertNotEquals,
+  assertStringIncludes,
+} from "@std/assert";
+import { join } from "@std/path";
+import { run } from "../../vm/process.ts";
+import { waitFor } from "../../vm/wait.ts";
+import { mirrors, writeOpenshell } from "../fakes/openshell.ts";
+import { TestRegistry } from "../fakes/registry.ts";
+import { Client } from "./client.ts";
+import { freePort, TestHome, withEvidence } from "./harness.ts";
+
+const SIZE = ["--memory", "3072", "--cpus", "2", "--disk", "16000"];
+const BUILD_TIMEOUT_MS = 75 * 60_000;
+const UP_TIMEOUT_MS = 20 * 60_000;
+const POD_TIMEOUT_MS = 3 * 60_000;
+
+Deno.test("the payload openshell", async (t) => {
+  await using home = await TestHome.make();
+  await using registry = await TestRegistry.start();
+  const client = new Client(home);
+  const dir = join(home.home, "openshell");
+  const step = (name: string, fn: () => Promise<void>) =>
+    t.step(name, () => withEvidence(home, "default", fn));
+
+  await step("as it is made here is refused for its first missing digest", async () => {
+    const { code, stderr } = await home.call(["build", "payload", "openshell"]);
+    assertEquals(code, 1, stderr);
+    assertMatch(stderr, /payload\.yaml:\d+:\d+: charts\[0\]\.digest: it is null/);
+  });
+
+  await step("is READY with stand-ins from a registry", async () => {
+    const built = await home.ok(["build", "images", "--json"], { timeoutMs: BUILD_TIMEOUT_MS });
+    const rows = JSON.parse(built.stdout) as { artifact: string; path: string }[];
+    const archive = (name: string) =>
+      rows.find(({ artifact }) => artifact === `image-${name}`)!.path;
+    await writeOpenshell(dir, registry, { demo: archive("demo"), busybox: archive("busybox") });
+    await Deno.mkdir(join(home.home, "config/gateway"), { recursive: true });
+    await Deno.writeTextFile(join(home.home, "config/gateway/registries.yaml"), mirrors(registry));
+    const port = ["--port", `${freePort()}:30051`];
+    // Without a golden state, which nobody else would use.
+    const up = ["up", "--detach", "--cold", "--payload", dir, ...port, ...SIZE];
+    const { stdout } = await home.ok(up, { timeoutMs: UP_TIMEOUT_MS });
+    assertStringIncludes(stdout, "openshell status");
+    assert(await client.answers());
+    const without = await client.curl(await client.status(), "/", true);
+    assertNotEquals(without.code, 0, "it answers without a client's certificate");
+  });
+
+  await step("was installed by its chart, from images of the host", async () => {
+    const { items } = await client.kubectlJson(["get", "pods", "-n", "openshell"]);
+    assertEquals(items.map((pod: { metadata: { name: string } }) => pod.metadata.name), [
+      "openshell-0",
+    ]);
+    const { containers, initContainers } = items[0].spec;
+    for (const { image, imagePullPolicy } of [...initContainers, ...containers]) {
+      assertEquals(imagePullPolicy, "Never", image);
+    }
+    const mode = await client.sh(
+      "find /var/lib/kubelet/pods -path '*~secret/jwt/..data/signing.pem' -exec stat -Lc %a {} +",
+    );
+    assertEquals(mode.trim(), "440", "fsGroup may read the key, others may not");
+  });
+
+  await step("keeps its data when its pod is replaced and no registry is there", async () => {
+    await registry.down();
+    const count = async () => (await client.curl(await client.status(), "/counter")).stdout.trim();
+    const before = await count();
+    await countUp(client);
+    const after = await count();
+    assertEquals(Number(after), Number(before) + 1);
+    const uid = async () =>
+      (await client.kubectlJson(["get", "pods", "-n", "openshell"])).items[0]?.metadata.uid;
+    const old = await uid();
+    await home.ok(["kubectl", "--", "delete", "pod", "-n", "openshell", "openshell-0"]);
+    await waitFor({
+      what: "the new pod to answer",
+      probe: async () => await uid() !== old && await client.answers() ? true : undefined,
+      timeoutMs: POD_TIMEOUT_MS,
+      intervalMs: 1000,
+    });
+    assertEquals(await count(), after);
+  });
+});
+
+/** Counts one up, in the file that lies where the database would. */
+async function countUp(client: Client): Promise<void> {
+  const report = await client.status();
+  const file = (name: string) => join(report.clientFiles, name);
+  const tls = ["--cacert", file("ca.crt"), "--cert", file("tls.crt"), "--key", file("tls.key")];
+  await run("curl", {
+    args: ["-sS", "--fail", "--max-time", "30", "-X", "POST", ...tls, `${report.endpoint}/counter`],
+  });
+}
