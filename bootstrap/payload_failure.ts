@@ -48,10 +48,16 @@ export function notReady(
     why: chartFault ?? error.why,
     fix: keep
       ? `look inside with \`gateway kubectl${name} -- get pods -A\`, then stop it: gateway down${name}`
-      : `correct the payload; \`gateway up${name} --keep\` leaves the VM running to look inside`,
+      : keepAdvice(instance),
     details: lines.slice(0, MOST.lines).map((line) => openText(line, MOST.columns)),
     cause: error,
   });
+}
+
+/** What to do about a payload whose VM is gone. */
+export function keepAdvice(instance: string): string {
+  const name = instance === "default" ? "" : ` --name ${instance}`;
+  return `correct the payload; \`gateway up${name} --keep\` leaves the VM running to look inside`;
 }
 
 /** What the auto-deploy folder could not apply, newest last. */

@@ -145,12 +145,12 @@ Deno.test("a payload's folder in a cluster", async (t) => {
   });
 
   await step("a fault in payload.yaml is told before anything starts", async () => {
-    await Deno.writeTextFile(join(dir, "payload.yaml"), "name: hello\nnamspace: hello\n");
+    await Deno.writeTextFile(join(dir, "payload.yaml"), "name: hello\nnamespcae: hello\n");
     const { code, stderr } = await up();
     assertEquals(code, 1);
     assertStringIncludes(
       stderr,
-      `why: payload.yaml:1:1: namespace: it is missing (and 2 more to correct)`,
+      "why: payload.yaml:2:1: namespcae: there is no such field (and 2 more to correct)",
     );
     await home.assertClean();
   });
