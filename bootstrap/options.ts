@@ -48,6 +48,10 @@ export interface UpRequest {
   readonly assumeYes: boolean;
   /** A cluster binary of the user's. */
   readonly clusterBinary?: string;
+  /** The cluster's pulls take this host's proxy. */
+  readonly hostProxy?: boolean;
+  /** A file with certificates that the cluster's pulls trust, absolute; false: none any more. */
+  readonly hostCa?: string | false;
   /** Set: no cluster, this command is the guest's main process. */
   readonly exec?: readonly string[];
   /** `--cold`. */
@@ -141,6 +145,7 @@ export function resolveOptions(
       clusterBinary,
       payload: checkPayload(request.payload, stored?.payload),
       payloadDigest: stored?.payloadDigest ?? null,
+      ...networkOf(request, stored),
     },
     net,
     libkrun: request.libkrun,
@@ -167,6 +172,16 @@ function checkPayload(asked: string | undefined, stored: string | undefined): st
     `the instance runs ${payloadWords(stored)}, and payloads are not exchanged`,
     "leave --payload out, or make a new instance with another --name",
   );
+}
+
+function networkOf(
+  request: UpRequest,
+  stored: InstanceConfig | undefined,
+): Pick<InstanceConfig, "network"> {
+  const before = stored?.network;
+  const hostProxy = request.hostProxy ?? before?.hostProxy ?? false;
+  const hostCa = request.hostCa === false ? null : request.hostCa ?? before?.hostCa ?? null;
+  return hostProxy || hostCa !== null ? { network: { hostProxy, hostCa } } : {};
 }
 
 function pick<T extends string>(flag: string, value: string, allowed: readonly T[]): T {

@@ -18,6 +18,8 @@ import { namespacesOf } from "./secrets.ts";
 
 const MOST = { lines: 60, columns: 240, pods: 8, events: 8, logs: 3, logLines: 10 };
 
+/** Helm's words of the last try are on the HelmChart; a job that has given up takes its log away. */
+const HELM_ERROR = "helm.gateway.local/error";
 /** The Helm controller's jobs carry the name of their chart. */
 const CHART_LABEL = "helmcharts.helm.cattle.io/chart";
 
@@ -25,7 +27,7 @@ const CHART_LABEL = "helmcharts.helm.cattle.io/chart";
 export interface Evidence {
   readonly lines: readonly string[];
   /** Why a chart could not be installed, in Helm's words. */
-  readonly chartFault?: string;
+  readonly chartFault?: string | undefined;
 }
 
 /** The error of a payload that did not answer, with what was seen. */
@@ -117,6 +119,20 @@ interface Job {
   readonly status: { readonly succeeded?: number; readonly failed?: number };
 }
 
+interface HelmChart {
+  readonly metadata: {
+    readonly name: string;
+    readonly annotations?: Readonly<Record<string, string>>;
+  };
+  readonly status?: {
+    readonly conditions?: readonly {
+      readonly type: string;
+      readonly status: string;
+      readonly message?: string;
+    }[];
+  };
+}
+
 interface Occurrence {
   readonly type?: string;
   readonly reason?: string;
@@ -135,6 +151,29 @@ class Look {
 
   /** The jobs that install charts, and what the last try of one that has not succeeded said. */
   async charts(): Promise<Evidence> {
+    const { lines, chartFault } = await this.#helmCharts();
+    const jobs = await this.#helmJobs();
+    return { lines: [...lines, ...jobs.lines], chartFault: chartFault ?? jobs.chartFault };
+  }
+
+  /** The charts whose last try failed. */
+  async #helmCharts(): Promise<Evidence> {
+    const path = `/apis/helm.cattle.io/v1/namespaces/${SYSTEM_NAMESPACE}/helmcharts`;
+    let chartFault: string | undefined;
+    const lines: string[] = [];
+    // A cluster binary without the controller does not know the kind.
+    for (const { metadata, status } of await this.#list<HelmChart>(path).catch(() => [])) {
+      const failed = status?.conditions?.find((one) => one.type === "Failed");
+      const said = metadata.annotations?.[HELM_ERROR] ??
+        (failed?.status === "True" ? failed.message : undefined);
+      if (said === undefined) continue;
+      chartFault ??= installFault(metadata.name, said);
+      lines.push(...said.split("\n").map((line) => `chart ${metadata.name}: ${line}`));
+    }
+    return { lines: lines.slice(0, MOST.logLines), chartFault };
+  }
+
+  async #helmJobs(): Promise<Evidence> {
     const path = `/apis/batch/v1/namespaces/${SYSTEM_NAMESPACE}/jobs?labelSelector=${CHART_LABEL}`;
     const lines: string[] = [];
     let chartFault: string | undefined;
@@ -150,11 +189,9 @@ class Look {
       const log = await this.#lastLog(SYSTEM_NAMESPACE, pods);
       lines.push(...log.map((line) => `  ${line}`));
       const said = log.findLast((line) => /error/i.test(line)) ?? log.at(-1);
-      if (said) {
-        chartFault ??= `the chart "${chart}" could not be installed: ${openText(said, 400)}`;
-      }
+      if (said) chartFault ??= installFault(chart, said);
     }
-    return { lines, ...(chartFault === undefined ? {} : { chartFault }) };
+    return { lines, chartFault };
   }
 
   /** Of the newest pod that has one. */
@@ -213,6 +250,10 @@ class Look {
     const answer = await this.api.call({ method: "GET", path, signal: this.signal });
     return (answer as unknown as { readonly items?: readonly T[] }).items ?? [];
   }
+}
+
+function installFault(chart: string, said: string): string {
+  return `the chart "${chart}" could not be installed: ${openText(said, 400)}`;
 }
 
 function isReady({ status }: Pod): boolean {

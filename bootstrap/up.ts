@@ -71,10 +71,7 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
     keepEvents(stack, paths, ctx);
     await span.run("check host", () => checkPortsFree(config.ports));
     await instance.saveRun(newRun(config));
-    const { artifacts, prepared } = await span.run(
-      "artifacts",
-      (s) => ensureParts(options, payload, s, signal),
-    );
+    const { artifacts, prepared } = await ensureParts(span, options, payload, signal);
     const chosen = await span.run(
       "choose vmm",
       (s) => chooseVmm(artifacts, { ...options, span: s, signal }),
@@ -85,7 +82,8 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
       (s) => Promise.all([ensurePki(paths.pkiDir, { span: s, signal }), ensureSsh(paths.sshDir)]),
     );
     const material = await readMaterial(paths, payload, pki);
-    await span.run("payload", () => writeUpPayload(paths, config, prepared, material, ssh));
+    const given = { prepared, material, ssh, span };
+    await span.run("payload", () => writeUpPayload(paths, config, given));
     const plan = (disk: DiskChain) => planFor(paths, config, artifacts, chosen, disk);
     const goldenDisk = () =>
       findGoldenDisk(artifacts, config, new ArtifactStore(), { span, signal });

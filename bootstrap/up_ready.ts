@@ -52,7 +52,7 @@ export async function reachReady(
   try {
     const before = slot ? slot.payload : config.payloadDigest;
     if (before !== prepared.digest) {
-      await giveImages(prepared, { paths, config, span: parent, signal: guarded });
+      await giveImages(prepared, { paths, span: parent, signal: guarded });
     }
     // Nobody knows what an instance ran that never was READY; its disk starts with the new content anyway.
     const changed = before !== prepared.digest && (slot !== undefined || before !== null);
