@@ -14,6 +14,12 @@ import { LABELS, namespaceObjects, type SecretMaterial, secretObjects } from "./
 /** The image that the Helm controller's jobs run. */
 export const HELM_IMAGE = "gateway.local/helm:1";
 
+/** On a HelmChart: Helm's words of the last try that failed. A job that has given up takes its log away. */
+export const HELM_ERROR = "helm.gateway.local/error";
+
+/** On the Helm controller's jobs and their pods: the name of the chart. */
+export const CHART_LABEL = "helmcharts.helm.cattle.io/chart";
+
 /** Where charts and the record of what was applied are: in every cluster, and not the payload's to remove. */
 export const SYSTEM_NAMESPACE = "kube-system";
 

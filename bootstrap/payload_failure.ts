@@ -11,17 +11,12 @@ import type { InstancePaths } from "../vm/layout.ts";
 import { run } from "../vm/process.ts";
 import { formatMs } from "../vm/wait.ts";
 import type { ApiClient } from "./api_request.ts";
-import { SYSTEM_NAMESPACE } from "./manifests.ts";
+import { CHART_LABEL, HELM_ERROR, SYSTEM_NAMESPACE } from "./manifests.ts";
 import type { Payload } from "./payload_spec.ts";
 import { openText } from "./redact.ts";
 import { namespacesOf } from "./secrets.ts";
 
 const MOST = { lines: 60, columns: 240, pods: 8, events: 8, logs: 3, logLines: 10 };
-
-/** Helm's words of the last try are on the HelmChart; a job that has given up takes its log away. */
-const HELM_ERROR = "helm.gateway.local/error";
-/** The Helm controller's jobs carry the name of their chart. */
-const CHART_LABEL = "helmcharts.helm.cattle.io/chart";
 
 /** What was gathered. */
 export interface Evidence {
