@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { resolve } from "@std/path";
 import { parseForward } from "../net/forward.ts";
 import { GatewayError, usageError } from "../vm/error.ts";
 import { EventLog, type EventRecord, fileSink } from "../vm/event.ts";
@@ -38,6 +39,11 @@ export async function runUp(
   const stored = request.exec ? undefined : (await findInstance(request.name))?.config;
   const options = resolveOptions(request, hostFacts(), stored);
   if (options.exec) return await runExec(options, io);
+  if (options.config.network) {
+    // Bad input has to fail before anything is made.
+    const { guestNetworkFiles } = await import("./images/guest_network.ts");
+    await guestNetworkFiles(options.config.network, undefined);
+  }
   // A supervisor that is followed never detaches again, whatever words it was started with (`-dy`).
   const detach = flags.detach && flags.eventsTo === undefined;
   return detach ? await runDetached(options, io) : await runForeground(options, io);
@@ -66,6 +72,8 @@ function upRequest(flags: CommandIo["flags"], args: readonly string[]): UpReques
     kubeApi: flags.kubeApi === false ? false : undefined,
     assumeYes: assumeYes(flags),
     clusterBinary: flags.clusterBinary as string | undefined,
+    hostProxy: flags.hostProxy as boolean | undefined,
+    hostCa: typeof flags.hostCa === "string" ? resolve(flags.hostCa) : flags.hostCa as undefined,
     exec: exec === undefined ? undefined : [exec, ...args],
     detach: flags.detach === true,
     cold: flags.cold === true,

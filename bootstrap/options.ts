@@ -47,6 +47,10 @@ export interface UpRequest {
   readonly assumeYes: boolean;
   /** A cluster binary of the user's. */
   readonly clusterBinary?: string;
+  /** The cluster's pulls take this host's proxy. */
+  readonly hostProxy?: boolean;
+  /** A file with certificates that the cluster's pulls trust, absolute; false: none any more. */
+  readonly hostCa?: string | false;
   /** Set: no cluster, this command is the guest's main process. */
   readonly exec?: readonly string[];
   /** `--cold`. */
@@ -133,6 +137,7 @@ export function resolveOptions(
       kubeApi: request.kubeApi ?? stored?.kubeApi ?? true,
       clusterBinary,
       payload: pick("--payload", request.payload ?? stored?.payload ?? "demo", PAYLOADS),
+      ...networkOf(request, stored),
     },
     net,
     libkrun: request.libkrun,
@@ -141,6 +146,16 @@ export function resolveOptions(
     exec: request.exec,
     cold: request.cold === true,
   };
+}
+
+function networkOf(
+  request: UpRequest,
+  stored: InstanceConfig | undefined,
+): Pick<InstanceConfig, "network"> {
+  const before = stored?.network;
+  const hostProxy = request.hostProxy ?? before?.hostProxy ?? false;
+  const hostCa = request.hostCa === false ? null : request.hostCa ?? before?.hostCa ?? null;
+  return hostProxy || hostCa !== null ? { network: { hostProxy, hostCa } } : {};
 }
 
 function pick<T extends string>(flag: string, value: string, allowed: readonly T[]): T {

@@ -14,6 +14,7 @@ import { LockedInstance, type RunRecord } from "../vm/instance.ts";
 import { ensureArtifacts } from "./artifacts.ts";
 import { chooseVmm } from "./choose_vmm.ts";
 import type { UpOptions } from "./options.ts";
+import { guestNetworkFor } from "./images/guest_network.ts";
 import { ensurePki } from "./pki.ts";
 import { waitServiceReady } from "./readiness.ts";
 import { type RunEnd, stay } from "./supervisor.ts";
@@ -83,7 +84,10 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
       "pki",
       (s) => Promise.all([ensurePki(paths.pkiDir, { span: s, signal }), ensureSsh(paths.sshDir)]),
     );
-    await span.run("payload", () => writeUpPayload(paths, config, pki, ssh));
+    await span.run(
+      "payload",
+      async (s) => await writeUpPayload(paths, config, pki, ssh, await guestNetworkFor(config, s)),
+    );
     const plan = (disk: DiskChain) => planFor(paths, config, artifacts, chosen, disk);
     const goldenDisk = () =>
       findGoldenDisk(artifacts, config, new ArtifactStore(), { span, signal });

@@ -29,6 +29,7 @@ import type { ChosenVmm } from "./choose_vmm.ts";
 import { clockRequest } from "./clock.ts";
 import { deactivateClientFiles, writeClientFiles } from "./client_files.ts";
 import { guardSignal } from "./guard.ts";
+import type { GuestNetworkFiles } from "./images/guest_network.ts";
 import { adoptCluster, type AdoptParts } from "./identity.ts";
 import { kubeconfigPath, readCredentials, writeKubeconfig } from "./kubeconfig.ts";
 import { payloadManifests, SERVICE_NODE_PORT } from "./manifests.ts";
@@ -139,6 +140,7 @@ export async function writeUpPayload(
   config: InstanceConfig,
   pki: Pki,
   ssh: InstanceSsh,
+  network?: GuestNetworkFiles,
 ): Promise<void> {
   await writePayload(paths.payload, {
     env: {
@@ -151,6 +153,7 @@ export async function writeUpPayload(
     },
     ssh: ssh.payload,
     manifests: payloadManifests({ certificates: pki }),
+    ...network,
   });
 }
 
