@@ -202,6 +202,17 @@ Deno.test("resolveOptions() takes flags before what the instance remembers", () 
   assertEquals(config, { ...stored, ...flags });
 });
 
+Deno.test("resolveOptions() remembers what the cluster takes of this host's network until it is told otherwise", () => {
+  const hostCa = "/etc/own.pem";
+  const { config } = resolveOptions({ ...request, hostProxy: true, hostCa }, host);
+  assertEquals(config.network, { hostProxy: true, hostCa });
+  assertEquals(resolveOptions(request, host, config).config.network, config.network);
+  const less = resolveOptions({ ...request, hostProxy: false }, host, config).config;
+  assertEquals(less.network, { hostProxy: false, hostCa });
+  const none = resolveOptions({ ...request, hostCa: false }, host, less).config;
+  assertEquals("network" in none, false);
+});
+
 Deno.test("resolveOptions() refuses another size for a disk that is there", () => {
   const error = assertThrows(
     () => resolveOptions({ ...request, stateMiB: 30_000 }, host, stored),

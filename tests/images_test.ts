@@ -377,7 +377,7 @@ imageTest(
     const error = await place.refused("nowhere.invalid/app:1", image.digest);
     assertEquals(error.code, "registry-unreachable");
     assertStringIncludes(error.why, "nowhere.invalid");
-    const gone = await place.refused(`${registry.host}/other:1`, image.digest);
+    const gone = await place.refused(`${registry.host}/other:1`, `sha256:${"0".repeat(64)}`);
     assertEquals(gone.code, "image-unknown");
   },
 );

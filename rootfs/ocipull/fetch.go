@@ -80,23 +80,29 @@ func (e *endpoint) get(ctx context.Context, path string, accept []string, offset
 	return nil, &statusError{status: response.StatusCode}
 }
 
+// telling orders the failures of several endpoints: the first of these is what the user should look at.
+var telling = []string{"digest", "tls", "unauthorized", "other", "unreachable", "unknown-host", "not-found"}
+
 // each tries the endpoints in order, each a few times while it does not answer, until one has it.
 func (p *puller) each(ctx context.Context, what string, try func(*endpoint) error) error {
 	var told []string
-	var last *failure
+	kind := ""
 	for _, e := range p.order() {
 		err := p.patiently(ctx, what, e, try)
 		if err == nil {
 			p.worked(e)
 			return nil
 		}
-		last = classify(err)
+		last := classify(err)
 		if slices.Contains([]string{"interrupted", "no-space", "request"}, last.Kind) {
 			return last
 		}
 		told = append(told, fmt.Sprintf("%s: %s", e, last.Why))
+		if kind == "" || slices.Index(telling, last.Kind) < slices.Index(telling, kind) {
+			kind = last.Kind
+		}
 	}
-	return fail(last.Kind, "%s", strings.Join(told, "; "))
+	return fail(kind, "%s", strings.Join(told, "; "))
 }
 
 func (p *puller) patiently(ctx context.Context, what string, e *endpoint, try func(*endpoint) error) error {
