@@ -112,7 +112,7 @@ export async function buildTargets(
   const wanted = {
     kernel: [kernel],
     cluster: [rootfs.cluster],
-    images: [...rootfs.images],
+    images: [...rootfs.images, rootfs.helmImage],
     root: [rootfs.root],
     all: [kernel, rootfs.cluster, ...rootfs.images, rootfs.root, gvproxy, tsc, ramshim],
     // For other tools and another processor: nothing here boots from them.
