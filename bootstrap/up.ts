@@ -14,7 +14,6 @@ import { LockedInstance, type RunRecord } from "../vm/instance.ts";
 import { ensureArtifacts } from "./artifacts.ts";
 import { chooseVmm } from "./choose_vmm.ts";
 import type { UpOptions } from "./options.ts";
-import { guestNetworkFor } from "./images/guest_network.ts";
 import { ensurePki } from "./pki.ts";
 import { waitServiceReady } from "./readiness.ts";
 import { type RunEnd, stay } from "./supervisor.ts";
@@ -84,10 +83,7 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
       "pki",
       (s) => Promise.all([ensurePki(paths.pkiDir, { span: s, signal }), ensureSsh(paths.sshDir)]),
     );
-    await span.run(
-      "payload",
-      async (s) => await writeUpPayload(paths, config, pki, ssh, await guestNetworkFor(config, s)),
-    );
+    await span.run("payload", (s) => writeUpPayload(paths, config, pki, ssh, s));
     const plan = (disk: DiskChain) => planFor(paths, config, artifacts, chosen, disk);
     const goldenDisk = () =>
       findGoldenDisk(artifacts, config, new ArtifactStore(), { span, signal });

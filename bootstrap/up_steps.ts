@@ -29,7 +29,7 @@ import type { ChosenVmm } from "./choose_vmm.ts";
 import { clockRequest } from "./clock.ts";
 import { deactivateClientFiles, writeClientFiles } from "./client_files.ts";
 import { guardSignal } from "./guard.ts";
-import type { GuestNetworkFiles } from "./images/guest_network.ts";
+import { guestNetworkFor } from "./images/guest_network.ts";
 import { adoptCluster, type AdoptParts } from "./identity.ts";
 import { kubeconfigPath, readCredentials, writeKubeconfig } from "./kubeconfig.ts";
 import { payloadManifests, SERVICE_NODE_PORT } from "./manifests.ts";
@@ -134,14 +134,18 @@ export function planFor(
   });
 }
 
-/** What the guest is given: settings, its ssh host key, the certificates as secrets, the demo service. */
+/**
+ * What the guest is given: settings, its ssh host key, the certificates as secrets, the demo service. Without a span
+ * nothing of the user's registries, proxy and authorities.
+ */
 export async function writeUpPayload(
   paths: InstancePaths,
   config: InstanceConfig,
   pki: Pki,
   ssh: InstanceSsh,
-  network?: GuestNetworkFiles,
+  span?: Span,
 ): Promise<void> {
+  const network = span && await guestNetworkFor(config, span);
   await writePayload(paths.payload, {
     env: {
       GW_MODE: "cluster",
