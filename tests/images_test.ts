@@ -275,10 +275,11 @@ imageTest(
     });
     const archive = await place.pull("app:1", image.digest);
     assertEquals(archive.names[0], "docker.io/library/app:1");
-    const error = await place.refused("nowhere.invalid/app:1", image.digest);
+    const other = `sha256:${"0".repeat(64)}`;
+    const error = await place.refused("nowhere.invalid/app:1", other);
     assertEquals(error.code, "registry-unreachable");
     assertStringIncludes(error.why, "nowhere.invalid");
-    const gone = await place.refused(`${registry.host}/other:1`, `sha256:${"0".repeat(64)}`);
+    const gone = await place.refused(`${registry.host}/other:1`, other);
     assertEquals(gone.code, "image-unknown");
   },
 );
