@@ -1,0 +1,114 @@
+/**
+ * What a payload needs from elsewhere before a boot: packed charts and images. A boot itself asks no registry.
+ * It must not know a registry or how a guest imports an image.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import type { GuestArch } from "../rootfs/lock.ts";
+import { helmImageRecipe } from "../rootfs/images.ts";
+import { type Artifact, ArtifactStore, type EnsureOptions } from "../vm/artifact.ts";
+import { digestBytes } from "../vm/digest.ts";
+import type { Span } from "../vm/event.ts";
+import type { InstanceConfig } from "../vm/instance.ts";
+import type { InstancePaths } from "../vm/layout.ts";
+import { describeArchive } from "./images/archive.ts";
+import { ensureCharts, ensureImages, type ImageArchive } from "./images/ensure.ts";
+import { loadImages } from "./images/load.ts";
+import { type ChartArchives, payloadDigest } from "./manifests.ts";
+import { packedChart } from "./payload_files.ts";
+import type { Payload } from "./payload_spec.ts";
+
+/** The only one that guests have so far. */
+const ARCH: GuestArch = "amd64";
+
+/** A payload with everything that a boot of it takes. */
+export interface PreparedPayload {
+  readonly payload: Payload;
+  readonly charts: ChartArchives;
+  /** What {@linkcode giveImages} brings into the guest. */
+  readonly images: readonly ImageArchive[];
+  /** The same for two instances that run the same content; secrets do not count. */
+  readonly digest: string;
+}
+
+/** How {@linkcode preparePayload} may act. */
+export interface PrepareOptions {
+  readonly span: Span;
+  readonly signal: AbortSignal;
+  readonly assumeYes: boolean;
+  /** The user's own by default. */
+  readonly store?: ArtifactStore;
+  /** Its authorities are trusted for pulls. */
+  readonly config?: Pick<InstanceConfig, "network">;
+}
+
+/**
+ * Packs charts and gets what comes from registries; with the store filled no network is needed.
+ *
+ * @throws GatewayError as ensureImages().
+ */
+export async function preparePayload(
+  payload: Payload,
+  options: PrepareOptions,
+): Promise<PreparedPayload> {
+  const { span, signal, assumeYes, store = new ArtifactStore(), config } = options;
+  const pull = { arch: ARCH, store, span, signal, assumeYes, hostCa: config?.network?.hostCa };
+  const charts = await Promise.all(payload.charts.map(async (chart) => {
+    const { from } = chart;
+    if (from.kind !== "oci") return await packedChart(chart);
+    const [path] = await ensureCharts([from], pull);
+    return await Deno.readFile(path);
+  }));
+  const images = await ensureImages(payload.images, pull);
+  // The jobs that install charts run in it.
+  if (charts.length > 0) images.push(await helmArchive(store, { span, signal, assumeYes }));
+  return { payload, charts, images, digest: payloadDigest(payload, charts) };
+}
+
+/** The image of our own that charts take. */
+async function helmArchive(store: ArtifactStore, options: EnsureOptions): Promise<ImageArchive> {
+  const recipe = await helmImageRecipe({ arch: ARCH, assumeYes: options.assumeYes });
+  const { files } = await store.ensure(recipe, options);
+  return await describeArchive(Object.values(files)[0].path);
+}
+
+/** What a payload brings, as rows of `gateway build`: each file with its digest and size. */
+export function preparedFiles(
+  { payload, charts, images }: PreparedPayload,
+): Pick<Artifact, "name" | "files">[] {
+  const describe = (name: string, bytes: Uint8Array, path: string) =>
+    [name, { path, sha256: digestBytes(bytes), sizeBytes: bytes.length }] as const;
+  const manifests = payload.manifests.map(({ name, text }) =>
+    describe(name, new TextEncoder().encode(text), join(payload.dir, name))
+  );
+  const packed = payload.charts.map(({ name, from }, at) =>
+    describe(`${name}.tgz`, charts[at], from.kind === "oci" ? from.ref : from.path)
+  );
+  const pulled = images.map(({ ref, path, sha256, sizeBytes }) =>
+    [ref, { path, sha256, sizeBytes }] as const
+  );
+  const files = Object.fromEntries([...manifests, ...packed, ...pulled]);
+  return [{ name: payload.name, files }];
+}
+
+/** Puts the payload's images into a running guest that may not have them. */
+export async function giveImages(
+  { images }: PreparedPayload,
+  guest: {
+    readonly paths: InstancePaths;
+    readonly span: Span;
+    readonly signal: AbortSignal;
+  },
+): Promise<void> {
+  const { paths, span, signal } = guest;
+  if (images.length === 0) return;
+  await span.run(
+    "images",
+    async (s) =>
+      void await loadImages({ name: paths.name, sshDir: paths.sshDir }, images, {
+        span: s,
+        signal,
+      }),
+  );
+}
