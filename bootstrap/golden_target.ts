@@ -57,13 +57,16 @@ export async function buildGoldenTarget(
     );
     await ensurePrivateDir(paths.dir);
     // The key depends on the payload's size and on the plan, so both are made once for it.
-    const prepared = await preparePayload(await loadPayload(config.payload), { ...options, store });
+    const prepared = await preparePayload(await loadPayload(config.payload), {
+      ...options,
+      config,
+    });
     const [pki, ssh] = await Promise.all([
       ensurePki(paths.pkiDir, { span, signal }),
       ensureSsh(paths.sshDir),
     ]);
     const material = await readMaterial(paths, prepared.payload, pki);
-    await writeUpPayload(paths, config, { prepared, material, ssh, span });
+    await writeUpPayload(paths, config, prepared, material, ssh);
     const spec = planFor(paths, config, artifacts, chosen, PLAIN_DISK);
     const key = await instanceKey(spec, config, paths, chosen);
     return [disk, await ready({ config, key, payloadDigest: prepared.digest, span, signal })];

@@ -157,6 +157,16 @@ export function resolveOptions(
   };
 }
 
+function networkOf(
+  request: UpRequest,
+  stored: InstanceConfig | undefined,
+): Pick<InstanceConfig, "network"> {
+  const before = stored?.network;
+  const hostProxy = request.hostProxy ?? before?.hostProxy ?? false;
+  const hostCa = request.hostCa === false ? null : request.hostCa ?? before?.hostCa ?? null;
+  return hostProxy || hostCa !== null ? { network: { hostProxy, hostCa } } : {};
+}
+
 /** The payload's own port of the node, from the same port of the host. */
 function defaultPorts(nodePort: number | undefined): PortForward[] {
   if (nodePort === undefined) return [...DEFAULT_PORTS];
@@ -172,16 +182,6 @@ function checkPayload(asked: string | undefined, stored: string | undefined): st
     `the instance runs ${payloadWords(stored)}, and payloads are not exchanged`,
     "leave --payload out, or make a new instance with another --name",
   );
-}
-
-function networkOf(
-  request: UpRequest,
-  stored: InstanceConfig | undefined,
-): Pick<InstanceConfig, "network"> {
-  const before = stored?.network;
-  const hostProxy = request.hostProxy ?? before?.hostProxy ?? false;
-  const hostCa = request.hostCa === false ? null : request.hostCa ?? before?.hostCa ?? null;
-  return hostProxy || hostCa !== null ? { network: { hostProxy, hostCa } } : {};
 }
 
 function pick<T extends string>(flag: string, value: string, allowed: readonly T[]): T {

@@ -1,27 +1,34 @@
 /**
- * What a payload needs from elsewhere: charts packed or pulled and images found in the artifact store, pulled or built,
- * before a boot, so that the boot itself asks no registry; and the images' way into the guest.
- * It must not know how a registry is spoken to.
+ * What a payload needs from elsewhere before a boot: packed charts and images. A boot itself asks no registry.
+ * It must not know a registry or how a guest imports an image.
  *
  * @module
  */
 import { join } from "@std/path";
-import { imageNames } from "../rootfs/lock.ts";
+import type { GuestArch } from "../rootfs/lock.ts";
 import { helmImageRecipe } from "../rootfs/images.ts";
-import { type Artifact, ArtifactStore } from "../vm/artifact.ts";
+import { type Artifact, ArtifactStore, type EnsureOptions } from "../vm/artifact.ts";
 import { digestBytes } from "../vm/digest.ts";
 import type { Span } from "../vm/event.ts";
-import { ensureTools } from "../vm/host_tools.ts";
+import type { InstanceConfig } from "../vm/instance.ts";
 import type { InstancePaths } from "../vm/layout.ts";
+import { waitFor } from "../vm/wait.ts";
+import { describeArchive } from "./images/archive.ts";
 import { ensureCharts, ensureImages, type ImageArchive } from "./images/ensure.ts";
-import { loadImages } from "./images/load.ts";
+import { listImages, loadImages } from "./images/load.ts";
 import { packedDigest, type PackedPayload } from "./manifests.ts";
 import { packedChart } from "./payload_files.ts";
 import type { Payload } from "./payload_spec.ts";
 
+/** The only one that guests have so far. */
+const ARCH: GuestArch = "amd64";
+
+/** A guest that boots cold starts it within seconds; under emulation on a busy machine within minutes. */
+const CONTAINERD_TIMEOUT_MS = 8 * 60_000;
+
 /** A payload with everything that a boot of it takes. */
 export interface PreparedPayload extends PackedPayload {
-  /** All that the guest is given: those the payload names, and the one that installs charts. */
+  /** What {@linkcode giveImages} brings into the guest. */
   readonly images: readonly ImageArchive[];
 }
 
@@ -29,58 +36,42 @@ export interface PreparedPayload extends PackedPayload {
 export interface PrepareOptions {
   readonly span: Span;
   readonly signal: AbortSignal;
-  /** As root, install missing host tools. */
   readonly assumeYes: boolean;
   /** The user's own by default. */
   readonly store?: ArtifactStore;
-  /** Certificates that pulls trust beside the host's own. */
-  readonly hostCa?: string | null;
+  /** Its authorities are trusted for pulls. */
+  readonly config?: Pick<InstanceConfig, "network">;
 }
 
-/** The guest's; only one is built so far. */
-const ARCH = "amd64";
-
 /**
- * Packs charts and gets what comes from registries. With the store filled it needs no network.
+ * Packs charts and gets what comes from registries; with the store filled no network is needed.
  *
- * @throws GatewayError of pulls and builds.
+ * @throws GatewayError as ensureImages().
  */
 export async function preparePayload(
   payload: Payload,
   options: PrepareOptions,
 ): Promise<PreparedPayload> {
-  const { store = new ArtifactStore() } = options;
-  const how = { ...options, store, arch: ARCH } as const;
-  const [charts, named, helm] = await Promise.all([
-    chartArchives(payload, how),
-    ensureImages(payload.images, how),
-    payload.charts.length > 0 ? helmImage(store, options) : undefined,
-  ]);
-  const images = [...named, ...(helm ? [helm] : [])];
-  const digest = packedDigest({ payload, charts }, helm ? [helm.digest] : []);
-  return { payload, charts, digest, images };
-}
-
-async function chartArchives(
-  { charts }: Payload,
-  how: Parameters<typeof ensureCharts>[1],
-): Promise<Uint8Array[]> {
-  const pinned = charts.flatMap(({ from }) => from.kind === "oci" ? [from] : []);
-  const paths = await ensureCharts(pinned, how);
-  return await Promise.all(charts.map((chart) => {
+  const { span, signal, assumeYes, store = new ArtifactStore(), config } = options;
+  const pull = { arch: ARCH, store, span, signal, assumeYes, hostCa: config?.network?.hostCa };
+  const charts = await Promise.all(payload.charts.map(async (chart) => {
     const { from } = chart;
-    return from.kind === "oci" ? Deno.readFile(paths[pinned.indexOf(from)]) : packedChart(chart);
+    if (from.kind !== "oci") return await packedChart(chart);
+    const [path] = await ensureCharts([from], pull);
+    return await Deno.readFile(path);
   }));
+  const images = await ensureImages(payload.images, pull);
+  // The jobs that install charts run in it.
+  if (charts.length > 0) images.push(await helmArchive(store, { span, signal, assumeYes }));
+  const digest = packedDigest({ payload, charts }, images.map((image) => image.digest));
+  return { payload, charts, images, digest };
 }
 
-/** The image of the jobs that install charts, an artifact of our own. */
-async function helmImage(store: ArtifactStore, options: PrepareOptions): Promise<ImageArchive> {
+/** The image of our own that charts take. */
+async function helmArchive(store: ArtifactStore, options: EnsureOptions): Promise<ImageArchive> {
   const recipe = await helmImageRecipe({ arch: ARCH, assumeYes: options.assumeYes });
-  if (!await store.holds(recipe)) await ensureTools(recipe.tools, options);
   const { files } = await store.ensure(recipe, options);
-  const { path, sizeBytes, sha256 } = Object.values(files)[0];
-  // The digest of its manifest is not known here; without names it is loaded whenever the content is new.
-  return { ref: imageNames.helm, path, sizeBytes, names: [], digest: sha256 };
+  return await describeArchive(Object.values(files)[0].path);
 }
 
 /** What a payload brings, as rows of `gateway build`: each file with its digest and size. */
@@ -95,16 +86,14 @@ export function preparedFiles(
   const packed = payload.charts.map(({ name, from }, at) =>
     describe(`${name}.tgz`, charts[at], from.kind === "oci" ? from.ref : from.path)
   );
-  const archives = images.map(({ ref, path, sizeBytes, digest }) =>
-    [ref, { path, sizeBytes, sha256: digest.replace("sha256:", "") }] as const
+  const pulled = images.map(({ ref, path, sha256, sizeBytes }) =>
+    [ref, { path, sha256, sizeBytes }] as const
   );
-  return [{
-    name: payload.name,
-    files: Object.fromEntries([...manifests, ...packed, ...archives]),
-  }];
+  const files = Object.fromEntries([...manifests, ...packed, ...pulled]);
+  return [{ name: payload.name, files }];
 }
 
-/** Puts the payload's images into a running guest that may not have them. @throws GatewayError as `loadImages`. */
+/** Puts the payload's images into a running guest that may not have them. */
 export async function giveImages(
   { images }: PreparedPayload,
   guest: {
@@ -113,10 +102,19 @@ export async function giveImages(
     readonly signal: AbortSignal;
   },
 ): Promise<void> {
+  const { paths: { name, sshDir }, span, signal } = guest;
   if (images.length === 0) return;
-  const { name, sshDir } = guest.paths;
-  await guest.span.run(
-    "images",
-    (span) => loadImages({ name, sshDir }, images, { ...guest, span }),
-  );
+  await span.run("images", async (s) => {
+    const ssh = { name, sshDir };
+    await waitFor({
+      what: "the guest's containerd",
+      probe: (inner) => listImages(ssh, { signal: inner }),
+      timeoutMs: CONTAINERD_TIMEOUT_MS,
+      intervalMs: 1000,
+      probeTimeoutMs: 60_000,
+      signal,
+      code: "guest-unreachable",
+    });
+    await loadImages(ssh, images, { span: s, signal });
+  });
 }

@@ -82,8 +82,7 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
       (s) => Promise.all([ensurePki(paths.pkiDir, { span: s, signal }), ensureSsh(paths.sshDir)]),
     );
     const material = await readMaterial(paths, payload, pki);
-    const given = { prepared, material, ssh, span };
-    await span.run("payload", () => writeUpPayload(paths, config, given));
+    await span.run("payload", (s) => writeUpPayload(paths, config, prepared, material, ssh, s));
     const plan = (disk: DiskChain) => planFor(paths, config, artifacts, chosen, disk);
     const goldenDisk = () =>
       findGoldenDisk(artifacts, config, new ArtifactStore(), { span, signal });

@@ -139,8 +139,7 @@ export async function ensureParts(
     "artifacts",
     (span) => ensureArtifacts({ ...options, span, signal }),
   );
-  const hostCa = options.config.network?.hostCa;
-  const prepared = await preparePayload(payload, { ...options, hostCa, span: parent, signal });
+  const prepared = await preparePayload(payload, { ...options, span: parent, signal });
   return { artifacts, prepared };
 }
 
@@ -155,18 +154,19 @@ export async function readMaterial(
     : { certificates };
 }
 
-/** What the guest is given: settings, its ssh host key, the payload with its Secrets, the ways to registries. */
+/**
+ * What the guest is given: settings, its ssh host key, the payload with its Secrets. Without a span nothing of the
+ * user's registries, proxy and authorities.
+ */
 export async function writeUpPayload(
   paths: InstancePaths,
   config: InstanceConfig,
-  given: {
-    readonly prepared: PreparedPayload;
-    readonly material: SecretMaterial;
-    readonly ssh: InstanceSsh;
-    readonly span: Span;
-  },
+  prepared: PreparedPayload,
+  material: SecretMaterial,
+  ssh: InstanceSsh,
+  span?: Span,
 ): Promise<void> {
-  const { prepared, material, ssh, span } = given;
+  const network = span && await guestNetworkFor(config, span);
   await writePayload(paths.payload, {
     env: {
       GW_MODE: "cluster",
@@ -178,7 +178,7 @@ export async function writeUpPayload(
     },
     ssh: ssh.payload,
     manifests: payloadFiles(prepared, material),
-    ...await guestNetworkFor(config, span),
+    ...network,
   });
 }
 

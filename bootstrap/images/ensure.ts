@@ -45,6 +45,8 @@ export interface ImageArchive {
   readonly path: string;
   /** Of the file. */
   readonly sizeBytes: number;
+  /** Of the file, hexadecimal. */
+  readonly sha256: string;
   /** What the image is called once it is loaded: by tag, and by digest. */
   readonly names: readonly string[];
   /** Of the manifest in it. */
@@ -70,6 +72,7 @@ export async function ensureImages(
     ref: images[at].ref,
     path: files[IMAGE_FILE].path,
     sizeBytes: files[IMAGE_FILE].sizeBytes,
+    sha256: files[IMAGE_FILE].sha256,
     names: namesOf(manifest.facts.names),
     digest: String(manifest.facts.manifest),
   }));
