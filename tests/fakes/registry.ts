@@ -7,6 +7,7 @@
  */
 import { join } from "@std/path";
 import { packerRecipe } from "../../rootfs/images.ts";
+import { rootfsRecipes } from "../../rootfs/recipes.ts";
 import { ArtifactStore } from "../../vm/artifact.ts";
 import { digestBytes } from "../../vm/digest.ts";
 import { silentSpan } from "../../vm/event.ts";
@@ -206,6 +207,18 @@ export async function packImage(
       `-output=${layout}`,
     ],
   });
+  return layout;
+}
+
+/** The OCI layout of an image that clusters have, such as "busybox"; returns its folder. */
+export async function programLayout(dir: string, name: string): Promise<string> {
+  const options = { span: silentSpan(), signal: new AbortController().signal, assumeYes: true };
+  const { images } = await rootfsRecipes({ ...options, arch: "amd64", store: STORE });
+  const recipe = images.find((one) => one.name === `image-${name}`)!;
+  const { files } = await STORE.ensure(recipe, options);
+  const layout = join(dir, `layout-${name}`);
+  await Deno.mkdir(layout);
+  await run("tar", { args: ["-xf", files[`${name}.tar`].path, "-C", layout] });
   return layout;
 }
 
