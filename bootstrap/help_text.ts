@@ -38,6 +38,8 @@ Commands:
                                        instance: memory, devices, disk
   fork [options] <source> <names...>   running clones of a running instance,
                                        with ports and certificates of their own
+  deploy [options]                     the payload and its certificates into a
+                                       cluster you have
   doctor [options]                     check this host, with a fix for each
                                        finding
   verify [options]                     try in the guest what its kernel must be

@@ -80,7 +80,7 @@ function commandsNamed(text: string): string[] {
 
 /** The commands that cli.ts and its helper define. */
 function commandsDefined(): Set<string> {
-  const files = ["cli_commands", "check_commands", "shell_commands"].map((name) =>
+  const files = ["cli_commands", "check_commands", "shell_commands", "deploy_command"].map((name) =>
     `bootstrap/${name}.ts`
   );
   const text = ["cli.ts", ...files].map(read).join("\n");

@@ -39,6 +39,7 @@ export type ErrorCode =
   | "pki-invalid"
   | "permission"
   | "not-supported"
+  | "deploy-failed"
   | "ssh-failed";
 
 /** What a {@linkcode GatewayError} is made of; all four are required so that no error is vague. */
