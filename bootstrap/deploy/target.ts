@@ -75,6 +75,8 @@ async function readConfig(
     if (missing && mayBeMissing) return undefined;
     const why = missing
       ? "there is no such file"
+      : error instanceof Deno.errors.IsADirectory
+      ? "it is a folder"
       : error instanceof Deno.errors.PermissionDenied
       ? "this user may not read it"
       : describeError(error);
