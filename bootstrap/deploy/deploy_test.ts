@@ -150,9 +150,9 @@ Deno.test("objectDiff() leaves out what the server adds, and what is in a Secret
   };
   const text = objectDiff(live, after);
   assertEquals(text.split("\n").filter((line) => !line.startsWith(" ")), [
-    "+  added: (hidden)",
     "-  gone: (hidden)",
     "-  other: (hidden, before)",
+    "+  added: (hidden)",
     "+  other: (hidden, after)",
   ]);
   for (const value of ["QUFB", "T0xE", "TkVX", "R09ORQ", "QURERUQ"]) {
