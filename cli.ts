@@ -78,7 +78,8 @@ function addUp(root: Command): void {
     .option("--cpus <n>", "virtual CPUs", whole)
     .option("--memory <MiB>", "guest memory", whole)
     .option("--disk <MiB>", "size of the state disk", whole)
-    .option("--payload <name>", "what runs in the cluster")
+    .option("--payload <name|folder>", "what runs in the cluster")
+    .option("--keep", "leave the VM running when its payload does not answer")
     .option("--no-kube-api", "neither forward the cluster's API nor write a kubeconfig")
     .option("--cluster-binary <file>", "a k3s-compatible binary to use instead of ours")
     .option("--cold", "do not go on from a suspended state")
@@ -142,20 +143,27 @@ function addLifecycle(root: Command): void {
     const { runResume } = await import("./bootstrap/command_up.ts");
     return await runResume({ name, flags, out, err, json, signal, terminal: terminal() });
   }).addOption(jsonOption());
-  root.command("build [target]")
-    .description("build what is missing: kernel, root, cluster, images, golden, libkrun or all")
+  root.command("build [target] [payload]")
+    .description(
+      "build what is missing: kernel, root, cluster, images, golden, payload, libkrun or all",
+    )
+    .option("--payload <name|folder>", "golden: of a cluster that runs this")
     .option("--cpus <n>", "golden: of this many virtual CPUs", whole)
     .option("--memory <MiB>", "golden: of this guest memory", whole)
     .option("--disk <MiB>", "golden: of this state disk", whole)
     .option("-y, --yes", "as root, install missing host tools without asking")
     .option("--cluster-binary <file>", "a k3s-compatible binary to use instead of ours")
     .addOption(jsonOption())
-    .addHelpText("after", "\nExample:\n  gateway build all --yes\n")
-    .action((target: string | undefined, flags: Flags) =>
+    .addHelpText(
+      "after",
+      "\nExample:\n  gateway build all --yes\n  gateway build payload ./hello\n",
+    )
+    .action((target: string | undefined, payload: string | undefined, flags: Flags) =>
       finish(async (signal) => {
         const { runBuild } = await import("./bootstrap/command_up.ts");
         return await runBuild({
           target: target ?? "all",
+          payload,
           flags,
           out,
           err,

@@ -29,6 +29,17 @@ export { execInFreshVm } from "./bootstrap/exec_vm.ts";
 export type { ExecContext } from "./bootstrap/exec_vm.ts";
 export { hostFacts, resolveOptions } from "./bootstrap/options.ts";
 export type { HostFacts, NetChoice, UpOptions, UpRequest, VmmChoice } from "./bootstrap/options.ts";
+export { loadPayload } from "./bootstrap/payloads.ts";
+export type {
+  JsonObject,
+  Payload,
+  PayloadChart,
+  PayloadImage,
+  PayloadManifest,
+  PayloadSecret,
+  PayloadService,
+  SecretSource,
+} from "./bootstrap/payload_spec.ts";
 export { fork } from "./bootstrap/fork.ts";
 export type { ForkedInstance, ForkRequest } from "./bootstrap/fork.ts";
 export type { SaveReport } from "./bootstrap/save.ts";

@@ -43,8 +43,14 @@ export class ApiClient implements Disposable {
     });
   }
 
-  /** The answer's JSON. Rejects with the API's own message, what broke the connection, or the signal's reason. */
-  call(call: ApiCall): Promise<JsonValue> {
+  /** The answer's JSON. Rejects as {@linkcode text}. */
+  async call(call: ApiCall): Promise<JsonValue> {
+    const text = await this.text(call);
+    return text === "" ? null : JSON.parse(text);
+  }
+
+  /** The answer as text. Rejects with the API's own message, what broke the connection, or the signal's reason. */
+  text(call: ApiCall): Promise<string> {
     const { method, path, type = "application/json", signal } = call;
     const body = call.body === undefined ? undefined : JSON.stringify(call.body);
     return new Promise((resolve, reject) => {
@@ -71,7 +77,7 @@ export class ApiClient implements Disposable {
         response.on("end", () => {
           const text = Buffer.concat(chunks).toString();
           const status = response.statusCode ?? 0;
-          if (status >= 200 && status < 300) resolve(text === "" ? null : JSON.parse(text));
+          if (status >= 200 && status < 300) resolve(text);
           else reject(new Error(`the API answered ${status}: ${messageOf(text)}`));
         });
       });

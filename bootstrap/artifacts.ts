@@ -55,7 +55,7 @@ export interface EnsureArtifactsOptions {
 
 /** What `gateway build` can be asked for. */
 export const BUILD_TARGETS = [
-  ...["kernel", "root", "cluster", "images", "golden", "libkrun", "all"] as const,
+  ...["kernel", "root", "cluster", "images", "golden", "payload", "libkrun", "all"] as const,
   ...["libkrunfw", "kernel-arm64"] as const,
 ];
 /** One of {@linkcode BUILD_TARGETS}. */
@@ -99,7 +99,7 @@ export async function ensureArtifacts(options: EnsureArtifactsOptions): Promise<
  * libkrun is not.
  */
 export async function buildTargets(
-  target: Exclude<BuildTarget, "golden">,
+  target: Exclude<BuildTarget, "golden" | "payload">,
   options: EnsureArtifactsOptions,
 ): Promise<Artifact[]> {
   const { store = new ArtifactStore(undefined, { repair: true }) } = options;
@@ -112,7 +112,7 @@ export async function buildTargets(
   const wanted = {
     kernel: [kernel],
     cluster: [rootfs.cluster],
-    images: [...rootfs.images],
+    images: [...rootfs.images, rootfs.helmImage],
     root: [rootfs.root],
     all: [kernel, rootfs.cluster, ...rootfs.images, rootfs.root, gvproxy, tsc, ramshim],
     // For other tools and another processor: nothing here boots from them.

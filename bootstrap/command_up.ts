@@ -6,14 +6,17 @@
  * @module
  */
 import { parseForward } from "../net/forward.ts";
-import { GatewayError, usageError } from "../vm/error.ts";
+import { errorText, GatewayError, usageError } from "../vm/error.ts";
 import { EventLog, type EventRecord, fileSink } from "../vm/event.ts";
-import { findInstance, requireInstance } from "../vm/instance.ts";
+import { findInstance, type InstanceConfig, requireInstance } from "../vm/instance.ts";
 import { signalProcess } from "../vm/process.ts";
 import { formatMs } from "../vm/wait.ts";
 import { BUILD_TARGETS, buildTargets } from "./artifacts.ts";
 import { READY_MESSAGE, startDetached } from "./detach.ts";
 import { hostFacts, resolveOptions, type UpOptions, type UpRequest } from "./options.ts";
+import type { Payload } from "./payload_spec.ts";
+import { preparedFiles, preparePayload } from "./payload_images.ts";
+import { BUILT_IN, loadPayload, payloadSource } from "./payloads.ts";
 import { attachProgress, type ProgressTerminal } from "./progress_view.ts";
 import { instanceStatus } from "./status.ts";
 import { readyText } from "./views.ts";
@@ -36,11 +39,20 @@ export async function runUp(
   const { flags } = io;
   const request = upRequest(flags, io.args);
   const stored = request.exec ? undefined : (await findInstance(request.name))?.config;
-  const options = resolveOptions(request, hostFacts(), stored);
+  const payload = request.exec ? undefined : await readRequested(request, stored);
+  const options = resolveOptions(request, hostFacts(), stored, payload);
   if (options.exec) return await runExec(options, io);
   // A supervisor that is followed never detaches again, whatever words it was started with (`-dy`).
   const detach = flags.detach && flags.eventsTo === undefined;
   return detach ? await runDetached(options, io) : await runForeground(options, io);
+}
+
+/** The payload that a start would run, so that a fault in it is told before anything is done. */
+async function readRequested(
+  { payload }: UpRequest,
+  stored: InstanceConfig | undefined,
+): Promise<Payload> {
+  return await loadPayload(payloadSource(payload ?? stored?.payload ?? BUILT_IN[0]));
 }
 
 function upRequest(flags: CommandIo["flags"], args: readonly string[]): UpRequest {
@@ -62,6 +74,7 @@ function upRequest(flags: CommandIo["flags"], args: readonly string[]): UpReques
     vmm: flags.vmm as string | undefined,
     libkrun: flags.libkrun as string | undefined,
     payload: flags.payload as string | undefined,
+    keep: flags.keep === true,
     // commander gives true where the user said nothing; only --no-kube-api is a choice.
     kubeApi: flags.kubeApi === false ? false : undefined,
     assumeYes: assumeYes(flags),
@@ -103,6 +116,7 @@ async function runForeground(options: UpOptions, io: CommandIo): Promise<number>
   io.signal.addEventListener("abort", () => killOnSecondSignal(owned), { once: true });
   const started = performance.now();
   let ready = false;
+  let kept = false;
   const ctx = {
     log,
     early,
@@ -116,14 +130,22 @@ async function runForeground(options: UpOptions, io: CommandIo): Promise<number>
       log.span("ready").log(READY_MESSAGE);
       if (!follower) await tellReady(options, io, performance.now() - started, false);
     },
+    onKept: (error: GatewayError) => {
+      kept = true;
+      forget();
+      view[Symbol.dispose]();
+      // A follower takes the end of a span without a parent for the end of the start.
+      log.span("kept").end(error);
+      if (!follower) io.err(`${errorText(error)}\n\nThe VM is kept; Ctrl-C stops it.`);
+    },
   };
   let end = await up(options, ctx);
   while (end === "again" && !io.signal.aborted) end = await up({ ...options, cold: false }, ctx);
-  if (ready && !follower) {
+  if ((ready || kept) && !follower) {
     const after = await findInstance(options.config.name);
     io.err(`${after?.state === "suspended" ? "Suspended" : "Stopped"} "${options.config.name}".`);
   }
-  return ready ? 0 : 130;
+  return kept ? 1 : ready ? 0 : 130;
 }
 
 /**
@@ -222,13 +244,22 @@ async function tellReady(
 }
 
 /** Runs `build`; returns the exit code. */
-export async function runBuild(io: CommandIo & { readonly target: string }): Promise<number> {
+export async function runBuild(
+  io: CommandIo & { readonly target: string; readonly payload?: string },
+): Promise<number> {
   const target = BUILD_TARGETS.find((name) => name === io.target);
   if (target === undefined) {
     throw usageError(
       `Cannot build "${io.target}"`,
       `the targets are ${BUILD_TARGETS.join(", ")}`,
       "run `gateway build all`",
+    );
+  }
+  if (io.payload !== undefined && target !== "payload") {
+    throw usageError(
+      `Cannot build "${target}" of "${io.payload}"`,
+      "only the target payload takes a second word",
+      `run \`gateway build ${target}\`, or \`gateway build payload ${io.payload}\``,
     );
   }
   const log = new EventLog();
@@ -242,10 +273,15 @@ export async function runBuild(io: CommandIo & { readonly target: string }): Pro
       assumeYes: assumeYes(io.flags),
       clusterBinary: io.flags.clusterBinary as string | undefined,
     };
+    if (target === "payload") {
+      const payload = await loadPayload(payloadSource(io.payload ?? BUILT_IN[0]));
+      return preparedFiles(await preparePayload(payload, options));
+    }
     if (target !== "golden") return await buildTargets(target, options);
     const { buildGoldenTarget } = await import("./golden_target.ts");
     const { cpus, memory: memoryMiB, disk: stateMiB } = io.flags as Record<string, number>;
-    return await buildGoldenTarget({ ...options, size: { cpus, memoryMiB, stateMiB } });
+    const payload = io.flags.payload as string | undefined;
+    return await buildGoldenTarget({ ...options, size: { cpus, memoryMiB, stateMiB, payload } });
   })();
   const rows = artifacts.flatMap((artifact) =>
     Object.entries(artifact.files).map(([file, { path, sha256, sizeBytes }]) => ({

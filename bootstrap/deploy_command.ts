@@ -8,6 +8,7 @@ import type { Command } from "commander";
 import type { CliKit } from "./cli_commands.ts";
 import type { CommandIo } from "./command_up.ts";
 import type { DeployOutcome, DeployRequest } from "./deploy/deploy.ts";
+import type { DeployPayload } from "./deploy/payload.ts";
 import type { RemoveReport } from "./deploy/remove.ts";
 
 const DEFAULT_TIMEOUT_SECONDS = 300;
@@ -20,7 +21,7 @@ export function addDeploy(root: Command, kit: CliKit): void {
       .description("the payload and its certificates into a cluster you have")
       .requiredOption("--context <context>", "which context of the kubeconfig")
       .option("--kubeconfig <file>", "instead of KUBECONFIG or ~/.kube/config")
-      .option("--payload <name>", "what is deployed", "demo")
+      .option("--payload <name|dir>", "what is deployed; demo, or that of the --name")
       .option("--name <name>", "with the certificates of this instance instead of new ones")
       .option("--address <host[:port]>", "where clients reach the service, if not at a node")
       .option("--image-prefix <place>", "registry and path that have the images built here")
@@ -74,14 +75,13 @@ async function runDeploy(io: CommandIo): Promise<number> {
 }
 
 async function deployRequest(flags: CommandIo["flags"]): Promise<DeployRequest> {
-  const { deployPayload } = await import("./deploy/payload.ts");
   const { parseAddress } = await import("./deploy/address.ts");
   const address = flags.address as string | undefined;
   await checkTogether(flags);
   return {
     context: flags.context as string,
     kubeconfig: flags.kubeconfig as string | undefined,
-    payload: await deployPayload(flags.payload as string),
+    payload: await payloadOf(flags),
     instance: flags.name as string | undefined,
     address: address === undefined ? undefined : parseAddress(address),
     imagePrefix: await imagePrefix(flags.imagePrefix as string | undefined),
@@ -90,6 +90,19 @@ async function deployRequest(flags: CommandIo["flags"]): Promise<DeployRequest> 
     wait: flags.wait !== false,
     timeoutMs: await seconds(flags.timeout as string) * 1000,
   };
+}
+
+/** What was named; else what the instance runs whose certificates are taken; else the first of the built-in ones. */
+async function payloadOf({ payload, name }: CommandIo["flags"]): Promise<DeployPayload> {
+  const [{ deployPayload }, { BUILT_IN }] = await Promise.all([
+    import("./deploy/payload.ts"),
+    import("./payloads.ts"),
+  ]);
+  if (payload !== undefined || name === undefined) {
+    return await deployPayload(payload as string | undefined ?? BUILT_IN[0]);
+  }
+  const { requireInstance } = await import("../vm/instance.ts");
+  return await deployPayload((await requireInstance(name as string)).config.payload);
 }
 
 async function checkTogether(flags: CommandIo["flags"]): Promise<void> {

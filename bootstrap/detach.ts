@@ -5,7 +5,7 @@
  * @module
  */
 import { join } from "@std/path";
-import { abortError, type ErrorCode, GatewayError } from "../vm/error.ts";
+import { abortError, GatewayError } from "../vm/error.ts";
 import { type EventRecord, parseEventLine } from "../vm/event.ts";
 import { ensurePrivateDir, runtimeDir } from "../vm/layout.ts";
 import { identifyProcess, isAlive, spawnChild } from "../vm/process.ts";
@@ -90,12 +90,15 @@ async function readRecords(
 
 function errorOf(record: EventRecord): GatewayError | undefined {
   if (record.error === undefined) return undefined;
-  const { code, what, why, fix } = (record.attrs ?? {}) as Record<string, string | undefined>;
+  const { code, what, why, fix, details } = (record.attrs ?? {}) as Partial<
+    ReturnType<GatewayError["toJSON"]>
+  >;
   return new GatewayError({
-    code: (code ?? "bug") as ErrorCode,
+    code: code ?? "bug",
     what: what ?? "Cannot start the instance",
     why: why ?? record.error,
     fix: fix ?? "run it again without --detach to see more",
+    details,
   });
 }
 

@@ -25,7 +25,8 @@ import { startDetached } from "./detach.ts";
 import { type ForeignState, placeState } from "./golden.ts";
 import { residentMiB } from "./status.ts";
 import { askSupervisor } from "./supervisor.ts";
-import { servicePort } from "./up_steps.ts";
+import { loadPayload } from "./payloads.ts";
+import { endpointUrl, servicePort } from "./up_ready.ts";
 
 /** What the user asked for. */
 export interface ForkRequest {
@@ -226,8 +227,9 @@ async function startAll(
   };
   await Promise.all(Array.from({ length: AT_ONCE }, worker));
   if (failures.length > 0) throw failures[0];
-  return clones.map((config) => ({
-    name: config.name,
-    endpoint: `https://127.0.0.1:${servicePort(config)}`,
+  return await Promise.all(clones.map(async (config) => {
+    const payload = await loadPayload(config.payload);
+    const endpoint = endpointUrl(payload.service, servicePort(config, payload));
+    return { name: config.name, endpoint };
   }));
 }

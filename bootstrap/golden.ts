@@ -9,7 +9,7 @@
 import { join } from "@std/path";
 import { chainFiles, overlayOn, saveDiskChain, shareFile } from "../vm/disk_chain.ts";
 import { digestBytes } from "../vm/digest.ts";
-import { describeError } from "../vm/error.ts";
+import { describeError, GatewayError } from "../vm/error.ts";
 import type { InstanceConfig } from "../vm/instance.ts";
 import { cacheDir, ensurePrivateDir, exists, type InstancePaths } from "../vm/layout.ts";
 import {
@@ -21,7 +21,6 @@ import {
 } from "../vm/saved_state.ts";
 import { waitFor } from "../vm/wait.ts";
 import { buildGolden, type GoldenNeeds } from "./golden_build.ts";
-import { demoManifest } from "./manifests.ts";
 
 /** How many golden states of other sizes and versions are kept. */
 const KEEP = 3;
@@ -31,9 +30,9 @@ const BUILD_WAIT_MS = 30 * 60_000;
 export const goldenRoot = () => join(cacheDir(), "golden");
 const recordOf = (dir: string) => join(dir, "golden.json");
 
-/** The key of a machine with its payload; the payload's secrets do not count. */
-export function goldenKey(machineKey: string): string {
-  return digestBytes(`${machineKey}\n${demoManifest()}`);
+/** The key of a machine with its payload's digest; secrets do not count. */
+export function goldenKey(machineKey: string, payloadDigest: string): string {
+  return digestBytes(`${machineKey}\n${payloadDigest}`);
 }
 
 /** Whether nothing of an instance is there yet: only then it may go on from another's memory. */
@@ -47,6 +46,8 @@ export async function isNewInstance(paths: InstancePaths): Promise<boolean> {
 /**
  * Makes a new instance go on from the golden state of its machine, which is built when it is missing. When none
  * could be made the reason is a warning, and the instance starts from nothing.
+ *
+ * @throws GatewayError `service-not-ready` when the payload does not answer, or the signal's reason.
  */
 export async function adoptGolden(paths: InstancePaths, needs: GoldenNeeds): Promise<void> {
   try {
@@ -58,6 +59,8 @@ export async function adoptGolden(paths: InstancePaths, needs: GoldenNeeds): Pro
     }, needs.signal);
   } catch (error) {
     if (needs.signal.aborted) throw error;
+    // A payload that did not answer there does not answer here, and a start would take as long again to say so.
+    if (error instanceof GatewayError && error.code === "service-not-ready") throw error;
     needs.span.warn(`no golden state (${describeError(error)}); starting from nothing`);
   }
 }
@@ -66,7 +69,7 @@ export async function adoptGolden(paths: InstancePaths, needs: GoldenNeeds): Pro
 export async function ensureGolden(
   needs: GoldenNeeds,
 ): Promise<{ readonly dir: string; readonly state: SavedState }> {
-  const key = goldenKey(needs.key);
+  const key = goldenKey(needs.key, needs.payloadDigest);
   const dir = join(goldenRoot(), key.slice(0, 16));
   const found = await findGolden(dir, needs);
   if (found) return { dir, state: found };

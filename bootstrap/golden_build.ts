@@ -27,6 +27,8 @@ export interface GoldenNeeds {
   readonly config: InstanceConfig;
   /** Of the machine. */
   readonly key: string;
+  /** Of what the cluster runs. */
+  readonly payloadDigest: string;
   readonly span: Span;
   readonly signal: AbortSignal;
 }
@@ -34,7 +36,7 @@ export interface GoldenNeeds {
 /**
  * Boots, waits, saves; leaves the files and the record in `dir`, or nothing.
  *
- * @throws GatewayError `build-failed`, `disk-full`, or the signal's reason.
+ * @throws GatewayError `build-failed`, `service-not-ready`, `disk-full`, or the signal's reason.
  */
 export async function buildGolden(
   dir: string,
@@ -62,6 +64,8 @@ async function waitQuiet(golden: PrivateGateway, signal: AbortSignal): Promise<v
     "pods",
     "--all",
     "-A",
+    // What a job has done is done.
+    "--field-selector=status.phase!=Succeeded",
     "--timeout=150s",
   ];
   await golden.exec(...wait);

@@ -22,7 +22,7 @@ import { QEMU_TOOL } from "../vm/qemu.ts";
 import type { BootArtifacts } from "./artifacts.ts";
 import type { GoldenDisk } from "./guest_source.ts";
 import { cleanKine } from "./kine_clean.ts";
-import { DEMO_IMAGE } from "./manifests.ts";
+import { BUILT_IN } from "./payloads.ts";
 import { PrivateGateway } from "./private_gateway.ts";
 
 const OUTPUT = "state.qcow2";
@@ -39,13 +39,14 @@ export function goldenDiskRecipe(
     inputs: {
       kernel: artifacts.kernel.files.vmlinux.sha256,
       root: artifacts.root.files["root.erofs"].sha256,
-      payload: DEMO_IMAGE,
+      payload: "gateway.local/demo:1",
       stateMiB: String(config.stateMiB),
       steps: SEAL.join("\n"),
     },
     outputs: [OUTPUT],
     tools: [QEMU_TOOL, QEMU_IMG_TOOL],
-    build: (ctx) => buildDisk(ctx, config),
+    // Its pods are gone from the disk in the end, their images are not.
+    build: (ctx) => buildDisk(ctx, { ...config, payload: BUILT_IN[0] }),
   };
 }
 
@@ -56,6 +57,8 @@ export async function findGoldenDisk(
   store: ArtifactStore,
   options: { readonly span: Span; readonly signal: AbortSignal },
 ): Promise<GoldenDisk | undefined> {
+  // It holds the demo's objects, which another payload's cluster would have to remove first.
+  if (config.payload !== BUILT_IN[0]) return undefined;
   const recipe = goldenDiskRecipe(artifacts, config);
   const found = await store.find(recipe, options).catch((error) => {
     if (options.signal.aborted) throw error;

@@ -18,13 +18,17 @@ import { goldenDiskRecipe } from "./golden_disk.ts";
 import { instanceKey } from "./guest_source.ts";
 import { hostFacts, resolveOptions } from "./options.ts";
 import { ensurePki } from "./pki.ts";
-import { planFor, writeUpPayload } from "./up_steps.ts";
+import { preparePayload } from "./payload_images.ts";
+import { loadPayload } from "./payloads.ts";
+import { planFor, readMaterial, writeUpPayload } from "./up_steps.ts";
 
 /** The machine that golden state is made for; the defaults of `up` where nothing is said. */
 export interface GoldenSize {
   readonly cpus?: number;
   readonly memoryMiB?: number;
   readonly stateMiB?: number;
+  /** What its cluster runs. */
+  readonly payload?: string;
 }
 
 /**
@@ -53,14 +57,16 @@ export async function buildGoldenTarget(
     );
     await ensurePrivateDir(paths.dir);
     // The key depends on the payload's size and on the plan, so both are made once for it.
+    const prepared = await preparePayload(await loadPayload(config.payload), options);
     const [pki, ssh] = await Promise.all([
       ensurePki(paths.pkiDir, { span, signal }),
       ensureSsh(paths.sshDir),
     ]);
-    await writeUpPayload(paths, config, pki, ssh);
+    const material = await readMaterial(paths, prepared.payload, pki);
+    await writeUpPayload(paths, config, prepared, material, ssh);
     const spec = planFor(paths, config, artifacts, chosen, PLAIN_DISK);
     const key = await instanceKey(spec, config, paths, chosen);
-    return [disk, await ready({ config, key, span, signal })];
+    return [disk, await ready({ config, key, payloadDigest: prepared.digest, span, signal })];
   } finally {
     await Deno.remove(home, { recursive: true }).catch(() => {});
   }

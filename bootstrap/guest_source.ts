@@ -134,17 +134,23 @@ export async function prepareGuest(
   plan: (disk: DiskChain) => VmSpec,
   options: {
     readonly cold: boolean;
+    /** The user wants to look into a VM that fails; a golden build's is gone by then. */
+    readonly keep: boolean;
+    readonly payloadDigest: string;
     /** The golden disk, if there is one; asked only for a new instance. */
     readonly goldenDisk: () => Promise<GoldenDisk | undefined>;
     readonly span: Span;
     readonly signal: AbortSignal;
   },
 ): Promise<PreparedGuest> {
-  const { cold, span, signal } = options;
+  const { cold, keep, payloadDigest, span, signal } = options;
   const key = await instanceKey(plan(PLAIN_DISK), config, paths, chosen);
   const fresh = await isNewInstance(paths);
-  if (fresh && !cold && chosen.vmm.supports.snapshot && await mayUseGolden(span)) {
-    await span.run("golden", (s) => adoptGolden(paths, { config, key, span: s, signal }));
+  if (fresh && !cold && !keep && chosen.vmm.supports.snapshot && await mayUseGolden(span)) {
+    await span.run(
+      "golden",
+      (s) => adoptGolden(paths, { config, key, payloadDigest, span: s, signal }),
+    );
   }
   // Over a golden disk lies an overlay, which qemu-img makes; with libkrun it need not be here.
   const overlays = which(QEMU_IMG_TOOL.program) !== undefined;

@@ -23,8 +23,9 @@ Commands:
   rm [options] [instance]              remove an instance with its disk and keys
   suspend [options] [instance]         memory to disk; nothing runs until resume
   resume [options] [instance]          go on from where suspend left it
-  build [options] [target]             build what is missing: kernel, root,
-                                       cluster, images, golden, libkrun or all
+  build [options] [target] [payload]   build what is missing: kernel, root,
+                                       cluster, images, golden, payload, libkrun
+                                       or all
   exec [options] <command...>          run a command in the guest
   shell [options]                      a login shell in the guest
   cp [options] <source> <destination>  copy files; one side is NAME:PATH

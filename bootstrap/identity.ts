@@ -8,17 +8,19 @@
  */
 import { join } from "@std/path";
 import type { GvproxyClient } from "../net/gvproxy.ts";
-import { hostPort, LOOPBACK } from "../net/forward.ts";
 import type { JsonValue, Span } from "../vm/event.ts";
 import type { SavedState } from "../vm/saved_state.ts";
 import { pause, waitFor } from "../vm/wait.ts";
 import { ApiClient } from "./api_request.ts";
 import { type ApiCredentials, readCredentials } from "./kubeconfig.ts";
-import { RELOADS_ANNOTATION } from "./manifests.ts";
-import type { Pki } from "./pki.ts";
-import { GUEST_ADDRESS, GUEST_API_PORT } from "./plan.ts";
-import { getOnce } from "./probe_request.ts";
-import { NAMESPACE, SECRET_NAMES, secretObjects } from "./secrets.ts";
+import { temporaryPort } from "./guest_api.ts";
+import type { Payload } from "./payload_spec.ts";
+import type { RequestTls } from "./probe_request.ts";
+import { askOnce, usesTls } from "./readiness.ts";
+import { namespacesOf, type SecretMaterial, secretObjects } from "./secrets.ts";
+
+/** On a pod whose service takes changed certificates into use by itself: it is not restarted when they change. */
+export const RELOADS_ANNOTATION = "gateway.local/reloads-certificates";
 
 const ADOPT_TIMEOUT_MS = 3 * 60_000;
 const CALL_TIMEOUT_MS = 20_000;
@@ -28,7 +30,9 @@ const NUDGE_INTERVAL_MS = 1500;
 /** What {@linkcode adoptCluster} works with. */
 export interface AdoptParts {
   readonly from: NonNullable<SavedState["from"]>;
-  readonly pki: Pki;
+  readonly payload: Payload;
+  /** What the payload's Secrets are filled with. */
+  readonly material: SecretMaterial;
   /** The forwarded API, null when the user wants none; then one is opened for this alone. */
   readonly apiPort: number | null;
   readonly gvproxy: GvproxyClient;
@@ -40,6 +44,8 @@ export interface AdoptParts {
   readonly readKubeconfig: () => Promise<string>;
   readonly span: Span;
   readonly guarded: AbortSignal;
+  /** The payload's own bound, as much as is left of it. */
+  readonly timeoutMs: number;
 }
 
 /**
@@ -48,17 +54,21 @@ export interface AdoptParts {
  * @throws GatewayError `service-not-ready` when it does not come to that, or the signal's reason.
  */
 export async function adoptCluster(parts: AdoptParts): Promise<void> {
-  const { span, guarded } = parts;
+  const { span, payload } = parts;
+  if (payload.secrets.length === 0) return;
   await using stack = new AsyncDisposableStack();
   const credentials = await apiCredentials(parts);
   const port = parts.apiPort ?? await temporaryPort(stack, parts.gvproxy);
   using api = new ApiClient(port, credentials);
-  await span.run("secrets", () => applySecrets(api, parts.pki, guarded));
+  await span.run("secrets", () => applySecrets(api, parts));
   await span.run("certificates in use", async () => {
     const stop = new AbortController();
-    const nudging = keepNudging(api, AbortSignal.any([guarded, stop.signal]));
+    const nudger = new Nudger(api, payload);
+    const nudging = nudger.keepNudging(AbortSignal.any([parts.guarded, stop.signal]));
     try {
-      await waitForNewCertificates(parts);
+      if (usesTls(payload.service.protocol)) await waitForNewCertificates(parts);
+      // Nobody can see from outside what such a service does with them.
+      else await nudger.nudgedOnce(parts);
     } finally {
       stop.abort();
       await nudging;
@@ -74,14 +84,8 @@ async function apiCredentials(parts: AdoptParts): Promise<ApiCredentials> {
   return readCredentials(kept ?? await parts.readKubeconfig());
 }
 
-async function temporaryPort(stack: AsyncDisposableStack, gvproxy: GvproxyClient): Promise<number> {
-  const port = await gvproxy.exposeLoopback(`${GUEST_ADDRESS}:${GUEST_API_PORT}`);
-  stack.defer(() => gvproxy.unexpose(hostPort(LOOPBACK, port)).catch(() => {}));
-  return port;
-}
-
-async function applySecrets(api: ApiClient, pki: Pki, signal: AbortSignal): Promise<void> {
-  const objects = secretObjects(pki) as { metadata: { name: string } }[];
+async function applySecrets(api: ApiClient, parts: AdoptParts): Promise<void> {
+  const objects = secretObjects(parts.payload, parts.material);
   await waitFor({
     what: "the cluster's API take the certificates",
     probe: async (inner) => {
@@ -89,7 +93,8 @@ async function applySecrets(api: ApiClient, pki: Pki, signal: AbortSignal): Prom
         api.call({
           method: "PATCH",
           // The same manager as the auto-deploy folder's, which will say the same.
-          path: `/api/v1/namespaces/${NAMESPACE}/secrets/${object.metadata.name}` +
+          path: `/api/v1/namespaces/${object.metadata!.namespace}/secrets/` +
+            object.metadata!.name +
             "?fieldManager=deploy@k3s&force=true",
           type: "application/apply-patch+yaml",
           body: object as unknown as JsonValue,
@@ -98,14 +103,21 @@ async function applySecrets(api: ApiClient, pki: Pki, signal: AbortSignal): Prom
       ));
       return true;
     },
-    timeoutMs: ADOPT_TIMEOUT_MS,
+    timeoutMs: Math.min(ADOPT_TIMEOUT_MS, parts.timeoutMs),
     intervalMs: 200,
     probeTimeoutMs: CALL_TIMEOUT_MS,
-    signal,
+    signal: parts.guarded,
     code: "service-not-ready",
     hint: "run `gateway logs --source cluster`, or start it with `gateway up --cold`",
   });
 }
+
+interface SecretUser {
+  readonly env?: readonly { readonly valueFrom?: { readonly secretKeyRef?: Named } }[];
+  readonly envFrom?: readonly { readonly secretRef?: Named }[];
+}
+
+type Named = { readonly name?: string };
 
 interface PodLike {
   readonly metadata: {
@@ -114,75 +126,121 @@ interface PodLike {
     readonly annotations?: Record<string, string>;
   };
   readonly spec: {
-    readonly volumes?: readonly { readonly secret?: { readonly secretName?: string } }[];
+    readonly volumes?: readonly {
+      readonly secret?: { readonly secretName?: string };
+      readonly projected?: { readonly sources?: readonly { readonly secret?: Named }[] };
+    }[];
+    readonly containers?: readonly SecretUser[];
+    readonly initContainers?: readonly SecretUser[];
   };
+}
+
+/** How a pod uses Secrets: by files, which kubelet keeps current, or by variables, which only a new pod gets. Pure. */
+export function secretUse(
+  { spec }: Pick<PodLike, "spec">,
+  secrets: ReadonlySet<string>,
+): "none" | "files" | "variables" {
+  const has = (name: string | undefined) => name !== undefined && secrets.has(name);
+  const users = [...spec.containers ?? [], ...spec.initContainers ?? []];
+  const variables = users.some(({ env, envFrom }) =>
+    env?.some(({ valueFrom }) => has(valueFrom?.secretKeyRef?.name)) ||
+    envFrom?.some(({ secretRef }) => has(secretRef?.name))
+  );
+  if (variables) return "variables";
+  const files = spec.volumes?.some(({ secret, projected }) =>
+    has(secret?.secretName) || projected?.sources?.some((source) => has(source.secret?.name))
+  );
+  return files ? "files" : "none";
 }
 
 /**
- * Makes kubelet look at the pods that mount the certificates: one that reloads them is touched, so that its volumes are
+ * Makes kubelet look at the pods that use the certificates: one that reloads them is touched, so that its volumes are
  * synced at once and not within a minute; another is replaced, once.
  */
-async function keepNudging(api: ApiClient, signal: AbortSignal): Promise<void> {
-  const replaced = new Set<string>();
-  for (let round = 1; !signal.aborted; round++) {
-    try {
-      await nudge(api, round, replaced, signal);
-    } catch {
-      // The API may be busy right after it went on; the next round tries again.
+class Nudger {
+  readonly #namespaces: readonly string[];
+  /** The pods that were there at the first look, by namespace: younger ones have the new Secrets. */
+  readonly #old = new Map<string, ReadonlySet<string>>();
+
+  constructor(private readonly api: ApiClient, private readonly payload: Payload) {
+    this.#namespaces = namespacesOf(payload);
+  }
+
+  /** Goes on until the signal aborts. Never rejects. */
+  async keepNudging(signal: AbortSignal): Promise<void> {
+    for (let round = 1; !signal.aborted; round++) {
+      for (const namespace of this.#namespaces) {
+        // The API may be busy right after it went on; the next round tries again.
+        await this.#nudge(namespace, round, signal).catch(() => {});
+      }
+      await pause(NUDGE_INTERVAL_MS, signal).catch(() => {});
     }
-    await pause(NUDGE_INTERVAL_MS, signal).catch(() => {});
+  }
+
+  /** Waits until every namespace was looked at. */
+  async nudgedOnce(parts: AdoptParts): Promise<void> {
+    await waitFor({
+      what: "the payload's pods take this instance's Secrets",
+      probe: () => Promise.resolve(this.#old.size === this.#namespaces.length || undefined),
+      timeoutMs: Math.min(ADOPT_TIMEOUT_MS, parts.timeoutMs),
+      signal: parts.guarded,
+      code: "service-not-ready",
+    });
+  }
+
+  async #nudge(namespace: string, round: number, signal: AbortSignal): Promise<void> {
+    const { api, payload } = this;
+    const pods = `/api/v1/namespaces/${namespace}/pods`;
+    const { items } = await api.call({ method: "GET", path: pods, signal }) as unknown as {
+      items: readonly PodLike[];
+    };
+    const secrets = new Set(
+      payload.secrets.filter((one) => (one.namespace ?? payload.namespace) === namespace)
+        .map(({ name }) => name),
+    );
+    const old = this.#old.get(namespace) ?? new Set(items.map(({ metadata }) => metadata.uid));
+    await Promise.all(items.map(async (pod) => {
+      const { name, uid, annotations } = pod.metadata;
+      const use = secretUse(pod, secrets);
+      if (use === "none") return;
+      const path = `${pods}/${name}`;
+      if (use === "files" && annotations?.[RELOADS_ANNOTATION] === "true") {
+        const body = {
+          metadata: { annotations: { "gateway.local/nudged": `${Date.now()}-${round}` } },
+        };
+        const type = "application/merge-patch+json";
+        await api.call({ method: "PATCH", path, body, type, signal });
+      } else if (old.has(uid)) await api.call({ method: "DELETE", path, signal });
+    }));
+    this.#old.set(namespace, old);
   }
 }
 
-async function nudge(
-  api: ApiClient,
-  round: number,
-  replaced: Set<string>,
-  signal: AbortSignal,
-): Promise<void> {
-  const pods = `/api/v1/namespaces/${NAMESPACE}/pods`;
-  const list = await api.call({ method: "GET", path: pods, signal }) as unknown as {
-    items: PodLike[];
-  };
-  const ours = new Set<string>(Object.values(SECRET_NAMES));
-  const first = replaced.size === 0 && round === 1;
-  await Promise.all(list.items.map(async ({ metadata, spec }) => {
-    if (!spec.volumes?.some(({ secret }) => ours.has(secret?.secretName ?? ""))) return;
-    const path = `${pods}/${metadata.name}`;
-    if (metadata.annotations?.[RELOADS_ANNOTATION] === "true") {
-      const body = {
-        metadata: { annotations: { "gateway.local/nudged": `${Date.now()}-${round}` } },
-      };
-      await api.call({ method: "PATCH", path, body, type: "application/merge-patch+json", signal });
-    } else if (first || replaced.has(metadata.uid)) {
-      replaced.add(metadata.uid);
-      await api.call({ method: "DELETE", path, signal });
-    }
-  }));
-}
-
 async function waitForNewCertificates(parts: AdoptParts): Promise<void> {
-  const { pki, from, servicePort: port, guarded } = parts;
+  const { material, from, servicePort: port, guarded, payload } = parts;
+  const { service } = payload;
   const read = (name: string) => Deno.readTextFile(join(from.pkiDir, name)).catch(() => undefined);
   const [certPem, keyPem] = await Promise.all([read("client.crt"), read("client.key")]);
-  const current = { caPem: pki.caPem, certPem: pki.client.certPem, keyPem: pki.client.keyPem };
+  const { caPem, client } = material.certificates;
+  const answers = (tls: RequestTls, signal: AbortSignal) =>
+    askOnce(service, port, tls, signal).then(() => true, () => false);
   await waitFor({
     what: "the service use this instance's certificates",
     probe: async (signal) => {
-      // The demo answers plain HTTP, another service may not: an answer at all is enough, TLS has said yes by then.
-      await getOnce({ port, path: "/", tls: current, signal });
-      if (!certPem || !keyPem) return true;
-      const old = { caPem: pki.caPem, certPem, keyPem };
-      const answer = await getOnce({ port, path: "/", tls: old, signal }).catch(() => undefined);
-      if (answer) throw new Error(`it still lets in the client of "${from.name}"`);
-      return true;
+      // An answer at all is enough, TLS has said yes by then.
+      await askOnce(service, port, { caPem, ...client }, signal);
+      if (!certPem || !keyPem || !await answers({ caPem, certPem, keyPem }, signal)) return true;
+      // One that asks nobody for a certificate cannot refuse one.
+      if (await answers({ caPem }, signal)) return true;
+      throw new Error(`it still lets in the client of "${from.name}"`);
     },
-    timeoutMs: ADOPT_TIMEOUT_MS,
+    timeoutMs: Math.min(ADOPT_TIMEOUT_MS, parts.timeoutMs),
     intervalMs: 50,
     probeTimeoutMs: CALL_TIMEOUT_MS,
     signal: guarded,
     code: "service-not-ready",
-    hint: "run `gateway kubectl -- get pods -n openshell`, or start it with `gateway up --cold`",
+    hint: `run \`gateway kubectl -- get pods -n ${payload.namespace}\`, ` +
+      "or start it with `gateway up --cold`",
   });
   if (!certPem || !keyPem) {
     parts.span.warn(`the certificates of "${from.name}" are gone, so their refusal was not tried`);

@@ -1,201 +1,103 @@
 /**
- * The YAML files that the payload hands to the cluster's auto-deploy folder: namespace and Secrets, and the
- * demo service behind the NodePort. Pure: texts in, texts out; HelmChart objects are never used.
+ * The YAML files of a payload for the cluster's auto-deploy folder, by name in the order they are applied: namespaces and
+ * Secrets, the payload's own manifests, charts, and a record of what this is.
+ * It must not decide what a payload holds, nor pull a chart.
  *
  * @module
  */
-import type {
-  V1Container,
-  V1Deployment,
-  V1PersistentVolumeClaim,
-  V1Probe,
-  V1Service,
-} from "@kubernetes/client-node";
 import { stringify } from "yaml";
-import {
-  type ClusterCertificates,
-  LABELS,
-  NAMESPACE,
-  namespaceObject,
-  SECRET_NAMES,
-  secretObjects,
-} from "./secrets.ts";
+import { contentDigest, type Payload, type PayloadChart } from "./payload_spec.ts";
+import { LABELS, namespaceObjects, type SecretMaterial, secretObjects } from "./secrets.ts";
 
-/** Name of the demo's Deployment and Service. */
-export const DEMO_NAME = "gateway-demo";
-/** Name of the demo's volume claim, when it has one. */
-export const DEMO_CLAIM_NAME = "gateway-demo-data";
-/** The image built by rootfs/ and imported at boot. */
-export const DEMO_IMAGE = "gateway.local/demo:1";
-/** Where the service answers on the node, and by default on the host's loopback. */
-export const SERVICE_NODE_PORT = 30051;
+/** The image that the Helm controller's jobs run. */
+export const HELM_IMAGE = "gateway.local/helm:1";
 
-/** On a pod whose service takes changed certificates into use by itself: it is not restarted when they change. */
-export const RELOADS_ANNOTATION = "gateway.local/reloads-certificates";
+/** Where charts and the record of what was applied are: in every cluster, and not the payload's to remove. */
+export const SYSTEM_NAMESPACE = "kube-system";
 
-const CONTAINER_PORT = 8080;
-const PORT_NAME = "grpc";
-const UID = 65532;
-const DEMO_LABELS = { ...LABELS, "app.kubernetes.io/name": DEMO_NAME };
-const SELECTOR = { "app.kubernetes.io/name": DEMO_NAME };
+/** The ConfigMap that tells which content the cluster was given last; it is applied after everything else. */
+export const RECORD_NAME = "gateway-payload";
 
-/** Choices of the demo's Deployment; all have defaults. */
-export interface DemoOptions {
-  /** {@linkcode DEMO_IMAGE} by default. */
-  readonly image?: string;
-  /** {@linkcode SERVICE_NODE_PORT} by default. */
-  readonly nodePort?: number;
-  /**
-   * True: /data is a local-path claim. Off by default, since binding it slows the first start; /data then lasts as
-   * long as the pod.
-   */
-  readonly persistentData?: boolean;
-  /** True: ask for the runtime's default seccomp profile; it needs a runc built with libseccomp. */
-  readonly seccomp?: boolean;
-}
+/** The file of {@linkcode payloadFiles} that holds it. */
+export const RECORD_FILE = "99-gateway-payload.yaml";
 
-/** What {@linkcode payloadManifests} makes files of. */
-export interface ManifestOptions {
-  /** What the Secrets are made of. */
-  readonly certificates: ClusterCertificates;
-  /** The demo service, or false when the user brings a service of their own. */
-  readonly demo?: DemoOptions | false;
-}
+/** The .tgz of each chart, by its place in the payload. */
+export type ChartArchives = readonly Uint8Array[];
 
 /**
- * The payload's manifests by file name. Names sort in the order the cluster must apply them. Secret: the first
- * file holds private keys.
+ * The payload's files by name. Names sort in the order the cluster must apply them. Secret: the first file holds
+ * private keys.
  */
-export function payloadManifests(options: ManifestOptions): Record<string, string> {
-  const files: Record<string, string> = {
-    "00-openshell.yaml": toYaml([namespaceObject(), ...secretObjects(options.certificates)]),
+export function payloadFiles(
+  payload: Payload,
+  material: SecretMaterial,
+  archives: ChartArchives,
+): Record<string, string> {
+  const open = openFiles(payload, archives);
+  const secrets = toYaml([...namespaceObjects(payload), ...secretObjects(payload, material)]);
+  return {
+    ...(secrets === "" ? {} : { [`00-${payload.namespace}.yaml`]: secrets }),
+    ...open,
+    [RECORD_FILE]: toYaml([recordObject(payload, payloadDigest(payload, archives))]),
   };
-  if (options.demo !== false) files["10-gateway-demo.yaml"] = demoManifest(options.demo);
+}
+
+/** What is the same for every instance that runs the payload: for keys of what was made with it. */
+export function payloadDigest(payload: Payload, archives: ChartArchives): string {
+  const { namespace, secrets } = payload;
+  const asked = JSON.stringify([namespace, secrets, namespaceObjects(payload)]);
+  return contentDigest(payload, { ...openFiles(payload, archives), "00": asked });
+}
+
+/** The files without a secret. */
+function openFiles(payload: Payload, archives: ChartArchives): Record<string, string> {
+  const files: Record<string, string> = {};
+  payload.manifests.forEach(({ name, text }, at) => {
+    // Whatever it was called, the cluster looks for .yaml; JSON is YAML, too.
+    files[`${10 + at}-${name.replace(/\.(yml|json)$/, ".yaml")}`] = text;
+  });
+  payload.charts.forEach((chart, at) => {
+    files[`${90 + at}-chart-${chart.name}.yaml`] = toYaml([
+      chartObject(payload, chart, archives[at]),
+    ]);
+  });
   return files;
 }
 
-/** The demo service as one YAML file: the claim (when wanted), the Deployment, the NodePort Service. */
-export function demoManifest(options: DemoOptions = {}): string {
-  return toYaml([
-    ...(options.persistentData ? [demoClaim()] : []),
-    demoDeployment(options),
-    demoService(options),
-  ]);
-}
-
-function demoDeployment(options: DemoOptions): V1Deployment {
-  const volumes = [
-    // 0440 with fsGroup: readable by the demo's group, by nobody else in the pod.
-    {
-      name: "server-tls",
-      secret: { secretName: SECRET_NAMES.serverTls, defaultMode: 0o440 },
-    },
-    {
-      name: "client-ca",
-      secret: { secretName: SECRET_NAMES.serverClientCa, defaultMode: 0o440 },
-    },
-    // The root is read-only, so the demo's counter needs a place even when it is not to last.
-    options.persistentData
-      ? { name: "data", persistentVolumeClaim: { claimName: DEMO_CLAIM_NAME } }
-      : { name: "data", emptyDir: { sizeLimit: "16Mi" } },
-  ];
+/** A chart as k3s's Helm controller takes it. Nothing in it differs between two instances. */
+function chartObject(payload: Payload, chart: PayloadChart, archive: Uint8Array): object {
   return {
-    apiVersion: "apps/v1",
-    kind: "Deployment",
-    metadata: { name: DEMO_NAME, namespace: NAMESPACE, labels: { ...DEMO_LABELS } },
+    apiVersion: "helm.cattle.io/v1",
+    kind: "HelmChart",
+    metadata: { name: chart.name, namespace: SYSTEM_NAMESPACE, labels: { ...LABELS } },
     spec: {
-      replicas: 1,
-      revisionHistoryLimit: 1,
-      // One pod at a time: the claim has one writer, and an emulated machine has no room for two.
-      strategy: { type: "Recreate" },
-      selector: { matchLabels: { ...SELECTOR } },
-      template: {
-        metadata: { labels: { ...DEMO_LABELS }, annotations: { [RELOADS_ANNOTATION]: "true" } },
-        spec: {
-          automountServiceAccountToken: false,
-          enableServiceLinks: false,
-          terminationGracePeriodSeconds: 10,
-          securityContext: {
-            runAsNonRoot: true,
-            runAsUser: UID,
-            runAsGroup: UID,
-            fsGroup: UID,
-            ...(options.seccomp ? { seccompProfile: { type: "RuntimeDefault" } } : {}),
-          },
-          containers: [demoContainer(options)],
-          volumes,
-        },
-      },
+      chartContent: toBase64(archive),
+      targetNamespace: chart.namespace ?? payload.namespace,
+      createNamespace: true,
+      jobImage: HELM_IMAGE,
+      ...(Object.keys(chart.values).length === 0
+        ? {}
+        : { valuesContent: stringify(chart.values, YAML) }),
     },
   };
 }
 
-function demoContainer(options: DemoOptions): V1Container {
-  return {
-    name: "demo",
-    image: options.image ?? DEMO_IMAGE,
-    imagePullPolicy: "Never",
-    ports: [{ name: PORT_NAME, containerPort: CONTAINER_PORT }],
-    securityContext: {
-      allowPrivilegeEscalation: false,
-      readOnlyRootFilesystem: true,
-      capabilities: { drop: ["ALL"] },
-    },
-    // No CPU limit: throttling on top of emulation would make the start slower still.
-    resources: {
-      requests: { cpu: "10m", memory: "32Mi" },
-      limits: { memory: "128Mi" },
-    },
-    // TCP, since the kubelet has no client certificate to show. Asked every second until it is up, rarely after.
-    startupProbe: tcpProbe({ periodSeconds: 1, timeoutSeconds: 5, failureThreshold: 300 }),
-    readinessProbe: tcpProbe({ periodSeconds: 10, timeoutSeconds: 5, failureThreshold: 3 }),
-    livenessProbe: tcpProbe({ periodSeconds: 30, timeoutSeconds: 15, failureThreshold: 6 }),
-    volumeMounts: [
-      { name: "server-tls", mountPath: "/etc/demo-tls", readOnly: true },
-      { name: "client-ca", mountPath: "/etc/demo-client-ca", readOnly: true },
-      { name: "data", mountPath: "/data" },
-    ],
-  };
-}
-
-function tcpProbe(times: V1Probe): V1Probe {
-  return { tcpSocket: { port: PORT_NAME }, ...times };
-}
-
-function demoService(options: DemoOptions): V1Service {
+function recordObject(payload: Payload, digest: string): object {
   return {
     apiVersion: "v1",
-    kind: "Service",
-    metadata: { name: DEMO_NAME, namespace: NAMESPACE, labels: { ...DEMO_LABELS } },
-    spec: {
-      type: "NodePort",
-      selector: { ...SELECTOR },
-      ports: [{
-        name: PORT_NAME,
-        port: CONTAINER_PORT,
-        targetPort: PORT_NAME,
-        nodePort: options.nodePort ?? SERVICE_NODE_PORT,
-      }],
-    },
+    kind: "ConfigMap",
+    metadata: { name: RECORD_NAME, namespace: SYSTEM_NAMESPACE, labels: { ...LABELS } },
+    data: { name: payload.name, digest },
   };
 }
 
-function demoClaim(): V1PersistentVolumeClaim {
-  return {
-    apiVersion: "v1",
-    kind: "PersistentVolumeClaim",
-    metadata: { name: DEMO_CLAIM_NAME, namespace: NAMESPACE, labels: { ...DEMO_LABELS } },
-    spec: {
-      accessModes: ["ReadWriteOnce"],
-      storageClassName: "local-path",
-      resources: { requests: { storage: "64Mi" } },
-    },
-  };
-}
+/** Long lines are not folded and no anchors are used, so that any parser reads it. */
+const YAML = { lineWidth: 0, aliasDuplicateObjects: false } as const;
 
-/** Documents as one YAML stream; long lines are not folded and no anchors are used, so that any parser reads it. */
 function toYaml(documents: readonly object[]): string {
-  return documents
-    .map((document) => stringify(document, { lineWidth: 0, aliasDuplicateObjects: false }))
-    .join("---\n");
+  return documents.map((document) => stringify(document, YAML)).join("---\n");
+}
+
+function toBase64(bytes: Uint8Array): string {
+  return bytes.toBase64();
 }

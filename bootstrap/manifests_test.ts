@@ -1,12 +1,18 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { parseAllDocuments } from "yaml";
-import { demoManifest, payloadManifests } from "./manifests.ts";
+import { payloadDigest, payloadFiles } from "./manifests.ts";
+import { loadPayload } from "./payloads.ts";
 
-const CERTIFICATES = {
-  caPem: "CA\n",
-  server: { certPem: "SERVER CERT\n", keyPem: "SERVER KEY\n" },
-  client: { certPem: "CLIENT CERT\n", keyPem: "CLIENT KEY\n" },
+const MATERIAL = {
+  certificates: {
+    caPem: "CA\n",
+    server: { certPem: "SERVER CERT\n", keyPem: "SERVER KEY\n" },
+    client: { certPem: "CLIENT CERT\n", keyPem: "CLIENT KEY\n" },
+  },
+  jwt: { signingPem: "SIGNING\n", publicPem: "PUBLIC\n", kid: "0123" },
 };
+const demo = await loadPayload("demo");
+const ARCHIVE = new Uint8Array([31, 139, 8]);
 
 /** What a test needs of any Kubernetes object. */
 // deno-lint-ignore no-explicit-any
@@ -172,17 +178,19 @@ spec:
       nodePort: 30051
 `;
 
-Deno.test("payloadManifests() gives the golden files when nothing is chosen", () => {
-  const files = payloadManifests({ certificates: CERTIFICATES });
-  assertEquals(Object.keys(files), ["00-openshell.yaml", "10-gateway-demo.yaml"]);
+Deno.test("payloadFiles() gives the golden files of the demo", () => {
+  const files = payloadFiles(demo, MATERIAL, []);
+  assertEquals(Object.keys(files), [
+    ...["00-openshell.yaml", "10-gateway-demo.yaml", "99-gateway-payload.yaml"],
+  ]);
   const elided = files["00-openshell.yaml"].replace(/^( {2}\w+\.(crt|key): ).+$/gm, "$1<elided>");
   assertEquals(elided, GOLDEN_OPENSHELL);
   assertEquals(files["10-gateway-demo.yaml"], GOLDEN_DEMO);
 });
 
-Deno.test("payloadManifests() puts each certificate where OpenShell looks for it", () => {
+Deno.test("payloadFiles() puts each certificate where OpenShell looks for it", () => {
   const [, serverTls, clientCa, clientTls] = parse(
-    payloadManifests({ certificates: CERTIFICATES })["00-openshell.yaml"],
+    payloadFiles(demo, MATERIAL, [])["00-openshell.yaml"],
   ).map((object) =>
     Object.fromEntries(
       Object.entries(object.data ?? {}).map(([key, value]) => [key, atob(value as string)]),
@@ -197,33 +205,65 @@ Deno.test("payloadManifests() puts each certificate where OpenShell looks for it
   });
 });
 
-Deno.test("payloadManifests() leaves the demo out when it is not wanted", () => {
-  const files = payloadManifests({ certificates: CERTIFICATES, demo: false });
-  assertEquals(Object.keys(files), ["00-openshell.yaml"]);
+Deno.test("payloadFiles() keeps Secrets in the first file", () => {
+  for (const [name, text] of Object.entries(payloadFiles(demo, MATERIAL, [])).slice(1)) {
+    assert(!/kind: Secret|data:\n {2}\w+\.(crt|key)/.test(text), name);
+  }
 });
 
-Deno.test("demoManifest() holds no secret", () => {
-  assert(!/kind: Secret|data:\n {2}\w+\.(crt|key)/.test(demoManifest({ persistentData: true })));
-});
-
-Deno.test("demoManifest() adds a local-path claim at /data when data is to persist", () => {
-  const [claim, deployment] = parse(demoManifest({ persistentData: true }));
-  assertEquals([claim.kind, claim.metadata.name], ["PersistentVolumeClaim", "gateway-demo-data"]);
-  assertEquals(claim.spec.storageClassName, "local-path");
-  const pod = deployment.spec.template.spec;
-  assertEquals(pod.volumes.at(-1), {
-    name: "data",
-    persistentVolumeClaim: { claimName: "gateway-demo-data" },
-  });
-  assertEquals(pod.containers[0].volumeMounts.at(-1), { name: "data", mountPath: "/data" });
-});
-
-Deno.test("demoManifest() takes image, node port and seccomp when they are given", () => {
-  const [deployment, service] = parse(
-    demoManifest({ image: "gateway.local/other:2", nodePort: 30052, seccomp: true }),
+Deno.test("payloadFiles() fills keys that sign tokens, and makes each further namespace but the cluster's", () => {
+  const secrets = [
+    {
+      ...{ name: "keys", type: "Opaque", namespace: "other" },
+      data: { "signing.pem": "jwt-signing.pem", "public.pem": "jwt-public.pem", kid: "jwt-kid" },
+    },
+    { name: "ca", type: "Opaque", namespace: "kube-system", data: { "ca.crt": "ca.crt" } },
+  ] as const;
+  const objects = parse(payloadFiles({ ...demo, secrets }, MATERIAL, [])["00-openshell.yaml"]);
+  assertEquals(objects.map(({ kind, metadata }) => [kind, metadata.namespace, metadata.name]), [
+    ["Namespace", undefined, "openshell"],
+    ["Namespace", undefined, "other"],
+    ["Secret", "other", "keys"],
+    ["Secret", "kube-system", "ca"],
+  ]);
+  assertEquals(
+    Object.values(objects[2].data as Record<string, string>).map(atob),
+    ["SIGNING\n", "PUBLIC\n", "0123"],
   );
-  const pod = deployment.spec.template.spec;
-  assertEquals(pod.containers[0].image, "gateway.local/other:2");
-  assertEquals(pod.securityContext.seccompProfile, { type: "RuntimeDefault" });
-  assertEquals(service.spec.ports[0].nodePort, 30052);
+});
+
+Deno.test("payloadFiles() makes a HelmChart of each chart, after the manifests", () => {
+  const charts = [{
+    ...{ name: "hello", namespace: "web", values: { replicas: 2, deep: { list: [1, "x"] } } },
+    from: { kind: "folder", path: "/nowhere" },
+  }] as const;
+  const files = payloadFiles({ ...demo, charts }, MATERIAL, [ARCHIVE]);
+  assertEquals(Object.keys(files).toSorted(), Object.keys(files));
+  const [chart] = parse(files["90-chart-hello.yaml"]);
+  assertEquals([chart.kind, chart.metadata.name, chart.metadata.namespace], [
+    ...["HelmChart", "hello", "kube-system"],
+  ]);
+  const { valuesContent, ...spec } = chart.spec;
+  assertEquals(spec, {
+    chartContent: "H4sI",
+    targetNamespace: "web",
+    createNamespace: true,
+    jobImage: "gateway.local/helm:1",
+  });
+  assertEquals(parse(valuesContent), [charts[0].values]);
+});
+
+Deno.test("payloadDigest() changes with what the cluster gets, and with no secret", () => {
+  const before = payloadDigest(demo, []);
+  assertEquals(payloadDigest({ ...demo, dir: "/elsewhere" }, []), before);
+  const [manifest] = demo.manifests;
+  const changes = [
+    { manifests: [{ ...manifest, text: `${manifest.text}# more\n` }] },
+    { namespace: "other" },
+    { secrets: demo.secrets.slice(1) },
+    { images: [{ ref: "a.example/b:1", digest: "sha256:00" }] },
+  ];
+  for (const change of changes) assertNotEquals(payloadDigest({ ...demo, ...change }, []), before);
+  const files = payloadFiles(demo, MATERIAL, []);
+  assertEquals(parse(files["99-gateway-payload.yaml"])[0].data, { name: "demo", digest: before });
 });

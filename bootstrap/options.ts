@@ -4,10 +4,12 @@
  *
  * @module
  */
-import { checkDistinct } from "../net/forward.ts";
+import { checkDistinct, LOOPBACK } from "../net/forward.ts";
 import { GatewayError, usageError } from "../vm/error.ts";
 import type { InstanceConfig, PortForward } from "../vm/instance.ts";
 import { checkInstanceName } from "../vm/layout.ts";
+import type { Payload } from "./payload_spec.ts";
+import { BUILT_IN, payloadSource, payloadWords } from "./payloads.ts";
 
 /** `--vmm`. */
 export type VmmChoice = "auto" | "qemu" | "libkrun";
@@ -18,9 +20,6 @@ export type NetChoice = "gvproxy" | "tsi" | "none";
 export const VMM_CHOICES: readonly VmmChoice[] = ["auto", "qemu", "libkrun"];
 /** Every value of `--net`. */
 export const NET_CHOICES: readonly NetChoice[] = ["gvproxy", "tsi", "none"];
-/** Every value of `--payload`. */
-export const PAYLOADS = ["demo"] as const;
-
 /** The command line of `up`, parsed but not checked; undefined where the user said nothing. */
 export interface UpRequest {
   /** Instance name, a DNS label. */
@@ -39,8 +38,10 @@ export interface UpRequest {
   readonly vmm?: string;
   /** `--libkrun`. */
   readonly libkrun?: string;
-  /** What runs in the cluster; "demo" is the only one. */
+  /** What runs in the cluster: the name of a built-in payload, or a folder. */
   readonly payload?: string;
+  /** `--keep`. */
+  readonly keep?: boolean;
   /** False: neither forward the cluster's API nor write a kubeconfig. */
   readonly kubeApi?: boolean;
   /** As root, install missing host tools. */
@@ -79,6 +80,8 @@ export interface UpOptions {
   readonly exec: readonly string[] | undefined;
   /** Do not go on from a suspended state. */
   readonly cold: boolean;
+  /** Leave the VM running when its payload does not answer. */
+  readonly keep?: boolean;
   /** Insist on one of QEMU's accelerators instead of the one that the probe finds. */
   readonly accelerator?: "tcg" | "kvm";
   /** Another kernel than ours, a bzImage, for a VM without a cluster. */
@@ -97,6 +100,7 @@ const MINIMUM_MIB = { cluster: 1536, exec: 128 };
 
 /**
  * Checks a request. `stored` is what the instance was last started with: flags win over it, it wins over defaults.
+ * `payload` is the one that will run, where its file was read already: its port is forwarded by default.
  *
  * @throws GatewayError `usage` for the first thing that is wrong.
  */
@@ -104,6 +108,7 @@ export function resolveOptions(
   request: UpRequest,
   host: HostFacts,
   stored?: InstanceConfig,
+  payload?: Pick<Payload, "service">,
 ): UpOptions {
   checkInstanceName(request.name);
   const mode = request.exec ? "exec" : "cluster";
@@ -117,7 +122,9 @@ export function resolveOptions(
   const memoryMiB = request.memoryMiB ?? stored?.memoryMiB ??
     Math.min(base.memoryMiB, Math.max(MINIMUM_MIB[mode], Math.floor(host.memoryMiB / 2)));
   checkSizes(cpus, memoryMiB, host, MINIMUM_MIB[mode], mode);
-  const ports = request.ports?.length ? [...request.ports] : stored?.ports ?? [...DEFAULT_PORTS];
+  const ports = request.ports?.length
+    ? [...request.ports]
+    : stored?.ports ?? defaultPorts(payload?.service.nodePort);
   checkDistinct(ports);
   const clusterBinary = request.clusterBinary ?? stored?.clusterBinary ?? null;
   return {
@@ -132,7 +139,8 @@ export function resolveOptions(
       vmm,
       kubeApi: request.kubeApi ?? stored?.kubeApi ?? true,
       clusterBinary,
-      payload: pick("--payload", request.payload ?? stored?.payload ?? "demo", PAYLOADS),
+      payload: checkPayload(request.payload, stored?.payload),
+      payloadDigest: stored?.payloadDigest ?? null,
     },
     net,
     libkrun: request.libkrun,
@@ -140,7 +148,25 @@ export function resolveOptions(
     clusterBinary: clusterBinary ?? undefined,
     exec: request.exec,
     cold: request.cold === true,
+    ...(request.keep ? { keep: true } : {}),
   };
+}
+
+/** The payload's own port of the node, from the same port of the host. */
+function defaultPorts(nodePort: number | undefined): PortForward[] {
+  if (nodePort === undefined) return [...DEFAULT_PORTS];
+  return [{ address: LOOPBACK, hostPort: nodePort, guestPort: nodePort }];
+}
+
+/** What runs in an instance is part of it: its disk holds the objects and data of one payload. */
+function checkPayload(asked: string | undefined, stored: string | undefined): string {
+  const wanted = payloadSource(asked ?? stored ?? BUILT_IN[0]);
+  if (stored === undefined || wanted === stored) return wanted;
+  throw usageError(
+    `Cannot use --payload "${asked}"`,
+    `the instance runs ${payloadWords(stored)}, and payloads are not exchanged`,
+    "leave --payload out, or make a new instance with another --name",
+  );
 }
 
 function pick<T extends string>(flag: string, value: string, allowed: readonly T[]): T {

@@ -16,6 +16,7 @@ const stored: InstanceConfig = {
   vmm: "qemu",
   kubeApi: false,
   payload: "demo",
+  payloadDigest: null,
   clusterBinary: null,
 };
 
@@ -33,8 +34,8 @@ const REFUSED: readonly (readonly [string, Partial<UpRequest>, readonly string[]
   ]],
   ["an unknown --payload", { payload: "x" }, [
     `Cannot use --payload "x"`,
-    "the choices are demo",
-    "pass --payload demo",
+    "the names are demo, and a folder's has a slash in it",
+    "pass --payload demo, or --payload ./x for a folder",
   ]],
   ["tsi without libkrun", { net: "tsi", exec: ["/bin/true"] }, [
     `Cannot use --net "tsi"`,
@@ -159,6 +160,7 @@ Deno.test("resolveOptions() gives a cluster these defaults", () => {
     vmm: "auto",
     kubeApi: true,
     payload: "demo",
+    payloadDigest: null,
     clusterBinary: null,
   });
   assertEquals(rest, {

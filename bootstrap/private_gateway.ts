@@ -18,11 +18,13 @@ import {
 } from "../vm/layout.ts";
 import { run, type RunResult } from "../vm/process.ts";
 import { waitFor } from "../vm/wait.ts";
-import { SERVICE_NODE_PORT } from "./manifests.ts";
+import { GatewayError, type GatewayErrorOptions } from "../vm/error.ts";
+import { loadPayload } from "./payloads.ts";
 import { selfCommand } from "./self.ts";
 import { askSupervisor } from "./supervisor.ts";
 
-const UP_TIMEOUT_MS = 15 * 60_000;
+/** What a start takes beside the payload's own bound. */
+const UP_TIMEOUT_MS = 5 * 60_000;
 const COMMAND_TIMEOUT_MS = 4 * 60_000;
 const NAME = "golden";
 
@@ -49,16 +51,22 @@ export class PrivateGateway implements AsyncDisposable {
     return new PrivateGateway(home, sockets, privateEnv(home, sockets), signal);
   }
 
-  /** Boots the instance cold. @throws GatewayError `build-failed` with its words. */
+  /**
+   * Boots the instance cold.
+   *
+   * @throws GatewayError `service-not-ready` as the instance says it; `build-failed` with its words for the rest.
+   */
   async up(config: InstanceConfig): Promise<void> {
-    const service = `127.0.0.1:${freeLoopbackPort()}:${SERVICE_NODE_PORT}`;
-    await this.gateway([
-      ...["up", "--detach", "--cold", "--no-kube-api", "--name", NAME],
+    const { service: { nodePort } } = await loadPayload(config.payload);
+    const service = `127.0.0.1:${freeLoopbackPort()}:${nodePort}`;
+    const { code, stdout, stderr } = await this.run([
+      ...["up", "--detach", "--json", "--cold", "--no-kube-api", "--name", NAME],
       ...["--port", service, "--cpus", String(config.cpus)],
       ...["--memory", String(config.memoryMiB), "--disk", String(config.stateMiB)],
       ...["--payload", config.payload, "--vmm", config.vmm],
       ...(config.clusterBinary === null ? [] : ["--cluster-binary", config.clusterBinary]),
-    ], UP_TIMEOUT_MS);
+    ], { check: false, timeoutMs: await upTimeoutMs(config) });
+    if (code !== 0) throw failedUp(stdout, stderr);
   }
 
   /** Runs one command in the guest. */
@@ -92,12 +100,19 @@ export class PrivateGateway implements AsyncDisposable {
     });
   }
 
-  async gateway(args: readonly string[], timeoutMs = COMMAND_TIMEOUT_MS): Promise<RunResult> {
+  async gateway(args: readonly string[]): Promise<RunResult> {
+    return await this.run(args, { check: true, timeoutMs: COMMAND_TIMEOUT_MS });
+  }
+
+  async run(
+    args: readonly string[],
+    options: { readonly check: boolean; readonly timeoutMs: number },
+  ): Promise<RunResult> {
     const self = selfCommand(args);
     return await run(self.program, {
       args: self.args,
       env: this.env,
-      timeoutMs,
+      ...options,
       signal: this.signal.aborted ? undefined : this.signal,
       code: "build-failed",
       what: `Cannot run "gateway ${args[0]}" for the golden state`,
@@ -114,6 +129,27 @@ export class PrivateGateway implements AsyncDisposable {
     for (const path of [this.sockets, this.home]) {
       await Deno.remove(path, { recursive: true }).catch(() => {});
     }
+  }
+}
+
+async function upTimeoutMs(config: InstanceConfig): Promise<number> {
+  const { service } = await loadPayload(config.payload);
+  return UP_TIMEOUT_MS + service.health.timeoutSeconds * 1000;
+}
+
+/** What the command line said of a start that failed. */
+function failedUp(stdout: string, stderr: string): GatewayError {
+  const base = {
+    code: "build-failed",
+    what: "Cannot boot an instance for the golden state",
+  } as const;
+  const fix = "start without it: gateway up --cold";
+  try {
+    const { error } = JSON.parse(stdout) as { error: GatewayErrorOptions };
+    if (error.code === "service-not-ready") return new GatewayError(error);
+    return new GatewayError({ ...base, why: `${error.what}: ${error.why}`, fix });
+  } catch {
+    return new GatewayError({ ...base, why: stderr.slice(-500).trim() || "it said nothing", fix });
   }
 }
 

@@ -15,10 +15,10 @@ import https from "node:https";
 export interface RequestTls {
   /** Certificate of the authority, PEM. */
   readonly caPem: string;
-  /** Certificate, PEM. */
-  readonly certPem: string;
+  /** Certificate, PEM; none: the client shows none. */
+  readonly certPem?: string;
   /** Private key, PEM. Secret. */
-  readonly keyPem: string;
+  readonly keyPem?: string;
 }
 
 /** One request. */

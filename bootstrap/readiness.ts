@@ -8,7 +8,8 @@
 import { describeError, GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import { pause, waitFor } from "../vm/wait.ts";
-import { getOnce, postGrpcOnce, type ProbeRequest } from "./probe_request.ts";
+import type { PayloadService } from "./payload_spec.ts";
+import { getOnce, postGrpcOnce, type ProbeRequest, type RequestTls } from "./probe_request.ts";
 
 /** Where a service is asked and with which certificates; host is always this machine's loopback. */
 export interface ProbeTarget {
@@ -16,6 +17,10 @@ export interface ProbeTarget {
   readonly port: number;
   /** Certificates of a TLS service; none for plain HTTP. */
   readonly tls?: ProbeCertificates;
+  /** Of an HTTP service; one that was named has to answer with 200 to 399. */
+  readonly path?: string;
+  /** Of a gRPC health service; the server as a whole where it is absent. */
+  readonly grpcService?: string;
 }
 
 /** PEM texts; the key is secret. */
@@ -38,8 +43,11 @@ export interface ReadinessProbe {
   readonly hint: string;
 }
 
-/** What kind of service answers on the port. */
-export type ServiceKind = "grpc" | "http";
+/** What is asked of a service and how. */
+export type AskedService = {
+  readonly protocol: PayloadService["protocol"];
+  readonly health?: Pick<PayloadService["health"], "path" | "grpcService">;
+};
 
 const HOST = "127.0.0.1";
 const INTERVAL_MS = 200;
@@ -59,14 +67,21 @@ const tlsProbe: ReadinessProbe = {
   name: "tls",
   description: "a TLS handshake of the service with this instance's certificates",
   probe: probeTls,
-  hint: "run `gateway kubectl -- get secrets -n openshell` and `gateway down`, then `gateway up`",
+  hint:
+    "run `gateway up --keep`, and see whether the service uses the Secrets that the payload names",
+};
+
+/** The same for a service that speaks no HTTP/2. */
+const tlsHttpProbe: ReadinessProbe = {
+  ...tlsProbe,
+  probe: (target, signal) => probeTls(target, signal, "http/1.1"),
 };
 
 const grpcProbe: ReadinessProbe = {
   name: "grpc health",
   description: "the service report SERVING",
   probe: probeGrpcHealth,
-  hint: "run `gateway kubectl -- logs -n openshell deploy/gateway-demo` to read its log",
+  hint: "run `gateway kubectl -- get pods -A` and read the log of the service's pod",
 };
 
 const httpProbe: ReadinessProbe = {
@@ -84,9 +99,13 @@ const apiProbe: ReadinessProbe = {
 };
 
 /** The probes of each kind of service, in order: a later one is not tried before the earlier ones hold. */
-export const SERVICE_PROBES: Readonly<Record<ServiceKind, readonly ReadinessProbe[]>> = {
-  grpc: [tcpProbe, tlsProbe, grpcProbe],
+export const SERVICE_PROBES: Readonly<
+  Record<AskedService["protocol"], readonly ReadinessProbe[]>
+> = {
+  grpcs: [tcpProbe, tlsProbe, grpcProbe],
+  https: [tcpProbe, tlsHttpProbe, httpProbe],
   http: [tcpProbe, httpProbe],
+  tcp: [tcpProbe],
 };
 
 /** The probes of the cluster's API. */
@@ -105,15 +124,40 @@ export interface WaitReadyOptions {
 }
 
 /**
- * Waits until the service on the port answers as its kind does: gRPC with mutual TLS unless `kind` is "http".
+ * Waits until the service on the port answers as its protocol does: gRPC with mutual TLS where nothing is said.
  *
  * @throws GatewayError `service-not-ready` with the last observed reason, or the signal's reason.
  */
 export async function waitServiceReady(
-  options: WaitReadyOptions & { readonly pki?: ProbeCertificates; readonly kind?: ServiceKind },
+  options: WaitReadyOptions & {
+    readonly pki?: ProbeCertificates;
+    readonly service?: AskedService;
+  },
 ): Promise<void> {
-  const kind = options.kind ?? "grpc";
-  await waitProbes(SERVICE_PROBES[kind], { port: options.port, tls: options.pki }, options);
+  const { port, pki, service: { protocol, health } = { protocol: "grpcs" } } = options;
+  const target = { port, ...health, tls: usesTls(protocol) ? pki : undefined };
+  await waitProbes(SERVICE_PROBES[protocol], target, options);
+}
+
+/** Whether a service shows a certificate, and is shown one. */
+export function usesTls(protocol: AskedService["protocol"]): boolean {
+  return protocol === "https" || protocol === "grpcs";
+}
+
+/** Asks a TLS service once, in its protocol, whatever it answers. Rejects when it is no answer or is refused. */
+export async function askOnce(
+  { protocol, health }: AskedService,
+  port: number,
+  tls: RequestTls,
+  signal: AbortSignal,
+): Promise<void> {
+  if (protocol === "https") {
+    return void await getOnce({ port, path: health?.path ?? "/", tls, signal });
+  }
+  const body = healthRequest(health?.grpcService);
+  const answer = await postGrpcOnce({ port, path: HEALTH_CHECK, tls, signal, body });
+  // A stream that was cut before any head is no answer.
+  if (answer.status === 0) throw new Error("it gives no answer");
 }
 
 /**
@@ -191,11 +235,11 @@ async function probeTcp(target: ProbeTarget, signal: AbortSignal): Promise<void>
   }
 }
 
-async function probeTls(target: ProbeTarget, signal: AbortSignal): Promise<void> {
+async function probeTls(target: ProbeTarget, signal: AbortSignal, alpn = "h2"): Promise<void> {
   const connection = await Deno.connectTls({
     hostname: HOST,
     port: target.port,
-    alpnProtocols: ["h2"],
+    alpnProtocols: [alpn],
     ...(target.tls
       ? {
         caCerts: [target.tls.caPem],
@@ -218,9 +262,8 @@ async function probeTls(target: ProbeTarget, signal: AbortSignal): Promise<void>
 
 async function probeGrpcHealth(target: ProbeTarget, signal: AbortSignal): Promise<void> {
   const { status, headers, body } = await postGrpcOnce({
-    ...requestTo(target, "/grpc.health.v1.Health/Check", signal),
-    // One uncompressed message of length 0: HealthCheckRequest for the server as a whole.
-    body: new Uint8Array(5),
+    ...requestTo(target, HEALTH_CHECK, signal),
+    body: healthRequest(target.grpcService),
   });
   if (status !== 200) throw new Error(`it answers with HTTP status ${status}`);
   const grpcStatus = headers["grpc-status"];
@@ -232,8 +275,10 @@ async function probeGrpcHealth(target: ProbeTarget, signal: AbortSignal): Promis
 }
 
 async function probeHttp(target: ProbeTarget, signal: AbortSignal): Promise<void> {
-  const { status } = await getOnce(requestTo(target, "/", signal));
-  if (status === 0 || status >= 500) throw new Error(`it answers with HTTP status ${status}`);
+  const { path } = target;
+  const { status } = await getOnce(requestTo(target, path ?? "/", signal));
+  const good = path === undefined ? status > 0 && status < 500 : status >= 200 && status < 400;
+  if (!good) throw new Error(`${path ?? "it"} answers with HTTP status ${status}`);
 }
 
 async function probeApi(target: ProbeTarget, signal: AbortSignal): Promise<void> {
@@ -255,6 +300,17 @@ function requestTo(target: ProbeTarget, path: string, signal: AbortSignal): Prob
     signal,
     ...(tls ? { tls: { caPem: tls.caPem, ...tls.client } } : {}),
   };
+}
+
+const HEALTH_CHECK = "/grpc.health.v1.Health/Check";
+
+/** One uncompressed message: HealthCheckRequest, empty for the server as a whole. Pure; exported for its test. */
+export function healthRequest(service = ""): Uint8Array {
+  const name = new TextEncoder().encode(service);
+  if (name.length > 127) throw new Error("the name of a gRPC service has more than 127 bytes");
+  // Field 1, a string.
+  const message = name.length === 0 ? [] : [0x0a, name.length, ...name];
+  return new Uint8Array([0, 0, 0, 0, message.length, ...message]);
 }
 
 const HEALTH_STATUS = ["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"];

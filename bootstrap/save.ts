@@ -91,6 +91,7 @@ export async function saveRun(
       ],
       disk: overlay?.frozen ?? null,
       savedAt: new Date().toISOString(),
+      payload: parts.config.payloadDigest,
       ...parts.ports,
       from: null,
     };

@@ -1,73 +1,90 @@
 /**
- * The namespace and the three Secrets that OpenShell's chart and client expect, from the instance's certificates.
- * Pure: builds objects, writes nothing. What it returns is secret and goes only into the payload (0600).
+ * The namespaces and Secrets of a payload, filled from the instance's certificates and keys.
+ * Pure: builds objects, writes nothing. What it returns is secret and goes only into the payload disk (0600) or, over
+ * TLS, to the cluster's API.
  *
  * @module
  */
 import type { V1Namespace, V1Secret } from "@kubernetes/client-node";
+import type { JwtKeys } from "./jwt.ts";
+import type { Payload, SecretSource } from "./payload_spec.ts";
 import type { Pki } from "./pki.ts";
 
-/** The namespace everything of the service lives in. */
-export const NAMESPACE = "openshell";
-
-/** Names of the Secrets, as OpenShell's chart has them. */
-export const SECRET_NAMES = {
-  /** `kubernetes.io/tls`: the server's certificate and key. */
-  serverTls: "openshell-server-tls",
-  /** `ca.crt`: who signs the clients that the server lets in. */
-  serverClientCa: "openshell-server-client-ca",
-  /** The client's certificate and key with the authority that signs the server. */
-  clientTls: "openshell-client-tls",
-} as const;
-
-/** The part of a {@linkcode Pki} that goes into the cluster; the authority's key is not among it. */
+/** The part of a {@linkcode Pki} that goes into the cluster; the authority's key is not among it. Secret. */
 export type ClusterCertificates = Pick<Pki, "caPem"> & {
   readonly server: Pick<Pki["server"], "certPem" | "keyPem">;
   readonly client: Pick<Pki["client"], "certPem" | "keyPem">;
 };
+
+/** Everything that Secrets can be filled with. Secret. */
+export interface SecretMaterial {
+  readonly certificates: ClusterCertificates;
+  /** Only where a payload asks for them. */
+  readonly jwt?: JwtKeys;
+}
+
+/** What decides which objects there are. */
+export type SecretNeeds = Pick<Payload, "namespace" | "secrets" | "charts">;
 
 /** Labels of everything that gateway puts into the cluster. */
 export const LABELS: Readonly<Record<string, string>> = {
   "app.kubernetes.io/managed-by": "gateway",
 };
 
-/** The service's namespace. */
-export function namespaceObject(): object {
-  const namespace: V1Namespace = {
+/** Every cluster has these, and what does not make them must not remove them either. */
+const OF_THE_CLUSTER = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
+/** The namespaces that a payload lives in, its own first. */
+export function namespacesOf(payload: SecretNeeds): string[] {
+  const { namespace, secrets, charts } = payload;
+  const further = [...secrets, ...charts].map((one) => one.namespace ?? namespace);
+  return [...new Set([namespace, ...further])];
+}
+
+/** The namespaces that are made for a payload. */
+export function namespaceObjects(payload: SecretNeeds): V1Namespace[] {
+  return namespacesOf(payload).filter((name) => !OF_THE_CLUSTER.includes(name)).map((name) => ({
     apiVersion: "v1",
     kind: "Namespace",
-    metadata: { name: NAMESPACE, labels: { ...LABELS } },
-  };
-  return namespace;
+    metadata: { name, labels: { ...LABELS } },
+  }));
 }
 
-/** The three Secrets, in the order of {@linkcode SECRET_NAMES}. Secret. */
-export function secretObjects(certificates: ClusterCertificates): object[] {
-  const { caPem, server, client } = certificates;
-  return [
-    secret(SECRET_NAMES.serverTls, "kubernetes.io/tls", {
-      "tls.crt": server.certPem,
-      "tls.key": server.keyPem,
-    }),
-    secret(SECRET_NAMES.serverClientCa, "Opaque", { "ca.crt": caPem }),
-    secret(SECRET_NAMES.clientTls, "Opaque", {
-      "ca.crt": caPem,
-      "tls.crt": client.certPem,
-      "tls.key": client.keyPem,
-    }),
-  ];
+/** Whether a payload wants keys that sign tokens. */
+export function wantsJwt(payload: Pick<Payload, "secrets">): boolean {
+  return payload.secrets.some(({ data }) =>
+    Object.values(data).some((source) => source.startsWith("jwt-"))
+  );
 }
 
-function secret(name: string, type: string, texts: Readonly<Record<string, string>>): V1Secret {
-  const data: Record<string, string> = {};
-  for (const [key, text] of Object.entries(texts)) data[key] = toBase64(text);
-  return {
+/** The Secrets of a payload, in its order. Secret. */
+export function secretObjects(payload: SecretNeeds, material: SecretMaterial): V1Secret[] {
+  return payload.secrets.map(({ name, namespace = payload.namespace, type, data }) => ({
     apiVersion: "v1",
     kind: "Secret",
-    metadata: { name, namespace: NAMESPACE, labels: { ...LABELS } },
+    metadata: { name, namespace, labels: { ...LABELS } },
     type,
-    data,
+    data: Object.fromEntries(
+      Object.entries(data).map(([key, source]) => [key, toBase64(textOf(source, material))]),
+    ),
+  }));
+}
+
+function textOf(source: SecretSource, { certificates, jwt }: SecretMaterial): string {
+  const { caPem, server, client } = certificates;
+  const texts: Readonly<Record<SecretSource, string | undefined>> = {
+    "ca.crt": caPem,
+    "server.crt": server.certPem,
+    "server.key": server.keyPem,
+    "client.crt": client.certPem,
+    "client.key": client.keyPem,
+    "jwt-signing.pem": jwt?.signingPem,
+    "jwt-public.pem": jwt?.publicPem,
+    "jwt-kid": jwt?.kid,
   };
+  const text = texts[source];
+  if (text === undefined) throw new Error(`no ${source} was made for this payload`);
+  return text;
 }
 
 function toBase64(text: string): string {

@@ -44,18 +44,25 @@ export function addShellHelp(root: Command, kit: CliKit): void {
 }
 
 /** Of the commands' last change: the page is to be the same each time it is made. */
-const MAN_DATE = "2026-11-24";
+const MAN_DATE = "2026-11-25";
 
 async function tree(root: Command): Promise<CommandNode> {
-  const [{ commandTree }, { BUILD_TARGETS }, { SHELLS }, options] = await Promise.all([
-    ...[import("./command_tree.ts"), import("./artifacts.ts"), import("./completions.ts")] as const,
-    import("./options.ts"),
-  ]);
+  const [{ commandTree }, { BUILD_TARGETS }, { SHELLS }, options, { BUILT_IN }] = await Promise.all(
+    [
+      ...[
+        import("./command_tree.ts"),
+        import("./artifacts.ts"),
+        import("./completions.ts"),
+      ] as const,
+      ...[import("./options.ts"), import("./payloads.ts")] as const,
+    ],
+  );
   return commandTree(root, {
     "target": BUILD_TARGETS,
     "shell": SHELLS,
     "--vmm": options.VMM_CHOICES,
     "--net": options.NET_CHOICES,
-    "--payload": options.PAYLOADS,
+    "--payload": BUILT_IN,
+    "build payload": BUILT_IN,
   });
 }

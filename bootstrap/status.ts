@@ -24,7 +24,7 @@ export interface StatusReport {
   readonly name: string;
   /** `crashed`: its supervisor died and left a record behind. */
   readonly state: InstanceState;
-  /** starting, ready, stopping; null when it does not run. */
+  /** starting, ready, failed (kept by --keep), stopping; null when it does not run. */
   readonly phase: string | null;
   /** URL of the service once it answers. */
   readonly endpoint: string | null;
@@ -42,8 +42,10 @@ export interface StatusReport {
   readonly cpus: number;
   /** Guest memory. */
   readonly memoryMiB: number;
-  /** What runs in the cluster, such as "demo". */
+  /** What runs in the cluster: "demo", or the folder of another payload. */
   readonly payload: string;
+  /** What the payload has to say to people; null when it does not run or says nothing. */
+  readonly notes: string | null;
   /** Forwards the user asked for; `host` is address:port. */
   readonly ports: readonly { readonly host: string; readonly guestPort: number }[];
   /** Loopback port that leads to the guest's sshd; null when it does not run. */
@@ -94,6 +96,7 @@ export async function statusOf(view: InstanceView): Promise<StatusReport> {
     cpus: config.cpus,
     memoryMiB: config.memoryMiB,
     payload: config.payload,
+    notes: run?.notes ?? null,
     ports: config.ports.map(({ address, hostPort, guestPort }) => ({
       host: `${address}:${hostPort}`,
       guestPort,

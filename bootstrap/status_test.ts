@@ -15,6 +15,7 @@ const config: InstanceConfig = {
   vmm: "auto",
   kubeApi: true,
   payload: "demo",
+  payloadDigest: null,
   clusterBinary: null,
 };
 
@@ -33,6 +34,7 @@ const run: RunRecord = {
   sshPort: 40_001,
   apiPort: 40_002,
   endpoint: "https://127.0.0.1:30052",
+  notes: "Hello.",
 };
 
 async function viewIn(dir: string, change: Partial<InstanceView>): Promise<InstanceView> {
@@ -70,6 +72,7 @@ Deno.test("statusOf() tells what runs, with memory where the host shows it", asy
       cpus: 2,
       memoryMiB: 2048,
       payload: "demo",
+      notes: "Hello.",
       ports: [{ host: "127.0.0.1:30052", guestPort: 30_051 }],
       sshPort: 40_001,
       apiPort: 40_002,

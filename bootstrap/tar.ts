@@ -1,12 +1,12 @@
 /**
- * A deterministic ustar archive in memory: same entries, same bytes. In a file of its own because the tar library is
+ * A deterministic ustar archive in memory: same entries, same bytes; and what another archive holds. In a file of its own because the tar library is
  * slow to import. It must not be given more than fits in memory, nor be taught names longer than ustar's.
  *
  * @module
  */
 import { Buffer } from "node:buffer";
 // @ts-types="@types/tar-stream"
-import { pack } from "tar-stream";
+import { extract, pack } from "tar-stream";
 
 /** One regular file; owner root, time zero. */
 export interface TarEntry {
@@ -31,4 +31,19 @@ export async function packTar(entries: readonly TarEntry[]): Promise<Uint8Array>
   const chunks: Uint8Array[] = [];
   for await (const chunk of archive) chunks.push(chunk as Uint8Array);
   return Buffer.concat(chunks);
+}
+
+/** The regular files of an archive. Rejects when it is none. */
+export async function readTar(bytes: Uint8Array): Promise<Pick<TarEntry, "name" | "data">[]> {
+  const archive = extract();
+  archive.end(Buffer.from(bytes));
+  const found: Pick<TarEntry, "name" | "data">[] = [];
+  for await (const entry of archive) {
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of entry) chunks.push(chunk as Uint8Array);
+    if (entry.header.type === "file") {
+      found.push({ name: entry.header.name, data: Buffer.concat(chunks) });
+    }
+  }
+  return found;
 }

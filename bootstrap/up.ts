@@ -9,30 +9,28 @@ import { checkPortsFree } from "../net/forward.ts";
 import { ensureSsh } from "../net/ssh.ts";
 import { ArtifactStore } from "../vm/artifact.ts";
 import type { DiskChain } from "../vm/disk_chain.ts";
+import type { GatewayError } from "../vm/error.ts";
 import { type EventLog, type EventRecord } from "../vm/event.ts";
 import { LockedInstance, type RunRecord } from "../vm/instance.ts";
-import { ensureArtifacts } from "./artifacts.ts";
 import { chooseVmm } from "./choose_vmm.ts";
 import type { UpOptions } from "./options.ts";
 import { ensurePki } from "./pki.ts";
-import { waitServiceReady } from "./readiness.ts";
 import { type RunEnd, stay } from "./supervisor.ts";
 import { findGoldenDisk } from "./golden_disk.ts";
 import { prepareGuest, startGuest } from "./guest_source.ts";
+import { startKubeApi } from "./guest_api.ts";
+import { loadPayload } from "./payloads.ts";
+import { announceReady, keepForInspection, reachReady, servicePort } from "./up_ready.ts";
 import {
   attachVm,
-  becomeOwn,
+  ensureParts,
   exposePorts,
   guestUp,
   keepEvents,
   networkFor,
   newRun,
   planFor,
-  publishClientFiles,
-  READY_TIMEOUT_MS,
-  readyNow,
-  servicePort,
-  startKubeApi,
+  readMaterial,
   writeUpPayload,
 } from "./up_steps.ts";
 
@@ -46,6 +44,8 @@ export interface UpContext {
   readonly signal: AbortSignal;
   /** Called once, when the endpoint answers. */
   readonly onReady: (run: RunRecord) => void | Promise<void>;
+  /** Called once when the payload does not answer and the VM is kept to look inside. */
+  readonly onKept?: (error: GatewayError) => void;
   /** Filled with the processes that a second signal has to kill. */
   readonly owned: Set<number>;
 }
@@ -56,12 +56,13 @@ export interface UpContext {
  * @throws GatewayError of the step that failed; `interrupted` when the signal came before READY.
  */
 export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
-  const { config } = options;
+  const { config, cold, keep = false } = options;
   const { log, signal } = ctx;
   const span = log.span("up", { instance: config.name });
   let end: RunEnd;
   try {
-    const port = servicePort(config);
+    const payload = await loadPayload(config.payload);
+    const port = servicePort(config, payload);
     await using stack = new AsyncDisposableStack();
     const instance = stack.use(
       await span.run("open instance", () => LockedInstance.open(config.name, signal)),
@@ -70,9 +71,9 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
     keepEvents(stack, paths, ctx);
     await span.run("check host", () => checkPortsFree(config.ports));
     await instance.saveRun(newRun(config));
-    const artifacts = await span.run(
+    const { artifacts, prepared } = await span.run(
       "artifacts",
-      (s) => ensureArtifacts({ ...options, span: s, signal }),
+      (s) => ensureParts(options, payload, s, signal),
     );
     const chosen = await span.run(
       "choose vmm",
@@ -83,11 +84,12 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
       "pki",
       (s) => Promise.all([ensurePki(paths.pkiDir, { span: s, signal }), ensureSsh(paths.sshDir)]),
     );
-    await span.run("payload", () => writeUpPayload(paths, config, pki, ssh));
+    const material = await readMaterial(paths, payload, pki);
+    await span.run("payload", () => writeUpPayload(paths, config, prepared, material, ssh));
     const plan = (disk: DiskChain) => planFor(paths, config, artifacts, chosen, disk);
     const goldenDisk = () =>
       findGoldenDisk(artifacts, config, new ArtifactStore(), { span, signal });
-    const how = { cold: options.cold, goldenDisk, span, signal };
+    const how = { cold, keep, payloadDigest: prepared.digest, goldenDisk, span, signal };
     const { source, key } = await prepareGuest(paths, config, chosen, plan, how);
     const { slot, spec } = source;
     const gvproxy = await span.run(
@@ -100,22 +102,20 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
       "attach",
       (s) => attachVm(stack, instance, spec, run, ctx, s),
     );
-    await span.run("guest up", () => guestUp(control, slot, guarded));
+    await span.run("guest up", () => guestUp(control, slot, guarded, prepared.digest));
     const ports = await span.run(
       "expose ports",
       () => exposePorts(gvproxy.client, paths, config, slot),
     );
     await instance.saveRun(ports);
-    const kubeApi = startKubeApi(span, paths, config, ports, slot, guarded);
-    await becomeOwn(span, { paths, pki, slot, ports, gvproxy, servicePort: port, guarded });
-    await span.run(
-      "service ready",
-      (s) => waitServiceReady({ port, pki, span: s, signal: guarded, timeoutMs: READY_TIMEOUT_MS }),
-    );
-    await span.run("client files", () => publishClientFiles(stack, paths, config, pki, port));
-    await kubeApi;
-    await ctx.onReady(await instance.saveRun(readyNow(port)));
-    const running = { paths, config, spec, vm, key, ports, gvproxy, span };
+    const access = { paths, slot, ports, gvproxy: gvproxy.client };
+    const kubeApi = startKubeApi(span, config, access, guarded);
+    const guest = { ...access, config, prepared, material, servicePort: port, guarded, keep };
+    const failure = await reachReady(span, guest);
+    const now = failure
+      ? await keepForInspection(instance, config, ctx, failure)
+      : await announceReady(span, stack, instance, guest, kubeApi, ctx);
+    const running = { paths, config: now, spec, vm, key, ports, gvproxy, span };
     end = await stay(stack, running, control, guarded, signal);
     await instance.saveRun({ phase: "stopping" });
   } catch (error) {

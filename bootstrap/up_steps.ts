@@ -12,34 +12,33 @@ import {
   type RunningGvproxy,
   startGvproxy,
 } from "../net/gvproxy.ts";
-import { GUEST_SSH_PORT, type InstanceSsh, sshArgs, writeSshConfig } from "../net/ssh.ts";
+import { GUEST_SSH_PORT, type InstanceSsh, writeSshConfig } from "../net/ssh.ts";
 import { ControlPort } from "../vm/control_port.ts";
-import { describeError, GatewayError } from "../vm/error.ts";
 import { fileSink, type Span } from "../vm/event.ts";
 import type { InstanceConfig, LockedInstance, RunRecord } from "../vm/instance.ts";
-import { exists, type InstancePaths, writeFileAtomic } from "../vm/layout.ts";
-import { identifyProcess, run } from "../vm/process.ts";
+import type { InstancePaths } from "../vm/layout.ts";
+import { identifyProcess } from "../vm/process.ts";
 import type { VmSpec } from "../vm/spec.ts";
 import type { SavedState } from "../vm/saved_state.ts";
 import type { DiskChain } from "../vm/disk_chain.ts";
 import type { RunningVm } from "../vm/vmm.ts";
-import { waitFor, within } from "../vm/wait.ts";
-import { type BootArtifacts, hostArch } from "./artifacts.ts";
+import { within } from "../vm/wait.ts";
+import { type BootArtifacts, ensureArtifacts, hostArch } from "./artifacts.ts";
 import type { ChosenVmm } from "./choose_vmm.ts";
 import { clockRequest } from "./clock.ts";
-import { deactivateClientFiles, writeClientFiles } from "./client_files.ts";
+import { isOld } from "./guest_api.ts";
+import { ensureJwt } from "./jwt.ts";
 import { guardSignal } from "./guard.ts";
-import { adoptCluster, type AdoptParts } from "./identity.ts";
-import { kubeconfigPath, readCredentials, writeKubeconfig } from "./kubeconfig.ts";
-import { payloadManifests, SERVICE_NODE_PORT } from "./manifests.ts";
+import { payloadFiles } from "./manifests.ts";
+import { type PreparedPayload, preparePayload } from "./payload_images.ts";
+import type { Payload } from "./payload_spec.ts";
 import { writePayload } from "./payload.ts";
 import type { Pki } from "./pki.ts";
 import { GUEST_ADDRESS, GUEST_API_PORT, netTransport, planVm } from "./plan.ts";
-import { waitApiReady } from "./readiness.ts";
+import type { UpOptions } from "./options.ts";
+import { type SecretMaterial, wantsJwt } from "./secrets.ts";
 import type { UpContext } from "./up.ts";
 
-/** The bound from "ports exposed" to READY: a cold cluster under emulation on a busy machine takes minutes. */
-export const READY_TIMEOUT_MS = 12 * 60_000;
 const GUEST_UP_TIMEOUT_MS = 120_000;
 
 /** Copies every record, also the ones from before, to the instance's events.jsonl, made anew for this run. */
@@ -75,13 +74,8 @@ export function newRun(config: InstanceConfig): RunRecord {
     sshPort: null,
     apiPort: null,
     endpoint: null,
+    notes: null,
   };
-}
-
-/** What the record of a run gains when its endpoint answers. */
-export function readyNow(port: number): Partial<RunRecord> {
-  const readyAt = new Date().toISOString();
-  return { phase: "ready", readyAt, endpoint: `https://127.0.0.1:${port}` };
 }
 
 /** Starts gvproxy for an instance. */
@@ -133,11 +127,34 @@ export function planFor(
   });
 }
 
-/** What the guest is given: settings, its ssh host key, the certificates as secrets, the demo service. */
+/** What a start is made of: artifacts of this host, and what its payload takes from elsewhere. */
+export async function ensureParts(
+  options: UpOptions,
+  payload: Payload,
+  span: Span,
+  signal: AbortSignal,
+): Promise<{ readonly artifacts: BootArtifacts; readonly prepared: PreparedPayload }> {
+  const artifacts = await ensureArtifacts({ ...options, span, signal });
+  return { artifacts, prepared: await preparePayload(payload, { ...options, span, signal }) };
+}
+
+/** What the payload's Secrets are filled with; keys that sign tokens only where it wants them. */
+export async function readMaterial(
+  paths: InstancePaths,
+  payload: Payload,
+  certificates: Pki,
+): Promise<SecretMaterial> {
+  return wantsJwt(payload)
+    ? { certificates, jwt: await ensureJwt(paths.jwtDir) }
+    : { certificates };
+}
+
+/** What the guest is given: settings, its ssh host key, the payload with its Secrets. */
 export async function writeUpPayload(
   paths: InstancePaths,
   config: InstanceConfig,
-  pki: Pki,
+  prepared: PreparedPayload,
+  material: SecretMaterial,
   ssh: InstanceSsh,
 ): Promise<void> {
   await writePayload(paths.payload, {
@@ -150,7 +167,7 @@ export async function writeUpPayload(
       GW_CLOCK: (Date.now() / 1000).toFixed(3),
     },
     ssh: ssh.payload,
-    manifests: payloadManifests({ certificates: pki }),
+    manifests: payloadFiles(prepared.payload, material, prepared.charts),
   });
 }
 
@@ -215,12 +232,13 @@ export async function powerOff(
 /**
  * Waits for the guest's network and sets its clock. A guest that goes on has its network already and its clock stood
  * still; it also gets fresh random bytes, since the pool may have been copied with the memory, loses the connections
- * whose other end is gone, and becomes this instance if it was another.
+ * whose other end is gone, and becomes this instance if it was another. `digest` is of the payload that it is to run.
  */
 export async function guestUp(
   control: ControlPort,
   slot: SavedState | undefined,
   guarded: AbortSignal,
+  digest?: string,
 ): Promise<void> {
   if (slot) {
     const bytes = crypto.getRandomValues(new Uint8Array(64));
@@ -228,46 +246,10 @@ export async function guestUp(
   } else await control.waitForMark("network", GUEST_UP_TIMEOUT_MS, guarded);
   await control.request(clockRequest(Date.now()), 10_000, guarded);
   if (!slot) return;
-  // It takes what is its own from its own payload.
-  if (slot.from) await control.request("payload", 40_000, guarded);
+  // It takes what is its own, or was changed, from its own payload.
+  if (slot.from || slot.payload !== digest) await control.request("payload", 40_000, guarded);
   const words = [...(slot.from ? ["adopt"] : []), ...(isOld(slot) ? ["renew"] : [])];
   await control.request(["thaw", ...words].join(" "), 40_000, guarded);
-}
-
-/** The certificates inside the cluster live a year, and a start makes those anew that end within three months. */
-const OLD_MS = 200 * 24 * 60 * 60_000;
-
-/** Whether the cluster in a saved state has to start again before its own certificates end. */
-function isOld(slot: SavedState): boolean {
-  return Date.now() - Date.parse(slot.savedAt) > OLD_MS;
-}
-
-/** Puts this instance's certificates into a cluster that went on from another's memory; nothing to do for any other. */
-export async function becomeOwn(
-  span: Span,
-  parts:
-    & { readonly paths: InstancePaths }
-    & Omit<AdoptParts, "from" | "renewed" | "span" | "apiPort" | "readKubeconfig" | "gvproxy">
-    & {
-      readonly slot: SavedState | undefined;
-      readonly ports: { readonly apiPort: number | null };
-      readonly gvproxy: RunningGvproxy;
-    },
-): Promise<void> {
-  const { slot, ports, gvproxy, paths, guarded } = parts;
-  const from = slot?.from;
-  if (!from) return;
-  const readKubeconfig = () => readGuestKubeconfig(paths, guarded);
-  await span.run("identity", (s) =>
-    adoptCluster({
-      ...parts,
-      from,
-      renewed: isOld(slot),
-      apiPort: ports.apiPort,
-      gvproxy: gvproxy.client,
-      readKubeconfig,
-      span: s,
-    }));
 }
 
 /** Opens the user's forwards, and one loopback port each for ssh and the cluster's API. */
@@ -293,93 +275,4 @@ export async function exposePorts(
   const { sshDir, runtimeDir, name } = paths;
   await writeSshConfig({ sshDir, name, port: sshPort, runtimeDir });
   return { sshPort, apiPort };
-}
-
-/**
- * The host port that leads to the service.
- *
- * @throws GatewayError `usage` when no forward leads there.
- */
-export function servicePort(config: InstanceConfig): number {
-  const forward = config.ports.find((port) => port.guestPort === SERVICE_NODE_PORT);
-  if (forward) return forward.hostPort;
-  throw new GatewayError({
-    code: "usage",
-    what: "Cannot tell when the service is ready",
-    why: `no --port leads to the guest's port ${SERVICE_NODE_PORT}`,
-    fix: `add --port ${SERVICE_NODE_PORT}:${SERVICE_NODE_PORT}`,
-  });
-}
-
-/**
- * Fetches the kubeconfig and waits for the API beside the wait for the service. The boot never depends on it: what
- * goes wrong becomes a warning. Resolves when it is settled; never rejects.
- */
-export async function startKubeApi(
-  parent: Span,
-  paths: InstancePaths,
-  config: InstanceConfig,
-  ports: { readonly apiPort: number | null },
-  before: SavedState | undefined,
-  guarded: AbortSignal,
-): Promise<void> {
-  const { apiPort } = ports;
-  if (apiPort === null) return;
-  // The kubeconfig of before the suspend is still right.
-  const same = before?.apiPort === apiPort && !before.from && !isOld(before);
-  if (same && await exists(kubeconfigPath(config.name))) return;
-  try {
-    await parent.run("kubernetes api", async (span) => {
-      const k3sYaml = await keptKubeconfig(before) ??
-        await readGuestKubeconfig(paths, guarded);
-      await writeFileAtomic(join(paths.dir, "k3s.yaml"), k3sYaml);
-      const credentials = readCredentials(k3sYaml);
-      const timeoutMs = READY_TIMEOUT_MS;
-      await waitApiReady({ port: apiPort, credentials, span, signal: guarded, timeoutMs });
-      const owner = { instance: config.name, instanceDir: paths.dir };
-      const written = await writeKubeconfig({ k3sYaml, apiPort, owner });
-      span.log(`kubeconfig ${written.path}`);
-    });
-  } catch (error) {
-    if (!guarded.aborted) parent.warn(`no kubeconfig: ${describeError(error)}`);
-  }
-}
-
-/** The kubeconfig that was saved with another's state: its cluster's authority and client are still the same. */
-async function keptKubeconfig(before: SavedState | undefined): Promise<string | undefined> {
-  if (!before || isOld(before)) return undefined;
-  const { from } = before;
-  return from?.k3sYaml ? await Deno.readTextFile(from.k3sYaml).catch(() => undefined) : undefined;
-}
-
-async function readGuestKubeconfig(paths: InstancePaths, signal: AbortSignal): Promise<string> {
-  const args = sshArgs(`${paths.sshDir}/config`, paths.name, ["cat", "/etc/rancher/k3s/k3s.yaml"]);
-  return await waitFor({
-    what: "the cluster's kubeconfig in the guest",
-    probe: async (inner) => {
-      const { code, stdout } = await run("ssh", { args, signal: inner, check: false });
-      return code === 0 && stdout !== "" ? stdout : undefined;
-    },
-    timeoutMs: READY_TIMEOUT_MS,
-    intervalMs: 1000,
-    probeTimeoutMs: 40_000,
-    signal,
-    code: "guest-unreachable",
-  });
-}
-
-/**
- * Writes the client's certificates and metadata in OpenShell's format, and makes this the active gateway for as long as
- * it runs.
- */
-export async function publishClientFiles(
-  stack: AsyncDisposableStack,
-  paths: InstancePaths,
-  config: InstanceConfig,
-  pki: Pki,
-  port: number,
-): Promise<void> {
-  const owner = { instance: config.name, instanceDir: paths.dir };
-  await writeClientFiles({ owner, port, caPem: pki.caPem, client: pki.client });
-  stack.defer(() => deactivateClientFiles(owner).then(() => {}, () => {}));
 }

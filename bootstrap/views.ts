@@ -15,7 +15,7 @@ export function statusText(report: StatusReport): string {
   const rows: [string, string | null][] = [
     ["instance", `${report.name}   ${stateWords(report)}`],
     ["endpoint", report.endpoint],
-    ["client files", report.endpoint && report.clientFiles],
+    ["client files", report.endpoint?.startsWith("https:") ? report.clientFiles : null],
     ["kubeconfig", report.endpoint && report.kubeconfig],
     ["ports", report.ports.map((port) => `${port.host} -> ${port.guestPort}`).join(", ")],
     [
@@ -43,6 +43,9 @@ function stateWords(report: StatusReport): string {
       stopped: "stopped",
     }[report.state];
   }
+  if (report.phase === "failed") {
+    return "failed: its payload does not answer (kept by --keep; `gateway down` stops it)";
+  }
   if (report.phase !== "ready" || !report.startedAt || !report.readyAt) return report.phase ?? "";
   const tookMs = Date.parse(report.readyAt) - Date.parse(report.startedAt);
   return `ready (took ${formatMs(tookMs)})`;
@@ -62,9 +65,10 @@ function processWords(report: StatusReport): string {
 export function readyText(report: StatusReport, tookMs: number, detached: boolean): string {
   const name = report.name === "default" ? "" : ` --name ${report.name}`;
   const files = report.clientFiles;
+  const overTls = report.endpoint?.startsWith("https:") === true;
   const rows: [string, string | null][] = [
     ["endpoint", report.endpoint],
-    ["client files", files],
+    ["client files", overTls ? files : null],
     ["kubeconfig", report.kubeconfig],
     ["vmm", report.vmm && `${report.vmm}: ${report.vmmWhy}`],
   ];
@@ -74,10 +78,15 @@ export function readyText(report: StatusReport, tookMs: number, detached: boolea
     table(rows.filter((row): row is [string, string] => !!row[1])),
     "",
     "Try:",
-    `  cd ${files}`,
-    `  curl --cacert ca.crt --cert tls.crt --key tls.key ${report.endpoint}/`,
+    ...(overTls
+      ? [
+        `  cd ${files}`,
+        `  curl --cacert ca.crt --cert tls.crt --key tls.key ${report.endpoint}/`,
+      ]
+      : []),
     `  gateway kubectl${name} -- get nodes`,
     "",
+    ...(report.notes === null ? [] : [report.notes, ""]),
     detached ? `Stop it with: gateway down${name}` : "Ctrl-C stops it.",
   ].join("\n");
 }

@@ -15,6 +15,7 @@ const running: StatusReport = {
   cpus: 4,
   memoryMiB: 8192,
   payload: "demo",
+  notes: null,
   ports: [
     { host: "127.0.0.1:30051", guestPort: 30_051 },
     { host: "0.0.0.0:8080", guestPort: 80 },
@@ -117,6 +118,15 @@ Deno.test("readyText() shows exactly this in the foreground", () => {
     "",
     "Ctrl-C stops it.",
   ]);
+});
+
+Deno.test("readyText() shows a payload's notes, and no certificates for a service without TLS", () => {
+  const report = { ...running, endpoint: "http://127.0.0.1:30080", notes: "Open it.\nTwice." };
+  const text = readyText(report, 900, true);
+  assertEquals(text.split("\n").slice(-5), [
+    ...["", "Open it.", "Twice.", "", "Stop it with: gateway down"],
+  ]);
+  assertEquals(/client files|curl/.test(text), false);
 });
 
 Deno.test("readyText() names the instance in its commands when it is not the default one", () => {

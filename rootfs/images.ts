@@ -180,34 +180,24 @@ async function extractMember(
   await Deno.writeFile(path, stdoutBytes);
 }
 
-/** The recipes of all our images, in the order of the lock. */
+/** What every image of ours is made with. */
+interface SharedOptions {
+  readonly arch: GuestArch;
+  readonly assumeYes: boolean;
+  readonly packer: Recipe;
+}
+
+/** The recipes of the images that are part of the root image, in the order of the lock. */
 export async function imageRecipes(
   o: { arch: GuestArch; base: Recipe; assumeYes: boolean },
 ): Promise<readonly Recipe[]> {
-  const { arch, assumeYes } = o;
-  const packer = await packerRecipe();
-  const shared = { arch, assumeYes, packer };
-  const single = async (
-    name: "pause" | "coredns" | "local-path-provisioner" | "demo",
+  const shared = { arch: o.arch, assumeYes: o.assumeYes, packer: await packerRecipe() };
+  const single = (
+    name: Exclude<keyof typeof imageNames, "busybox" | "helm">,
     label: string,
     go: { dir: string; pkg: string },
     user: string,
-  ): Promise<Recipe> =>
-    imageRecipe({
-      ...shared,
-      name,
-      label: `container image ${imageNames[name]}`,
-      program: await guestGoRecipe({
-        name: `program-${name}`,
-        label,
-        dir: go.dir,
-        programs: [{ pkg: go.pkg, output: name }],
-        arch,
-      }),
-      layer: [{ path: name, from: name }],
-      entrypoint: [`/${name}`],
-      user,
-    });
+  ) => programImage(shared, { name, label, ...go, user });
   return [
     await single("pause", "pause program", { dir: "pause", pkg: "." }, "65535:65535"),
     await single("coredns", "CoreDNS", { dir: "coredns", pkg: "." }, ""),
@@ -220,10 +210,46 @@ export async function imageRecipes(
   ];
 }
 
+/**
+ * The image of the jobs that install charts. Only a payload with charts takes it, so it is an artifact of its own and
+ * not a part of the root image. Its output is `helm.tar`.
+ */
+export async function helmImageRecipe(
+  o: { arch: GuestArch; assumeYes: boolean },
+): Promise<Recipe> {
+  const program = {
+    label: "helm for HelmChart jobs",
+    dir: "helmjob",
+    pkg: ".",
+    user: "65532:65532",
+  };
+  return await programImage({ ...o, packer: await packerRecipe() }, { name: "helm", ...program });
+}
+
+/** An image of one program of ours and nothing else. */
+async function programImage(
+  shared: SharedOptions,
+  o: { name: keyof typeof imageNames; label: string; dir: string; pkg: string; user: string },
+): Promise<Recipe> {
+  return imageRecipe({
+    ...shared,
+    name: o.name,
+    label: `container image ${imageNames[o.name]}`,
+    program: await guestGoRecipe({
+      name: `program-${o.name}`,
+      label: o.label,
+      dir: o.dir,
+      programs: [{ pkg: o.pkg, output: o.name }],
+      arch: shared.arch,
+    }),
+    layer: [{ path: o.name, from: o.name }],
+    entrypoint: [`/${o.name}`],
+    user: o.user,
+  });
+}
+
 /** Debian's static busybox, taken from the base of the root image: a shell for helper pods and for people. */
-function busyboxRecipe(
-  o: { arch: GuestArch; assumeYes: boolean; packer: Recipe; base: Recipe },
-): Recipe {
+function busyboxRecipe(o: SharedOptions & { readonly base: Recipe }): Recipe {
   return imageRecipe({
     arch: o.arch,
     assumeYes: o.assumeYes,

@@ -15,7 +15,7 @@ import {
   type ClusterRecipe,
   type ClusterSource,
 } from "./cluster.ts";
-import { imageRecipes } from "./images.ts";
+import { helmImageRecipe, imageRecipes } from "./images.ts";
 import { defaultSuite, type GuestArch, k3sPin } from "./lock.ts";
 import { agentRecipe, cniRecipe } from "./programs.ts";
 import { rootImageRecipe } from "./root.ts";
@@ -48,6 +48,8 @@ export interface RootfsRecipes {
   readonly agent: Recipe;
   readonly cniPlugins: Recipe;
   readonly images: readonly Recipe[];
+  /** Its output `helm.tar` is the image of the jobs that install charts; no part of `root`. */
+  readonly helmImage: Recipe;
 }
 
 /**
@@ -63,11 +65,12 @@ export async function rootfsRecipes(options: RootfsOptions): Promise<RootfsRecip
     mirror: options.mirror,
     arch,
   });
-  const [cluster, agent, cniPlugins, images] = await Promise.all([
+  const [cluster, agent, cniPlugins, images, helmImage] = await Promise.all([
     chooseCluster(options),
     agentRecipe(arch),
     cniRecipe(arch),
     imageRecipes({ arch, base, assumeYes }),
+    helmImageRecipe({ arch, assumeYes }),
   ]);
   const root = await rootImageRecipe({
     arch,
@@ -82,7 +85,7 @@ export async function rootfsRecipes(options: RootfsOptions): Promise<RootfsRecip
     capabilitiesPath: sourcePath("kernel/capabilities.tsv"),
     assumeYes,
   });
-  return { root, base, cluster, agent, cniPlugins, images };
+  return { root, base, cluster, agent, cniPlugins, images, helmImage };
 }
 
 /** The first source that works: the user's file, the pinned release, our own build. */

@@ -32,8 +32,10 @@ Deno.test("rootfsRecipes() gives the root image another key when a part of it ch
 });
 
 Deno.test("rootfsRecipes() gives each recipe a name and outputs of its own when they are listed", async () => {
-  const { root, base, cluster, agent, cniPlugins, images } = await rootfsRecipes(options);
-  const all = [root, base, cluster, agent, cniPlugins, ...images];
+  const { root, base, cluster, agent, cniPlugins, images, helmImage } = await rootfsRecipes(
+    options,
+  );
+  const all = [root, base, cluster, agent, cniPlugins, ...images, helmImage];
   assertEquals(new Set(all.map((recipe) => recipe.name)).size, all.length);
   for (const recipe of all) assert(recipe.outputs.length > 0 && recipe.label !== "");
   assertEquals(images.map((image) => image.outputs[0]), [
@@ -43,6 +45,8 @@ Deno.test("rootfsRecipes() gives each recipe a name and outputs of its own when 
     "busybox.tar",
     "demo.tar",
   ]);
+  assertEquals(helmImage.outputs, ["helm.tar"]);
+  assert(!Object.values(root.inputs).includes(recipeKey(helmImage)));
 });
 
 Deno.test("rootfsRecipes() refuses when the suite is unknown or no file was named", async () => {

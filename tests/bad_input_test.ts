@@ -14,7 +14,7 @@ import { Sandbox } from "./sandbox.ts";
 const NAME_FIX = "choose a name such as `default` or `dev-2`";
 const PORT_FIX = "write it as 30051:30051 or 127.0.0.1:8080:80";
 const TARGETS =
-  "the targets are kernel, root, cluster, images, golden, libkrun, all, libkrunfw, kernel-arm64";
+  "the targets are kernel, root, cluster, images, golden, payload, libkrun, all, libkrunfw, kernel-arm64";
 const { cpus } = hostFacts();
 
 const unknown = (name: string) =>
@@ -234,6 +234,7 @@ const config = (name: string): InstanceConfig => ({
   vmm: "auto",
   kubeApi: true,
   payload: "demo",
+  payloadDigest: null,
   clusterBinary: null,
 });
 
@@ -284,6 +285,7 @@ Deno.test("gateway up refuses an instance that runs already and leaves it alone"
     sshPort: null,
     apiPort: null,
     endpoint: null,
+    notes: null,
   };
   await Deno.writeTextFile(runFile, JSON.stringify(run));
   using lock = await Deno.open(lockFile, { create: true, write: true });

@@ -122,6 +122,7 @@ function request(file: string, documents: readonly Json[], more: Partial<DeployR
       name: "try",
       namespace: "try",
       nodePort: 30999,
+      wantsJwt: false,
       documents: () => Promise.resolve(documents.map((one) => JSON.stringify(one))),
     },
     ...{ dryRun: false, forceConflicts: false, wait: true, timeoutMs: 3000 },
@@ -322,7 +323,7 @@ Deno.test("deploy() waits for a load balancer's address and puts it into the cer
       ...asked,
       payload: {
         ...asked.payload,
-        documents: ({ server }) => {
+        documents: ({ certificates: { server } }) => {
           names = new X509Certificate(server.certPem).subjectAltName ?? "";
           return Promise.resolve([namespace, service].map((one) => JSON.stringify(one)));
         },
@@ -388,7 +389,7 @@ Deno.test("deploy tells what is wrong with its words", () =>
         [["--image-prefix", "Registry/X"], "it is not REGISTRY[:PORT][/PATH] in lower case"],
         [["--timeout", "0"], "it is not a number of seconds from 1 to 86400"],
         [["--remove", "--diff"], "a removal changes no object"],
-        [["--payload", "nothing"], "demo"],
+        [["--payload", "nothing"], "and a folder's has a slash in it"],
         [["--name", "ghost"], "there are no instances yet"],
       ] as const
     ) {

@@ -111,7 +111,7 @@ Deno.test("waitServiceReady() sees through a forward that accepts and closes", a
   })();
   const { port } = listener.addr as Deno.NetAddr;
   const error = await expectNotReady(
-    waitServiceReady({ ...base(), port, timeoutMs: 700, kind: "http" }),
+    waitServiceReady({ ...base(), port, timeoutMs: 700, service: { protocol: "http" } }),
   );
   assertEquals(error.why, "the connection is closed at once, so nothing listens in the guest yet");
   listener.close();
@@ -138,7 +138,7 @@ Deno.test("waitServiceReady() ends with the signal although a handshake is never
 
 Deno.test("waitServiceReady() takes any answer below 500 of a plain HTTP service", () =>
   withServer(undefined, () => new Response("", { status: 404 }), async (port) => {
-    await waitServiceReady({ ...base(), port, kind: "http" });
+    await waitServiceReady({ ...base(), port, service: { protocol: "http" } });
   }));
 
 Deno.test("waitServiceReady() ignores a proxy named in the environment", () =>
@@ -146,7 +146,7 @@ Deno.test("waitServiceReady() ignores a proxy named in the environment", () =>
     const before = Deno.env.get("HTTP_PROXY");
     Deno.env.set("HTTP_PROXY", "http://127.0.0.1:9");
     try {
-      await waitServiceReady({ ...base(), port, kind: "http", timeoutMs: 2_000 });
+      await waitServiceReady({ ...base(), port, service: { protocol: "http" }, timeoutMs: 2_000 });
     } finally {
       if (before === undefined) Deno.env.delete("HTTP_PROXY");
       else Deno.env.set("HTTP_PROXY", before);

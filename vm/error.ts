@@ -36,6 +36,7 @@ export type ErrorCode =
   | "state-disk-foreign"
   | "network-failed"
   | "service-not-ready"
+  | "payload-invalid"
   | "pki-invalid"
   | "permission"
   | "not-supported"
@@ -52,6 +53,8 @@ export interface GatewayErrorOptions {
   readonly why: string;
   /** A command to run or a file to read. */
   readonly fix: string;
+  /** What was seen, line by line, for people; bounded by whoever gathers it. */
+  readonly details?: readonly string[];
   /** The error underneath, kept for `--json` and for bug reports. */
   readonly cause?: unknown;
 }
@@ -68,14 +71,17 @@ export class GatewayError extends Error {
   readonly why: string;
   /** What the user does next. */
   readonly fix: string;
+  /** What was seen, line by line; empty for most. */
+  readonly details: readonly string[];
 
-  /** Builds the error from its four parts. */
+  /** Builds the error from its parts. */
   constructor(options: GatewayErrorOptions) {
     super(`${options.what}: ${options.why}`, { cause: options.cause });
     this.code = options.code;
     this.what = options.what;
     this.why = options.why;
     this.fix = options.fix;
+    this.details = options.details ?? [];
   }
 
   /** The process exit code this error maps to: 2 usage, 70 bug, 130 interrupted, else 1. */
@@ -93,8 +99,15 @@ export class GatewayError extends Error {
   }
 
   /** Plain JSON for `--json`, without the cause's stack. */
-  toJSON(): { code: ErrorCode; what: string; why: string; fix: string } {
-    return { code: this.code, what: this.what, why: this.why, fix: this.fix };
+  toJSON(): {
+    code: ErrorCode;
+    what: string;
+    why: string;
+    fix: string;
+    details?: readonly string[];
+  } {
+    const { code, what, why, fix, details } = this;
+    return { code, what, why, fix, ...(details.length === 0 ? {} : { details }) };
   }
 }
 
@@ -118,9 +131,10 @@ export function abortError(signal: AbortSignal): GatewayError {
   return signal.reason instanceof GatewayError ? signal.reason : interruptedError();
 }
 
-/** An error as people read it: three lines, which vm/libkrun.ts reads too. */
-export function errorText({ what, why, fix }: GatewayError): string {
-  return `error: ${what}\n  why: ${why}\n  fix: ${fix}`;
+/** An error as people read it: three lines, which vm/libkrun.ts reads too, and what was seen. */
+export function errorText({ what, why, fix, details }: GatewayError): string {
+  const seen = details.map((line) => `\n  ${line}`.trimEnd()).join("");
+  return `error: ${what}\n  why: ${why}\n  fix: ${fix}${seen}`;
 }
 
 /** The text of anything thrown, on one line, for a `why`. */

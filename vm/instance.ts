@@ -50,8 +50,10 @@ export interface InstanceConfig {
   readonly vmm: "auto" | "qemu" | "libkrun";
   /** Whether the cluster's API is forwarded and a kubeconfig written. */
   readonly kubeApi: boolean;
-  /** What runs in the cluster. */
+  /** What runs in the cluster: a built-in payload's name, or a folder's absolute path. */
   readonly payload: string;
+  /** Digest of the payload's content at the last READY; null before the first one. */
+  readonly payloadDigest: string | null;
   /** A cluster binary of the user's own; null for ours. */
   readonly clusterBinary: string | null;
 }
@@ -60,8 +62,8 @@ export interface InstanceConfig {
 export interface RunRecord {
   /** Of run.json's format. */
   readonly schemaVersion: 1;
-  /** `ready` once the endpoint answered. */
-  readonly phase: "starting" | "ready" | "stopping";
+  /** `ready` once the endpoint answered; `failed` when it never did and the VM is kept to look inside. */
+  readonly phase: "starting" | "ready" | "failed" | "stopping";
   /** ISO 8601. */
   readonly startedAt: string;
   /** ISO 8601; null before. */
@@ -86,6 +88,8 @@ export interface RunRecord {
   readonly apiPort: number | null;
   /** URL of the service once it answered. */
   readonly endpoint: string | null;
+  /** What the payload has to say to people. */
+  readonly notes: string | null;
 }
 
 const Forward: v.GenericSchema<unknown, PortForward> = v.object({
@@ -105,7 +109,8 @@ const InstanceFile: v.GenericSchema<unknown, InstanceConfig> = v.object({
   vmm: v.picklist(["auto", "qemu", "libkrun"]),
   kubeApi: v.boolean(),
   payload: v.string(),
-  // Later than the first version: an older record lacks it.
+  // Later than the first version: an older record lacks these.
+  payloadDigest: v.optional(v.nullable(v.string()), null),
   clusterBinary: v.optional(v.nullable(v.string()), null),
 });
 
@@ -113,7 +118,7 @@ const ProcessRecord = v.object({ pid: v.number(), startTime: v.string() });
 
 const RunFile: v.GenericSchema<unknown, RunRecord> = v.object({
   schemaVersion: v.literal(1),
-  phase: v.picklist(["starting", "ready", "stopping"]),
+  phase: v.picklist(["starting", "ready", "failed", "stopping"]),
   startedAt: v.string(),
   readyAt: v.nullable(v.string()),
   supervisor: ProcessRecord,
@@ -126,6 +131,7 @@ const RunFile: v.GenericSchema<unknown, RunRecord> = v.object({
   sshPort: v.nullable(v.number()),
   apiPort: v.nullable(v.number()),
   endpoint: v.nullable(v.string()),
+  notes: v.optional(v.nullable(v.string()), null),
 });
 
 /**

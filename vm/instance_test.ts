@@ -24,6 +24,7 @@ const config = (name: string): InstanceConfig => ({
   vmm: "auto",
   kubeApi: true,
   payload: "demo",
+  payloadDigest: null,
   clusterBinary: null,
 });
 

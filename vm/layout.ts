@@ -90,6 +90,8 @@ export interface InstancePaths {
   readonly stateDisk: string;
   readonly payload: string;
   readonly pkiDir: string;
+  /** Keys that sign a service's own tokens, where a payload asks for them. */
+  readonly jwtDir: string;
   readonly sshDir: string;
   readonly consoleLog: string;
   readonly gvproxyLog: string;
@@ -120,6 +122,7 @@ export function instancePaths(name: string, env: Env = processEnv): InstancePath
     stateDisk: join(dir, "state.img"),
     payload: join(dir, "payload.tar"),
     pkiDir: join(dir, "pki"),
+    jwtDir: join(dir, "jwt"),
     sshDir: join(dir, "ssh"),
     consoleLog: join(dir, "console.log"),
     gvproxyLog: join(dir, "gvproxy.log"),

@@ -32,6 +32,8 @@ const State = v.object({
   /** Frozen; null in a suspend slot, whose disk is the instance's own. */
   disk: v.nullable(DiskChainSchema),
   savedAt: v.string(),
+  /** Digest of what the cluster in it runs; null where nobody knows. */
+  payload: v.optional(v.nullable(v.string()), null),
   sshPort: v.nullable(v.number()),
   apiPort: v.nullable(v.number()),
   /** Set where the guest in it is another instance: whose certificates it knows. */

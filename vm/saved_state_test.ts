@@ -35,6 +35,7 @@ async function withState(
       ram: [await describeFile(dir, "ram-1.layer")],
       disk: null,
       savedAt: "2026-11-24T00:00:00.000Z",
+      payload: null,
       sshPort: 1,
       apiPort: null,
       from: null,

@@ -12,9 +12,11 @@ import { digestBytes } from "../../vm/digest.ts";
 import { GatewayError } from "../../vm/error.ts";
 import type { Span } from "../../vm/event.ts";
 import { requireInstance } from "../../vm/instance.ts";
-import { dataDir, ensurePrivateDir, writeFileAtomic } from "../../vm/layout.ts";
+import { dataDir, ensurePrivateDir, exists, writeFileAtomic } from "../../vm/layout.ts";
 import { readTextIfThere, replaceDirectory } from "../files.ts";
+import { ensureJwt } from "../jwt.ts";
 import { ensurePki, type Pki, PKI_FILES } from "../pki.ts";
+import type { SecretMaterial } from "../secrets.ts";
 
 /** What is kept of a deployment besides its certificates. */
 export interface DeploymentRecord {
@@ -117,6 +119,24 @@ export class DeploymentFolder implements Disposable {
     return pki;
   }
 
+  /**
+   * What the payload's Secrets are filled with. Keys that sign tokens are the instance's where it has some.
+   *
+   * @throws GatewayError `instance-unknown`, `disk-full`.
+   */
+  async material(
+    pki: Pki,
+    options: { readonly instance: string | undefined; readonly wantsJwt: boolean },
+  ): Promise<SecretMaterial> {
+    if (!options.wantsJwt) return { certificates: pki };
+    const dir = join(this.dir, "jwt");
+    if (options.instance !== undefined) {
+      const { paths } = await requireInstance(options.instance);
+      if (await exists(paths.jwtDir)) await copyFolder(paths.jwtDir, dir);
+    }
+    return { certificates: pki, jwt: await ensureJwt(dir) };
+  }
+
   /** Remembers that something is deployed with these certificates. */
   async add(payload: string): Promise<void> {
     const { names = [], host, payloads = [] } = await this.record() ?? {};
@@ -157,6 +177,15 @@ export function deploymentPlace(context: string): { readonly name: string; reado
 
 function hexDigest(text: string): string {
   return digestBytes(text).replace(/^sha256:/, "");
+}
+
+/** Replaces a folder of small files by a copy of another one. */
+async function copyFolder(from: string, to: string): Promise<void> {
+  const files: Record<string, { data: Uint8Array }> = {};
+  for await (const { name, isFile } of Deno.readDir(from)) {
+    if (isFile) files[name] = { data: await Deno.readFile(join(from, name)) };
+  }
+  await replaceDirectory(to, files);
 }
 
 /** Takes the instance's set over where the deployment has none of the same authority. */

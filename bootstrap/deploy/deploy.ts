@@ -26,6 +26,7 @@ import {
   type Inventory,
   inventoryObject,
   inventoryPath,
+  isOurs,
   joinObjects,
   readInventory,
   staleObjects,
@@ -173,8 +174,10 @@ async function guessHost(
 }
 
 async function makeObjects(work: Work, pki: Pki): Promise<PlacedObject[]> {
-  const { api, request, signal } = work;
-  let objects = readObjects(await request.payload.documents(pki));
+  const { api, request, folder, signal } = work;
+  const { instance, payload: { wantsJwt } } = request;
+  const material = await folder.material(pki, { instance, wantsJwt });
+  let objects = readObjects(await request.payload.documents(material));
   if (request.imagePrefix !== undefined) objects = withImagePrefix(objects, request.imagePrefix);
   objects = withCertificateMark(objects, [pki.caPem, pki.server.certPem, pki.client.certPem]);
   const { context } = request;
@@ -283,7 +286,7 @@ async function applyAll(
     const changed = plan.change !== "same" ||
       JSON.stringify(plan.object) !== JSON.stringify(placed.object);
     // What is the same and not ours yet is applied, too: the fields become ours.
-    if (changed || !isAppliedByUs(plan)) {
+    if (changed || !isOurs(plan.live!)) {
       await applyObject(api, placed, applyOptions(work));
     }
     const words = { create: "created", update: "changed", same: changed ? "changed" : "unchanged" };
@@ -298,12 +301,6 @@ async function applyAll(
       await established(api, one.plan, signal);
     }
   }
-}
-
-function isAppliedByUs({ live }: PlannedObject): boolean {
-  return live?.metadata.managedFields?.some((entry) =>
-    entry.manager === "gateway" && entry.operation === "Apply"
-  ) ?? false;
 }
 
 /** A definition is of use only once the API serves its kind. */

@@ -8,7 +8,7 @@
 import { parseAllDocuments } from "yaml";
 import { GatewayError } from "../../vm/error.ts";
 import { digestBytes } from "../../vm/digest.ts";
-import { RELOADS_ANNOTATION } from "../manifests.ts";
+import { RELOADS_ANNOTATION } from "../identity.ts";
 import type { KubeObject } from "./kube_api.ts";
 
 /** What names an object whatever version of it is meant. */

@@ -1,12 +1,15 @@
 /**
- * What is deployed: the YAML of a payload, filled with a deployment's certificates.
- * It must not know how it is applied.
+ * What is deployed: the objects of a payload as YAML, filled with a deployment's certificates.
+ * It must not know how they are applied.
  *
  * @module
  */
-import { usageError } from "../../vm/error.ts";
-import { payloadManifests, SERVICE_NODE_PORT } from "../manifests.ts";
-import { type ClusterCertificates, NAMESPACE } from "../secrets.ts";
+import { GatewayError } from "../../vm/error.ts";
+import { type ChartArchives, payloadFiles, RECORD_FILE } from "../manifests.ts";
+import { packedChart } from "../payload_files.ts";
+import { loadPayload, payloadSource } from "../payloads.ts";
+import type { Payload } from "../payload_spec.ts";
+import { type SecretMaterial, wantsJwt } from "../secrets.ts";
 
 /** A payload as a deployment needs it. */
 export interface DeployPayload {
@@ -16,23 +19,42 @@ export interface DeployPayload {
   readonly namespace: string;
   /** Where its service answers on each node, unless it has a load balancer. */
   readonly nodePort: number;
+  /** Whether its Secrets hold keys that sign tokens. */
+  readonly wantsJwt: boolean;
   /** Its objects as YAML, any number in one text. Secret: private keys are among them. */
-  readonly documents: (certificates: ClusterCertificates) => Promise<readonly string[]>;
+  readonly documents: (material: SecretMaterial) => Promise<readonly string[]>;
 }
 
-/** The payload of a name. @throws GatewayError `usage` for one that is not known. */
-export function deployPayload(text: string): Promise<DeployPayload> {
-  if (text !== "demo") {
-    throw usageError(
-      `Cannot deploy the payload "${text}"`,
-      "the only payload is demo",
-      "pass --payload demo, or leave it out",
-    );
+/**
+ * The payload of a built-in name or a folder.
+ *
+ * @throws GatewayError `usage`, `payload-invalid`, `not-supported` for a chart of a registry.
+ */
+export async function deployPayload(text: string): Promise<DeployPayload> {
+  const payload = await loadPayload(payloadSource(text));
+  const charts = await packCharts(payload);
+  return {
+    name: payload.name,
+    namespace: payload.namespace,
+    nodePort: payload.service.nodePort,
+    wantsJwt: wantsJwt(payload),
+    documents: (material) => {
+      // The record tells an instance's own start what it applied; a deployment has its inventory.
+      const { [RECORD_FILE]: _record, ...files } = payloadFiles(payload, material, charts);
+      return Promise.resolve(Object.values(files));
+    },
+  };
+}
+
+async function packCharts({ name, charts }: Payload): Promise<ChartArchives> {
+  const distant = charts.find(({ from }) => from.kind === "oci");
+  if (distant) {
+    throw new GatewayError({
+      code: "not-supported",
+      what: `Cannot deploy the payload "${name}"`,
+      why: `its chart "${distant.name}" comes from a registry, and deploy pulls none`,
+      fix: "pull it with helm, and name the .tgz as archive in payload.yaml",
+    });
   }
-  return Promise.resolve({
-    name: text,
-    namespace: NAMESPACE,
-    nodePort: SERVICE_NODE_PORT,
-    documents: (certificates) => Promise.resolve(Object.values(payloadManifests({ certificates }))),
-  });
+  return await Promise.all(charts.map(packedChart));
 }

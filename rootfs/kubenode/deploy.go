@@ -23,6 +23,7 @@ import (
 	"k8s.io/client-go/restmapper"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"gateway.local/kubenode/internal/args"
 	"gateway.local/kubenode/internal/layout"
 	"gateway.local/kubenode/internal/manifests"
 	"gateway.local/kubenode/internal/pki"
@@ -48,6 +49,7 @@ type deployer struct {
 	applied    map[string]string // file name to the digest that is in the cluster, this run
 	failing    map[string]failure
 	missing    map[string]time.Time // since when a recorded file is gone
+	kinds      chartKinds
 }
 
 // unsettled asks to come back before objects are deleted; it is no failure.
@@ -61,7 +63,7 @@ type failure struct {
 	delay  time.Duration
 }
 
-func newDeployer(l layout.Layout, disabled []string) (*deployer, error) {
+func newDeployer(l layout.Layout, s *args.Server) (*deployer, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", l.Cred("admin.kubeconfig"))
 	if err != nil {
 		return nil, err
@@ -77,10 +79,11 @@ func newDeployer(l layout.Layout, disabled []string) (*deployer, error) {
 		return nil, err
 	}
 	return &deployer{
-		dir: l.Manifests(), disabled: disabled, recordPath: l.AppliedRecord(), client: client,
+		dir: l.Manifests(), disabled: s.Disable, recordPath: l.AppliedRecord(), client: client,
 		mapper:  restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(found)),
 		record:  manifests.LoadRecord(l.AppliedRecord()),
 		applied: map[string]string{}, failing: map[string]failure{}, missing: map[string]time.Time{},
+		kinds: chartKinds{off: s.DisableHelm, served: make(chan struct{})},
 	}, nil
 }
 
@@ -145,6 +148,9 @@ func (d *deployer) pass(ctx context.Context) time.Duration {
 		logf("cannot read the manifests: %v", err)
 		return rescan
 	}
+	if !d.ensureChartKinds(ctx, files, false) {
+		return firstRetry
+	}
 	wait, now := rescan, time.Now()
 	here := map[string]bool{}
 	for _, f := range files {
@@ -163,6 +169,9 @@ func (d *deployer) pass(ctx context.Context) time.Duration {
 		if !here[name] && !manifests.Skipped(d.dir, name) {
 			wait = min(wait, d.settle(ctx, name, "", d.removeFile(ctx, name)))
 		}
+	}
+	if !d.ensureChartKinds(ctx, files, true) {
+		wait = min(wait, firstRetry)
 	}
 	return wait
 }

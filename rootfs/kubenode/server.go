@@ -162,11 +162,14 @@ func (c *cluster) start() error {
 	if err := <-images; err != nil && c.parts.Err() == nil {
 		return fmt.Errorf("cannot import images: %w", err)
 	}
-	deploy, err := newDeployer(c.layout, c.settings.Disable)
+	deploy, err := newDeployer(c.layout, c.settings)
 	if err != nil {
 		return err
 	}
 	go c.watch("deploy", c.parts, deploy.run)
+	if !c.settings.DisableHelm {
+		go c.watch(helmName, c.parts, func(ctx context.Context) error { return c.runHelm(ctx, deploy.kinds.served) })
+	}
 	return nil
 }
 

@@ -25,6 +25,7 @@ await instance.saveConfig({
   vmm: "auto",
   kubeApi: true,
   payload: "demo",
+  payloadDigest: null,
   clusterBinary: null,
 });
 await Deno.writeTextFile(instance.paths.stateDisk, "what must survive a stop");

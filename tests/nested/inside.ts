@@ -14,7 +14,8 @@ import { cacheDir, exists } from "../../vm/layout.ts";
 import { LibkrunVmm } from "../../vm/libkrun.ts";
 import { CASES } from "../conformance/cases.ts";
 import { type Bench, bootGuest } from "../conformance/guest.ts";
-import { REFUSED_CASE, TSI_CASE } from "./inside_names.ts";
+import { contextGuest } from "./inside_context.ts";
+import { CONTEXT_CASE, REFUSED_CASE, TSI_CASE } from "./inside_names.ts";
 import { bootCluster } from "./inside_cluster.ts";
 import { benchRows } from "./inside_bench.ts";
 import { tsiGuest } from "./inside_tsi.ts";
@@ -71,7 +72,11 @@ async function main(): Promise<void> {
   };
   const stock = `${cache}/stock/libkrun.so.1.19.7`;
   const tsi = { name: TSI_CASE, run: () => tsiGuest({ ...bench, vmm: driver(stock) }) };
-  const more = await exists(stock) ? [missing, tsi] : [missing];
+  const context = {
+    name: CONTEXT_CASE,
+    run: () => contextGuest(bench, `${cache}/libkrun.so.1.19.7`),
+  };
+  const more = await exists(stock) ? [missing, context, tsi] : [missing, context];
   for (
     const { name, run, only } of [...CASES, ...more.map((one) => ({ ...one, only: undefined }))]
   ) {

@@ -5,8 +5,9 @@
  * @module
  */
 import { join } from "@std/path";
-import { payloadManifests, SERVICE_NODE_PORT } from "../../bootstrap/manifests.ts";
+import { payloadFiles } from "../../bootstrap/manifests.ts";
 import { writePayload } from "../../bootstrap/payload.ts";
+import { loadPayload } from "../../bootstrap/payloads.ts";
 import { ensurePki } from "../../bootstrap/pki.ts";
 import { GUEST_ADDRESS, planVm } from "../../bootstrap/plan.ts";
 import { waitServiceReady } from "../../bootstrap/readiness.ts";
@@ -45,6 +46,7 @@ export async function bootCluster(bench: Bench): Promise<ClusterRun> {
   const dir = join(bench.dir, "cluster");
   await Deno.mkdir(dir, { mode: 0o700 });
   const logPath = join(dir, "gvproxy.log");
+  const payload = await loadPayload("demo");
   const [pki, spec] = [await ensurePki(join(dir, "pki"), { span, signal }), specOf(bench, dir)];
   await writePayload(join(dir, "payload.tar"), {
     env: {
@@ -55,7 +57,7 @@ export async function bootCluster(bench: Bench): Promise<ClusterRun> {
       GW_K3S_ARGS: "",
       GW_CLOCK: (Date.now() / 1000).toFixed(3),
     },
-    manifests: payloadManifests({ certificates: pki }),
+    manifests: payloadFiles(payload, { certificates: pki }, []),
   });
   await using gvproxy = await startGvproxy({
     ...{ binary: bench.gvproxy, socketDir: dir, logPath, span, signal },
@@ -71,7 +73,7 @@ export async function bootCluster(bench: Bench): Promise<ClusterRun> {
   await guestUp(control, undefined, guarded);
   const { local } = await gvproxy.client.expose(
     "127.0.0.1:0",
-    `${GUEST_ADDRESS}:${SERVICE_NODE_PORT}`,
+    `${GUEST_ADDRESS}:${payload.service.nodePort}`,
   );
   const port = Number(local.slice(local.lastIndexOf(":") + 1));
   await waitServiceReady({ port, pki, span, signal: guarded, timeoutMs: READY_TIMEOUT_MS });

@@ -8,5 +8,8 @@
 export const TSI_CASE =
   "gateway --exec --net tsi reaches this machine's network, on the stock libkrunfw's kernel";
 
-/** The one case beside the suite's. */
+/** What KrunContext offers and the product's VMs do not use. */
+export const CONTEXT_CASE = "folders by virtio-fs and vsock ports in both directions";
+
+/** The libraries that are refused. */
 export const REFUSED_CASE = "a library that lacks something is refused by name";

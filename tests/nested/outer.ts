@@ -17,6 +17,7 @@ import { within } from "../../vm/wait.ts";
 import { makeLayeredDisk } from "../conformance/layered.ts";
 import { FakeKrun } from "../fakes/krun.ts";
 import type { ClusterRun } from "./inside_cluster.ts";
+import { initramfs } from "../kernel/initramfs.ts";
 import { type StockFirmware, stockFirmware } from "./stock_firmware.ts";
 
 const REPO = fromFileUrl(new URL("../..", import.meta.url));
@@ -183,6 +184,7 @@ async function makeDisk(dir: string, firmware?: string): Promise<void> {
   });
   await copySources(root);
   await bundle("tests/nested/inside.ts", join(root, "gateway"));
+  await makeContextCase(join(root, "gateway"));
   await copyLibraries(root, [Deno.execPath(), library]);
   const image = join(dir, "disk.img");
   await run("mke2fs", {
@@ -190,6 +192,26 @@ async function makeDisk(dir: string, firmware?: string): Promise<void> {
     timeoutMs: 120_000,
   });
   await Deno.remove(root, { recursive: true });
+}
+
+const SHARES = `bb=/bin/busybox
+$bb mkdir -p /shared /fixed
+$bb mount -t virtiofs shared /shared; $bb mount -t virtiofs fixed /fixed
+echo "SHARED $($bb cat /shared/from-host)"
+echo "written by the guest" >/shared/from-guest
+$bb touch /fixed/x 2>/dev/null || echo "FIXED is read-only"
+/fixed/guest_vsock
+$bb sync
+$bb reboot -f`;
+
+/** The files of inside_context.ts. */
+async function makeContextCase(folder: string): Promise<void> {
+  await Deno.mkdir(join(folder, "context"));
+  const busybox = await Deno.readFile("/bin/busybox");
+  await Deno.writeFile(join(folder, "context/initrd"), initramfs(busybox, SHARES));
+  const program = join(folder, "context/guest_vsock");
+  await run("cc", { args: ["-O1", "-Wall", "-static", "-o", program, here("guest_vsock.c")] });
+  await bundle("tests/nested/context_child.ts", folder);
 }
 
 /** What the VMM's process is, and Deno's copies of the packages that its configuration names. */

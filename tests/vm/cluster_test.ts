@@ -12,23 +12,46 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import { join } from "@std/path";
+import { makeOneFile } from "../../bootstrap/package/one_file.ts";
 import { run } from "../../vm/process.ts";
 import { waitFor } from "../../vm/wait.ts";
 import { Client, type Status } from "./client.ts";
-import { freePort, TestHome, withEvidence } from "./harness.ts";
+import { freePort, FROM_SOURCES, TestHome, withEvidence } from "./harness.ts";
 
 const UP_TIMEOUT_MS = 15 * 60_000;
 const BUILD_TIMEOUT_MS = 75 * 60_000;
 
 const size = ["--memory", "3072", "--cpus", "2"];
 
-/** Cold: booted from nothing. Restored: gone on from the golden state of this machine. All promises are the same. */
-for (const kind of ["cold", "restored"] as const) {
-  Deno.test(`a ${kind} cluster from nothing to gone`, (t) => walk(t, kind));
+/** One walk through everything. */
+interface Walk {
+  /** Cold: booted from nothing. Restored: gone on from the golden state of this machine. All promises are the same. */
+  readonly kind: "cold" | "restored";
+  /** How `gateway` runs. */
+  readonly from: "its sources" | "one file";
 }
 
-async function walk(t: Deno.TestContext, kind: "cold" | "restored"): Promise<void> {
-  const home = await TestHome.make();
+const WALKS: readonly Walk[] = [
+  { kind: "cold", from: "its sources" },
+  { kind: "restored", from: "its sources" },
+  { kind: "restored", from: "one file" },
+];
+
+for (const how of WALKS) {
+  Deno.test(`a ${how.kind} cluster from nothing to gone, by gateway from ${how.from}`, async (t) => {
+    const dir = await Deno.makeTempDir();
+    try {
+      const file = join(dir, "gateway");
+      if (how.from === "one file") await makeOneFile(file, new AbortController().signal);
+      await using home = await TestHome.make(how.from === "one file" ? [file] : FROM_SOURCES);
+      await walk(t, home, how);
+    } finally {
+      await Deno.remove(dir, { recursive: true });
+    }
+  });
+}
+
+async function walk(t: Deno.TestContext, home: TestHome, { kind }: Walk): Promise<void> {
   const port = freePort();
   const client = new Client(home);
   const { status, curl, kubectlJson } = {
@@ -284,8 +307,6 @@ async function walk(t: Deno.TestContext, kind: "cold" | "restored"): Promise<voi
     }
     assertEquals(JSON.parse((await home.ok(["list", "--json"])).stdout), []);
   });
-
-  await home[Symbol.asyncDispose]();
 }
 
 const PVC_POD = `

@@ -8,9 +8,8 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import { parse, stringify } from "yaml";
 import { deploy, type DeployRequest } from "../../bootstrap/deploy/deploy.ts";
-import type { DeployPayload } from "../../bootstrap/deploy/payload.ts";
+import { type DeployPayload, deployPayload } from "../../bootstrap/deploy/payload.ts";
 import { removeDeployment } from "../../bootstrap/deploy/remove.ts";
-import { payloadManifests } from "../../bootstrap/manifests.ts";
 import { silentSpan } from "../../vm/event.ts";
 import { Client } from "./client.ts";
 import { freePort, TestHome, withEvidence } from "./harness.ts";
@@ -19,22 +18,30 @@ const UP_TIMEOUT_MS = 75 * 60_000;
 const NODE_PORT = 30061;
 const NAMESPACE = "tried";
 const CONTEXT = "gateway";
+const DEMO = new URL("../../rootfs/payloads/demo/", import.meta.url);
 
 /** The demo under another namespace and port, with more objects. */
-function payload(extra: readonly object[] = []): DeployPayload {
-  return {
-    ...{ name: "tried", namespace: NAMESPACE, nodePort: NODE_PORT },
-    documents: (certificates) =>
-      Promise.resolve([
-        ...Object.values(payloadManifests({ certificates, demo: { nodePort: NODE_PORT } })).map((
-          text,
-        ) =>
-          text.replaceAll("namespace: openshell", `namespace: ${NAMESPACE}`)
-            .replace(/^ {2}name: openshell$/m, `  name: ${NAMESPACE}`)
-        ),
-        ...extra.map((object) => stringify(object)),
-      ]),
-  };
+async function payload(extra: readonly object[] = []): Promise<DeployPayload> {
+  const dir = await Deno.makeTempDir({ prefix: "gw-payload-" });
+  const moved = (text: string) =>
+    text.replaceAll("openshell-", "@").replaceAll("openshell", NAMESPACE).replaceAll(
+      "@",
+      "openshell-",
+    )
+      .replaceAll("30051", String(NODE_PORT)).replace("name: demo\nname", "name: tried\nname")
+      .replace("  - gateway-demo.yaml", "  - gateway-demo.yaml\n  - extra.yaml");
+  try {
+    for (const name of ["payload.yaml", "gateway-demo.yaml"]) {
+      const text = await Deno.readTextFile(new URL(name, DEMO));
+      await Deno.writeTextFile(join(dir, name), moved(text));
+    }
+    const objects = [configMap("always", "1"), ...extra];
+    const text = objects.map((object) => stringify(object)).join("---\n");
+    await Deno.writeTextFile(join(dir, "extra.yaml"), text);
+    return await deployPayload(dir);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
 }
 
 const configMap = (name: string, value: string) => ({
@@ -69,8 +76,8 @@ Deno.test("deploy to the API of an instance", async (t) => {
   await home.ok(["port", "add", `${outer}:${NODE_PORT}`]);
   for (const name of ["XDG_DATA_HOME", "XDG_CONFIG_HOME"]) Deno.env.set(name, home.env[name]);
   const kubeconfig = (await client.status()).kubeconfig;
-  const request = (extra: readonly object[] = [], more: Partial<DeployRequest> = {}) => ({
-    ...{ context: CONTEXT, kubeconfig, payload: payload(extra) },
+  const request = async (extra: readonly object[] = [], more: Partial<DeployRequest> = {}) => ({
+    ...{ context: CONTEXT, kubeconfig, payload: await payload(extra) },
     ...{ address: { host: "127.0.0.1", port: outer }, dryRun: false, forceConflicts: false },
     ...{ wait: true, timeoutMs: 180_000 },
     ...more,
@@ -86,14 +93,14 @@ Deno.test("deploy to the API of an instance", async (t) => {
   };
 
   await step("a dry run changes nothing", async () => {
-    const { report } = await deploy(request([], { dryRun: true }), told());
+    const { report } = await deploy(await request([], { dryRun: true }), told());
     assertEquals(new Set(report.objects.map(({ change }) => change)), new Set(["create"]));
     assertEquals(await found("all,secrets,configmaps"), "");
   });
 
   await step("it is made, waited for, and answers only to its clients", async () => {
     const extra = [configMap("kept", "1"), configMap("leaves", "1")];
-    const { report } = await deploy(request(extra), told());
+    const { report } = await deploy(await request(extra), told());
     assertEquals(report.endpoint, `https://127.0.0.1:${outer}`);
     const status = { ...await client.status(), endpoint: report.endpoint! };
     const deployed = { ...status, clientFiles: report.clientFiles! };
@@ -106,7 +113,7 @@ Deno.test("deploy to the API of an instance", async (t) => {
   await step("deployed again it is the same, down to its pod", async () => {
     const before = await podUid();
     const extra = [configMap("kept", "1"), configMap("leaves", "1")];
-    const { report } = await deploy(request(extra), told());
+    const { report } = await deploy(await request(extra), told());
     assertEquals(report.objects.filter(({ change }) => change !== "same"), []);
     assertEquals(await podUid(), before);
   });
@@ -116,14 +123,14 @@ Deno.test("deploy to the API of an instance", async (t) => {
     async () => {
       const stranger = ["create", "configmap", "stranger", "-n", NAMESPACE];
       await home.ok(["kubectl", "--", ...stranger]);
-      const { report } = await deploy(request([configMap("kept", "2")]), told());
+      const { report } = await deploy(await request([configMap("kept", "2")]), told());
       const change = report.objects.filter(({ change }) => change !== "same");
       assertEquals(change.map(({ name, change }) => [name, change]), [["kept", "update"]]);
       assertEquals(report.removed.map(({ name }) => name), ["leaves"]);
       const names = (await found("configmaps")).trim().split("\n").sort();
       assertEquals(
         names,
-        ["gateway-deploy-tried", "kept", "kube-root-ca.crt", "stranger"].map((name) =>
+        ["always", "gateway-deploy-tried", "kept", "kube-root-ca.crt", "stranger"].map((name) =>
           `configmap/${name}`
         ),
       );
@@ -134,10 +141,10 @@ Deno.test("deploy to the API of an instance", async (t) => {
     const patch = ["patch", "configmap", "kept", "-n", NAMESPACE, "--field-manager", "somebody"];
     await home.ok(["kubectl", "--", ...patch, "--type", "merge", "-p", '{"data":{"value":"3"}}']);
     const wanted = [configMap("kept", "4")];
-    const error = await deploy(request(wanted), told()).catch((error) => error);
+    const error = await deploy(await request(wanted), told()).catch((error) => error);
     assertEquals(error.code, "deploy-failed");
     assertEquals(error.why, 'another manager owns fields of it: .data.value belongs to "somebody"');
-    await deploy(request(wanted, { forceConflicts: true }), told());
+    await deploy(await request(wanted, { forceConflicts: true }), told());
     const { data } = await client.kubectlJson(["get", "configmap", "kept", "-n", NAMESPACE]);
     assertEquals(data.value, "4");
   });
@@ -153,7 +160,7 @@ Deno.test("deploy to the API of an instance", async (t) => {
     await Deno.writeTextFile(file, stringify(config));
     const wanted = [configMap("kept", "5")];
     const narrow = { kubeconfig: file };
-    const error = await deploy(request(wanted, narrow), told()).catch((error) => error);
+    const error = await deploy(await request(wanted, narrow), told()).catch((error) => error);
     assertEquals(error.code, "permission");
     for (const verb of ["create", "patch"]) {
       const right = `"${verb}" on "deployments.apps" in the namespace "${NAMESPACE}"`;
@@ -164,19 +171,21 @@ Deno.test("deploy to the API of an instance", async (t) => {
     assertEquals(data.value, "4");
     // What it may do, it does: nothing but configmaps, in a namespace that it may not change.
     const small = {
-      ...payload(),
+      ...await payload(),
       name: "small",
       documents: () => Promise.resolve([stringify(configMap("own", "1"))]),
     };
-    const { report } = await deploy(request([], { ...narrow, payload: small }), told());
+    const { report } = await deploy(await request([], { ...narrow, payload: small }), told());
     assertEquals(report.objects.map(({ name, change }) => [name, change]), [["own", "create"]]);
-    await removeDeployment({ ...request(), ...narrow, payload: small }, told());
+    await removeDeployment({ ...await request(), ...narrow, payload: small }, told());
     assert(!(await found("configmaps")).includes("own"));
   });
 
   await step("what does not become ready ends by its bound, with what was seen", async () => {
     const context = told();
-    const error = await deploy(request([crashing], { timeoutMs: 30_000 }), context).catch((e) => e);
+    const error = await deploy(await request([crashing], { timeoutMs: 30_000 }), context).catch((
+      e,
+    ) => e);
     assertEquals([error.code, error.what], [
       ...["deploy-failed", "Cannot see the payload ready within 30 s"],
     ]);
@@ -198,7 +207,7 @@ Deno.test("deploy to the API of an instance", async (t) => {
   });
 
   await step("removed, it is gone with its client files and all but what is not ours", async () => {
-    const removed = await removeDeployment(request(), told());
+    const removed = await removeDeployment(await request(), told());
     assertEquals(removed.namespaceRemoved, false);
     assertEquals(await found("all,secrets,persistentvolumeclaims"), "");
     assertStringIncludes(await found("configmaps"), "stranger");
@@ -207,8 +216,8 @@ Deno.test("deploy to the API of an instance", async (t) => {
     assertEquals(await client.answers(), true);
     // Without a stranger the namespace goes, too.
     await home.ok(["kubectl", "--", "delete", "namespace", NAMESPACE], { timeoutMs: 180_000 });
-    await deploy(request([], { wait: false }), told());
-    assertEquals((await removeDeployment(request(), told())).namespaceRemoved, true);
+    await deploy(await request([], { wait: false }), told());
+    assertEquals((await removeDeployment(await request(), told())).namespaceRemoved, true);
   });
 });
 

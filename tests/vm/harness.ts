@@ -21,6 +21,11 @@ import { waitFor } from "../../vm/wait.ts";
 const CLI = fromFileUrl(new URL("../../cli.ts", import.meta.url));
 const CONFIG = fromFileUrl(new URL("../../deno.json", import.meta.url));
 
+/** `gateway` as it runs from a checkout. */
+export const FROM_SOURCES: readonly string[] = [
+  ...[Deno.execPath(), "run", "-A", "--quiet", "--no-check", "--config", CONFIG, CLI],
+];
+
 /** How one call of the command line may differ. */
 export interface CallOptions {
   readonly stdin?: Uint8Array | string;
@@ -41,15 +46,11 @@ export interface Background extends AsyncDisposable {
 
 /** A home folder with nothing in it; disposing stops what runs there and removes it. */
 export class TestHome implements AsyncDisposable {
-  readonly home: string;
+  private constructor(readonly home: string, private readonly program: readonly string[]) {}
 
-  private constructor(home: string) {
-    this.home = home;
-  }
-
-  /** Makes a home. */
-  static async make(): Promise<TestHome> {
-    return new TestHome(await Deno.makeTempDir({ prefix: "gw-" }));
+  /** Makes a home. `program` is the command line's first words: by default the sources' own. */
+  static async make(program = FROM_SOURCES): Promise<TestHome> {
+    return new TestHome(await Deno.makeTempDir({ prefix: "gw-" }), program);
   }
 
   /** The environment every process of this home gets. */
@@ -70,13 +71,13 @@ export class TestHome implements AsyncDisposable {
   }
 
   #args(args: readonly string[]): string[] {
-    return ["run", "-A", "--quiet", "--no-check", "--config", CONFIG, CLI, ...args];
+    return [...this.program.slice(1), ...args];
   }
 
   /** Runs `gateway ARGS…` to its end. */
   async call(args: readonly string[], options: CallOptions = {}): Promise<RunResult> {
     await Deno.mkdir(join(this.home, "run"), { recursive: true });
-    return await run(Deno.execPath(), {
+    return await run(this.program[0], {
       args: this.#args(args),
       env: { ...this.env, ...options.env },
       stdin: options.stdin,
@@ -95,7 +96,7 @@ export class TestHome implements AsyncDisposable {
   /** Starts `gateway ARGS…` and leaves it running. */
   async start(args: readonly string[]): Promise<Background> {
     await Deno.mkdir(join(this.home, "run"), { recursive: true });
-    const child = spawnChild(Deno.execPath(), {
+    const child = spawnChild(this.program[0], {
       args: this.#args(args),
       env: this.env,
       stdout: "piped",

@@ -44,6 +44,8 @@ type Server struct {
 	Verbosity       int
 
 	DisableKubeProxy bool
+	DisableHelm      bool
+	HelmJobImage     string
 
 	APIServerArgs  []string
 	ControllerArgs []string
@@ -57,7 +59,7 @@ type Server struct {
 
 // inert are k3s's flags for parts that kubenode does not have; turning them off is what it does anyway.
 var inert = []string{
-	"disable-cloud-controller", "disable-helm-controller", "disable-network-policy",
+	"disable-cloud-controller", "disable-network-policy",
 	"disable-apiserver-lb", "disable-agent-lb", "embedded-registry", "secrets-encryption",
 	"rootless", "prefer-bundled-bin", "docker", "protect-kernel-defaults", "cluster-init",
 	"selinux", "disable-etcd", "disable-kube-apiserver-lb",
@@ -123,6 +125,8 @@ func newFlagSet(s *Server) (*pflag.FlagSet, *rawFlags) {
 	fs.StringSliceVar(&s.Disable, "disable", nil, "packaged components not to deploy")
 	fs.StringVar(&s.FlannelBackend, "flannel-backend", "none", "only none: the network is the host's CNI configuration")
 	fs.BoolVar(&s.DisableKubeProxy, "disable-kube-proxy", false, "do not run kube-proxy")
+	fs.BoolVar(&s.DisableHelm, "disable-helm-controller", false, "do not serve HelmChart")
+	fs.StringVar(&s.HelmJobImage, "helm-job-image", "gateway.local/helm:1", "image that installs a HelmChart which names none")
 	fs.BoolVar(&s.Debug, "debug", false, "log what the parts log at level 2")
 	fs.IntVarP(&s.Verbosity, "v", "v", 0, "log level of the Kubernetes parts")
 	fs.StringArrayVar(&s.APIServerArgs, "kube-apiserver-arg", nil, "flag for kube-apiserver, NAME=VALUE")

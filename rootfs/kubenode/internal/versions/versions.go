@@ -6,5 +6,6 @@ const (
 	Kubernetes = "v1.37.2"
 	Containerd = "v2.4.2"
 	Kine       = "v0.17.5"
+	Helm       = "v0.17.9"
 	Kubenode   = Kubernetes + "+gateway.1"
 )

@@ -1,0 +1,124 @@
+/**
+ * The API of an instance's own cluster during a start: its credentials, a client of it, and the user's kubeconfig.
+ * A boot never depends on the kubeconfig. It must not know a payload.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import type { GvproxyClient } from "../net/gvproxy.ts";
+import { hostPort, LOOPBACK } from "../net/forward.ts";
+import { sshArgs } from "../net/ssh.ts";
+import { describeError } from "../vm/error.ts";
+import type { Span } from "../vm/event.ts";
+import type { InstanceConfig } from "../vm/instance.ts";
+import { exists, type InstancePaths, writeFileAtomic } from "../vm/layout.ts";
+import { run } from "../vm/process.ts";
+import type { SavedState } from "../vm/saved_state.ts";
+import { waitFor } from "../vm/wait.ts";
+import { ApiClient } from "./api_request.ts";
+import { kubeconfigPath, readCredentials, writeKubeconfig } from "./kubeconfig.ts";
+import { GUEST_ADDRESS, GUEST_API_PORT } from "./plan.ts";
+import { waitApiReady } from "./readiness.ts";
+
+/** The bound of what does not depend on the payload: a cold cluster under emulation on a busy machine takes minutes. */
+const API_TIMEOUT_MS = 12 * 60_000;
+
+/**
+ * Fetches the kubeconfig and waits for the API beside the wait for the service. The boot never depends on it: what
+ * goes wrong becomes a warning. Resolves when it is settled; never rejects.
+ */
+export async function startKubeApi(
+  parent: Span,
+  config: InstanceConfig,
+  access: ApiAccess,
+  guarded: AbortSignal,
+): Promise<void> {
+  const { paths, slot: before, ports: { apiPort } } = access;
+  if (apiPort === null) return;
+  // The kubeconfig of before the suspend is still right.
+  const same = before?.apiPort === apiPort && !before.from && !isOld(before);
+  if (same && await exists(kubeconfigPath(config.name))) return;
+  try {
+    await parent.run("kubernetes api", async (span) => {
+      const k3sYaml = await keptKubeconfig(before) ??
+        await readGuestKubeconfig(paths, guarded);
+      await writeFileAtomic(join(paths.dir, "k3s.yaml"), k3sYaml);
+      const credentials = readCredentials(k3sYaml);
+      const timeoutMs = API_TIMEOUT_MS;
+      await waitApiReady({ port: apiPort, credentials, span, signal: guarded, timeoutMs });
+      const owner = { instance: config.name, instanceDir: paths.dir };
+      const written = await writeKubeconfig({ k3sYaml, apiPort, owner });
+      span.log(`kubeconfig ${written.path}`);
+    });
+  } catch (error) {
+    if (!guarded.aborted) parent.warn(`no kubeconfig: ${describeError(error)}`);
+  }
+}
+
+/** The kubeconfig that was saved with another's state: its cluster's authority and client are still the same. */
+async function keptKubeconfig(before: SavedState | undefined): Promise<string | undefined> {
+  if (!before || isOld(before)) return undefined;
+  const { from } = before;
+  return from?.k3sYaml ? await Deno.readTextFile(from.k3sYaml).catch(() => undefined) : undefined;
+}
+
+/** Waits for the cluster's own kubeconfig and reads it. @throws GatewayError `guest-unreachable`, or the signal's reason. */
+export async function readGuestKubeconfig(
+  paths: InstancePaths,
+  signal: AbortSignal,
+): Promise<string> {
+  const args = sshArgs(`${paths.sshDir}/config`, paths.name, ["cat", "/etc/rancher/k3s/k3s.yaml"]);
+  return await waitFor({
+    what: "the cluster's kubeconfig in the guest",
+    probe: async (inner) => {
+      const { code, stdout } = await run("ssh", { args, signal: inner, check: false });
+      return code === 0 && stdout !== "" ? stdout : undefined;
+    },
+    timeoutMs: API_TIMEOUT_MS,
+    intervalMs: 1000,
+    probeTimeoutMs: 40_000,
+    signal,
+    code: "guest-unreachable",
+  });
+}
+
+/** What leads to the API of a guest with open ports. */
+export interface ApiAccess {
+  readonly paths: InstancePaths;
+  readonly slot: SavedState | undefined;
+  /** Null where the user wants no port to the API; then one is opened for the time of the call. */
+  readonly ports: { readonly apiPort: number | null };
+  readonly gvproxy: GvproxyClient;
+}
+
+/** Lends a client of the API. @throws GatewayError `guest-unreachable`, what the callee throws, or the signal's reason. */
+export async function withApi<T>(
+  access: ApiAccess,
+  signal: AbortSignal,
+  use: (api: ApiClient) => Promise<T>,
+): Promise<T> {
+  const { paths, gvproxy, slot, ports } = access;
+  await using stack = new AsyncDisposableStack();
+  const k3sYaml = await keptKubeconfig(slot) ?? await readGuestKubeconfig(paths, signal);
+  const port = ports.apiPort ?? await temporaryPort(stack, gvproxy);
+  using api = new ApiClient(port, readCredentials(k3sYaml));
+  return await use(api);
+}
+
+/** A loopback port to the API that is closed with the stack. */
+export async function temporaryPort(
+  stack: AsyncDisposableStack,
+  gvproxy: GvproxyClient,
+): Promise<number> {
+  const port = await gvproxy.exposeLoopback(`${GUEST_ADDRESS}:${GUEST_API_PORT}`);
+  stack.defer(() => gvproxy.unexpose(hostPort(LOOPBACK, port)).catch(() => {}));
+  return port;
+}
+
+/** The certificates inside the cluster live a year, and a start makes those anew that end within three months. */
+const OLD_MS = 200 * 24 * 60 * 60_000;
+
+/** Whether the cluster in a saved state has to start again before its own certificates end. */
+export function isOld(slot: SavedState): boolean {
+  return Date.now() - Date.parse(slot.savedAt) > OLD_MS;
+}

@@ -1,0 +1,118 @@
+/**
+ * A payload whose content changed since the instance last ran it: its files are put in place, and a start waits until the
+ * cluster has taken them, so that READY speaks of the new content.
+ * It must not apply objects itself: the cluster's auto-deploy does, and removes what is gone.
+ *
+ * @module
+ */
+import { sshArgs } from "../net/ssh.ts";
+import type { InstancePaths } from "../vm/layout.ts";
+import { run } from "../vm/process.ts";
+import { waitFor } from "../vm/wait.ts";
+import type { ApiClient } from "./api_request.ts";
+import { RECORD_NAME, SYSTEM_NAMESPACE } from "./manifests.ts";
+import type { PreparedPayload } from "./payload_images.ts";
+import { namespacesOf } from "./secrets.ts";
+
+/** What the guest's own boot does with its payload, for a guest that goes on. */
+const PLACE = [
+  "set -eu",
+  "lib=/usr/lib/gateway",
+  '. "$lib/lib.sh"',
+  "umask 077",
+  "place_manifests /var/lib/rancher/k3s/server/manifests",
+];
+
+/**
+ * Puts the payload's files where the cluster looks for them. The guest has read its payload disk again.
+ *
+ * @throws GatewayError `ssh-failed`, or the signal's reason.
+ */
+export async function placeContent(paths: InstancePaths, signal: AbortSignal): Promise<void> {
+  const words = ["sh", "-c", PLACE.join("\n")];
+  await run("ssh", {
+    args: sshArgs(`${paths.sshDir}/config`, paths.name, words),
+    signal,
+    timeoutMs: 60_000,
+    code: "ssh-failed",
+    what: "Cannot put the changed payload into the guest",
+    fix: "start it from its disk instead: gateway up --cold",
+  });
+}
+
+/**
+ * Waits until the cluster was given the content and every workload of the payload's namespaces runs its newest form.
+ *
+ * @throws GatewayError `service-not-ready` with what is still under way, or the signal's reason.
+ */
+export async function waitRolledOut(
+  api: ApiClient,
+  prepared: PreparedPayload,
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const namespaces = namespacesOf(prepared.payload);
+  await waitFor({
+    what: "the cluster take the changed payload",
+    probe: async (inner) => {
+      const given = await read<Objects>(api, recordPath, inner);
+      const digest = given.items[0]?.data?.digest;
+      if (digest !== prepared.digest) throw new Error("it still has the content of before");
+      for (const namespace of namespaces) {
+        const kinds = ["deployments", "statefulsets", "daemonsets"];
+        for (const kind of kinds) {
+          const path = `/apis/apps/v1/namespaces/${namespace}/${kind}`;
+          const late = (await read<Objects>(api, path, inner)).items.find((one) => !isCurrent(one));
+          if (late) throw new Error(`${namespace}/${late.metadata.name} is not rolled out yet`);
+        }
+      }
+      return true;
+    },
+    timeoutMs,
+    intervalMs: 400,
+    probeTimeoutMs: 20_000,
+    signal,
+    code: "service-not-ready",
+  });
+}
+
+// A list with one object at most, since one that is not there is no error then.
+const recordPath = `/api/v1/namespaces/${SYSTEM_NAMESPACE}/configmaps?fieldSelector=` +
+  encodeURIComponent(`metadata.name=${RECORD_NAME}`);
+
+async function read<T>(api: ApiClient, path: string, signal: AbortSignal): Promise<T> {
+  return await api.call({ method: "GET", path, signal }) as unknown as T;
+}
+
+interface Objects {
+  readonly items: readonly Workload[];
+}
+
+/** The fields of Deployments, StatefulSets and DaemonSets that say how far a rollout is. */
+export interface Workload {
+  readonly metadata: { readonly name: string; readonly generation?: number };
+  readonly data?: Readonly<Record<string, string>>;
+  readonly spec?: { readonly replicas?: number };
+  readonly status?: {
+    readonly observedGeneration?: number;
+    readonly replicas?: number;
+    readonly updatedReplicas?: number;
+    readonly availableReplicas?: number;
+    readonly desiredNumberScheduled?: number;
+    readonly updatedNumberScheduled?: number;
+    readonly numberAvailable?: number;
+  };
+}
+
+/** Whether all pods of a workload are of its newest form and available. Pure. */
+export function isCurrent({ metadata, spec, status = {} }: Workload): boolean {
+  if ((status.observedGeneration ?? 0) < (metadata.generation ?? 0)) return false;
+  if (status.desiredNumberScheduled !== undefined) {
+    const { desiredNumberScheduled: wanted } = status;
+    return (status.updatedNumberScheduled ?? 0) >= wanted &&
+      (status.numberAvailable ?? 0) >= wanted;
+  }
+  const wanted = spec?.replicas ?? 1;
+  return (status.updatedReplicas ?? 0) >= wanted && (status.replicas ?? 0) <= wanted &&
+    (status.availableReplicas ?? 0) >= wanted;
+}

@@ -1,0 +1,168 @@
+/**
+ * A YAML file of a payload with the places of its fields, so that every fault can say where it is.
+ * It must not know what the fields mean.
+ *
+ * @module
+ */
+import {
+  type Document,
+  isMap,
+  isNode,
+  isSeq,
+  LineCounter,
+  type Node,
+  parseAllDocuments,
+  type YAMLError,
+} from "yaml";
+import { GatewayError } from "../vm/error.ts";
+
+/** From the top of a document down to a field. */
+export type FieldPath = readonly (string | number)[];
+
+/** What is wrong with a field, and what to do. */
+export interface FaultWords {
+  readonly why: string;
+  readonly fix: string;
+}
+
+/** A line and a column, both from 1 on. */
+export interface Place {
+  readonly line: number;
+  readonly column: number;
+}
+
+/** How a field is called in messages: `charts[0].digest`. */
+export function fieldName(path: FieldPath): string {
+  return path.map((step, at) =>
+    typeof step === "number" ? `[${step}]` : at === 0 ? step : `.${step}`
+  ).join("");
+}
+
+/** The error of a payload that cannot be used. `where` is a file with line and column, and a field if there is one. */
+export function payloadFault(dir: string, where: string, words: FaultWords): GatewayError {
+  return new GatewayError({
+    code: "payload-invalid",
+    what: `Cannot use the payload "${dir}"`,
+    why: `${where}: ${words.why}`,
+    fix: words.fix,
+  });
+}
+
+/** One file. */
+export class YamlSource {
+  readonly #lines = new LineCounter();
+  /** Its documents; a stream may have several. */
+  readonly documents: readonly Document.Parsed[];
+
+  /** @throws GatewayError `payload-invalid` for the first place that is no YAML. */
+  constructor(readonly dir: string, readonly name: string, text: string) {
+    this.documents = parseAllDocuments(text, {
+      lineCounter: this.#lines,
+      prettyErrors: false,
+    }) as Document.Parsed[];
+    const errors: readonly YAMLError[] = this.documents.flatMap((document) => document.errors);
+    if (errors.length > 0) {
+      const [{ message, pos }] = errors;
+      throw payloadFault(dir, this.#at(this.#place(pos[0])), {
+        why: message.split("\n")[0].trim(),
+        fix: "correct the YAML there; nested lines are indented by spaces, and a key comes once",
+      });
+    }
+  }
+
+  /** A document as plain values. @throws GatewayError `payload-invalid` for aliases that lead nowhere or grow too much. */
+  value(document: Document.Parsed): unknown {
+    try {
+      return document.toJS();
+    } catch (error) {
+      throw payloadFault(this.dir, this.#at(this.#place(document.range[0])), {
+        why: error instanceof Error ? error.message.split("\n")[0] : String(error),
+        fix: "write the value out instead of the alias",
+      });
+    }
+  }
+
+  /** The error for a field. A field that is not there is placed at the nearest one above it. */
+  fault(path: FieldPath, words: FaultWords, document = this.documents[0]): GatewayError {
+    const field = fieldName(path);
+    const where = this.#at(this.placeOf(path, document));
+    return payloadFault(this.dir, field === "" ? where : `${where}: ${field}`, words);
+  }
+
+  /** The error for a field that has to be there. */
+  missing(path: FieldPath): GatewayError {
+    return this.fault(path, { why: "it is missing", fix: exampleFix(path, "add it") });
+  }
+
+  /** Where a field is: its key, for an entry of a list the entry. */
+  placeOf(path: FieldPath, document: Document.Parsed | undefined): Place {
+    let node: Node | null | undefined = document?.contents;
+    let offset = node?.range?.[0] ?? 0;
+    for (const step of path) {
+      if (isSeq(node)) {
+        const item: unknown = node.items[Number(step)];
+        node = isNode(item) ? item : undefined;
+        offset = node?.range?.[0] ?? offset;
+      } else if (isMap(node)) {
+        const pair: { key: unknown; value: unknown } | undefined = node.items.find(({ key }) =>
+          String(isNode(key) ? key.toJSON() : key) === String(step)
+        );
+        if (isNode(pair?.key)) offset = pair.key.range?.[0] ?? offset;
+        node = isNode(pair?.value) ? pair.value : undefined;
+      } else break;
+      if (node === undefined) break;
+    }
+    return this.#place(offset);
+  }
+
+  #place(offset: number): Place {
+    const { line, col } = this.#lines.linePos(offset);
+    return { line: Math.max(1, line), column: Math.max(1, col) };
+  }
+
+  #at({ line, column }: Place): string {
+    return `${this.name}:${line}:${column}`;
+  }
+}
+
+/** How each field of payload.yaml is written, for the errors' advice; `*` stands for an entry's number or a key. */
+const EXAMPLES: Readonly<Record<string, string>> = {
+  "name": "name: hello",
+  "namespace": "namespace: hello",
+  "charts": "charts: [{name: hello, folder: chart}]",
+  "charts.*.name": "name: hello",
+  "charts.*.namespace": "namespace: hello",
+  "charts.*.version": 'version: "1.2.3"',
+  "charts.*.folder": "folder: charts/hello",
+  "charts.*.archive": "archive: charts/hello-1.2.3.tgz",
+  "charts.*.oci": "oci: ghcr.io/example/charts/hello:1.2.3",
+  "charts.*.digest": "digest: sha256:<64 hexadecimal digits>",
+  "charts.*.values": "values: {replicas: 1}",
+  "manifests": "manifests: [hello.yaml]",
+  "manifests.*": "- manifests/hello.yaml",
+  "images": 'images: [{ref: "ghcr.io/example/hello:1.2", digest: "sha256:…"}]',
+  "images.*.ref": "ref: ghcr.io/example/hello:1.2",
+  "images.*.digest": "digest: sha256:<64 hexadecimal digits>",
+  "secrets": "secrets: [{name: hello-tls, data: {tls.crt: server.crt}}]",
+  "secrets.*.name": "name: hello-tls",
+  "secrets.*.type": "type: kubernetes.io/tls",
+  "secrets.*.namespace": "namespace: hello",
+  "secrets.*.data": "data: {tls.crt: server.crt, tls.key: server.key}",
+  "secrets.*.data.*": "tls.crt: server.crt",
+  "service": "service: {nodePort: 30080, protocol: http}",
+  "service.nodePort": "nodePort: 30080",
+  "service.protocol": "protocol: https",
+  "service.health": "health: {path: /healthz, timeoutSeconds: 300}",
+  "service.health.path": "path: /healthz",
+  "service.health.grpcService": "grpcService: hello.v1.Hello",
+  "service.health.timeoutSeconds": "timeoutSeconds: 300",
+  "notes": "notes: Open {endpoint} in a browser.",
+};
+
+/** Advice with an example of the field. */
+export function exampleFix(path: FieldPath, verb: string): string {
+  const exact = path.map((step) => typeof step === "number" ? "*" : step).join(".");
+  const open = exact.replace(/^secrets\.\*\.data\..+$/, "secrets.*.data.*");
+  const example = EXAMPLES[open];
+  return example === undefined ? "see docs/payload.md" : `${verb}, such as \`${example}\``;
+}

@@ -1,0 +1,202 @@
+/**
+ * The way of a start from open ports to READY: the payload's images and changed content, this instance's identity, the
+ * service's health; and beside it the kubeconfig.
+ * It must not start or end a process, print, or exit.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import { abortError, describeError, GatewayError, usageError } from "../vm/error.ts";
+import type { Span } from "../vm/event.ts";
+import type { InstanceConfig, LockedInstance, RunRecord } from "../vm/instance.ts";
+import type { InstancePaths } from "../vm/layout.ts";
+import { clientFilesPath, deactivateClientFiles, writeClientFiles } from "./client_files.ts";
+import { type ApiAccess, isOld, readGuestKubeconfig, withApi } from "./guest_api.ts";
+import { adoptCluster } from "./identity.ts";
+import { gatherEvidence, notReady, readDeployFaults } from "./payload_failure.ts";
+import { giveImages, type PreparedPayload } from "./payload_images.ts";
+import { placeContent, waitRolledOut } from "./payload_change.ts";
+import type { Payload, PayloadService } from "./payload_spec.ts";
+import { usesTls, waitServiceReady } from "./readiness.ts";
+import type { SecretMaterial } from "./secrets.ts";
+import type { UpContext } from "./up.ts";
+
+/** What was seen of a payload that does not answer is gathered within this. */
+const EVIDENCE_TIMEOUT_MS = 60_000;
+
+/** What a guest with open ports is asked through. */
+export interface OpenGuest extends ApiAccess {
+  readonly config: InstanceConfig;
+  readonly prepared: PreparedPayload;
+  readonly material: SecretMaterial;
+  /** The host port that leads to the service. */
+  readonly servicePort: number;
+  readonly guarded: AbortSignal;
+  /** The VM is left running for inspection when the payload does not answer. */
+  readonly keep: boolean;
+}
+
+/**
+ * Waits until the payload answers, within its own bound. Returns why it did not when the VM is to be kept.
+ *
+ * @throws GatewayError `service-not-ready` with what was seen of it, or the signal's reason.
+ */
+export async function reachReady(
+  parent: Span,
+  guest: OpenGuest,
+): Promise<GatewayError | undefined> {
+  const { prepared, paths, config, slot, servicePort: port, material, guarded } = guest;
+  const { service } = prepared.payload;
+  const deadline = performance.now() + service.health.timeoutSeconds * 1000;
+  const leftMs = () => Math.max(1000, deadline - performance.now());
+  try {
+    const before = slot ? slot.payload : config.payloadDigest;
+    if (before !== prepared.digest) {
+      await giveImages(prepared, { paths, config, span: parent, signal: guarded });
+    }
+    // Nobody knows what an instance ran that never was READY; its disk starts with the new content anyway.
+    const changed = before !== prepared.digest && (slot !== undefined || before !== null);
+    if (changed) {
+      await parent.run("changed payload", async () => {
+        if (slot && !slot.from) await placeContent(paths, guarded);
+        await withApi(guest, guarded, (api) => waitRolledOut(api, prepared, leftMs(), guarded));
+      });
+    }
+    await becomeOwn(parent, guest, leftMs());
+    await parent.run("service ready", (span) => {
+      const pki = material.certificates;
+      const timeoutMs = leftMs();
+      return waitServiceReady({ port, pki, service, span, signal: guarded, timeoutMs });
+    });
+  } catch (error) {
+    if (guarded.aborted || !(error instanceof GatewayError)) throw error;
+    if (error.code !== "service-not-ready") throw error;
+    const explained = await parent.run("evidence", () => explain(error, guest));
+    if (!guest.keep || guarded.aborted) throw explained;
+    return explained;
+  }
+}
+
+/** The error with what was seen; the error alone where the cluster cannot be asked. */
+async function explain(error: GatewayError, guest: OpenGuest): Promise<GatewayError> {
+  const { guarded, keep, config } = guest;
+  const signal = AbortSignal.any([guarded, AbortSignal.timeout(EVIDENCE_TIMEOUT_MS)]);
+  const { payload } = guest.prepared;
+  const told = { payload, keep, instance: config.name };
+  try {
+    const deployLog = await readDeployFaults(guest.paths, signal);
+    const seen = await withApi(guest, signal, (api) => gatherEvidence(api, payload, signal))
+      .catch((inner) => ({ lines: [`the cluster's API: ${describeError(inner)}`] }));
+    return notReady(error, { ...told, ...seen, deployLog });
+  } catch {
+    return guarded.aborted ? abortError(guarded) : notReady(error, { ...told, lines: [] });
+  }
+}
+
+/** Puts this instance's certificates into a cluster that went on from another's memory; nothing to do for any other. */
+async function becomeOwn(span: Span, guest: OpenGuest, timeoutMs: number): Promise<void> {
+  const { slot, prepared, paths } = guest;
+  const from = slot?.from;
+  if (!from) return;
+  const { payload } = prepared;
+  await span.run("identity", (s) =>
+    adoptCluster({
+      ...guest,
+      ...{ from, payload, timeoutMs },
+      renewed: isOld(slot),
+      apiPort: guest.ports.apiPort,
+      readKubeconfig: () => readGuestKubeconfig(paths, guest.guarded),
+      span: s,
+    }));
+}
+
+/**
+ * The host port that leads to a payload's service.
+ *
+ * @throws GatewayError `usage` when no forward leads there.
+ */
+export function servicePort(config: InstanceConfig, { service }: Pick<Payload, "service">): number {
+  const forward = config.ports.find((port) => port.guestPort === service.nodePort);
+  if (forward) return forward.hostPort;
+  throw usageError(
+    "Cannot tell when the service is ready",
+    `no --port leads to the guest's port ${service.nodePort}`,
+    `add --port ${service.nodePort}:${service.nodePort}`,
+  );
+}
+
+/** The address of a service behind a host port. */
+export function endpointUrl({ protocol }: Pick<PayloadService, "protocol">, port: number): string {
+  const scheme = usesTls(protocol) ? "https" : protocol;
+  return `${scheme}://127.0.0.1:${port}`;
+}
+
+/** What the record of a run gains when its payload answers. */
+function readyNow(
+  payload: Payload,
+  config: InstanceConfig,
+  port: number,
+): Partial<RunRecord> {
+  const endpoint = endpointUrl(payload.service, port);
+  const values: Readonly<Record<string, string>> = {
+    ...{ endpoint, port: String(port), instance: config.name },
+    clientFiles: join(clientFilesPath(config.name), "mtls"),
+  };
+  const notes = payload.notes.trim().replaceAll(
+    /\{(endpoint|port|instance|clientFiles)\}/g,
+    (_, name) => values[name],
+  );
+  return { phase: "ready", readyAt: new Date().toISOString(), endpoint, notes: notes || null };
+}
+
+/** The payload did not answer and the VM stays: whoever waits for this start is told now. */
+export async function keepForInspection(
+  instance: LockedInstance,
+  config: InstanceConfig,
+  ctx: UpContext,
+  error: GatewayError,
+): Promise<InstanceConfig> {
+  await instance.saveRun({ phase: "failed" });
+  ctx.onKept?.(error);
+  return config;
+}
+
+/** The payload answers: client files, the records, and whoever waits. Returns what the instance remembers from now on. */
+export async function announceReady(
+  span: Span,
+  stack: AsyncDisposableStack,
+  instance: LockedInstance,
+  guest: OpenGuest,
+  kubeApi: Promise<void>,
+  ctx: UpContext,
+): Promise<InstanceConfig> {
+  const { paths, material, servicePort: port, prepared: { payload, digest } } = guest;
+  const { certificates } = material;
+  await span.run(
+    "client files",
+    () => publishClientFiles(stack, paths, payload, certificates, port),
+  );
+  await kubeApi;
+  const config = { ...guest.config, payloadDigest: digest };
+  await instance.saveConfig(config);
+  await ctx.onReady(await instance.saveRun(readyNow(payload, config, port)));
+  return config;
+}
+
+/**
+ * Writes the client's certificates and metadata in OpenShell's format, and makes this the active gateway for as long as
+ * it runs.
+ */
+async function publishClientFiles(
+  stack: AsyncDisposableStack,
+  paths: InstancePaths,
+  { service }: Pick<Payload, "service">,
+  certificates: SecretMaterial["certificates"],
+  port: number,
+): Promise<void> {
+  // Without TLS there is nothing that the client could show.
+  if (!usesTls(service.protocol)) return;
+  const owner = { instance: paths.name, instanceDir: paths.dir };
+  await writeClientFiles({ owner, port, caPem: certificates.caPem, client: certificates.client });
+  stack.defer(() => deactivateClientFiles(owner).then(() => {}, () => {}));
+}

@@ -1,0 +1,69 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { parse } from "yaml";
+import { digestFile } from "../vm/artifact.ts";
+import { exists } from "../vm/layout.ts";
+import { sourcePath } from "../vm/source.ts";
+
+const DIR = sourcePath("rootfs/payloads/openshell");
+
+interface Pin {
+  readonly ref: string;
+  readonly digest: string | null;
+}
+
+interface Lock {
+  readonly chart: Pin & { readonly name: string; readonly version: string };
+  readonly images: readonly (Pin & { readonly name: string })[];
+  readonly manifests: readonly { readonly name: string; readonly sha256: string | null }[];
+}
+
+const lock: Lock = JSON.parse(await Deno.readTextFile(`${DIR}/lock.json`));
+// deno-lint-ignore no-explicit-any
+const payload: any = parse(await Deno.readTextFile(`${DIR}/payload.yaml`));
+const image = (name: string) => lock.images.find((one) => one.name === name)!;
+
+Deno.test("openshell's payload names what its lock file pins", () => {
+  const [{ oci, digest, version }] = payload.charts;
+  assertEquals({ oci, digest, version }, {
+    ...{ oci: lock.chart.ref, digest: lock.chart.digest, version: lock.chart.version },
+  });
+  assertEquals(payload.images, lock.images.map(({ ref, digest }) => ({ ref, digest })));
+  assertEquals(payload.manifests, lock.manifests.map(({ name }) => name));
+});
+
+Deno.test("openshell's lock file has whole digests or none", async () => {
+  for (const { digest } of [lock.chart, ...lock.images]) {
+    if (digest !== null) assertMatch(digest, /^sha256:[0-9a-f]{64}$/);
+  }
+  for (const { name, sha256 } of lock.manifests) {
+    const path = `${DIR}/${name}`;
+    assertEquals(await exists(path), sha256 !== null, `${name} is there without its sum, or not`);
+    if (sha256 !== null) assertEquals(await digestFile(path), sha256);
+  }
+});
+
+Deno.test("openshell's values make pods ask for the images that are pinned, and pull none", () => {
+  const [{ values }] = payload.charts;
+  const tagged = (name: string, { tag }: { tag: string }) =>
+    assert(image(name).ref.endsWith(`/${name}:${tag}`), image(name).ref);
+  tagged("gateway", values.image);
+  tagged("supervisor", values.supervisor.image);
+  assertEquals(values.server.sandboxImage, image("sandbox").ref);
+  const { server, supervisor } = values;
+  assertEquals(
+    [values.image.pullPolicy, supervisor.image.pullPolicy, server.sandboxImagePullPolicy],
+    ["Never", "Never", "Never"],
+  );
+  assertEquals(values.service.nodePort, payload.service.nodePort);
+});
+
+Deno.test("openshell's chart mounts Secrets that the payload fills", () => {
+  const [{ values: { server } }] = payload.charts;
+  const named = payload.secrets.map(({ name }: { name: string }) => name);
+  assertEquals(named, [
+    server.tls.certSecretName,
+    server.tls.clientCaSecretName,
+    server.tls.clientTlsSecretName,
+    server.sandboxJwt.signingSecretName,
+  ]);
+});
