@@ -202,3 +202,24 @@ export async function writeFakeConfig(dir: string, port: number, token = "t"): P
   );
   return path;
 }
+
+/** A node that is ready and has the demo's image. */
+export const READY_NODE = {
+  metadata: { name: "n1" },
+  status: {
+    addresses: [{ type: "InternalIP", address: "192.0.2.7" }],
+    conditions: [{ type: "Ready", status: "True" }],
+    images: [{ names: ["gateway.local/demo:1"] }],
+  },
+};
+
+/** What a Deployment's controller would say once all pods are there. */
+export function becomeReady(object: Json): void {
+  if (object.kind !== "Deployment") return;
+  const { generation } = object.metadata;
+  const replicas = object.spec.replicas ?? 1;
+  object.status = {
+    ...{ observedGeneration: generation, replicas, updatedReplicas: replicas },
+    availableReplicas: replicas,
+  };
+}
