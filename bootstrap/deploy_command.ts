@@ -101,12 +101,15 @@ async function payloadOf(
   { payload, name }: CommandIo["flags"],
   options: PrepareOptions,
 ): Promise<DeployPayload> {
-  const [{ deployPayload }, { BUILT_IN }] = await Promise.all([
+  const [{ deployPayload }, { defaultPayload }] = await Promise.all([
     import("./deploy/payload.ts"),
     import("./payloads.ts"),
   ]);
   if (payload !== undefined || name === undefined) {
-    return await deployPayload(payload as string | undefined ?? BUILT_IN[0], options);
+    return await deployPayload(
+      payload as string | undefined ?? (await defaultPayload()).source,
+      options,
+    );
   }
   const { requireInstance } = await import("../vm/instance.ts");
   return await deployPayload((await requireInstance(name as string)).config.payload, options);
