@@ -5,12 +5,12 @@
  * @module
  */
 import { resolve } from "@std/path";
-import { usageError } from "../vm/error.ts";
+import { GatewayError, usageError } from "../vm/error.ts";
 import { sourcePath } from "../vm/source.ts";
 import type { Payload } from "./payload_spec.ts";
 
 /** The payloads that come with the program; the first one is run when nothing is said. */
-export const BUILT_IN = ["demo"] as const;
+export const BUILT_IN = ["demo", "openshell"] as const;
 
 /**
  * What an instance remembers of its payload: a name as it is, a folder by its absolute path. Looks at no file.
@@ -41,5 +41,18 @@ export async function loadPayload(source: string): Promise<Payload> {
   const known = payloadSource(source);
   // Reading YAML takes a moment to load, and most commands read none.
   const { readPayload } = await import("./payload_spec.ts");
-  return await readPayload(known.includes("/") ? known : sourcePath(`rootfs/payloads/${known}`));
+  if (known.includes("/")) return await readPayload(known);
+  return await readPayload(sourcePath(`rootfs/payloads/${known}`)).catch((error) => {
+    throw error instanceof GatewayError ? notComplete(known, error) : error;
+  });
+}
+
+/** A payload that comes with the program and names what was never pulled where the program was made. */
+function notComplete(name: string, { code, why }: GatewayError): GatewayError {
+  return new GatewayError({
+    code,
+    what: `Cannot use the payload "${name}"`,
+    why,
+    fix: `pin what it lacks as docs/${name}.md says, or pass --payload ${BUILT_IN[0]}`,
+  });
 }
