@@ -240,3 +240,24 @@ Deno.test("hostFacts() gives whole numbers of this host", () => {
   assert(Number.isInteger(cpus) && cpus >= 1);
   assert(Number.isInteger(memoryMiB) && memoryMiB >= 128);
 });
+
+Deno.test("resolveOptions() forwards the port of the payload that will run", () => {
+  const payload = { service: { nodePort: 30080, protocol: "http", health: { timeoutSeconds: 9 } } };
+  const { ports } = resolveOptions(request, host, undefined, payload as never).config;
+  assertEquals(ports, [{ address: "127.0.0.1", hostPort: 30080, guestPort: 30080 }]);
+});
+
+Deno.test("resolveOptions() keeps an instance's payload, and refuses another one", () => {
+  const hello = { ...stored, payload: "/srv/hello" };
+  assertEquals(resolveOptions(request, host, hello).config.payload, "/srv/hello");
+  const same = resolveOptions({ ...request, payload: "/srv/hello/" }, host, hello);
+  assertEquals(same.config.payload, "/srv/hello");
+  const error = assertThrows(
+    () => resolveOptions({ ...request, payload: "demo" }, host, hello),
+    GatewayError,
+  );
+  assertEquals(
+    error.why,
+    'the instance runs the folder "/srv/hello", and payloads are not exchanged',
+  );
+});

@@ -83,6 +83,32 @@ Deno.test("gatherEvidence() says when there is no pod", async () => {
   assertEquals(lines, ["no pod is in the namespace openshell"]);
 });
 
+Deno.test("gatherEvidence() reads a chart's failure off its HelmChart when the job is gone", async () => {
+  const chart = {
+    metadata: {
+      name: "web",
+      annotations: { "helm.gateway.local/error": "Error: web.yaml:3: no colour\nsecond line" },
+    },
+  };
+  const payload = {
+    ...demo,
+    charts: [{ name: "web", values: {}, from: { kind: "folder", path: "/x" } }],
+  } as const;
+  const { chartFault, lines } = await gatherEvidence(
+    api({ "/helmcharts": { items: [chart] } }),
+    payload,
+    signal,
+  );
+  assertEquals(
+    chartFault,
+    'the chart "web" could not be installed: Error: web.yaml:3: no colour second line',
+  );
+  assertEquals(lines.slice(0, 2), [
+    "chart web: Error: web.yaml:3: no colour",
+    "chart web: second line",
+  ]);
+});
+
 Deno.test("gatherEvidence() tells why a chart was not installed in Helm's words", async () => {
   const chart = "helmcharts.helm.cattle.io/chart";
   const job = {

@@ -12,24 +12,24 @@ import { digestBytes } from "../vm/digest.ts";
 import type { Span } from "../vm/event.ts";
 import type { InstanceConfig } from "../vm/instance.ts";
 import type { InstancePaths } from "../vm/layout.ts";
+import { waitFor } from "../vm/wait.ts";
 import { describeArchive } from "./images/archive.ts";
 import { ensureCharts, ensureImages, type ImageArchive } from "./images/ensure.ts";
-import { loadImages } from "./images/load.ts";
-import { type ChartArchives, payloadDigest } from "./manifests.ts";
+import { listImages, loadImages } from "./images/load.ts";
+import { packedDigest, type PackedPayload } from "./manifests.ts";
 import { packedChart } from "./payload_files.ts";
 import type { Payload } from "./payload_spec.ts";
 
 /** The only one that guests have so far. */
 const ARCH: GuestArch = "amd64";
 
+/** A guest that boots cold starts it within seconds; under emulation on a busy machine within minutes. */
+const CONTAINERD_TIMEOUT_MS = 8 * 60_000;
+
 /** A payload with everything that a boot of it takes. */
-export interface PreparedPayload {
-  readonly payload: Payload;
-  readonly charts: ChartArchives;
+export interface PreparedPayload extends PackedPayload {
   /** What {@linkcode giveImages} brings into the guest. */
   readonly images: readonly ImageArchive[];
-  /** The same for two instances that run the same content; secrets do not count. */
-  readonly digest: string;
 }
 
 /** How {@linkcode preparePayload} may act. */
@@ -63,7 +63,8 @@ export async function preparePayload(
   const images = await ensureImages(payload.images, pull);
   // The jobs that install charts run in it.
   if (charts.length > 0) images.push(await helmArchive(store, { span, signal, assumeYes }));
-  return { payload, charts, images, digest: payloadDigest(payload, charts) };
+  const digest = packedDigest({ payload, charts }, images.map((image) => image.digest));
+  return { payload, charts, images, digest };
 }
 
 /** The image of our own that charts take. */
@@ -101,14 +102,19 @@ export async function giveImages(
     readonly signal: AbortSignal;
   },
 ): Promise<void> {
-  const { paths, span, signal } = guest;
+  const { paths: { name, sshDir }, span, signal } = guest;
   if (images.length === 0) return;
-  await span.run(
-    "images",
-    async (s) =>
-      void await loadImages({ name: paths.name, sshDir: paths.sshDir }, images, {
-        span: s,
-        signal,
-      }),
-  );
+  await span.run("images", async (s) => {
+    const ssh = { name, sshDir };
+    await waitFor({
+      what: "the guest's containerd",
+      probe: (inner) => listImages(ssh, { signal: inner }),
+      timeoutMs: CONTAINERD_TIMEOUT_MS,
+      intervalMs: 1000,
+      probeTimeoutMs: 60_000,
+      signal,
+      code: "guest-unreachable",
+    });
+    await loadImages(ssh, images, { span: s, signal });
+  });
 }

@@ -71,10 +71,7 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
     keepEvents(stack, paths, ctx);
     await span.run("check host", () => checkPortsFree(config.ports));
     await instance.saveRun(newRun(config));
-    const { artifacts, prepared } = await span.run(
-      "artifacts",
-      (s) => ensureParts(options, payload, s, signal),
-    );
+    const { artifacts, prepared } = await ensureParts(span, options, payload, signal);
     const chosen = await span.run(
       "choose vmm",
       (s) => chooseVmm(artifacts, { ...options, span: s, signal }),

@@ -57,8 +57,9 @@ export async function reachReady(
   try {
     // Nobody knows what an instance ran that never was READY; its disk starts with the new content anyway.
     const changed = before !== prepared.digest && (slot !== undefined || before !== null);
-    if (changed) {
-      await parent.run("changed payload", async () => {
+    const installs = before !== prepared.digest && prepared.payload.charts.length > 0;
+    if (changed || installs) {
+      await parent.run("payload in place", async () => {
         if (slot && !slot.from) await placeContent(paths, guarded);
         await withApi(guest, guarded, (api) => waitRolledOut(api, prepared, leftMs(), guarded));
       });

@@ -130,13 +130,17 @@ export function planFor(
 
 /** What a start is made of: artifacts of this host, and what its payload takes from elsewhere. */
 export async function ensureParts(
+  parent: Span,
   options: UpOptions,
   payload: Payload,
-  span: Span,
   signal: AbortSignal,
 ): Promise<{ readonly artifacts: BootArtifacts; readonly prepared: PreparedPayload }> {
-  const artifacts = await ensureArtifacts({ ...options, span, signal });
-  return { artifacts, prepared: await preparePayload(payload, { ...options, span, signal }) };
+  const artifacts = await parent.run(
+    "artifacts",
+    (span) => ensureArtifacts({ ...options, span, signal }),
+  );
+  const prepared = await preparePayload(payload, { ...options, span: parent, signal });
+  return { artifacts, prepared };
 }
 
 /** What the payload's Secrets are filled with; keys that sign tokens only where it wants them. */
@@ -173,7 +177,7 @@ export async function writeUpPayload(
       GW_CLOCK: (Date.now() / 1000).toFixed(3),
     },
     ssh: ssh.payload,
-    manifests: payloadFiles(prepared.payload, material, prepared.charts),
+    manifests: payloadFiles(prepared, material),
     ...network,
   });
 }
