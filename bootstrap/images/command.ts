@@ -22,13 +22,17 @@ export async function runImageLoad(io: Io & { readonly file: string }): Promise<
   {
     using source = await openArchive(file);
     using _view = attachProgress(log, { ...io, quiet: false });
-    await log.span("image").run("load", (span) =>
-      importImages(guest, source.readable, {
-        what: file === "-" ? "from stdin" : file,
-        sizeBytes: source.sizeBytes,
-        span,
-        signal,
-      }));
+    await log.span("image").run(
+      "load",
+      async (span) =>
+        importImages(guest, await unzipped(source.readable), {
+          what: file === "-" ? "stdin" : file,
+          // Of a packed one nobody knows how much comes out.
+          sizeBytes: null,
+          span,
+          signal,
+        }),
+    );
   }
   const known = new Set(before.map(({ ref, digest }) => `${ref} ${digest}`));
   const all = await listImages(guest, { signal });
@@ -60,10 +64,30 @@ async function guestOf(name: string) {
   return { name, sshDir: paths.sshDir };
 }
 
-/** Something to read from; a pipe's length is not known. */
+/** Something to read from. */
 interface Archive extends Disposable {
   readonly readable: ReadableStream<Uint8Array>;
-  readonly sizeBytes: number | null;
+}
+
+/** The archive itself where it is packed with gzip, which the guest's import does not read from a pipe. */
+export async function unzipped(
+  stream: ReadableStream<Uint8Array>,
+): Promise<ReadableStream<Uint8Array>> {
+  const reader = stream.getReader();
+  const first = await reader.read();
+  const whole = new ReadableStream<Uint8Array<ArrayBuffer>>({
+    start(sink) {
+      if (first.value) sink.enqueue(first.value as Uint8Array<ArrayBuffer>);
+    },
+    async pull(sink) {
+      const { done, value } = await reader.read();
+      if (done) sink.close();
+      else sink.enqueue(value as Uint8Array<ArrayBuffer>);
+    },
+    cancel: (reason) => reader.cancel(reason),
+  });
+  const packed = first.value?.[0] === 0x1f && first.value[1] === 0x8b;
+  return packed ? whole.pipeThrough(new DecompressionStream("gzip")) : whole;
 }
 
 async function openArchive(path: string): Promise<Archive> {
@@ -75,18 +99,16 @@ async function openArchive(path: string): Promise<Archive> {
         "pipe an archive into it: docker save my/app:1 | gateway image load -",
       );
     }
-    return { readable: Deno.stdin.readable, sizeBytes: null, [Symbol.dispose]: () => {} };
+    return { readable: Deno.stdin.readable, [Symbol.dispose]: () => {} };
   }
   try {
     const file = await Deno.open(path);
-    const { size, isDirectory } = await file.stat();
-    if (isDirectory) {
+    if ((await file.stat()).isDirectory) {
       file.close();
       throw new Error("it is a folder");
     }
     return {
       readable: file.readable,
-      sizeBytes: size,
       [Symbol.dispose]: () => {
         try {
           file.close();

@@ -166,7 +166,7 @@ function importError(what: string, result: RunResult): GatewayError {
     );
   }
   if (
-    /no match for platform|no matching platform|does not match|no unpack platforms/i.test(stderr)
+    /image might be filtered out|no match for platform/i.test(stderr)
   ) {
     return known(
       "image-platform",

@@ -143,8 +143,10 @@ Deno.test({
       const { stdout } = await home.ok(["image", "load", archive]);
       assertEquals(stdout, "loaded.test/box:2\n");
       await runs("loaded", "loaded.test/box:2", "Never");
-      const bytes = await Deno.readFile(archive);
-      const again = await home.ok(["image", "load", "--json", "-"], { stdin: bytes });
+      const packed = (await Deno.open(archive)).readable.pipeThrough(new CompressionStream("gzip"));
+      const again = await home.ok(["image", "load", "--json", "-"], {
+        stdin: await new Response(packed).bytes(),
+      });
       assertEquals(JSON.parse(again.stdout), []);
       const list = JSON.parse((await home.ok(["image", "list", "--json"])).stdout);
       const found = list.find(({ ref }: { ref: string }) => ref === "loaded.test/box:2");
