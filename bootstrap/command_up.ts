@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { resolve } from "@std/path";
 import { parseForward } from "../net/forward.ts";
 import { errorText, GatewayError, usageError } from "../vm/error.ts";
 import { EventLog, type EventRecord, fileSink } from "../vm/event.ts";
@@ -16,7 +17,7 @@ import { READY_MESSAGE, startDetached } from "./detach.ts";
 import { hostFacts, resolveOptions, type UpOptions, type UpRequest } from "./options.ts";
 import type { Payload } from "./payload_spec.ts";
 import { preparedFiles, preparePayload } from "./payload_images.ts";
-import { BUILT_IN, loadPayload, payloadSource } from "./payloads.ts";
+import { defaultPayload, loadPayload, payloadSource } from "./payloads.ts";
 import { attachProgress, type ProgressTerminal } from "./progress_view.ts";
 import { instanceStatus } from "./status.ts";
 import { readyText } from "./views.ts";
@@ -37,11 +38,22 @@ export async function runUp(
   io: CommandIo & { readonly args: readonly string[]; readonly argv: readonly string[] },
 ): Promise<number> {
   const { flags } = io;
-  const request = upRequest(flags, io.args);
-  const stored = request.exec ? undefined : (await findInstance(request.name))?.config;
+  const asked = upRequest(flags, io.args);
+  const stored = asked.exec ? undefined : (await findInstance(asked.name))?.config;
+  const known = asked.exec || asked.payload !== undefined || stored;
+  const chosen = known ? undefined : await defaultPayload();
+  const request = chosen ? { ...asked, payload: chosen.source } : asked;
   const payload = request.exec ? undefined : await readRequested(request, stored);
-  const options = resolveOptions(request, hostFacts(), stored, payload);
+  const options = {
+    ...resolveOptions(request, hostFacts(), stored, payload),
+    payloadWhy: chosen?.why,
+  };
   if (options.exec) return await runExec(options, io);
+  if (options.config.network) {
+    // Bad input has to fail before anything is made.
+    const { guestNetworkFiles } = await import("./images/guest_network.ts");
+    await guestNetworkFiles(options.config.network, undefined);
+  }
   // A supervisor that is followed never detaches again, whatever words it was started with (`-dy`).
   const detach = flags.detach && flags.eventsTo === undefined;
   return detach ? await runDetached(options, io) : await runForeground(options, io);
@@ -52,7 +64,7 @@ async function readRequested(
   { payload }: UpRequest,
   stored: InstanceConfig | undefined,
 ): Promise<Payload> {
-  return await loadPayload(payloadSource(payload ?? stored?.payload ?? BUILT_IN[0]));
+  return await loadPayload(payloadSource((payload ?? stored?.payload)!));
 }
 
 function upRequest(flags: CommandIo["flags"], args: readonly string[]): UpRequest {
@@ -79,6 +91,8 @@ function upRequest(flags: CommandIo["flags"], args: readonly string[]): UpReques
     kubeApi: flags.kubeApi === false ? false : undefined,
     assumeYes: assumeYes(flags),
     clusterBinary: flags.clusterBinary as string | undefined,
+    hostProxy: flags.hostProxy as boolean | undefined,
+    hostCa: typeof flags.hostCa === "string" ? resolve(flags.hostCa) : flags.hostCa as undefined,
     exec: exec === undefined ? undefined : [exec, ...args],
     detach: flags.detach === true,
     cold: flags.cold === true,
@@ -274,7 +288,9 @@ export async function runBuild(
       clusterBinary: io.flags.clusterBinary as string | undefined,
     };
     if (target === "payload") {
-      const payload = await loadPayload(payloadSource(io.payload ?? BUILT_IN[0]));
+      const payload = await loadPayload(
+        payloadSource(io.payload ?? (await defaultPayload()).source),
+      );
       return preparedFiles(await preparePayload(payload, options));
     }
     if (target !== "golden") return await buildTargets(target, options);

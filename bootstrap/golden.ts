@@ -12,6 +12,7 @@ import { digestBytes } from "../vm/digest.ts";
 import { describeError, GatewayError } from "../vm/error.ts";
 import type { InstanceConfig } from "../vm/instance.ts";
 import { cacheDir, ensurePrivateDir, exists, type InstancePaths } from "../vm/layout.ts";
+import { keepAdvice } from "./payload_failure.ts";
 import {
   findFault,
   readState,
@@ -60,7 +61,11 @@ export async function adoptGolden(paths: InstancePaths, needs: GoldenNeeds): Pro
   } catch (error) {
     if (needs.signal.aborted) throw error;
     // A payload that did not answer there does not answer here, and a start would take as long again to say so.
-    if (error instanceof GatewayError && error.code === "service-not-ready") throw error;
+    if (error instanceof GatewayError && error.code === "service-not-ready") {
+      const { code, what, why, details } = error;
+      const fix = keepAdvice(needs.config.name);
+      throw new GatewayError({ code, what, why, fix, details, cause: error });
+    }
     needs.span.warn(`no golden state (${describeError(error)}); starting from nothing`);
   }
 }

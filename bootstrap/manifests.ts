@@ -6,11 +6,19 @@
  * @module
  */
 import { stringify } from "yaml";
-import { contentDigest, type Payload, type PayloadChart } from "./payload_spec.ts";
+import { canonicalJson, digestBytes } from "../vm/digest.ts";
+import type { JsonValue } from "../vm/event.ts";
+import type { Payload, PayloadChart } from "./payload_spec.ts";
 import { LABELS, namespaceObjects, type SecretMaterial, secretObjects } from "./secrets.ts";
 
 /** The image that the Helm controller's jobs run. */
 export const HELM_IMAGE = "gateway.local/helm:1";
+
+/** On a HelmChart: Helm's words of the last try that failed. A job that has given up takes its log away. */
+export const HELM_ERROR = "helm.gateway.local/error";
+
+/** On the Helm controller's jobs and their pods: the name of the chart. */
+export const CHART_LABEL = "helmcharts.helm.cattle.io/chart";
 
 /** Where charts and the record of what was applied are: in every cluster, and not the payload's to remove. */
 export const SYSTEM_NAMESPACE = "kube-system";
@@ -18,36 +26,54 @@ export const SYSTEM_NAMESPACE = "kube-system";
 /** The ConfigMap that tells which content the cluster was given last; it is applied after everything else. */
 export const RECORD_NAME = "gateway-payload";
 
-/** The .tgz of each chart, by its place in the payload. */
-export type ChartArchives = readonly Uint8Array[];
+/** A payload with what its charts are made of. */
+export interface PackedPayload {
+  readonly payload: Payload;
+  /** The .tgz of each chart, by its place in the payload. */
+  readonly charts: readonly Uint8Array[];
+  /** What {@linkcode packedDigest} gave. */
+  readonly digest: string;
+}
+
+/** The file of {@linkcode payloadFiles} that holds it. */
+export const RECORD_FILE = "99-gateway-payload.yaml";
 
 /**
  * The payload's files by name. Names sort in the order the cluster must apply them. Secret: the first file holds
  * private keys.
  */
 export function payloadFiles(
-  payload: Payload,
+  packed: PackedPayload,
   material: SecretMaterial,
-  archives: ChartArchives,
 ): Record<string, string> {
-  const open = openFiles(payload, archives);
+  const { payload, charts, digest } = packed;
+  const open = openFiles(payload, charts);
   const secrets = toYaml([...namespaceObjects(payload), ...secretObjects(payload, material)]);
   return {
     ...(secrets === "" ? {} : { [`00-${payload.namespace}.yaml`]: secrets }),
     ...open,
-    "99-gateway-payload.yaml": toYaml([recordObject(payload, payloadDigest(payload, archives))]),
+    [RECORD_FILE]: toYaml([recordObject(payload, digest)]),
   };
 }
 
-/** What is the same for every instance that runs the payload: for keys of what was made with it. */
-export function payloadDigest(payload: Payload, archives: ChartArchives): string {
-  const { namespace, secrets } = payload;
-  const asked = JSON.stringify([namespace, secrets, namespaceObjects(payload)]);
-  return contentDigest(payload, { ...openFiles(payload, archives), "00": asked });
+/**
+ * The digest of all that reaches the cluster, whatever folder it came from; secrets do not count. `images` are digests
+ * of those that the host brings along without the payload naming them.
+ */
+export function packedDigest(
+  { payload, charts }: Omit<PackedPayload, "digest">,
+  images: readonly string[] = [],
+): string {
+  const { name, digest, secrets } = payload;
+  const asked = { name, digest, secrets, namespaces: namespaceObjects(payload), images };
+  const files = openFiles(payload, charts);
+  return digestBytes(
+    canonicalJson({ ...asked, named: payload.images, files } as unknown as JsonValue),
+  );
 }
 
 /** The files without a secret. */
-function openFiles(payload: Payload, archives: ChartArchives): Record<string, string> {
+function openFiles(payload: Payload, archives: readonly Uint8Array[]): Record<string, string> {
   const files: Record<string, string> = {};
   payload.manifests.forEach(({ name, text }, at) => {
     // Whatever it was called, the cluster looks for .yaml; JSON is YAML, too.

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { parseAllDocuments } from "yaml";
-import { payloadDigest, payloadFiles } from "./manifests.ts";
+import { packedDigest, payloadFiles as filesOf } from "./manifests.ts";
+import type { Payload } from "./payload_spec.ts";
 import { loadPayload } from "./payloads.ts";
 
 const MATERIAL = {
@@ -12,6 +13,10 @@ const MATERIAL = {
   jwt: { signingPem: "SIGNING\n", publicPem: "PUBLIC\n", kid: "0123" },
 };
 const demo = await loadPayload("demo");
+const payloadFiles = (payload: Payload, material: typeof MATERIAL, charts: Uint8Array[]) =>
+  filesOf({ payload, charts, digest: "d1" }, material);
+const payloadDigest = (payload: Payload, charts: Uint8Array[], images?: string[]) =>
+  packedDigest({ payload, charts }, images);
 const ARCHIVE = new Uint8Array([31, 139, 8]);
 
 /** What a test needs of any Kubernetes object. */
@@ -253,7 +258,7 @@ Deno.test("payloadFiles() makes a HelmChart of each chart, after the manifests",
   assertEquals(parse(valuesContent), [charts[0].values]);
 });
 
-Deno.test("payloadDigest() changes with what the cluster gets, and with no secret", () => {
+Deno.test("packedDigest() changes with what the cluster gets, and with no secret", () => {
   const before = payloadDigest(demo, []);
   assertEquals(payloadDigest({ ...demo, dir: "/elsewhere" }, []), before);
   const [manifest] = demo.manifests;
@@ -264,6 +269,7 @@ Deno.test("payloadDigest() changes with what the cluster gets, and with no secre
     { images: [{ ref: "a.example/b:1", digest: "sha256:00" }] },
   ];
   for (const change of changes) assertNotEquals(payloadDigest({ ...demo, ...change }, []), before);
+  assertNotEquals(payloadDigest(demo, [], ["another helm"]), before);
   const files = payloadFiles(demo, MATERIAL, []);
-  assertEquals(parse(files["99-gateway-payload.yaml"])[0].data, { name: "demo", digest: before });
+  assertEquals(parse(files["99-gateway-payload.yaml"])[0].data, { name: "demo", digest: "d1" });
 });

@@ -9,7 +9,7 @@ import { GatewayError, usageError } from "../vm/error.ts";
 import type { InstanceConfig, PortForward } from "../vm/instance.ts";
 import { checkInstanceName } from "../vm/layout.ts";
 import type { Payload } from "./payload_spec.ts";
-import { BUILT_IN, payloadSource, payloadWords } from "./payloads.ts";
+import { DEMO, payloadSource, payloadWords } from "./payloads.ts";
 
 /** `--vmm`. */
 export type VmmChoice = "auto" | "qemu" | "libkrun";
@@ -48,6 +48,10 @@ export interface UpRequest {
   readonly assumeYes: boolean;
   /** A cluster binary of the user's. */
   readonly clusterBinary?: string;
+  /** The cluster's pulls take this host's proxy. */
+  readonly hostProxy?: boolean;
+  /** A file with certificates that the cluster's pulls trust, absolute; false: none any more. */
+  readonly hostCa?: string | false;
   /** Set: no cluster, this command is the guest's main process. */
   readonly exec?: readonly string[];
   /** `--cold`. */
@@ -80,6 +84,8 @@ export interface UpOptions {
   readonly exec: readonly string[] | undefined;
   /** Do not go on from a suspended state. */
   readonly cold: boolean;
+  /** Why a new instance runs what it runs, where nothing was said and it is not OpenShell. */
+  readonly payloadWhy?: string;
   /** Leave the VM running when its payload does not answer. */
   readonly keep?: boolean;
   /** Insist on one of QEMU's accelerators instead of the one that the probe finds. */
@@ -141,6 +147,7 @@ export function resolveOptions(
       clusterBinary,
       payload: checkPayload(request.payload, stored?.payload),
       payloadDigest: stored?.payloadDigest ?? null,
+      ...networkOf(request, stored),
     },
     net,
     libkrun: request.libkrun,
@@ -152,6 +159,16 @@ export function resolveOptions(
   };
 }
 
+function networkOf(
+  request: UpRequest,
+  stored: InstanceConfig | undefined,
+): Pick<InstanceConfig, "network"> {
+  const before = stored?.network;
+  const hostProxy = request.hostProxy ?? before?.hostProxy ?? false;
+  const hostCa = request.hostCa === false ? null : request.hostCa ?? before?.hostCa ?? null;
+  return hostProxy || hostCa !== null ? { network: { hostProxy, hostCa } } : {};
+}
+
 /** The payload's own port of the node, from the same port of the host. */
 function defaultPorts(nodePort: number | undefined): PortForward[] {
   if (nodePort === undefined) return [...DEFAULT_PORTS];
@@ -160,7 +177,7 @@ function defaultPorts(nodePort: number | undefined): PortForward[] {
 
 /** What runs in an instance is part of it: its disk holds the objects and data of one payload. */
 function checkPayload(asked: string | undefined, stored: string | undefined): string {
-  const wanted = payloadSource(asked ?? stored ?? BUILT_IN[0]);
+  const wanted = payloadSource(asked ?? stored ?? DEMO);
   if (stored === undefined || wanted === stored) return wanted;
   throw usageError(
     `Cannot use --payload "${asked}"`,

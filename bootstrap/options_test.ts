@@ -34,7 +34,7 @@ const REFUSED: readonly (readonly [string, Partial<UpRequest>, readonly string[]
   ]],
   ["an unknown --payload", { payload: "x" }, [
     `Cannot use --payload "x"`,
-    "the names are demo, and a folder's has a slash in it",
+    "the names are demo, openshell, and a folder's has a slash in it",
     "pass --payload demo, or --payload ./x for a folder",
   ]],
   ["tsi without libkrun", { net: "tsi", exec: ["/bin/true"] }, [
@@ -204,6 +204,17 @@ Deno.test("resolveOptions() takes flags before what the instance remembers", () 
   assertEquals(config, { ...stored, ...flags });
 });
 
+Deno.test("resolveOptions() remembers what the cluster takes of this host's network until it is told otherwise", () => {
+  const hostCa = "/etc/own.pem";
+  const { config } = resolveOptions({ ...request, hostProxy: true, hostCa }, host);
+  assertEquals(config.network, { hostProxy: true, hostCa });
+  assertEquals(resolveOptions(request, host, config).config.network, config.network);
+  const less = resolveOptions({ ...request, hostProxy: false }, host, config).config;
+  assertEquals(less.network, { hostProxy: false, hostCa });
+  const none = resolveOptions({ ...request, hostCa: false }, host, less).config;
+  assertEquals("network" in none, false);
+});
+
 Deno.test("resolveOptions() refuses another size for a disk that is there", () => {
   const error = assertThrows(
     () => resolveOptions({ ...request, stateMiB: 30_000 }, host, stored),
@@ -228,4 +239,25 @@ Deno.test("hostFacts() gives whole numbers of this host", () => {
   const { cpus, memoryMiB } = hostFacts();
   assert(Number.isInteger(cpus) && cpus >= 1);
   assert(Number.isInteger(memoryMiB) && memoryMiB >= 128);
+});
+
+Deno.test("resolveOptions() forwards the port of the payload that will run", () => {
+  const payload = { service: { nodePort: 30080, protocol: "http", health: { timeoutSeconds: 9 } } };
+  const { ports } = resolveOptions(request, host, undefined, payload as never).config;
+  assertEquals(ports, [{ address: "127.0.0.1", hostPort: 30080, guestPort: 30080 }]);
+});
+
+Deno.test("resolveOptions() keeps an instance's payload, and refuses another one", () => {
+  const hello = { ...stored, payload: "/srv/hello" };
+  assertEquals(resolveOptions(request, host, hello).config.payload, "/srv/hello");
+  const same = resolveOptions({ ...request, payload: "/srv/hello/" }, host, hello);
+  assertEquals(same.config.payload, "/srv/hello");
+  const error = assertThrows(
+    () => resolveOptions({ ...request, payload: "demo" }, host, hello),
+    GatewayError,
+  );
+  assertEquals(
+    error.why,
+    'the instance runs the folder "/srv/hello", and payloads are not exchanged',
+  );
 });

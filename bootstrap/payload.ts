@@ -27,6 +27,10 @@ export interface PayloadParts {
   readonly ssh?: Readonly<Record<string, string>>;
   /** Files of `manifests/` by name. Secret. */
   readonly manifests?: Readonly<Record<string, string>>;
+  /** Files of `registries/` by name: how the cluster reaches registries. Secret. */
+  readonly registries?: Readonly<Record<string, string>>;
+  /** Files of `authorities/` by name: certificates that the cluster's pulls trust. */
+  readonly authorities?: Readonly<Record<string, string>>;
   /** The program of an exec boot; none for a cluster. */
   readonly exec?: PayloadExec;
 }
@@ -99,8 +103,10 @@ function listEntries(parts: PayloadParts): TarEntry[] {
     const isPublic = name.endsWith(".pub") || name.startsWith("authorized");
     add(`ssh/${checkName(name)}`, text, isPublic ? 0o644 : 0o600);
   }
-  for (const [name, text] of sorted(parts.manifests)) {
-    add(`manifests/${checkName(name)}`, text, 0o600);
+  for (const folder of ["manifests", "registries", "authorities"] as const) {
+    for (const [name, text] of sorted(parts[folder])) {
+      add(`${folder}/${checkName(name)}`, text, 0o600);
+    }
   }
   if (parts.exec) {
     const { argv, env = {}, cwd } = parts.exec;

@@ -1,6 +1,6 @@
 /**
- * A payload whose content changed since the instance last ran it: its files are put in place, and a start waits until the
- * cluster has taken them, so that READY speaks of the new content.
+ * A payload whose content is new to the instance: its files are put in place, and a start waits until the cluster has
+ * taken them and installed the charts, so that READY speaks of this content.
  * It must not apply objects itself: the cluster's auto-deploy does, and removes what is gone.
  *
  * @module
@@ -10,8 +10,9 @@ import type { InstancePaths } from "../vm/layout.ts";
 import { run } from "../vm/process.ts";
 import { waitFor } from "../vm/wait.ts";
 import type { ApiClient } from "./api_request.ts";
-import { RECORD_NAME, SYSTEM_NAMESPACE } from "./manifests.ts";
+import { CHART_LABEL, HELM_ERROR, RECORD_NAME, SYSTEM_NAMESPACE } from "./manifests.ts";
 import type { PreparedPayload } from "./payload_images.ts";
+import type { Payload } from "./payload_spec.ts";
 import { namespacesOf } from "./secrets.ts";
 
 /** What the guest's own boot does with its payload, for a guest that goes on. */
@@ -41,23 +42,31 @@ export async function placeContent(paths: InstancePaths, signal: AbortSignal): P
 }
 
 /**
- * Waits until the cluster was given the content and every workload of the payload's namespaces runs its newest form.
+ * Waits until the cluster was given the content, its charts are installed, and every workload of the payload's
+ * namespaces runs its newest form.
  *
  * @throws GatewayError `service-not-ready` with what is still under way, or the signal's reason.
  */
 export async function waitRolledOut(
-  api: ApiClient,
+  api: Reader,
   prepared: PreparedPayload,
   timeoutMs: number,
   signal: AbortSignal,
 ): Promise<void> {
-  const namespaces = namespacesOf(prepared.payload);
+  const { payload } = prepared;
+  const namespaces = namespacesOf(payload);
+  let installed = 0;
   await waitFor({
-    what: "the cluster take the changed payload",
+    what: "the cluster take the payload",
     probe: async (inner) => {
       const given = await read<Objects>(api, recordPath, inner);
       const digest = given.items[0]?.data?.digest;
       if (digest !== prepared.digest) throw new Error("it still has the content of before");
+      if (payload.charts.length > 0) {
+        installed = await allInstalled(api, payload, inner) ? installed + 1 : 0;
+        // Right after a change the jobs of before are still there.
+        if (installed < SETTLED) throw new Error("its charts are not installed yet");
+      }
       for (const namespace of namespaces) {
         const kinds = ["deployments", "statefulsets", "daemonsets"];
         for (const kind of kinds) {
@@ -69,10 +78,34 @@ export async function waitRolledOut(
       return true;
     },
     timeoutMs,
-    intervalMs: 400,
+    intervalMs: payload.charts.length > 0 ? 1000 : 400,
     probeTimeoutMs: 20_000,
     signal,
     code: "service-not-ready",
+  });
+}
+
+/** Looks in a row, a second apart, that find all charts installed. */
+const SETTLED = 3;
+
+/** Whether the job of each chart has succeeded, and no chart tells of a failure. */
+async function allInstalled(
+  api: Reader,
+  { charts }: Pick<Payload, "charts">,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const inSystem = (path: string) =>
+    read<Objects>(api, path.replace("*", `namespaces/${SYSTEM_NAMESPACE}`), signal);
+  const [jobs, objects] = [
+    await inSystem(`/apis/batch/v1/*/jobs?labelSelector=${CHART_LABEL}`),
+    await inSystem("/apis/helm.cattle.io/v1/*/helmcharts"),
+  ];
+  return charts.every(({ name }) => {
+    const chart = objects.items.find(({ metadata }) => metadata.name === name);
+    const job = jobs.items.find(({ metadata }) => metadata.labels?.[CHART_LABEL] === name);
+    return chart !== undefined && chart.metadata.annotations?.[HELM_ERROR] === undefined &&
+      job !== undefined && job.metadata.deletionTimestamp === undefined &&
+      (job.status?.succeeded ?? 0) > 0;
   });
 }
 
@@ -80,7 +113,9 @@ export async function waitRolledOut(
 const recordPath = `/api/v1/namespaces/${SYSTEM_NAMESPACE}/configmaps?fieldSelector=` +
   encodeURIComponent(`metadata.name=${RECORD_NAME}`);
 
-async function read<T>(api: ApiClient, path: string, signal: AbortSignal): Promise<T> {
+type Reader = Pick<ApiClient, "call">;
+
+async function read<T>(api: Reader, path: string, signal: AbortSignal): Promise<T> {
   return await api.call({ method: "GET", path, signal }) as unknown as T;
 }
 
@@ -88,13 +123,20 @@ interface Objects {
   readonly items: readonly Workload[];
 }
 
-/** The fields of Deployments, StatefulSets and DaemonSets that say how far a rollout is. */
+/** The fields of workloads, and of what installs charts, that say how far they are. */
 export interface Workload {
-  readonly metadata: { readonly name: string; readonly generation?: number };
+  readonly metadata: {
+    readonly name: string;
+    readonly generation?: number;
+    readonly labels?: Readonly<Record<string, string>>;
+    readonly annotations?: Readonly<Record<string, string>>;
+    readonly deletionTimestamp?: string;
+  };
   readonly data?: Readonly<Record<string, string>>;
   readonly spec?: { readonly replicas?: number };
   readonly status?: {
     readonly observedGeneration?: number;
+    readonly succeeded?: number;
     readonly replicas?: number;
     readonly updatedReplicas?: number;
     readonly availableReplicas?: number;

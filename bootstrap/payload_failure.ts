@@ -11,21 +11,18 @@ import type { InstancePaths } from "../vm/layout.ts";
 import { run } from "../vm/process.ts";
 import { formatMs } from "../vm/wait.ts";
 import type { ApiClient } from "./api_request.ts";
-import { SYSTEM_NAMESPACE } from "./manifests.ts";
+import { CHART_LABEL, HELM_ERROR, SYSTEM_NAMESPACE } from "./manifests.ts";
 import type { Payload } from "./payload_spec.ts";
 import { openText } from "./redact.ts";
 import { namespacesOf } from "./secrets.ts";
 
 const MOST = { lines: 60, columns: 240, pods: 8, events: 8, logs: 3, logLines: 10 };
 
-/** The Helm controller's jobs carry the name of their chart. */
-const CHART_LABEL = "helmcharts.helm.cattle.io/chart";
-
 /** What was gathered. */
 export interface Evidence {
   readonly lines: readonly string[];
   /** Why a chart could not be installed, in Helm's words. */
-  readonly chartFault?: string;
+  readonly chartFault?: string | undefined;
 }
 
 /** The error of a payload that did not answer, with what was seen. */
@@ -45,13 +42,25 @@ export function notReady(
     code: "service-not-ready",
     what: `Cannot see the payload "${payload.name}" answer within ` +
       formatMs(payload.service.health.timeoutSeconds * 1000),
-    why: chartFault ?? error.why,
+    why: chartFault ?? awaitedWords(error),
     fix: keep
       ? `look inside with \`gateway kubectl${name} -- get pods -A\`, then stop it: gateway down${name}`
-      : `correct the payload; \`gateway up${name} --keep\` leaves the VM running to look inside`,
+      : keepAdvice(instance),
     details: lines.slice(0, MOST.lines).map((line) => openText(line, MOST.columns)),
     cause: error,
   });
+}
+
+/** What a wait was for, and what was seen instead; its own bound is only what was left of the payload's. */
+function awaitedWords({ what, why }: GatewayError): string {
+  const awaited = /^Cannot see (.+) within [\w. ]+$/.exec(what)?.[1];
+  return awaited === undefined ? why : `the last wait was for ${awaited}: ${why}`;
+}
+
+/** What to do about a payload whose VM is gone. */
+export function keepAdvice(instance: string): string {
+  const name = instance === "default" ? "" : ` --name ${instance}`;
+  return `correct the payload; \`gateway up${name} --keep\` leaves the VM running to look inside`;
 }
 
 /** What the auto-deploy folder could not apply, newest last. */
@@ -111,6 +120,20 @@ interface Job {
   readonly status: { readonly succeeded?: number; readonly failed?: number };
 }
 
+interface HelmChart {
+  readonly metadata: {
+    readonly name: string;
+    readonly annotations?: Readonly<Record<string, string>>;
+  };
+  readonly status?: {
+    readonly conditions?: readonly {
+      readonly type: string;
+      readonly status: string;
+      readonly message?: string;
+    }[];
+  };
+}
+
 interface Occurrence {
   readonly type?: string;
   readonly reason?: string;
@@ -129,6 +152,29 @@ class Look {
 
   /** The jobs that install charts, and what the last try of one that has not succeeded said. */
   async charts(): Promise<Evidence> {
+    const { lines, chartFault } = await this.#helmCharts();
+    const jobs = await this.#helmJobs();
+    return { lines: [...lines, ...jobs.lines], chartFault: chartFault ?? jobs.chartFault };
+  }
+
+  /** The charts whose last try failed. */
+  async #helmCharts(): Promise<Evidence> {
+    const path = `/apis/helm.cattle.io/v1/namespaces/${SYSTEM_NAMESPACE}/helmcharts`;
+    let chartFault: string | undefined;
+    const lines: string[] = [];
+    // A cluster binary without the controller does not know the kind.
+    for (const { metadata, status } of await this.#list<HelmChart>(path).catch(() => [])) {
+      const failed = status?.conditions?.find((one) => one.type === "Failed");
+      const said = metadata.annotations?.[HELM_ERROR] ??
+        (failed?.status === "True" ? failed.message : undefined);
+      if (said === undefined) continue;
+      chartFault ??= installFault(metadata.name, said);
+      lines.push(...said.split("\n").map((line) => `chart ${metadata.name}: ${line}`));
+    }
+    return { lines: lines.slice(0, MOST.logLines), chartFault };
+  }
+
+  async #helmJobs(): Promise<Evidence> {
     const path = `/apis/batch/v1/namespaces/${SYSTEM_NAMESPACE}/jobs?labelSelector=${CHART_LABEL}`;
     const lines: string[] = [];
     let chartFault: string | undefined;
@@ -144,11 +190,9 @@ class Look {
       const log = await this.#lastLog(SYSTEM_NAMESPACE, pods);
       lines.push(...log.map((line) => `  ${line}`));
       const said = log.findLast((line) => /error/i.test(line)) ?? log.at(-1);
-      if (said) {
-        chartFault ??= `the chart "${chart}" could not be installed: ${openText(said, 400)}`;
-      }
+      if (said) chartFault ??= installFault(chart, said);
     }
-    return { lines, ...(chartFault === undefined ? {} : { chartFault }) };
+    return { lines, chartFault };
   }
 
   /** Of the newest pod that has one. */
@@ -207,6 +251,10 @@ class Look {
     const answer = await this.api.call({ method: "GET", path, signal: this.signal });
     return (answer as unknown as { readonly items?: readonly T[] }).items ?? [];
   }
+}
+
+function installFault(chart: string, said: string): string {
+  return `the chart "${chart}" could not be installed: ${openText(said, 400)}`;
 }
 
 function isReady({ status }: Pod): boolean {

@@ -83,6 +83,32 @@ Deno.test("gatherEvidence() says when there is no pod", async () => {
   assertEquals(lines, ["no pod is in the namespace openshell"]);
 });
 
+Deno.test("gatherEvidence() reads a chart's failure off its HelmChart when the job is gone", async () => {
+  const chart = {
+    metadata: {
+      name: "web",
+      annotations: { "helm.gateway.local/error": "Error: web.yaml:3: no colour\nsecond line" },
+    },
+  };
+  const payload = {
+    ...demo,
+    charts: [{ name: "web", values: {}, from: { kind: "folder", path: "/x" } }],
+  } as const;
+  const { chartFault, lines } = await gatherEvidence(
+    api({ "/helmcharts": { items: [chart] } }),
+    payload,
+    signal,
+  );
+  assertEquals(
+    chartFault,
+    'the chart "web" could not be installed: Error: web.yaml:3: no colour second line',
+  );
+  assertEquals(lines.slice(0, 2), [
+    "chart web: Error: web.yaml:3: no colour",
+    "chart web: second line",
+  ]);
+});
+
 Deno.test("gatherEvidence() tells why a chart was not installed in Helm's words", async () => {
   const chart = "helmcharts.helm.cattle.io/chart";
   const job = {
@@ -114,7 +140,12 @@ Deno.test("gatherEvidence() tells why a chart was not installed in Helm's words"
 });
 
 const silence = new GatewayError({
-  ...{ code: "service-not-ready", what: "Cannot see an open port", why: "closed", fix: "look" },
+  ...{
+    code: "service-not-ready",
+    what: "Cannot see an open port within 3.5 s",
+    why: "closed",
+    fix: "look",
+  },
 });
 
 Deno.test("notReady() is one bounded error without secrets", () => {
@@ -123,7 +154,7 @@ Deno.test("notReady() is one bounded error without secrets", () => {
   const error = notReady(silence, { ...told, lines, deployLog: ["10-a.yaml: refused"] });
   assertEquals([error.code, error.what, error.why, error.exitCode], [
     ...["service-not-ready", 'Cannot see the payload "demo" answer within 12 min 0 s'],
-    ...["closed", 1],
+    ...["the last wait was for an open port: closed", 1],
   ]);
   assertStringIncludes(error.fix, "`gateway up --name dev --keep`");
   assertEquals(error.details.slice(0, 3), ["manifests: 10-a.yaml: refused", "a", "(removed)"]);

@@ -5,22 +5,31 @@
  * @module
  */
 import { join } from "@std/path";
-import type { Artifact } from "../vm/artifact.ts";
+import type { GuestArch } from "../rootfs/lock.ts";
+import { helmImageRecipe } from "../rootfs/images.ts";
+import { type Artifact, ArtifactStore, type EnsureOptions } from "../vm/artifact.ts";
 import { digestBytes } from "../vm/digest.ts";
-import { GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import type { InstanceConfig } from "../vm/instance.ts";
 import type { InstancePaths } from "../vm/layout.ts";
-import { type ChartArchives, payloadDigest } from "./manifests.ts";
+import { waitFor } from "../vm/wait.ts";
+import { describeArchive } from "./images/archive.ts";
+import { ensureCharts, ensureImages, type ImageArchive } from "./images/ensure.ts";
+import { listImages, loadImages } from "./images/load.ts";
+import { packedDigest, type PackedPayload } from "./manifests.ts";
 import { packedChart } from "./payload_files.ts";
 import type { Payload } from "./payload_spec.ts";
 
+/** The only one that guests have so far. */
+const ARCH: GuestArch = "amd64";
+
+/** A guest that boots cold starts it within seconds; under emulation on a busy machine within minutes. */
+const CONTAINERD_TIMEOUT_MS = 8 * 60_000;
+
 /** A payload with everything that a boot of it takes. */
-export interface PreparedPayload {
-  readonly payload: Payload;
-  readonly charts: ChartArchives;
-  /** The same for two instances that run the same content; secrets do not count. */
-  readonly digest: string;
+export interface PreparedPayload extends PackedPayload {
+  /** What {@linkcode giveImages} brings into the guest. */
+  readonly images: readonly ImageArchive[];
 }
 
 /** How {@linkcode preparePayload} may act. */
@@ -28,37 +37,56 @@ export interface PrepareOptions {
   readonly span: Span;
   readonly signal: AbortSignal;
   readonly assumeYes: boolean;
+  /** The user's own by default. */
+  readonly store?: ArtifactStore;
+  /** Its authorities are trusted for pulls. */
+  readonly config?: Pick<InstanceConfig, "network">;
 }
 
 /**
- * Packs charts and gets what comes from registries.
+ * Packs charts and gets what comes from registries; with the store filled no network is needed.
  *
- * @throws GatewayError `not-supported` for what this version cannot get.
+ * @throws GatewayError as ensureImages().
  */
 export async function preparePayload(
   payload: Payload,
-  _options: PrepareOptions,
+  options: PrepareOptions,
 ): Promise<PreparedPayload> {
-  const missing = payload.images.length > 0
-    ? "it names images of a registry"
-    : payload.charts.length > 0
-    ? "it has charts"
-    : undefined;
-  if (missing !== undefined) {
-    throw new GatewayError({
-      code: "not-supported",
-      what: `Cannot prepare the payload "${payload.name}"`,
-      why: `${missing}, and this version of gateway cannot bring those into a cluster yet`,
-      fix: "use manifests with images of gateway.local, or a later version",
-    });
-  }
-  const charts = await Promise.all(payload.charts.map(packedChart));
-  return { payload, charts, digest: payloadDigest(payload, charts) };
+  const { span, signal, assumeYes, store = new ArtifactStore(), config } = options;
+  const pull = { arch: ARCH, store, span, signal, assumeYes, hostCa: config?.network?.hostCa };
+  const charts = await chartArchives(payload, { ...options, store });
+  const images = await ensureImages(payload.images, pull);
+  // The jobs that install charts run in it.
+  if (charts.length > 0) images.push(await helmArchive(store, { span, signal, assumeYes }));
+  const digest = packedDigest({ payload, charts }, images.map((image) => image.digest));
+  return { payload, charts, images, digest };
+}
+
+/** The .tgz of each chart: packed, or found in the store or pulled. @throws GatewayError as ensureCharts(). */
+export async function chartArchives(
+  { charts }: Payload,
+  options: PrepareOptions,
+): Promise<Uint8Array[]> {
+  const { store = new ArtifactStore(), config, ...how } = options;
+  const pull = { ...how, store, hostCa: config?.network?.hostCa };
+  return await Promise.all(charts.map(async (chart) => {
+    const { from } = chart;
+    if (from.kind !== "oci") return await packedChart(chart);
+    const [path] = await ensureCharts([from], pull);
+    return await Deno.readFile(path);
+  }));
+}
+
+/** The image of our own that charts take. */
+async function helmArchive(store: ArtifactStore, options: EnsureOptions): Promise<ImageArchive> {
+  const recipe = await helmImageRecipe({ arch: ARCH, assumeYes: options.assumeYes });
+  const { files } = await store.ensure(recipe, options);
+  return await describeArchive(Object.values(files)[0].path);
 }
 
 /** What a payload brings, as rows of `gateway build`: each file with its digest and size. */
 export function preparedFiles(
-  { payload, charts }: PreparedPayload,
+  { payload, charts, images }: PreparedPayload,
 ): Pick<Artifact, "name" | "files">[] {
   const describe = (name: string, bytes: Uint8Array, path: string) =>
     [name, { path, sha256: digestBytes(bytes), sizeBytes: bytes.length }] as const;
@@ -68,18 +96,35 @@ export function preparedFiles(
   const packed = payload.charts.map(({ name, from }, at) =>
     describe(`${name}.tgz`, charts[at], from.kind === "oci" ? from.ref : from.path)
   );
-  return [{ name: payload.name, files: Object.fromEntries([...manifests, ...packed]) }];
+  const pulled = images.map(({ ref, path, sha256, sizeBytes }) =>
+    [ref, { path, sha256, sizeBytes }] as const
+  );
+  const files = Object.fromEntries([...manifests, ...packed, ...pulled]);
+  return [{ name: payload.name, files }];
 }
 
 /** Puts the payload's images into a running guest that may not have them. */
 export async function giveImages(
-  _prepared: PreparedPayload,
-  _guest: {
+  { images }: PreparedPayload,
+  guest: {
     readonly paths: InstancePaths;
-    readonly config: InstanceConfig;
     readonly span: Span;
     readonly signal: AbortSignal;
   },
 ): Promise<void> {
-  // preparePayload() refuses a payload that has any.
+  const { paths: { name, sshDir }, span, signal } = guest;
+  if (images.length === 0) return;
+  await span.run("images", async (s) => {
+    const ssh = { name, sshDir };
+    await waitFor({
+      what: "the guest's containerd",
+      probe: (inner) => listImages(ssh, { signal: inner }),
+      timeoutMs: CONTAINERD_TIMEOUT_MS,
+      intervalMs: 1000,
+      probeTimeoutMs: 60_000,
+      signal,
+      code: "guest-unreachable",
+    });
+    await loadImages(ssh, images, { span: s, signal });
+  });
 }

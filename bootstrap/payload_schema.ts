@@ -191,7 +191,7 @@ const FIELDS: Readonly<Record<string, readonly string[]>> = {
 /**
  * Checks a payload.yaml by itself.
  *
- * @throws GatewayError `payload-invalid` for the fault that comes first in the file.
+ * @throws GatewayError `payload-invalid` for the first fault in the file.
  */
 export function parseSpec(source: YamlSource): PayloadSpec {
   const [document, second] = source.documents;
@@ -213,7 +213,11 @@ export function parseSpec(source: YamlSource): PayloadSpec {
   const faults = result.issues.map((issue) => {
     const path = (issue.path ?? []).map(({ key }) => key as string | number);
     return { path, issue, place: source.placeOf(path, document) };
-  }).sort((a, b) => a.place.line - b.place.line || a.place.column - b.place.column);
+  }).sort((a, b) =>
+    // What is missing often stands there under a wrong name, which is the one to correct.
+    Number(isMissing(a.issue)) - Number(isMissing(b.issue)) || a.place.line - b.place.line ||
+    a.place.column - b.place.column
+  );
   const [{ path, issue }] = faults;
   const words = wordsOf(issue, path);
   const more = new Set(faults.map(({ path }) => path.join("."))).size - 1;
@@ -223,6 +227,10 @@ export function parseSpec(source: YamlSource): PayloadSpec {
 
 type Issue = v.BaseIssue<unknown>;
 
+function isMissing(issue: Issue): boolean {
+  return issue.received === "undefined";
+}
+
 function wordsOf(issue: Issue, path: FieldPath): { why: string; fix: string } {
   if (issue.type === "strict_object" && issue.expected === "never") {
     const where = path.slice(0, -1).map((step) => typeof step === "number" ? "*" : step).join(".");
@@ -231,7 +239,7 @@ function wordsOf(issue: Issue, path: FieldPath): { why: string; fix: string } {
       fix: `remove it, or use one of ${FIELDS[where]?.join(", ")}`,
     };
   }
-  if (issue.received === "undefined") {
+  if (isMissing(issue)) {
     return { why: "it is missing", fix: exampleFix(path, "add it") };
   }
   const custom = !issue.message.startsWith("Invalid ");

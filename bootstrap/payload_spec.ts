@@ -6,7 +6,7 @@
  * @module
  */
 import { basename, join } from "@std/path";
-import { canonicalJson, digestBytes } from "../vm/digest.ts";
+import { digestBytes } from "../vm/digest.ts";
 import type { JsonValue } from "../vm/event.ts";
 import { checkChart, checkChartSize, listFiles, PayloadFolder } from "./payload_files.ts";
 import { readManifest, refuseTwice } from "./payload_objects.ts";
@@ -237,10 +237,4 @@ async function readCharts(
     await checkChartSize(charts.at(-1)!, source, field);
   }
   return charts;
-}
-
-/** The digest of what reaches the cluster, whatever the payload's folder is called. */
-export function contentDigest(payload: Payload, files: Readonly<Record<string, string>>): string {
-  const { name, digest, images } = payload;
-  return digestBytes(canonicalJson({ name, digest, images, files } as unknown as JsonValue));
 }

@@ -59,6 +59,7 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
   const { config, cold, keep = false } = options;
   const { log, signal } = ctx;
   const span = log.span("up", { instance: config.name });
+  if (options.payloadWhy) span.log(options.payloadWhy);
   let end: RunEnd;
   try {
     const payload = await loadPayload(config.payload);
@@ -71,10 +72,7 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
     keepEvents(stack, paths, ctx);
     await span.run("check host", () => checkPortsFree(config.ports));
     await instance.saveRun(newRun(config));
-    const { artifacts, prepared } = await span.run(
-      "artifacts",
-      (s) => ensureParts(options, payload, s, signal),
-    );
+    const { artifacts, prepared } = await ensureParts(span, options, payload, signal);
     const chosen = await span.run(
       "choose vmm",
       (s) => chooseVmm(artifacts, { ...options, span: s, signal }),
@@ -85,7 +83,7 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
       (s) => Promise.all([ensurePki(paths.pkiDir, { span: s, signal }), ensureSsh(paths.sshDir)]),
     );
     const material = await readMaterial(paths, payload, pki);
-    await span.run("payload", () => writeUpPayload(paths, config, prepared, material, ssh));
+    await span.run("payload", (s) => writeUpPayload(paths, config, prepared, material, ssh, s));
     const plan = (disk: DiskChain) => planFor(paths, config, artifacts, chosen, disk);
     const goldenDisk = () =>
       findGoldenDisk(artifacts, config, new ArtifactStore(), { span, signal });

@@ -47,17 +47,19 @@ export async function reachReady(
 ): Promise<GatewayError | undefined> {
   const { prepared, paths, config, slot, servicePort: port, material, guarded } = guest;
   const { service } = prepared.payload;
+  const before = slot ? slot.payload : config.payloadDigest;
+  if (before !== prepared.digest) {
+    await giveImages(prepared, { paths, span: parent, signal: guarded });
+  }
+  // From here on, since how long images take is not the payload's to answer for.
   const deadline = performance.now() + service.health.timeoutSeconds * 1000;
   const leftMs = () => Math.max(1000, deadline - performance.now());
   try {
-    const before = slot ? slot.payload : config.payloadDigest;
-    if (before !== prepared.digest) {
-      await giveImages(prepared, { paths, config, span: parent, signal: guarded });
-    }
     // Nobody knows what an instance ran that never was READY; its disk starts with the new content anyway.
     const changed = before !== prepared.digest && (slot !== undefined || before !== null);
-    if (changed) {
-      await parent.run("changed payload", async () => {
+    const installs = before !== prepared.digest && prepared.payload.charts.length > 0;
+    if (changed || installs) {
+      await parent.run("payload in place", async () => {
         if (slot && !slot.from) await placeContent(paths, guarded);
         await withApi(guest, guarded, (api) => waitRolledOut(api, prepared, leftMs(), guarded));
       });

@@ -29,9 +29,11 @@ import { clockRequest } from "./clock.ts";
 import { isOld } from "./guest_api.ts";
 import { ensureJwt } from "./jwt.ts";
 import { guardSignal } from "./guard.ts";
+import { guestNetworkFor } from "./images/guest_network.ts";
 import { payloadFiles } from "./manifests.ts";
 import { type PreparedPayload, preparePayload } from "./payload_images.ts";
 import type { Payload } from "./payload_spec.ts";
+import { offerDemo } from "./payloads.ts";
 import { writePayload } from "./payload.ts";
 import type { Pki } from "./pki.ts";
 import { GUEST_ADDRESS, GUEST_API_PORT, netTransport, planVm } from "./plan.ts";
@@ -129,13 +131,21 @@ export function planFor(
 
 /** What a start is made of: artifacts of this host, and what its payload takes from elsewhere. */
 export async function ensureParts(
+  parent: Span,
   options: UpOptions,
   payload: Payload,
-  span: Span,
   signal: AbortSignal,
 ): Promise<{ readonly artifacts: BootArtifacts; readonly prepared: PreparedPayload }> {
-  const artifacts = await ensureArtifacts({ ...options, span, signal });
-  return { artifacts, prepared: await preparePayload(payload, { ...options, span, signal }) };
+  const artifacts = await parent.run(
+    "artifacts",
+    (span) => ensureArtifacts({ ...options, span, signal }),
+  );
+  const { config } = options;
+  const how = { ...options, span: parent, signal };
+  const prepared = await preparePayload(payload, how).catch((error) => {
+    throw offerDemo(config.payload, error);
+  });
+  return { artifacts, prepared };
 }
 
 /** What the payload's Secrets are filled with; keys that sign tokens only where it wants them. */
@@ -149,14 +159,19 @@ export async function readMaterial(
     : { certificates };
 }
 
-/** What the guest is given: settings, its ssh host key, the payload with its Secrets. */
+/**
+ * What the guest is given: settings, its ssh host key, the payload with its Secrets. Without a span nothing of the
+ * user's registries, proxy and authorities.
+ */
 export async function writeUpPayload(
   paths: InstancePaths,
   config: InstanceConfig,
   prepared: PreparedPayload,
   material: SecretMaterial,
   ssh: InstanceSsh,
+  span?: Span,
 ): Promise<void> {
+  const network = span && await guestNetworkFor(config, span);
   await writePayload(paths.payload, {
     env: {
       GW_MODE: "cluster",
@@ -167,7 +182,8 @@ export async function writeUpPayload(
       GW_CLOCK: (Date.now() / 1000).toFixed(3),
     },
     ssh: ssh.payload,
-    manifests: payloadFiles(prepared.payload, material, prepared.charts),
+    manifests: payloadFiles(prepared, material),
+    ...network,
   });
 }
 

@@ -10,7 +10,9 @@ import { goEnv } from "../vm/go_build.ts";
 import { cacheDir } from "../vm/layout.ts";
 import { run, which } from "../vm/process.ts";
 
-for (const module of ["net/gvproxy", "rootfs/agent", "rootfs/demo", "rootfs/helmjob"]) {
+for (
+  const module of ["net/gvproxy", "rootfs/agent", "rootfs/demo", "rootfs/helmjob", "rootfs/ocipull"]
+) {
   Deno.test({
     name: `go vet and go test pass in ${module} (skipped without go)`,
     ignore: which("go") === undefined,

@@ -10,6 +10,7 @@ import { SSH_TOOL } from "../net/ssh.ts";
 import { silentSpan } from "../vm/event.ts";
 import { ensureTools } from "../vm/host_tools.ts";
 import { run } from "../vm/process.ts";
+import { REGISTRY_TOOL } from "./fakes/registry.ts";
 import { RUBY_TOOL, SHELL_TOOLS } from "./fakes/shell_tools.ts";
 import { TOOLS as GUEST_TOOLS } from "./guest/harness.ts";
 
@@ -71,6 +72,7 @@ const TEST_TOOLS = [
     path: "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
   },
   ...SHELL_TOOLS,
+  REGISTRY_TOOL,
   RUBY_TOOL,
   SSH_TOOL,
 ];

@@ -40,7 +40,14 @@ export type ErrorCode =
   | "pki-invalid"
   | "permission"
   | "not-supported"
-  | "ssh-failed";
+  | "deploy-failed"
+  | "ssh-failed"
+  | "image-platform"
+  | "image-digest"
+  | "image-unknown"
+  | "registry-denied"
+  | "registry-unreachable"
+  | "registry-untrusted";
 
 /** What a {@linkcode GatewayError} is made of; all four are required so that no error is vague. */
 export interface GatewayErrorOptions {

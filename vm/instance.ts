@@ -56,6 +56,13 @@ export interface InstanceConfig {
   readonly payloadDigest: string | null;
   /** A cluster binary of the user's own; null for ours. */
   readonly clusterBinary: string | null;
+  /** What the cluster's pulls take from this host; absent for nothing. */
+  readonly network?: {
+    /** Its proxy variables, as they are at each start. */
+    readonly hostProxy: boolean;
+    /** A file with certificates of authorities, absolute; null for none. */
+    readonly hostCa: string | null;
+  };
 }
 
 /** What runs now; removed when the run ends, so one whose supervisor is gone means a crash. */
@@ -112,6 +119,7 @@ const InstanceFile: v.GenericSchema<unknown, InstanceConfig> = v.object({
   // Later than the first version: an older record lacks these.
   payloadDigest: v.optional(v.nullable(v.string()), null),
   clusterBinary: v.optional(v.nullable(v.string()), null),
+  network: v.optional(v.object({ hostProxy: v.boolean(), hostCa: v.nullable(v.string()) })),
 });
 
 const ProcessRecord = v.object({ pid: v.number(), startTime: v.string() });

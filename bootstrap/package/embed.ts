@@ -12,6 +12,7 @@ import { constants, createZstdCompress } from "node:zlib";
 import { type Artifact, ArtifactStore } from "../../vm/artifact.ts";
 import { exists } from "../../vm/layout.ts";
 import type { ArtifactManifest } from "../../vm/recipe.ts";
+import { pullerRecipe } from "../../rootfs/pulled.ts";
 import { ensureArtifacts, type EnsureArtifactsOptions } from "../artifacts.ts";
 import { goldenDiskRecipe } from "../golden_disk.ts";
 import { hostFacts, resolveOptions } from "../options.ts";
@@ -44,7 +45,10 @@ export async function packForEmbedding(
   const { config } = resolveOptions({ name: "golden", assumeYes: false }, hostFacts());
   const golden = await store.find(goldenDiskRecipe({ kernel, root }, config), options);
   const packed: PackedArtifact[] = [];
-  for (const artifact of [kernel, root, gvproxy, tsc, ramshim, ...(golden ? [golden] : [])]) {
+  // A start needs it only where a payload names images; whoever has the one file has no Go to build it.
+  const puller = await store.ensure(await pullerRecipe(), options);
+  const all = [kernel, root, gvproxy, tsc, ramshim, puller, ...(golden ? [golden] : [])];
+  for (const artifact of all) {
     packed.push(await packArtifact(artifact, store, options.signal));
   }
   return packed;

@@ -131,6 +131,25 @@ place_manifests() {
   for file in $new; do echo "${file##*/}"; done >"$list"
 }
 
+# place_registries: the payload's registries.yaml to where the cluster looks for it, as a link, so that what it holds
+# stays in memory; a file of the user's own there stays. Sets $registries_new to 1 when containerd has to read anew.
+place_registries() {
+  link=/etc/rancher/k3s/registries.yaml target=/run/payload/registries/registries.yaml registries_new=''
+  if [ -e "$target" ]; then
+    [ -d "${link%/*}" ] || mkdir -p "${link%/*}"
+    if [ -L "$link" ] || [ ! -e "$link" ]; then ln -sf "$target" "$link"; fi
+  elif [ -L "$link" ]; then
+    rm -f "$link"
+  fi
+  before='' now=none
+  [ ! -r "$run/registries.sum" ] || read -r before <"$run/registries.sum"
+  if [ -d /run/payload/registries ] || [ -d /run/payload/authorities ]; then
+    now=$(cat /run/payload/registries/* /run/payload/authorities/* 2>/dev/null | md5sum)
+  fi
+  [ "$before" = "$now" ] || registries_new=1
+  echo "$now" >"$run/registries.sum"
+}
+
 # kill_cgroup NAME: ends every process in it, children included, at one stroke.
 kill_cgroup() {
   [ -w "/sys/fs/cgroup/$1/cgroup.kill" ] || return 0

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gateway.local/kubenode/internal/args"
+	"gateway.local/kubenode/internal/childenv"
 	"gateway.local/kubenode/internal/crconfig"
 	"gateway.local/kubenode/internal/layout"
 	"gateway.local/kubenode/internal/pki"
@@ -34,6 +35,7 @@ func runContainerd(argv []string) int {
 // also because containers' shims talk to it by its socket alone.
 type containerd struct {
 	config  string
+	write   func() error // makes the configuration anew
 	logPath string
 	stopped chan struct{}
 	pid     chan int
@@ -46,7 +48,8 @@ func startContainerd(ctx context.Context, l layout.Layout, s *args.Server) (*con
 		logPath: l.Agent("containerd", "containerd.log"),
 		stopped: make(chan struct{}),
 	}
-	if err := writeContainerdConfig(c.config, l, s); err != nil {
+	c.write = func() error { return writeContainerdConfig(c.config, l, s) }
+	if err := c.write(); err != nil {
 		return nil, fmt.Errorf("cannot configure containerd: %w", err)
 	}
 	go c.keepRunning(ctx)
@@ -77,19 +80,16 @@ func writeContainerdConfig(path string, l layout.Layout, s *args.Server) error {
 
 // writeRegistries makes certs.d from registries.yaml anew, so that a mirror taken out there is gone here.
 func writeRegistries(certs, source string, settings *crconfig.Settings) error {
-	if err := os.RemoveAll(certs); err != nil {
-		return err
-	}
 	data, err := os.ReadFile(source)
-	if os.IsNotExist(err) {
-		return nil
-	}
-	if err != nil {
+	if err != nil && !os.IsNotExist(err) {
 		return err
 	}
 	config, err := registries.Parse(data)
 	if err != nil {
 		return fmt.Errorf("%s: %w", source, err)
+	}
+	if err := os.RemoveAll(certs); err != nil {
+		return err
 	}
 	for host, text := range config.Hosts() {
 		dir := filepath.Join(certs, filepath.Base(host))
@@ -126,6 +126,10 @@ func (c *containerd) keepRunning(ctx context.Context) {
 			return
 		}
 		logf("containerd ended (%v), starting it again; its log is %s", err, c.logPath)
+		// Whoever changes registries.yaml ends containerd, so that it is read again.
+		if err := c.write(); err != nil {
+			logf("cannot configure containerd, its old configuration stays: %v", err)
+		}
 		if time.Since(began) < 5*time.Second {
 			select {
 			case <-ctx.Done():
@@ -148,6 +152,12 @@ func (c *containerd) runOnce(ctx context.Context) error {
 	cmd := exec.Command(self, "--config", c.config, "--log-level", "warn")
 	cmd.Args[0] = "containerd"
 	cmd.Stdout, cmd.Stderr = log, log
+	file := os.Getenv(childenv.FileVariable)
+	lines, err := os.ReadFile(file)
+	if err != nil && file != "" && !os.IsNotExist(err) {
+		logf("cannot read containerd's settings from %s: %v", file, err)
+	}
+	cmd.Env = childenv.Of(os.Environ(), string(lines))
 	// A group of its own: a signal to ours must not stop it before kubelet is done with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {

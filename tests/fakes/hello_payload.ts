@@ -18,22 +18,32 @@ export interface HelloChange {
   readonly edition?: string;
   /** Names of ConfigMaps beside it. */
   readonly beside?: readonly string[];
+  /** A chart beside it, with this as its only template. */
+  readonly template?: string;
   /** The payload's own bound. */
   readonly timeoutSeconds?: number;
 }
 
 /** Writes the payload's folder. */
 export async function writeHello(dir: string, change: HelloChange = {}): Promise<void> {
-  const { timeoutSeconds = 600, beside = [] } = change;
+  const { timeoutSeconds = 1500, beside = [], template } = change;
   await Deno.mkdir(dir, { recursive: true });
-  await Deno.writeTextFile(join(dir, "payload.yaml"), specText(timeoutSeconds));
+  await Deno.writeTextFile(
+    join(dir, "payload.yaml"),
+    specText(timeoutSeconds, template !== undefined),
+  );
+  await Deno.mkdir(join(dir, "chart/templates"), { recursive: true });
+  await Deno.writeTextFile(join(dir, "chart/Chart.yaml"), CHART);
+  await Deno.writeTextFile(join(dir, "chart/templates/one.yaml"), template ?? "");
   const extra = beside.map((name) =>
     `---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: ${name}, namespace: hello}\n`
   );
   await Deno.writeTextFile(join(dir, "hello.yaml"), objectsText(change) + extra.join(""));
 }
 
-function specText(timeoutSeconds: number): string {
+const CHART = "apiVersion: v2\nname: extra\nversion: 0.1.0\n";
+
+function specText(timeoutSeconds: number, chart: boolean): string {
   return `\
 name: hello
 namespace: hello
@@ -44,7 +54,7 @@ secrets:
   - name: hello-clients
     data: {ca.crt: ca.crt}
 manifests: [hello.yaml]
-service:
+${chart ? "charts: [{name: extra, folder: chart, values: {colour: blue}}]\n" : ""}service:
   nodePort: ${HELLO_PORT}
   protocol: https
   health: {path: /, timeoutSeconds: ${timeoutSeconds}}

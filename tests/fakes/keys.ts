@@ -7,6 +7,7 @@
 import { stockRecipes } from "../../bootstrap/artifacts.ts";
 import { kernelRecipe } from "../../kernel/kernel.ts";
 import { krunfwRecipe } from "../../kernel/krunfw.ts";
+import { pullerRecipe } from "../../rootfs/pulled.ts";
 import { rootfsRecipes } from "../../rootfs/recipes.ts";
 import { ArtifactStore, recipeKey } from "../../vm/artifact.ts";
 import { silentSpan } from "../../vm/event.ts";
@@ -23,6 +24,6 @@ const { base, cluster, agent, cniPlugins, images } = await rootfsRecipes({
 });
 const recipes = [
   ...[...stock, base, cluster, agent, cniPlugins, ...images, await libkrunRecipe("x86_64")],
-  ...[await kernelRecipe("arm64"), await krunfwRecipe(stock[0])],
+  ...[await kernelRecipe("arm64"), await krunfwRecipe(stock[0]), await pullerRecipe()],
 ];
 console.log(recipes.map((recipe) => `${recipe.name} ${recipeKey(recipe)}`).sort().join("\n"));

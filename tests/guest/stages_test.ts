@@ -213,3 +213,25 @@ guestTest(
     assertEquals(second.stdout.trim().split("\n"), ["mine.yaml", "one.yaml"]);
   },
 );
+
+guestTest(
+  "cluster-files stage links the payload's registries.yaml, and leaves one of the user's alone",
+  async (root) => {
+    await Deno.mkdir(join(root.path, "state/gateway"));
+    const link = "/etc/rancher/k3s/registries.yaml";
+    const look =
+      `echo "new=$registries_new"; readlink ${link} || cat ${link} 2>/dev/null || echo none`;
+    const lines = async () =>
+      (await root.run(stage("85-cluster-files") + look)).stdout.trim().split("\n");
+    assertEquals(await lines(), ["new=1", "none"]);
+    assertEquals(await lines(), ["new=", "none"]);
+    await root.write("run/payload/registries/registries.yaml", "mirrors: {}\n");
+    assertEquals(await lines(), ["new=1", "/run/payload/registries/registries.yaml"]);
+    assertEquals(await lines(), ["new=", "/run/payload/registries/registries.yaml"]);
+    await Deno.remove(join(root.path, "run/payload/registries"), { recursive: true });
+    assertEquals(await lines(), ["new=1", "none"]);
+    await root.write("run/payload/registries/registries.yaml", "mirrors: {}\n");
+    await root.write(link.slice(1), "mine: 1\n");
+    assertEquals(await lines(), ["new=1", "mine: 1"]);
+  },
+);

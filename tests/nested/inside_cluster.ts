@@ -57,7 +57,7 @@ export async function bootCluster(bench: Bench): Promise<ClusterRun> {
       GW_K3S_ARGS: "",
       GW_CLOCK: (Date.now() / 1000).toFixed(3),
     },
-    manifests: payloadFiles(payload, { certificates: pki }, []),
+    manifests: payloadFiles({ payload, charts: [], digest: payload.digest }, { certificates: pki }),
   });
   await using gvproxy = await startGvproxy({
     ...{ binary: bench.gvproxy, socketDir: dir, logPath, span, signal },

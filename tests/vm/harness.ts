@@ -74,6 +74,11 @@ export class TestHome implements AsyncDisposable {
     return [...this.program.slice(1), ...args];
   }
 
+  /** The program and arguments of `gateway ARGS…`, for who starts it through another program. */
+  words(args: readonly string[]): string[] {
+    return [Deno.execPath(), ...this.#args(args)];
+  }
+
   /** Runs `gateway ARGS…` to its end. */
   async call(args: readonly string[], options: CallOptions = {}): Promise<RunResult> {
     await Deno.mkdir(join(this.home, "run"), { recursive: true });

@@ -12,7 +12,7 @@ import { Client } from "./client.ts";
 import { freePort, TestHome, withEvidence } from "./harness.ts";
 
 const SIZE = ["--memory", "3072", "--cpus", "2"];
-const UP_TIMEOUT_MS = 15 * 60_000;
+const UP_TIMEOUT_MS = 25 * 60_000;
 
 Deno.test("a payload's folder in a cluster", async (t) => {
   const home = await TestHome.make();
@@ -144,13 +144,35 @@ Deno.test("a payload's folder in a cluster", async (t) => {
     await home.assertClean();
   });
 
+  await step(
+    "a chart is installed before READY; one that does not render ends in Helm's words",
+    async () => {
+      await home.ok(["snapshot", "restore", "before"], { timeoutMs: 60_000 });
+      const template = (data: string) =>
+        `apiVersion: v1\nkind: ConfigMap\nmetadata: {name: painted}\ndata: {colour: ${data}}\n`;
+      await write({ template: template("{{ .Values.colour }}"), beside: ["kept", "dropped"] });
+      const { code, stderr } = await up();
+      assertEquals(code, 0, stderr);
+      const painted = await client.kubectlJson(["get", "configmap", "painted", "-n", "hello"]);
+      assertEquals(painted.data, { colour: "blue" });
+      await home.ok(["suspend"]);
+      await write({ template: template('{{ fail "no such colour" }}'), timeoutSeconds: 90 });
+      const failed = await up();
+      assertEquals(failed.code, 1, failed.stderr);
+      assertMatch(
+        failed.stderr,
+        /why: the chart "extra" could not be installed: .*no such colour/,
+      );
+    },
+  );
+
   await step("a fault in payload.yaml is told before anything starts", async () => {
-    await Deno.writeTextFile(join(dir, "payload.yaml"), "name: hello\nnamspace: hello\n");
+    await Deno.writeTextFile(join(dir, "payload.yaml"), "name: hello\nnamespcae: hello\n");
     const { code, stderr } = await up();
     assertEquals(code, 1);
     assertStringIncludes(
       stderr,
-      `why: payload.yaml:1:1: namespace: it is missing (and 2 more to correct)`,
+      "why: payload.yaml:2:1: namespcae: there is no such field (and 2 more to correct)",
     );
     await home.assertClean();
   });

@@ -4,6 +4,7 @@ package registries
 
 import (
 	"fmt"
+	"net"
 	"net/url"
 	"slices"
 	"strconv"
@@ -21,6 +22,9 @@ type Config struct {
 // Mirror lists where to look instead of a registry.
 type Mirror struct {
 	Endpoints []string `json:"endpoint"`
+	// Rewrites are expressions of repositories and what takes their place. containerd itself has none, so only
+	// those that put something in front can be followed: they become a part of the endpoint's path.
+	Rewrites map[string]string `json:"rewrite"`
 }
 
 // Registry holds what is needed to talk to one registry.
@@ -57,17 +61,53 @@ func Parse(data []byte) (*Config, error) {
 				return nil, fmt.Errorf("mirror %q: %w", name, err)
 			}
 		}
+		if _, err := mirror.prefix(); err != nil {
+			return nil, fmt.Errorf("mirror %q: %w", name, err)
+		}
 	}
 	return c, nil
 }
 
-func parseEndpoint(endpoint string) (*url.URL, error) {
-	if !strings.Contains(endpoint, "://") {
-		endpoint = "https://" + endpoint
+// whole matches the expressions that stand for a whole repository.
+var whole = []string{"^(.*)$", "^(.*)", "(.*)", "(.*)$", "^(.+)$", "(.+)"}
+
+// prefix is what the rewrites put in front of every repository.
+func (m Mirror) prefix() (string, error) {
+	if len(m.Rewrites) == 0 {
+		return "", nil
 	}
-	u, err := url.Parse(endpoint)
-	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
+	for expression, to := range m.Rewrites {
+		before, found := strings.CutSuffix(strings.ReplaceAll(to, "${1}", "$1"), "/$1")
+		if len(m.Rewrites) > 1 || !found || before == "" || strings.Contains(before, "$") || !slices.Contains(whole, expression) {
+			return "", fmt.Errorf("the rewrite %q to %q cannot be followed: only one of \"^(.*)$\" to \"a/prefix/$1\" can", expression, to)
+		}
+		return strings.Trim(before, "/"), nil
+	}
+	return "", nil
+}
+
+// parseEndpoint reads an address as k3s does: loopback with a port of its own is plain HTTP unless it says otherwise,
+// and a path of the user's own is taken as it is.
+func parseEndpoint(endpoint string) (*url.URL, error) {
+	text := endpoint
+	if !strings.Contains(text, "://") {
+		text = "//" + text
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || (u.Scheme != "" && u.Scheme != "https" && u.Scheme != "http") {
 		return nil, fmt.Errorf("%q is no http or https address", endpoint)
+	}
+	if u.Scheme == "" {
+		u.Scheme = "https"
+		ip := net.ParseIP(u.Hostname())
+		loopback := u.Hostname() == "localhost" || (ip != nil && ip.IsLoopback())
+		if loopback && u.Port() != "" && u.Port() != "443" {
+			u.Scheme = "http"
+		}
+	}
+	u.Path = strings.TrimSuffix(u.Path, "/")
+	if u.Path == "/v2" {
+		u.Path = ""
 	}
 	return u, nil
 }
@@ -100,17 +140,21 @@ func (c *Config) hostsFile(name string) string {
 		fmt.Fprintf(&b, "server = %s\n", quote("https://"+upstream(name)))
 		c.tls(&b, "", name)
 	}
+	prefix, _ := c.Mirrors[name].prefix()
 	for _, endpoint := range c.Mirrors[name].Endpoints {
 		u, err := parseEndpoint(endpoint)
 		if err != nil {
 			continue
 		}
-		address := u.Scheme + "://" + u.Host + strings.TrimSuffix(u.Path, "/")
-		if u.Path != "" && u.Path != "/" && !strings.HasSuffix(address, "/v2") {
-			address += "/v2"
+		path := u.Path
+		if prefix != "" {
+			if path == "" {
+				path = "/v2"
+			}
+			path += "/" + prefix
 		}
-		fmt.Fprintf(&b, "\n[host.%s]\n  capabilities = [\"pull\", \"resolve\"]\n", quote(address))
-		if u.Path != "" && u.Path != "/" {
+		fmt.Fprintf(&b, "\n[host.%s]\n  capabilities = [\"pull\", \"resolve\"]\n", quote(u.Scheme+"://"+u.Host+path))
+		if path != "" {
 			b.WriteString("  override_path = true\n")
 		}
 		c.tls(&b, "  ", u.Host)

@@ -8,7 +8,7 @@ import (
 const sample = `
 mirrors:
   docker.io:
-    endpoint: ["https://mirror.example:5000", "http://plain.example/prefix"]
+    endpoint: ["https://mirror.example:5000", "http://plain.example/v2/prefix/"]
   "*":
     endpoint: ["mirror.example:5000"]
 configs:
@@ -27,7 +27,7 @@ func TestHostsTranslatesMirrorsAndTLS(t *testing.T) {
 	for _, want := range []string{
 		`server = "https://registry-1.docker.io"`,
 		"[host.\"https://mirror.example:5000\"]\n  capabilities = [\"pull\", \"resolve\"]\n  ca = \"/etc/ca.crt\"\n  skip_verify = true\n",
-		"[host.\"http://plain.example/prefix/v2\"]\n  capabilities = [\"pull\", \"resolve\"]\n  override_path = true\n",
+		"[host.\"http://plain.example/v2/prefix\"]\n  capabilities = [\"pull\", \"resolve\"]\n  override_path = true\n",
 	} {
 		if !strings.Contains(docker, want) {
 			t.Errorf("docker.io lacks %q:\n%s", want, docker)
@@ -38,6 +38,27 @@ func TestHostsTranslatesMirrorsAndTLS(t *testing.T) {
 	}
 	if _, ok := hosts["mirror.example:5000"]; !ok {
 		t.Errorf("a configured registry has no directory: %v", hosts)
+	}
+}
+
+func TestRewritesThatPutSomethingInFrontBecomeAPath(t *testing.T) {
+	c, err := Parse([]byte(`
+mirrors:
+  ghcr.io:
+    endpoint: ["localhost:5000", "https://mirror.example/v2/base"]
+    rewrite: {"^(.*)$": "kept/ghcr/$1"}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := c.Hosts()["ghcr.io"]
+	for _, want := range []string{
+		"[host.\"http://localhost:5000/v2/kept/ghcr\"]\n  capabilities = [\"pull\", \"resolve\"]\n  override_path = true\n",
+		"[host.\"https://mirror.example/v2/base/kept/ghcr\"]\n",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("lacks %q:\n%s", want, got)
+		}
 	}
 }
 
@@ -53,7 +74,9 @@ func TestAuthTOMLQuotesCredentials(t *testing.T) {
 }
 
 func TestParseRefusesWhatItDoesNotKnow(t *testing.T) {
-	for _, text := range []string{"mirrors: {a: {endpoint: ['ftp://x']}}", "mirors: {}", "mirrors: {a: {endpoint: ['http://']}}"} {
+	for _, text := range []string{"mirrors: {a: {endpoint: ['ftp://x']}}", "mirors: {}", "mirrors: {a: {endpoint: ['http://']}}",
+		"mirrors: {a: {endpoint: [b.example], rewrite: {'^library/(.*)': 'x/$1'}}}",
+		"mirrors: {a: {endpoint: [b.example], rewrite: {'^(.*)$': 'x-$1'}}}"} {
 		if _, err := Parse([]byte(text)); err == nil {
 			t.Errorf("%s: no error", text)
 		}

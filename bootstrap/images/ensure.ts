@@ -1,0 +1,149 @@
+/**
+ * The images and charts of registries that a payload names, found in the artifact store or pulled into it. With the
+ * store filled no network is needed, and nobody is asked for one.
+ * It must not load anything into a guest.
+ *
+ * @module
+ */
+import {
+  CHART_FILE,
+  IMAGE_FILE,
+  type Pinned,
+  type PullAccess,
+  pulledChartRecipe,
+  pulledImageRecipe,
+  pullerRecipe,
+} from "../../rootfs/pulled.ts";
+import type { GuestArch } from "../../rootfs/lock.ts";
+import type { Artifact, ArtifactStore } from "../../vm/artifact.ts";
+import { abortError } from "../../vm/error.ts";
+import type { JsonValue, Span } from "../../vm/event.ts";
+import { readRegistries, registriesPath } from "./registries.ts";
+
+export type { Pinned } from "../../rootfs/pulled.ts";
+
+/** How {@linkcode ensureImages} may act. */
+export interface EnsureImagesOptions {
+  /** The guest's. */
+  readonly arch: GuestArch;
+  readonly store: ArtifactStore;
+  /** Each pull becomes its child, with its progress in bytes. */
+  readonly span: Span;
+  /** Ends running pulls; what came is kept and the next pull goes on there. */
+  readonly signal: AbortSignal;
+  /** Install missing host tools without asking, when the puller itself has to be built. */
+  readonly assumeYes?: boolean;
+  /** `--host-ca`: trusted beside the host's own authorities. */
+  readonly hostCa?: string | null;
+}
+
+/** An OCI archive in the artifact store, ready for `loadImages`. */
+export interface ImageArchive {
+  /** As it was asked for. */
+  readonly ref: string;
+  /** The file. */
+  readonly path: string;
+  /** Of the file. */
+  readonly sizeBytes: number;
+  /** Of the file, hexadecimal. */
+  readonly sha256: string;
+  /** What the image is called once it is loaded: by tag, and by digest. */
+  readonly names: readonly string[];
+  /** Of the manifest in it. */
+  readonly digest: string;
+}
+
+/** At a time: a registry serves a few well, and each pull has a few blobs under way by itself. */
+const PARALLEL = 2;
+
+/**
+ * Finds or pulls images; the result is in the order of the list. Two starts that want the same image wait for each
+ * other.
+ *
+ * @throws GatewayError `image-platform`, `image-digest`, `image-unknown`, `registry-denied`, `registry-unreachable`,
+ * `registry-untrusted`, `disk-full`, `usage`, or that of building the puller.
+ */
+export async function ensureImages(
+  images: readonly Pinned[],
+  options: EnsureImagesOptions,
+): Promise<ImageArchive[]> {
+  const artifacts = await ensurePulled(images, options, "image");
+  return artifacts.map(({ files, manifest }, at) => ({
+    ref: images[at].ref,
+    path: files[IMAGE_FILE].path,
+    sizeBytes: files[IMAGE_FILE].sizeBytes,
+    sha256: files[IMAGE_FILE].sha256,
+    names: namesOf(manifest.facts.names),
+    digest: String(manifest.facts.manifest),
+  }));
+}
+
+function namesOf(names: JsonValue | undefined): string[] {
+  return Array.isArray(names) ? names.map(String) : [];
+}
+
+/**
+ * Finds or pulls charts by their oci reference; gives the paths of the .tgz files in the order of the list.
+ *
+ * @throws GatewayError as {@linkcode ensureImages}.
+ */
+export async function ensureCharts(
+  charts: readonly Pinned[],
+  options: Omit<EnsureImagesOptions, "arch">,
+): Promise<string[]> {
+  const plain = charts.map(({ ref, digest }) => ({ ref: ref.replace(/^oci:\/\//, ""), digest }));
+  const artifacts = await ensurePulled(plain, { ...options, arch: "amd64" }, "chart");
+  return artifacts.map(({ files }) => files[CHART_FILE].path);
+}
+
+async function ensurePulled(
+  wanted: readonly Pinned[],
+  options: EnsureImagesOptions,
+  kind: "image" | "chart",
+): Promise<Artifact[]> {
+  if (wanted.length === 0) return [];
+  const { arch, store, span, assumeYes = false } = options;
+  const failed = new AbortController();
+  const signal = AbortSignal.any([options.signal, failed.signal]);
+  const puller = await pullerRecipe();
+  let access: Promise<PullAccess> | undefined;
+  const recipe = (one: Pinned, how: PullAccess) => {
+    const asked = { ...one, access: how, puller, assumeYes };
+    return kind === "image" ? pulledImageRecipe({ ...asked, arch }) : pulledChartRecipe(asked);
+  };
+  const found: Artifact[] = [];
+  const queue = [...wanted.entries()];
+  const work = async () => {
+    for (let next = queue.shift(); next; next = queue.shift()) {
+      if (options.signal.aborted) throw abortError(options.signal);
+      const [at, one] = next;
+      found[at] = await store.find(recipe(one, NO_ACCESS), { span, signal }) ??
+        await store.ensure(recipe(one, await (access ??= pullAccess(options))), {
+          span,
+          signal,
+          assumeYes,
+        });
+    }
+  };
+  try {
+    await Promise.all(Array.from({ length: PARALLEL }, work));
+  } finally {
+    // After a failure nothing goes on behind the caller's back.
+    failed.abort();
+  }
+  return found;
+}
+
+/** What is there already is found without it. */
+const NO_ACCESS: PullAccess = { registries: null, caFiles: [], settings: "" };
+
+async function pullAccess(options: EnsureImagesOptions): Promise<PullAccess> {
+  const path = registriesPath();
+  const registries = await readRegistries(options.span, path);
+  const { hostCa } = options;
+  return {
+    registries: (registries ?? null) as JsonValue,
+    caFiles: hostCa ? [hostCa] : [],
+    settings: path,
+  };
+}

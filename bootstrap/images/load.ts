@@ -1,0 +1,199 @@
+/**
+ * Container images in a running instance: archives go through the guest's ssh into containerd, and what it holds is
+ * listed the same way. One way for `up`, `gateway image load` and the golden state; no disk beside.
+ * It must not pull anything.
+ *
+ * @module
+ */
+import { sshArgs, sshConfigPath } from "../../net/ssh.ts";
+import { GatewayError } from "../../vm/error.ts";
+import type { Span } from "../../vm/event.ts";
+import { run, type RunResult } from "../../vm/process.ts";
+import type { ImageArchive } from "./ensure.ts";
+
+/** A running guest, as its instance's paths name it. */
+export interface GuestSsh {
+  /** The instance's name, which is the host's name in its ssh config. */
+  readonly name: string;
+  /** Folder of the ssh config. */
+  readonly sshDir: string;
+}
+
+/** One image of the guest. */
+export interface GuestImage {
+  /** What pods call it. */
+  readonly ref: string;
+  /** Of the manifest or index. */
+  readonly digest: string;
+  /** As containerd tells it: "3.2 MiB". */
+  readonly size: string;
+  /** Such as "linux/amd64". */
+  readonly platforms: readonly string[];
+  /** Kubelet's garbage collection leaves it alone. */
+  readonly pinned: boolean;
+}
+
+/** How the functions here may act. */
+export interface LoadOptions {
+  readonly span: Span;
+  readonly signal: AbortSignal;
+}
+
+const CTR = ["k3s", "ctr", "-n", "k8s.io", "images"];
+
+/** kubelet and containerd leave an image with these alone. */
+const LABELS = [
+  ...["--label", "io.cri-containerd.image=managed"],
+  ...["--label", "io.cri-containerd.pinned=pinned"],
+];
+
+/** The bound of one archive: containerd unpacks it under emulation, which is slow. */
+const LOAD_TIMEOUT_MS = 30 * 60_000;
+const LIST_TIMEOUT_MS = 60_000;
+
+/**
+ * Brings archives into the guest, one after the other; one whose names are all there with their digests costs nothing.
+ * Returns the references that were loaded now.
+ *
+ * @throws GatewayError `guest-failed`, `image-platform`, `disk-full`, `guest-unreachable`.
+ */
+export async function loadImages(
+  guest: GuestSsh,
+  archives: readonly ImageArchive[],
+  options: LoadOptions,
+): Promise<string[]> {
+  if (archives.length === 0) return [];
+  const there = new Map((await listImages(guest, options)).map((one) => [one.ref, one.digest]));
+  const loaded: string[] = [];
+  for (const { ref, path, sizeBytes, names, digest } of archives) {
+    if (names.length > 0 && names.every((name) => there.get(name) === digest)) continue;
+    await options.span.run(`load ${ref}`, async (span) => {
+      const { readable } = await Deno.open(path);
+      await importImages(guest, readable, { ...options, span, what: ref, sizeBytes });
+    });
+    loaded.push(ref);
+  }
+  return loaded;
+}
+
+/**
+ * Imports an archive (OCI or docker) from a stream, which it reads to the end.
+ *
+ * @throws GatewayError `guest-failed`, `image-platform`, `disk-full`, `guest-unreachable`.
+ */
+export async function importImages(
+  guest: GuestSsh,
+  stream: ReadableStream<Uint8Array>,
+  options: LoadOptions & { readonly what: string; readonly sizeBytes: number | null },
+): Promise<void> {
+  const { what, sizeBytes, span, signal } = options;
+  let sent = 0;
+  let told = 0;
+  const counted = stream.pipeThrough(
+    new TransformStream<Uint8Array, Uint8Array>({
+      transform(piece, sink) {
+        sent += piece.length;
+        const now = performance.now();
+        if (now - told > 250) {
+          told = now;
+          span.progress(sent, sizeBytes, "bytes");
+        }
+        sink.enqueue(piece);
+      },
+    }),
+  );
+  const result = await inGuest(guest, [...CTR, "import", "--local", ...LABELS, "-"], {
+    stdin: counted,
+    signal,
+    timeoutMs: LOAD_TIMEOUT_MS,
+  });
+  if (result.code !== 0) throw importError(what, result);
+}
+
+/** The images that the cluster's containerd holds, by name. @throws GatewayError `guest-failed`, `guest-unreachable`. */
+export async function listImages(
+  guest: GuestSsh,
+  options: Pick<LoadOptions, "signal">,
+): Promise<GuestImage[]> {
+  const result = await inGuest(guest, [...CTR, "list"], {
+    signal: options.signal,
+    timeoutMs: LIST_TIMEOUT_MS,
+  });
+  if (result.code === 0) return parseImages(result.stdout);
+  throw guestError(`Cannot list the images of "${guest.name}"`, result);
+}
+
+/** Reads the table of `ctr images list`; references that are a bare digest are containerd's own and left out. */
+export function parseImages(table: string): GuestImage[] {
+  const row =
+    /^(\S+)\s+(\S+)\s+(sha256:[0-9a-f]{64})\s+([\d.]+ [KMGT]?i?B|\S+)\s+(\S+)\s*(\S*)\s*$/;
+  return table.split("\n").map((line) => row.exec(line)).filter((match) => match !== null)
+    .filter(([, ref]) => !ref.startsWith("sha256:"))
+    .map(([, ref, , digest, size, platforms, labels]) => ({
+      ref,
+      digest,
+      size,
+      platforms: platforms.split(","),
+      pinned: labels.split(",").includes("io.cri-containerd.pinned=pinned"),
+    }));
+}
+
+async function inGuest(
+  guest: GuestSsh,
+  words: readonly string[],
+  options: {
+    readonly stdin?: ReadableStream<Uint8Array>;
+    readonly signal: AbortSignal;
+    readonly timeoutMs: number;
+  },
+): Promise<RunResult> {
+  const args = sshArgs(sshConfigPath(guest.sshDir), guest.name, words);
+  return await run("ssh", { ...options, args, check: false });
+}
+
+/** OpenSSH's code when it did not come through. */
+const SSH_FAILED = 255;
+
+function importError(what: string, result: RunResult): GatewayError {
+  const { stderr } = result;
+  const known = (code: "disk-full" | "image-platform" | "usage", why: string, fix: string) =>
+    new GatewayError({ code, what: `Cannot load the image "${what}"`, why, fix });
+  if (/no space left on device/i.test(stderr)) {
+    return known(
+      "disk-full",
+      "the instance's state disk is full",
+      "remove what is not needed in the guest, or make a new instance with a larger --disk",
+    );
+  }
+  if (
+    /image might be filtered out|no match for platform/i.test(stderr)
+  ) {
+    return known(
+      "image-platform",
+      "the archive holds no image for the guest's architecture",
+      "build or pull it for linux/amd64",
+    );
+  }
+  if (/unrecognized image format|invalid tar header|unexpected EOF|archive\/tar/i.test(stderr)) {
+    return known(
+      "usage",
+      `it is no whole image archive: ${lastWords(stderr)}`,
+      "name a tar that `docker save` or an OCI tool wrote",
+    );
+  }
+  return guestError(`Cannot load the image "${what}"`, result);
+}
+
+function guestError(what: string, { code, stderr }: RunResult): GatewayError {
+  const unreachable = code === SSH_FAILED;
+  return new GatewayError({
+    code: unreachable ? "guest-unreachable" : "guest-failed",
+    what,
+    why: lastWords(stderr) || `it ended with code ${code}`,
+    fix: unreachable ? "run `gateway status`" : "run `gateway logs --source cluster`",
+  });
+}
+
+function lastWords(text: string): string {
+  return text.trim().split("\n").at(-1)?.replace(/^ctr: /, "") ?? "";
+}

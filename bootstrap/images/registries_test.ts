@@ -1,0 +1,72 @@
+import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
+import { join } from "@std/path";
+import { GatewayError } from "../../vm/error.ts";
+import { silentSpan } from "../../vm/event.ts";
+import { parseRegistries, readRegistries } from "./registries.ts";
+
+const FILE = `
+mirrors:
+  docker.io:
+    endpoint:
+      - https://mirror.example/v2/hub
+    rewrite:
+      "^(.*)$": "kept/$1"
+configs:
+  mirror.example:
+    auth: {username: someone, password: secret}
+    tls: {ca_file: own/ca.pem}
+`;
+
+Deno.test("parseRegistries() takes k3s's form and makes paths absolute", () => {
+  const found = parseRegistries(FILE, "/home/me/registries.yaml");
+  assertEquals(found.configs?.["mirror.example"].tls?.ca_file, "/home/me/own/ca.pem");
+  assertEquals(found.configs?.["mirror.example"].auth?.password, "secret");
+  assertEquals(found.mirrors?.["docker.io"].endpoint, ["https://mirror.example/v2/hub"]);
+  assertEquals(parseRegistries("", "/x"), {});
+});
+
+Deno.test("parseRegistries() names the line and the field of what is wrong, and no secret", () => {
+  for (
+    const [from, to, line, words] of [
+      ["mirrors:", "mirors:", 2, "mirors"],
+      ["endpoint:", "endpoints:", 4, "mirrors.docker.io.endpoints"],
+      ["https://mirror.example/v2/hub", "ftp://mirror.example", 5, "no http or https address"],
+      ["https://mirror.example/v2/hub", "https://a:secret@b", 5, "no http or https address"],
+      ['"^(.*)$"', '"^(.*$"', 7, "no regular expression"],
+      ["{username: someone, password: secret}", "secret", 10, "configs.mirror.example.auth"],
+      ["password: secret", "pasword: secret", 10, "configs.mirror.example.auth.pasword"],
+      ["ca_file: own/ca.pem", "ca_file: 7", 11, "tls.ca_file: it has to be a text"],
+      ["configs:", "configs: [", 9, "it is no YAML"],
+    ] as const
+  ) {
+    const error = assertThrows(() => parseRegistries(FILE.replace(from, to), "/r"), GatewayError);
+    assertEquals([error.code, error.what], ["usage", 'Cannot use "/r"'], to);
+    assertStringIncludes(error.why, words);
+    if (words !== "it is no YAML") assertStringIncludes(error.why, `line ${line}:`);
+    assertEquals(error.why.includes("secret"), false, error.why);
+  }
+});
+
+Deno.test("readRegistries() warns of credentials that others can read", async () => {
+  const dir = await Deno.makeTempDir();
+  try {
+    const path = join(dir, "registries.yaml");
+    const span = silentSpan();
+    assertEquals(await readRegistries(span, path), undefined);
+    await Deno.writeTextFile(path, FILE, { mode: 0o600 });
+    await readRegistries(span, path);
+    assertEquals(span.events.filter(({ kind }) => kind === "warn"), []);
+    await Deno.chmod(path, 0o644);
+    await readRegistries(span, path);
+    assertStringIncludes(
+      span.events.find(({ kind }) => kind === "warn")?.message ?? "",
+      `chmod 600 ${path}`,
+    );
+    await Deno.remove(path);
+    await Deno.mkdir(path);
+    const error = await assertRejects(() => readRegistries(span, path), GatewayError);
+    assertEquals(error.code, "permission");
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});

@@ -1,0 +1,239 @@
+/**
+ * Images and charts of registries as artifacts: a reference with its digest is pulled by ocipull (go-containerregistry)
+ * into one file, which the store keeps like anything built. What is asked for decides the key, never where it came from.
+ * It must not choose what is pulled, nor put a credential anywhere but into ocipull's standard input.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import { type BuildContext, digestBytes, type Recipe } from "../vm/artifact.ts";
+import { type ErrorCode, GatewayError } from "../vm/error.ts";
+import type { JsonValue, Span } from "../vm/event.ts";
+import { run } from "../vm/process.ts";
+import type { GuestArch } from "./lock.ts";
+import { guestGoRecipe } from "./programs.ts";
+
+/** What is pulled: `ref` as people write it, `digest` of the index or manifest it stands for. */
+export interface Pinned {
+  /** Such as "ghcr.io/x/y:1.2". */
+  readonly ref: string;
+  /** "sha256:" and 64 hexadecimal digits. */
+  readonly digest: string;
+}
+
+/** How registries are reached; it decides no bytes. Secret. */
+export interface PullAccess {
+  /** k3s's registries.yaml as plain JSON, or nothing. */
+  readonly registries: JsonValue;
+  /** Certificates of authorities that are trusted beside the host's. */
+  readonly caFiles: readonly string[];
+  /** How the user calls what holds the settings, for what an error tells to do. */
+  readonly settings: string;
+}
+
+/** What ocipull says at its end. */
+export interface PullResult {
+  /** Digest of the manifest for the architecture. */
+  readonly manifest: string;
+  /** Size of all blobs. */
+  readonly bytes: number;
+  /** Of them, what came over the network now. */
+  readonly fetched: number;
+  /** What pods may call the image. */
+  readonly names?: readonly string[];
+}
+
+const DIGEST_PATTERN = /^sha256:[0-9a-f]{64}$/;
+
+/** The archive's name in the artifact of an image. */
+export const IMAGE_FILE = "image.tar";
+/** The archive's name in the artifact of a chart. */
+export const CHART_FILE = "chart.tgz";
+
+/** The host's ocipull. */
+export function pullerRecipe(): Promise<Recipe> {
+  return guestGoRecipe({
+    name: "ocipull",
+    label: "OCI image puller",
+    dir: "ocipull",
+    programs: [{ pkg: ".", output: "ocipull" }],
+    arch: Deno.build.arch === "aarch64" ? "arm64" : "amd64",
+    goos: Deno.build.os === "darwin" ? "darwin" : "linux",
+  });
+}
+
+/** What the two recipes share. */
+export interface PulledOptions extends Pinned {
+  readonly access: PullAccess;
+  /** The host's ocipull. */
+  readonly puller: Recipe;
+  /** Passed on when ocipull has to be built. */
+  readonly assumeYes: boolean;
+}
+
+/**
+ * A recipe that leaves image.tar, an OCI archive with the one image for the architecture, named by its reference and
+ * by its digest. @throws GatewayError `usage` for a digest that is none.
+ */
+export function pulledImageRecipe(options: PulledOptions & { readonly arch: GuestArch }): Recipe {
+  return pulledRecipe({ ...options, kind: "image" });
+}
+
+/** A recipe that leaves chart.tgz. @throws GatewayError `usage` for a digest that is none. */
+export function pulledChartRecipe(options: PulledOptions): Recipe {
+  return pulledRecipe({ ...options, kind: "chart" });
+}
+
+type Asked = PulledOptions & { readonly kind: "image" | "chart"; readonly arch?: GuestArch };
+
+function pulledRecipe(asked: Asked): Recipe {
+  const { kind, ref, digest, arch } = asked;
+  if (!DIGEST_PATTERN.test(digest)) {
+    throw new GatewayError({
+      code: "usage",
+      what: `Cannot pull the ${kind} "${ref}"`,
+      why: digest === "" ? "it has no digest" : `its digest "${digest}" is none`,
+      fix: "name it with the sha256 digest of its index or manifest",
+    });
+  }
+  const output = kind === "image" ? IMAGE_FILE : CHART_FILE;
+  return {
+    name: `pulled-${slug(ref)}`,
+    label: `${kind} ${ref}`,
+    // The first number is of the archive's form.
+    inputs: { form: "1", kind, ref, digest, ...(arch && { platform: `linux/${arch}` }) },
+    outputs: [output],
+    tools: [],
+    build: async (ctx) => await pull(asked, join(ctx.outDir, output), ctx),
+  };
+}
+
+/** A file name that tells the reference, and differs for each. */
+function slug(ref: string): string {
+  const words = ref.replace(/@.*$/, "").replaceAll(/[^A-Za-z0-9.]+/g, "-").slice(-60);
+  return `${words.replace(/^[-.]+/, "")}-${digestBytes(ref).slice(0, 8)}`;
+}
+
+/** Generous: whoever has a slow line still gets a large image; a line that brings nothing ends much earlier. */
+const PULL_TIMEOUT_MS = 3 * 60 * 60_000;
+
+async function pull(
+  asked: Asked,
+  output: string,
+  ctx: BuildContext,
+): Promise<Record<string, JsonValue>> {
+  const { kind, ref, digest, access } = asked;
+  const { store, span, signal } = ctx;
+  const puller = await store.ensure(asked.puller, { span, signal, assumeYes: asked.assumeYes });
+  const request = {
+    arch: asked.arch ?? "",
+    blobs: join(store.root, "blobs"),
+    registries: access.registries ?? {},
+    caFiles: access.caFiles,
+    kind,
+    ref,
+    digest,
+    output,
+  };
+  const lines = new LineReader((line) => follow(line, span));
+  const { code, stdout } = await run(puller.files["ocipull"].path, {
+    args: [],
+    stdin: JSON.stringify(request),
+    onOutput: (text) => lines.push(text),
+    signal,
+    timeoutMs: PULL_TIMEOUT_MS,
+    check: false,
+    what: `Cannot pull the ${kind} "${ref}"`,
+  });
+  const last = parse(stdout.trimEnd().split("\n").at(-1) ?? "");
+  if (code === 0 && last?.result) {
+    const { manifest, bytes, names } = last.result as PullResult;
+    return { manifest, bytes, ...(names && { names }) };
+  }
+  const told = (last?.error ?? { kind: "other", why: `ocipull ended with code ${code}` }) as Told;
+  throw pullError(asked, told, store.root);
+}
+
+interface Told {
+  readonly kind: string;
+  readonly why: string;
+}
+
+/** One line of ocipull; undefined for one that is no JSON. */
+function parse(line: string): Record<string, unknown> | undefined {
+  try {
+    return JSON.parse(line);
+  } catch {
+    return undefined;
+  }
+}
+
+/** What happens on the way becomes events. */
+function follow(line: string, span: Span): void {
+  const said = parse(line);
+  if (typeof said?.note === "string") span.log(said.note);
+  const progress = said?.progress as { done: number; total: number } | undefined;
+  if (progress) span.progress(progress.done, progress.total, "bytes");
+}
+
+/** Splits a stream into lines. */
+class LineReader {
+  #rest = "";
+
+  constructor(private readonly onLine: (line: string) => void) {}
+
+  push(text: string): void {
+    const lines = (this.#rest + text).split("\n");
+    this.#rest = lines.pop()!;
+    for (const line of lines) if (line !== "") this.onLine(line);
+  }
+}
+
+/** What each kind of failure means for the user. */
+function pullError(asked: Asked, told: Told, cache: string): GatewayError {
+  const { kind, ref, digest, access } = asked;
+  const fixes: Readonly<Record<string, readonly [ErrorCode, string]>> = {
+    "platform": ["image-platform", "name an image, or an index, that has one for the guest"],
+    "digest": [
+      "image-digest",
+      "look who answers there: what came is not what was asked for, and nothing of it was kept",
+    ],
+    "unauthorized": [
+      "registry-denied",
+      `log in with a docker-compatible client (~/.docker/config.json), or add it to ${access.settings}`,
+    ],
+    "not-found": [
+      "image-unknown",
+      `look whether ${
+        digest.slice(0, 19)
+      }… is there under that name; a private one may need a login`,
+    ],
+    "unknown-host": [
+      "registry-unreachable",
+      `look at the name and at this host's DNS, or name a mirror in ${access.settings}`,
+    ],
+    "unreachable": [
+      "registry-unreachable",
+      "run the command again when the registry answers: what has come is kept, and it goes on there",
+    ],
+    "tls": [
+      "registry-untrusted",
+      `name its authority's certificate (configs, tls, ca_file) in ${access.settings}, or pass --host-ca`,
+    ],
+    "no-space": [
+      "disk-full",
+      `free some space below ${cache}, or point XDG_CACHE_HOME at a larger disk, and run the command again`,
+    ],
+    "registries": ["usage", `correct ${access.settings}`],
+    "credentials": ["registry-denied", "look at ~/.docker/config.json and its credential helper"],
+    "request": ["usage", "correct the reference"],
+    "layout": ["image-unknown", `name the digest of a ${kind}`],
+  };
+  const [code, fix] = fixes[told.kind] ?? ["build-failed", "run the command again"];
+  return new GatewayError({
+    code,
+    what: `Cannot pull the ${kind} "${ref}"`,
+    why: told.why,
+    fix,
+  });
+}

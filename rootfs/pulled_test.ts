@@ -1,0 +1,39 @@
+import { assertEquals, assertMatch, assertNotEquals, assertThrows } from "@std/assert";
+import { recipeKey } from "../vm/artifact.ts";
+import { GatewayError } from "../vm/error.ts";
+import { type PullAccess, pulledChartRecipe, pulledImageRecipe, pullerRecipe } from "./pulled.ts";
+
+const DIGEST = `sha256:${"0".repeat(64)}`;
+const access: PullAccess = { registries: null, caFiles: [], settings: "registries.yaml" };
+const puller = await pullerRecipe();
+const base = { ref: "ghcr.io/x/y:1.2", digest: DIGEST, access, puller, assumeYes: false };
+
+Deno.test("pulledImageRecipe() has a key of what is asked for, whatever mirror it comes from", () => {
+  const one = pulledImageRecipe({ ...base, arch: "amd64" });
+  const mirrors = { mirrors: { "ghcr.io": { endpoint: ["https://mirror.example"] } } };
+  const other = pulledImageRecipe({
+    ...base,
+    arch: "amd64",
+    access: { ...access, registries: mirrors },
+  });
+  assertEquals(recipeKey(one), recipeKey(other));
+  assertNotEquals(recipeKey(one), recipeKey(pulledImageRecipe({ ...base, arch: "arm64" })));
+  assertNotEquals(recipeKey(one), recipeKey(pulledChartRecipe(base)));
+  assertMatch(one.name, /^pulled-ghcr\.io-x-y-1\.2-[0-9a-f]{8}$/);
+});
+
+Deno.test("pulledImageRecipe() gives every reference a file name of its own", () => {
+  const name = (ref: string) => pulledImageRecipe({ ...base, ref, arch: "amd64" }).name;
+  assertNotEquals(name("a/b:c"), name("a/b-c"));
+  assertMatch(name(`../${"x".repeat(200)}/y:1`), /^pulled-[A-Za-z0-9][\w.-]{1,70}$/);
+});
+
+Deno.test("pulledImageRecipe() refuses what has no digest", () => {
+  for (const digest of ["", "sha256:1", "1.2"]) {
+    const error = assertThrows(
+      () => pulledImageRecipe({ ...base, digest, arch: "amd64" }),
+      GatewayError,
+    );
+    assertEquals([error.code, error.what], ["usage", 'Cannot pull the image "ghcr.io/x/y:1.2"']);
+  }
+});

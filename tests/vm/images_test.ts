@@ -1,0 +1,220 @@
+/**
+ * Images in a real cluster: what the cluster pulls goes the way that registries.yaml, proxy and authorities of the host
+ * say; what is loaded is there without a pull; and a payload with images starts where there is no network at all.
+ *
+ * @module
+ */
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { join } from "@std/path";
+import { generateKey, issueCertificate } from "../../bootstrap/x509.ts";
+import { run } from "../../vm/process.ts";
+import { waitFor } from "../../vm/wait.ts";
+import { writeHello } from "../fakes/hello_payload.ts";
+import {
+  freePort as freePortOf,
+  LOGIN,
+  packImage,
+  programLayout,
+  TestRegistry,
+} from "../fakes/registry.ts";
+import { Client } from "./client.ts";
+import { freePort, TestHome, withEvidence } from "./harness.ts";
+
+const SIZE = ["--memory", "3072", "--cpus", "2"];
+const UP_TIMEOUT_MS = 20 * 60_000;
+const POD_TIMEOUT_MS = 120_000;
+
+/** An address of this host that a guest can reach; loopback is none. */
+function hostAddress(): string | undefined {
+  return Deno.networkInterfaces().find(({ family, address }) =>
+    family === "IPv4" && !address.startsWith("127.")
+  )?.address;
+}
+
+/** A certificate for an address, and the authority that signed it. */
+async function certificateFor(address: string) {
+  const [authority, server] = [await generateKey(), await generateKey()];
+  const times = {
+    notBefore: new Date(Date.now() - 3_600_000),
+    notAfter: new Date(Date.now() + 86_400_000),
+  };
+  const issuer = { privateKey: authority.privateKey, publicKeyDer: authority.publicKeyDer };
+  const caPem = await issueCertificate({
+    ...{ role: "ca", commonName: "test authority", publicKeyDer: authority.publicKeyDer, issuer },
+    ...times,
+  });
+  const certPem = await issueCertificate({
+    ...{ role: "server", commonName: address, publicKeyDer: server.publicKeyDer },
+    ...{ issuer: { ...issuer, certificatePem: caPem }, ipAddresses: [address] },
+    ...times,
+  });
+  return { caPem, certPem, keyPem: server.privateKeyPem };
+}
+
+const podText = (name: string, image: string, policy: string) =>
+  JSON.stringify({
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name },
+    spec: {
+      terminationGracePeriodSeconds: 0,
+      automountServiceAccountToken: false,
+      containers: [{
+        ...{ name: "main", image, imagePullPolicy: policy },
+        command: ["/bin/sleep", "3600"],
+      }],
+    },
+  });
+
+Deno.test({
+  name: "images in a cluster (skipped on a host with loopback only)",
+  ignore: hostAddress() === undefined,
+  fn: async (t) => {
+    const address = hostAddress()!;
+    await using home = await TestHome.make();
+    const client = new Client(home);
+    const tls = await certificateFor(address);
+    await using registry = await TestRegistry.start({
+      ...{ login: true, tls, address, port: freePortOf(address) },
+    });
+    const busybox = await programLayout(home.home, "busybox");
+    const pushed = await registry.push("kept/team/box", busybox, "1");
+    const step = (name: string, fn: () => Promise<void>) =>
+      t.step(name, () => withEvidence(home, "default", fn));
+    const runs = async (name: string, image: string, policy = "IfNotPresent") => {
+      await client.sh(`echo '${podText(name, image, policy)}' | kubectl apply -f -`);
+      await waitFor({
+        what: `the pod "${name}"`,
+        probe: async () => {
+          const { status } = await client.kubectlJson(["get", "pod", name]);
+          return status.phase === "Running" || undefined;
+        },
+        timeoutMs: POD_TIMEOUT_MS,
+        intervalMs: 500,
+      });
+    };
+
+    await step("the cluster pulls through mirror, rewrite, login and authority", async () => {
+      const settings = join(home.home, "config/gateway");
+      await Deno.mkdir(settings, { recursive: true });
+      await Deno.writeTextFile(join(settings, "ca.pem"), tls.caPem);
+      const registries = {
+        mirrors: {
+          "hub.test": { endpoint: [`https://${registry.host}`], rewrite: { "^(.*)$": "kept/$1" } },
+        },
+        configs: { [registry.host]: { auth: LOGIN, tls: { ca_file: "ca.pem" } } },
+      };
+      const path = join(settings, "registries.yaml");
+      await Deno.writeTextFile(path, JSON.stringify(registries), { mode: 0o600 });
+      const network = ["--host-proxy", "--host-ca", join(settings, "ca.pem")];
+      const up = ["up", "--detach", "--port", `${freePort()}:30051`, ...SIZE, ...network];
+      // Nobody listens there: what the registry's address is for must go past the proxy.
+      const env = { HTTPS_PROXY: `http://${address}:9`, NO_PROXY: address };
+      await home.ok(up, { timeoutMs: UP_TIMEOUT_MS, env });
+      await runs("pulled", "hub.test/team/box:1");
+    });
+
+    await step(
+      "containerd has the proxy and the authority, and no secret is on the disk",
+      async () => {
+        const pid = "$(pgrep -o -f '^containerd ' || pgrep -o -x containerd)";
+        const env = await client.sh(`tr '\\0' '\\n' </proc/${pid}/environ`);
+        assertMatch(env, new RegExp(`^HTTPS_PROXY=http://${address}:9$`, "m"));
+        assertMatch(env, new RegExp(`^NO_PROXY=${address},localhost,.*10\\.43\\.0\\.0/16`, "m"));
+        assertMatch(env, /^SSL_CERT_DIR=\/run\/payload\/authorities$/m);
+        assertEquals(
+          (await client.sh("cat /run/payload/authorities/host-ca.pem")).trim(),
+          tls.caPem.trim(),
+        );
+        const link = await client.sh(
+          "readlink /etc/rancher/k3s/registries.yaml; stat -L -c %a /etc/rancher/k3s/registries.yaml",
+        );
+        assertEquals(link, "/run/payload/registries/registries.yaml\n600\n");
+        const events = await Deno.readTextFile(
+          join(home.home, "data/gateway/instances/default/events.jsonl"),
+        );
+        assert(!events.includes(LOGIN.password));
+      },
+    );
+
+    await step("image load brings an archive in, from a file and from stdin", async () => {
+      const archive = join(home.home, "box.tar");
+      await packLayout(busybox, archive, "loaded.test/box:2");
+      const { stdout } = await home.ok(["image", "load", archive]);
+      assertEquals(stdout, "loaded.test/box:2\n");
+      await runs("loaded", "loaded.test/box:2", "Never");
+      const packed = (await Deno.open(archive)).readable.pipeThrough(new CompressionStream("gzip"));
+      const again = await home.ok(["image", "load", "--json", "-"], {
+        stdin: await new Response(packed).bytes(),
+      });
+      assertEquals(JSON.parse(again.stdout), []);
+      const list = JSON.parse((await home.ok(["image", "list", "--json"])).stdout);
+      const found = list.find(({ ref }: { ref: string }) => ref === "loaded.test/box:2");
+      assertEquals([found.digest, found.platforms, found.pinned], [
+        ...[pushed.digest, ["linux/amd64"], true],
+      ]);
+      assertStringIncludes((await home.ok(["image", "list"])).stdout, "gateway.local/demo:1");
+    });
+
+    await step("what cannot be loaded is told as what it is", async () => {
+      const foreign = await packImage(home.home, { arch: "arm64", content: new Uint8Array(4096) });
+      await packLayout(foreign, join(home.home, "arm.tar"), "loaded.test/arm:1");
+      await Deno.writeTextFile(join(home.home, "no.tar"), "no archive\n".repeat(1000));
+      for (
+        const [file, code, words] of [
+          ["arm.tar", 1, "the archive holds no image for the guest's architecture"],
+          ["no.tar", 2, "it is no whole image archive"],
+          ["none.tar", 2, "No such file"],
+        ] as const
+      ) {
+        const result = await home.call(["image", "load", join(home.home, file)]);
+        assertEquals(result.code, code, result.stderr);
+        assertStringIncludes(result.stderr, words);
+      }
+      const list = (await home.ok(["image", "list"])).stdout;
+      assert(!list.includes("loaded.test/arm"), list);
+      await home.ok(["down"], { timeoutMs: 120_000 });
+    });
+
+    await step("a payload whose images are in the store starts without any network", async () => {
+      const dir = join(home.home, "hello");
+      const demo = await programLayout(home.home, "demo");
+      const image = await registry.push("kept/team/demo", demo, "1");
+      await writeHello(dir, { image: "hub.test/team/demo:1" });
+      const spec = await Deno.readTextFile(join(dir, "payload.yaml"));
+      const named = `images: [{ref: "hub.test/team/demo:1", digest: "${image.digest}"}]\n`;
+      await Deno.writeTextFile(join(dir, "payload.yaml"), spec + named);
+      const built = JSON.parse((await home.ok(["build", "payload", dir, "--json"])).stdout);
+      assert(built.some(({ file }: { file: string }) => file === "hub.test/team/demo:1"));
+      await registry.down();
+      const result = await run("unshare", {
+        args: ["-n", "sh", "-c", AIRGAP, "airgap", ...home.words(["up", "--detach", "--cold"])],
+        env: { ...home.env, PAYLOAD: dir, PORT: String(freePort()) },
+        check: false,
+        timeoutMs: UP_TIMEOUT_MS,
+      });
+      assertEquals(result.code, 0, result.stderr + result.stdout);
+      assertStringIncludes(result.stdout, "answered: 200");
+    });
+  },
+});
+
+/** Starts an instance, asks its service, and stops it, all in a network with nothing but loopback. */
+const AIRGAP = `
+set -eu
+ip link set lo up
+[ -z "$(ip route)" ]
+"$@" --name airgap --payload "$PAYLOAD" --port "$PORT:30080" --memory 3072 --cpus 2
+cd "$XDG_CONFIG_HOME/openshell/gateways/airgap/mtls"
+code=$(curl -sS --max-time 30 --cacert ca.crt --cert tls.crt --key tls.key -o /dev/null -w '%{http_code}' "https://127.0.0.1:$PORT/")
+echo "answered: $code"
+`;
+
+/** An archive of a layout under another name. */
+async function packLayout(layout: string, archive: string, name: string): Promise<void> {
+  const path = join(layout, "index.json");
+  const index = JSON.parse(await Deno.readTextFile(path));
+  index.manifests[0].annotations = { "io.containerd.image.name": name };
+  await Deno.writeTextFile(path, JSON.stringify(index));
+  await run("tar", { args: ["-cf", archive, "-C", layout, "."] });
+}
