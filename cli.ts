@@ -352,6 +352,7 @@ async function commandTree(): Promise<Command> {
   const { addFork, addPorts, addSnapshots } = await import("./bootstrap/cli_commands.ts");
   const { addChecks } = await import("./bootstrap/check_commands.ts");
   const { addImages } = await import("./bootstrap/image_commands.ts");
+  const { addDeploy } = await import("./bootstrap/deploy_command.ts");
   const { addShellHelp } = await import("./bootstrap/shell_commands.ts");
   const root = new commander.Command("gateway")
     .description(
@@ -373,6 +374,7 @@ async function commandTree(): Promise<Command> {
   addPorts(root, KIT);
   addSnapshots(root, KIT);
   addFork(root, KIT);
+  addDeploy(root, KIT);
   addImages(root, KIT);
   addChecks(root, KIT);
   addShellHelp(root, KIT);

@@ -5,7 +5,7 @@
  * @module
  */
 import { ArtifactStore } from "../vm/artifact.ts";
-import { GatewayError } from "../vm/error.ts";
+import { describeError, GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import { ensureTools } from "../vm/host_tools.ts";
 import { cacheDir } from "../vm/layout.ts";
@@ -14,8 +14,10 @@ import { LibkrunVmm } from "../vm/libkrun.ts";
 import { unusableLibkrun } from "../vm/libkrun_probe.ts";
 import { which } from "../vm/process.ts";
 import { QEMU_TOOL, QemuVmm } from "../vm/qemu.ts";
+import { BUNDLED, VMM_BUNDLE_FILE } from "../vm/source.ts";
 import { hostTscKHz } from "../vm/tsc.ts";
-import type { Vmm, VmmCheck } from "../vm/vmm.ts";
+import type { StartOptions, Vmm, VmmCheck } from "../vm/vmm.ts";
+import { vmmProcessRecipe } from "../vm/vmm_bundle.ts";
 import { type BootArtifacts, hostArch } from "./artifacts.ts";
 import type { VmmChoice } from "./options.ts";
 import { vmmCommand } from "./self.ts";
@@ -96,8 +98,23 @@ export async function libkrunDriver(kernelPath: string, flag?: string): Promise<
   return new LibkrunVmm({
     kernelPath,
     cacheDir: cacheDir(),
-    child: vmmCommand,
+    child: async (plan, options) => vmmCommand(plan, await vmmBundle(options)),
     flag,
     artifact: artifact?.files[LIBKRUN_FILE].path,
   });
+}
+
+/** A checkout's bundle of the VMM's process, made when its sources changed; undefined where it is not needed. */
+async function vmmBundle({ span, signal }: StartOptions): Promise<string | undefined> {
+  if (BUNDLED || Deno.build.standalone) return undefined;
+  try {
+    const recipe = await vmmProcessRecipe();
+    const made = await new ArtifactStore().ensure(recipe, { span, signal, assumeYes: false });
+    return made.files[VMM_BUNDLE_FILE].path;
+  } catch (error) {
+    if (signal.aborted) throw error;
+    // The sources do the same and need a little longer.
+    span.warn(`the VMM's process is run from its sources: ${describeError(error)}`);
+    return undefined;
+  }
 }

@@ -11,7 +11,7 @@ import * as v from "valibot";
 import { asDiskFull, GatewayError } from "../vm/error.ts";
 import { exists, writeFileAtomic, xdgConfigHome } from "../vm/layout.ts";
 import { readTextIfThere, recoverDirectory, removeIfThere, replaceDirectory } from "./files.ts";
-import { isSameOwner, type Owner, publicName } from "./names.ts";
+import { isSameOwner, type Owner, ownerName, publicName } from "./names.ts";
 
 /** Our own file in an entry's folder; OpenShell's client does not read it. */
 const MARKER_FILE = ".gateway-instance.json";
@@ -91,7 +91,7 @@ export async function writeClientFiles(
 ): Promise<WrittenClientFiles> {
   const { owner, activate = true } = options;
   const configDir = options.configDir ?? openshellConfigDir();
-  const name = publicName(owner.instance);
+  const name = ownerName(owner);
   const dir = entryDir(configDir, name);
   const known = await readMarker(dir);
   if ((known && !isSameOwner(known, owner)) || (!known && await isOccupied(dir))) {
@@ -101,7 +101,8 @@ export async function writeClientFiles(
     await Deno.mkdir(dir, { recursive: true, mode: 0o700 });
     const active = await readActive(configDir);
     const previousActive = active === name ? known?.previousActive ?? null : active;
-    await writeMarker(dir, { ...owner, previousActive });
+    const { instance, instanceDir } = owner;
+    await writeMarker(dir, { instance, instanceDir, previousActive });
     await replaceDirectory(join(dir, "mtls"), {
       "ca.crt": { data: options.caPem },
       "tls.crt": { data: options.client.certPem },
@@ -127,7 +128,7 @@ export async function deactivateClientFiles(
   owner: Owner,
   configDir: string = openshellConfigDir(),
 ): Promise<boolean> {
-  const name = publicName(owner.instance);
+  const name = ownerName(owner);
   const marker = await readMarker(entryDir(configDir, name));
   if (!marker || !isSameOwner(marker, owner)) return false;
   if (await readActive(configDir) !== name) return false;
@@ -148,7 +149,7 @@ export async function removeClientFiles(
   owner: Owner,
   configDir: string = openshellConfigDir(),
 ): Promise<boolean> {
-  const name = publicName(owner.instance);
+  const name = ownerName(owner);
   const dir = entryDir(configDir, name);
   const marker = await readMarker(dir);
   if (!marker || !isSameOwner(marker, owner)) return false;

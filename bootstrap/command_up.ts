@@ -18,7 +18,7 @@ import { READY_MESSAGE, startDetached } from "./detach.ts";
 import { hostFacts, resolveOptions, type UpOptions, type UpRequest } from "./options.ts";
 import type { Payload } from "./payload_spec.ts";
 import { preparedFiles, preparePayload } from "./payload_images.ts";
-import { BUILT_IN, loadPayload, payloadSource } from "./payloads.ts";
+import { defaultPayload, loadPayload, payloadSource } from "./payloads.ts";
 import { attachProgress, type ProgressTerminal } from "./progress_view.ts";
 import { instanceStatus } from "./status.ts";
 import { readyText } from "./views.ts";
@@ -39,10 +39,16 @@ export async function runUp(
   io: CommandIo & { readonly args: readonly string[]; readonly argv: readonly string[] },
 ): Promise<number> {
   const { flags } = io;
-  const request = upRequest(flags, io.args);
-  const stored = request.exec ? undefined : (await findInstance(request.name))?.config;
+  const asked = upRequest(flags, io.args);
+  const stored = asked.exec ? undefined : (await findInstance(asked.name))?.config;
+  const known = asked.exec || asked.payload !== undefined || stored;
+  const chosen = known ? undefined : await defaultPayload();
+  const request = chosen ? { ...asked, payload: chosen.source } : asked;
   const payload = request.exec ? undefined : await readRequested(request, stored);
-  const options = resolveOptions(request, hostFacts(), stored, payload);
+  const options = {
+    ...resolveOptions(request, hostFacts(), stored, payload),
+    payloadWhy: chosen?.why,
+  };
   if (options.exec) return await runExec(options, io);
   await checkNetwork(options.config);
   // A supervisor that is followed never detaches again, whatever words it was started with (`-dy`).
@@ -55,7 +61,7 @@ async function readRequested(
   { payload }: UpRequest,
   stored: InstanceConfig | undefined,
 ): Promise<Payload> {
-  return await loadPayload(payloadSource(payload ?? stored?.payload ?? BUILT_IN[0]));
+  return await loadPayload(payloadSource((payload ?? stored?.payload)!));
 }
 
 /** What the cluster takes of this host's network: bad input has to fail before anything is made. */
@@ -289,7 +295,9 @@ export async function runBuild(
       clusterBinary: io.flags.clusterBinary as string | undefined,
     };
     if (target === "payload") {
-      const payload = await loadPayload(payloadSource(io.payload ?? BUILT_IN[0]));
+      const payload = await loadPayload(
+        payloadSource(io.payload ?? (await defaultPayload()).source),
+      );
       return preparedFiles(await preparePayload(payload, options));
     }
     if (target !== "golden") return await buildTargets(target, options);

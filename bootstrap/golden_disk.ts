@@ -22,7 +22,7 @@ import { QEMU_TOOL } from "../vm/qemu.ts";
 import type { BootArtifacts } from "./artifacts.ts";
 import type { GoldenDisk } from "./guest_source.ts";
 import { cleanKine } from "./kine_clean.ts";
-import { BUILT_IN } from "./payloads.ts";
+import { DEMO } from "./payloads.ts";
 import { PrivateGateway } from "./private_gateway.ts";
 
 const OUTPUT = "state.qcow2";
@@ -46,7 +46,7 @@ export function goldenDiskRecipe(
     outputs: [OUTPUT],
     tools: [QEMU_TOOL, QEMU_IMG_TOOL],
     // Its pods are gone from the disk in the end, their images are not.
-    build: (ctx) => buildDisk(ctx, { ...config, payload: BUILT_IN[0] }),
+    build: (ctx) => buildDisk(ctx, { ...config, payload: DEMO }),
   };
 }
 
@@ -58,7 +58,7 @@ export async function findGoldenDisk(
   options: { readonly span: Span; readonly signal: AbortSignal },
 ): Promise<GoldenDisk | undefined> {
   // It holds the demo's objects, which another payload's cluster would have to remove first.
-  if (config.payload !== BUILT_IN[0]) return undefined;
+  if (config.payload !== DEMO) return undefined;
   const recipe = goldenDiskRecipe(artifacts, config);
   const found = await store.find(recipe, options).catch((error) => {
     if (options.signal.aborted) throw error;

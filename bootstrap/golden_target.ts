@@ -19,7 +19,7 @@ import { instanceKey } from "./guest_source.ts";
 import { hostFacts, resolveOptions } from "./options.ts";
 import { ensurePki } from "./pki.ts";
 import { preparePayload } from "./payload_images.ts";
-import { loadPayload } from "./payloads.ts";
+import { defaultPayload, loadPayload } from "./payloads.ts";
 import { planFor, readMaterial, writeUpPayload } from "./up_steps.ts";
 
 /** The machine that golden state is made for; the defaults of `up` where nothing is said. */
@@ -42,7 +42,11 @@ export async function buildGoldenTarget(
   const { span, signal, size, store = new ArtifactStore(undefined, { repair: true }) } = options;
   const request = { name: "golden", assumeYes: options.assumeYes, ...size };
   const { config } = resolveOptions(
-    { ...request, clusterBinary: options.clusterBinary },
+    {
+      ...request,
+      payload: request.payload ?? (await defaultPayload()).source,
+      clusterBinary: options.clusterBinary,
+    },
     hostFacts(),
   );
   const artifacts = await ensureArtifacts(options);

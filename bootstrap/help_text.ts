@@ -39,6 +39,8 @@ Commands:
                                        instance: memory, devices, disk
   fork [options] <source> <names...>   running clones of a running instance,
                                        with ports and certificates of their own
+  deploy [options]                     the payload and its certificates into a
+                                       cluster you have
   image                                bring container images into a running
                                        instance, and list them
   doctor [options]                     check this host, with a fix for each

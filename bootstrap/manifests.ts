@@ -35,6 +35,9 @@ export interface PackedPayload {
   readonly digest: string;
 }
 
+/** The file of {@linkcode payloadFiles} that holds it. */
+export const RECORD_FILE = "99-gateway-payload.yaml";
+
 /**
  * The payload's files by name. Names sort in the order the cluster must apply them. Secret: the first file holds
  * private keys.
@@ -49,7 +52,7 @@ export function payloadFiles(
   return {
     ...(secrets === "" ? {} : { [`00-${payload.namespace}.yaml`]: secrets }),
     ...open,
-    "99-gateway-payload.yaml": toYaml([recordObject(payload, digest)]),
+    [RECORD_FILE]: toYaml([recordObject(payload, digest)]),
   };
 }
 

@@ -24,6 +24,13 @@ export interface Owner {
   readonly instance: string;
   /** The instance's folder: two data folders can each have a `default`. */
   readonly instanceDir: string;
+  /** Its name in other programs' files where {@linkcode publicName} is not it: a deployment's. */
+  readonly calledAs?: string;
+}
+
+/** The owner's name in other programs' files. */
+export function ownerName({ instance, calledAs }: Owner): string {
+  return calledAs ?? publicName(instance);
 }
 
 /** The owner that an instance of this user's data folder is. @throws GatewayError `usage` for a bad name. */

@@ -9,7 +9,7 @@ import { GatewayError, usageError } from "../vm/error.ts";
 import type { InstanceConfig, PortForward } from "../vm/instance.ts";
 import { checkInstanceName } from "../vm/layout.ts";
 import type { Payload } from "./payload_spec.ts";
-import { BUILT_IN, payloadSource, payloadWords } from "./payloads.ts";
+import { DEMO, payloadSource, payloadWords } from "./payloads.ts";
 
 /** `--vmm`. */
 export type VmmChoice = "auto" | "qemu" | "libkrun";
@@ -84,6 +84,8 @@ export interface UpOptions {
   readonly exec: readonly string[] | undefined;
   /** Do not go on from a suspended state. */
   readonly cold: boolean;
+  /** Why a new instance runs what it runs, where nothing was said and it is not OpenShell. */
+  readonly payloadWhy?: string;
   /** Leave the VM running when its payload does not answer. */
   readonly keep?: boolean;
   /** Insist on one of QEMU's accelerators instead of the one that the probe finds. */
@@ -175,7 +177,7 @@ function defaultPorts(nodePort: number | undefined): PortForward[] {
 
 /** What runs in an instance is part of it: its disk holds the objects and data of one payload. */
 function checkPayload(asked: string | undefined, stored: string | undefined): string {
-  const wanted = payloadSource(asked ?? stored ?? BUILT_IN[0]);
+  const wanted = payloadSource(asked ?? stored ?? DEMO);
   if (stored === undefined || wanted === stored) return wanted;
   throw usageError(
     `Cannot use --payload "${asked}"`,

@@ -34,7 +34,7 @@ const REFUSED: readonly (readonly [string, Partial<UpRequest>, readonly string[]
   ]],
   ["an unknown --payload", { payload: "x" }, [
     `Cannot use --payload "x"`,
-    "the names are demo, and a folder's has a slash in it",
+    "the names are demo, openshell, and a folder's has a slash in it",
     "pass --payload demo, or --payload ./x for a folder",
   ]],
   ["tsi without libkrun", { net: "tsi", exec: ["/bin/true"] }, [

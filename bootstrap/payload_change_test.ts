@@ -1,5 +1,37 @@
-import { assertEquals } from "@std/assert";
-import { isCurrent, type Workload } from "./payload_change.ts";
+import { assertEquals, assertRejects } from "@std/assert";
+import { GatewayError } from "../vm/error.ts";
+import type { JsonValue } from "../vm/event.ts";
+import type { ApiCall } from "./api_request.ts";
+import { isCurrent, waitRolledOut, type Workload } from "./payload_change.ts";
+import { loadPayload } from "./payloads.ts";
+
+const demo = await loadPayload("demo");
+const { signal } = new AbortController();
+
+/** An API whose answers are the lists of what a path holds; the record's digests come one after the other. */
+function api(digests: readonly string[], lists: Readonly<Record<string, readonly unknown[]>> = {}) {
+  let asked = 0;
+  const call = ({ path }: ApiCall) => {
+    if (path.includes("/configmaps")) {
+      const digest = digests[Math.min(asked++, digests.length - 1)];
+      return Promise.resolve({ items: [{ data: { digest } }] } as JsonValue);
+    }
+    const [, items = []] = Object.entries(lists).find(([part]) => path.includes(part)) ?? [];
+    return Promise.resolve({ items } as unknown as JsonValue);
+  };
+  return { call, asked: () => asked };
+}
+
+const prepared = (charts: readonly string[] = []) => ({
+  payload: {
+    ...demo,
+    charts: charts.map((name) => ({
+      ...{ name, values: {} },
+      from: { kind: "folder", path: "/x" } as const,
+    })),
+  },
+  ...{ charts: [], digest: "new", images: [] },
+});
 
 const metadata = { name: "a", generation: 3 };
 const deployment = (status: Workload["status"], replicas = 2): Workload => ({
@@ -27,4 +59,41 @@ Deno.test("isCurrent() counts the nodes of a DaemonSet", () => {
     },
   });
   assertEquals([isCurrent(daemons(1)), isCurrent(daemons(0))], [true, false]);
+});
+
+Deno.test("waitRolledOut() waits for the content and for every workload", async () => {
+  const given = api(["old", "old", "new"], { deployments: [deployment(done)] });
+  await waitRolledOut(given, prepared(), 5000, signal);
+  assertEquals(given.asked(), 3);
+  const late = api(["new"], { statefulsets: [deployment({ ...done, updatedReplicas: 1 })] });
+  const error = await assertRejects(
+    () => waitRolledOut(late, prepared(), 600, signal),
+    GatewayError,
+  );
+  assertEquals([error.code, error.why], ["service-not-ready", "openshell/a is not rolled out yet"]);
+});
+
+Deno.test("waitRolledOut() waits for each chart's job, and not for one of before", async () => {
+  const labels = { "helmcharts.helm.cattle.io/chart": "web" };
+  const chart = { metadata: { name: "web" } };
+  const job = { metadata: { name: "helm-install-web", labels }, status: { succeeded: 1 } };
+  const why = async (lists: Readonly<Record<string, readonly unknown[]>>) =>
+    (await assertRejects(
+      () => waitRolledOut(api(["new"], lists), prepared(["web"]), 300, signal),
+      GatewayError,
+    )).why;
+  const missing = "its charts are not installed yet";
+  assertEquals(await why({ "/helmcharts": [chart] }), missing);
+  const failed = {
+    metadata: { ...chart.metadata, annotations: { "helm.gateway.local/error": "x" } },
+  };
+  assertEquals(await why({ "/helmcharts": [failed], "/jobs": [job] }), missing);
+  const leaving = { ...job, metadata: { ...job.metadata, deletionTimestamp: "2026-01-01" } };
+  assertEquals(await why({ "/helmcharts": [chart], "/jobs": [leaving] }), missing);
+  await waitRolledOut(
+    api(["new"], { "/helmcharts": [chart], "/jobs": [job] }),
+    prepared(["web"]),
+    9000,
+    signal,
+  );
 });

@@ -42,13 +42,19 @@ export function notReady(
     code: "service-not-ready",
     what: `Cannot see the payload "${payload.name}" answer within ` +
       formatMs(payload.service.health.timeoutSeconds * 1000),
-    why: chartFault ?? error.why,
+    why: chartFault ?? awaitedWords(error),
     fix: keep
       ? `look inside with \`gateway kubectl${name} -- get pods -A\`, then stop it: gateway down${name}`
       : keepAdvice(instance),
     details: lines.slice(0, MOST.lines).map((line) => openText(line, MOST.columns)),
     cause: error,
   });
+}
+
+/** What a wait was for, and what was seen instead; its own bound is only what was left of the payload's. */
+function awaitedWords({ what, why }: GatewayError): string {
+  const awaited = /^Cannot see (.+) within [\w. ]+$/.exec(what)?.[1];
+  return awaited === undefined ? why : `the last wait was for ${awaited}: ${why}`;
 }
 
 /** What to do about a payload whose VM is gone. */

@@ -140,7 +140,12 @@ Deno.test("gatherEvidence() tells why a chart was not installed in Helm's words"
 });
 
 const silence = new GatewayError({
-  ...{ code: "service-not-ready", what: "Cannot see an open port", why: "closed", fix: "look" },
+  ...{
+    code: "service-not-ready",
+    what: "Cannot see an open port within 3.5 s",
+    why: "closed",
+    fix: "look",
+  },
 });
 
 Deno.test("notReady() is one bounded error without secrets", () => {
@@ -149,7 +154,7 @@ Deno.test("notReady() is one bounded error without secrets", () => {
   const error = notReady(silence, { ...told, lines, deployLog: ["10-a.yaml: refused"] });
   assertEquals([error.code, error.what, error.why, error.exitCode], [
     ...["service-not-ready", 'Cannot see the payload "demo" answer within 12 min 0 s'],
-    ...["closed", 1],
+    ...["the last wait was for an open port: closed", 1],
   ]);
   assertStringIncludes(error.fix, "`gateway up --name dev --keep`");
   assertEquals(error.details.slice(0, 3), ["manifests: 10-a.yaml: refused", "a", "(removed)"]);

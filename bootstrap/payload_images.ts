@@ -54,17 +54,27 @@ export async function preparePayload(
 ): Promise<PreparedPayload> {
   const { span, signal, assumeYes, store = new ArtifactStore(), config } = options;
   const pull = { arch: ARCH, store, span, signal, assumeYes, hostCa: config?.network?.hostCa };
-  const charts = await Promise.all(payload.charts.map(async (chart) => {
-    const { from } = chart;
-    if (from.kind !== "oci") return await packedChart(chart);
-    const [path] = await ensureCharts([from], pull);
-    return await Deno.readFile(path);
-  }));
+  const charts = await chartArchives(payload, { ...options, store });
   const images = await ensureImages(payload.images, pull);
   // The jobs that install charts run in it.
   if (charts.length > 0) images.push(await helmArchive(store, { span, signal, assumeYes }));
   const digest = packedDigest({ payload, charts }, images.map((image) => image.digest));
   return { payload, charts, images, digest };
+}
+
+/** The .tgz of each chart: packed, or found in the store or pulled. @throws GatewayError as ensureCharts(). */
+export async function chartArchives(
+  { charts }: Payload,
+  options: PrepareOptions,
+): Promise<Uint8Array[]> {
+  const { store = new ArtifactStore(), config, ...how } = options;
+  const pull = { ...how, store, hostCa: config?.network?.hostCa };
+  return await Promise.all(charts.map(async (chart) => {
+    const { from } = chart;
+    if (from.kind !== "oci") return await packedChart(chart);
+    const [path] = await ensureCharts([from], pull);
+    return await Deno.readFile(path);
+  }));
 }
 
 /** The image of our own that charts take. */

@@ -3,6 +3,7 @@ import { join } from "@std/path";
 import { gunzipSync } from "node:zlib";
 import { GOOD, payloadFolder as folder, WEB } from "../tests/fakes/payload_folder.ts";
 import { GatewayError } from "../vm/error.ts";
+import { sourcePath } from "../vm/source.ts";
 import { packedChart } from "./payload_files.ts";
 import { readPayload } from "./payload_spec.ts";
 import { readTar } from "./tar.ts";
@@ -144,4 +145,16 @@ Deno.test("readPayload() refuses files that are no text, no chart, or too large"
   assert(/charts\[0\]\.folder: packed it has \d+ bytes and a cluster takes 778240$/.test(large));
   const huge = await why({ "web.yaml": `#${" ".repeat(4 * 1024 * 1024)}` });
   assert(huge.endsWith("bytes and 4194304 are the most"), huge);
+});
+
+Deno.test("readPayload() takes the whole example of docs/payload.md", async () => {
+  const text = await Deno.readTextFile(sourcePath("docs/payload.md"));
+  const example = /```yaml\n(name: hello[\s\S]*?)```/.exec(text)![1];
+  const dir = await folder({
+    "payload.yaml": example,
+    "hello.yaml": WEB.replaceAll("namespace: web", "namespace: hello"),
+    "charts/cache/Chart.yaml": "apiVersion: v2\nname: cache\nversion: 1.2.3\n",
+  });
+  const { charts, images, secrets, service } = await readPayload(dir);
+  assertEquals([charts.length, images.length, secrets.length, service.nodePort], [2, 1, 2, 30080]);
 });

@@ -7,6 +7,7 @@
  */
 import { Buffer } from "node:buffer";
 import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
+import { isIP } from "node:net";
 import { join } from "@std/path";
 import { abortError, describeError, GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
@@ -74,10 +75,20 @@ export interface EnsurePkiOptions {
   readonly signal: AbortSignal;
   /** The host's clock; tests pass their own. */
   readonly now?: Date;
+  /** What the server is called by besides the names it always has: DNS names and IPv4 addresses. */
+  readonly extraNames?: readonly string[];
 }
 
-const FILES = ["ca.crt", "ca.key", "server.crt", "server.key", "client.crt", "client.key"] as const;
-type FileName = typeof FILES[number];
+/** The files of a set. */
+export const PKI_FILES = [
+  "ca.crt",
+  "ca.key",
+  "server.crt",
+  "server.key",
+  "client.crt",
+  "client.key",
+] as const;
+type FileName = typeof PKI_FILES[number];
 type KeySet = Readonly<Record<FileName, string>>;
 
 /**
@@ -91,8 +102,9 @@ export async function ensurePki(dir: string, options: EnsurePkiOptions): Promise
   const now = options.now ?? new Date();
   await recoverDirectory(dir);
   const stored = await readSet(dir, options.span);
+  const names = serverNames(options.extraNames ?? []);
   const caFault = findCaFault(stored, now);
-  const fault = caFault ?? findLeafFault(stored, now);
+  const fault = caFault ?? findLeafFault(stored, now, names);
   if (fault === undefined) return describeSet(dir, stored as KeySet, "kept");
   if (options.signal.aborted) throw abortError(options.signal);
 
@@ -101,8 +113,8 @@ export async function ensurePki(dir: string, options: EnsurePkiOptions): Promise
   else if (Object.keys(stored).length > 0) {
     options.span.warn(`a new certificate authority replaces the stored one: ${fault}`);
   }
-  const made = await issueSet(renewing ? stored as KeySet : undefined, now);
-  const bad = findCaFault(made, now) ?? findLeafFault(made, now);
+  const made = await issueSet(renewing ? stored as KeySet : undefined, now, names);
+  const bad = findCaFault(made, now) ?? findLeafFault(made, now, names);
   if (bad !== undefined) {
     throw new GatewayError({
       code: "pki-invalid",
@@ -114,7 +126,7 @@ export async function ensurePki(dir: string, options: EnsurePkiOptions): Promise
   if (options.signal.aborted) throw abortError(options.signal);
   await replaceDirectory(
     dir,
-    Object.fromEntries(FILES.map((name) => [name, { data: made[name], mode: 0o600 }])),
+    Object.fromEntries(PKI_FILES.map((name) => [name, { data: made[name], mode: 0o600 }])),
   );
   return describeSet(dir, made, renewing ? "renewed" : "created");
 }
@@ -139,7 +151,7 @@ function describeSet(dir: string, set: KeySet, change: Pki["change"]): Pki {
 async function readSet(dir: string, span: Span): Promise<Partial<KeySet>> {
   await tightenModes(dir, span);
   const found: Partial<Record<FileName, string>> = {};
-  for (const name of FILES) {
+  for (const name of PKI_FILES) {
     const text = await readTextIfThere(join(dir, name));
     if (text !== undefined) found[name] = text;
   }
@@ -148,7 +160,7 @@ async function readSet(dir: string, span: Span): Promise<Partial<KeySet>> {
 
 /** Somebody's chmod must not stay: the folder and the files are the owner's alone. */
 async function tightenModes(dir: string, span: Span): Promise<void> {
-  for (const [path, mode] of [[dir, 0o700], ...FILES.map((name) => [join(dir, name), 0o600])]) {
+  for (const [path, mode] of [[dir, 0o700], ...PKI_FILES.map((name) => [join(dir, name), 0o600])]) {
     try {
       const info = await Deno.stat(path as string);
       if (((info.mode ?? 0) & 0o077) === 0) continue;
@@ -160,7 +172,25 @@ async function tightenModes(dir: string, span: Span): Promise<void> {
   }
 }
 
-async function issueSet(kept: KeySet | undefined, now: Date): Promise<KeySet> {
+/** What the server's certificate has to hold. */
+interface ServerNames {
+  readonly dns: readonly string[];
+  readonly ip: readonly string[];
+}
+
+function serverNames(extra: readonly string[]): ServerNames {
+  const both = (own: readonly string[], more: readonly string[]) => [...new Set([...own, ...more])];
+  return {
+    dns: both(SERVER_DNS_NAMES, extra.filter((name) => isIP(name) === 0)),
+    ip: both(SERVER_IP_ADDRESSES, extra.filter((name) => isIP(name) === 4)),
+  };
+}
+
+async function issueSet(
+  kept: KeySet | undefined,
+  now: Date,
+  names: ServerNames,
+): Promise<KeySet> {
   const { generateKey, importSigningKey, issueCertificate } = await import("./x509.ts");
   const [ca, server, client] = await Promise.all([
     kept === undefined ? generateKey() : undefined,
@@ -197,8 +227,8 @@ async function issueSet(kept: KeySet | undefined, now: Date): Promise<KeySet> {
       role: "server",
       commonName: SERVER_COMMON_NAME,
       publicKeyDer: server.publicKeyDer,
-      dnsNames: SERVER_DNS_NAMES,
-      ipAddresses: SERVER_IP_ADDRESSES,
+      dnsNames: names.dns,
+      ipAddresses: names.ip,
     }),
     issueCertificate({
       ...leaf,
@@ -228,7 +258,11 @@ function findCaFault(set: Partial<KeySet>, now: Date): string | undefined {
 }
 
 /** Why one of the leafs must be made anew. The authority has been checked. */
-function findLeafFault(set: Partial<KeySet>, now: Date): string | undefined {
+function findLeafFault(
+  set: Partial<KeySet>,
+  now: Date,
+  names: ServerNames,
+): string | undefined {
   const authority = new X509Certificate(set["ca.crt"]!);
   const check = (name: "server" | "client", commonName: string) =>
     findFault(name, set, (certificate) => {
@@ -241,8 +275,8 @@ function findLeafFault(set: Partial<KeySet>, now: Date): string | undefined {
       }
       if (name === "server") {
         const missing = [
-          ...SERVER_DNS_NAMES.filter((host) => certificate.checkHost(host) === undefined),
-          ...SERVER_IP_ADDRESSES.filter((address) => certificate.checkIP(address) === undefined),
+          ...names.dns.filter((host) => certificate.checkHost(host) === undefined),
+          ...names.ip.filter((address) => certificate.checkIP(address) === undefined),
         ];
         if (missing.length > 0) return `server.crt lacks the name "${missing[0]}"`;
       }

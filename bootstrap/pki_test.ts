@@ -229,3 +229,25 @@ Deno.test("ensurePki() tells no secret in its events", () =>
       "a new certificate authority replaces the stored one: ca.key does not belong to ca.crt",
     ]);
   }));
+
+Deno.test("ensurePki() gives the server's certificate further names and keeps them", async () => {
+  const base = await Deno.makeTempDir({ prefix: "gateway-pki-" });
+  const dir = join(base, "pki");
+  const ensure = (extraNames: string[]) =>
+    ensurePki(dir, {
+      ...{ span: silentSpan(), signal: new AbortController().signal, now: START, extraNames },
+    });
+  try {
+    const plain = await ensure([]);
+    const named = await ensure(["gw.example", "192.0.2.7"]);
+    assertEquals([named.change, named.caPem], ["renewed", plain.caPem]);
+    const certificate = new X509Certificate(named.server.certPem);
+    assertEquals(certificate.checkHost("gw.example"), "gw.example");
+    assertEquals(certificate.checkIP("192.0.2.7"), "192.0.2.7");
+    assertEquals(certificate.checkHost("localhost"), "localhost");
+    assertEquals((await ensure(["gw.example"])).change, "kept");
+    assertEquals((await ensure(["other.example"])).change, "renewed");
+  } finally {
+    await Deno.remove(base, { recursive: true });
+  }
+});

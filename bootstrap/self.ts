@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { BUNDLED, ENTRY, sourcePath } from "../vm/source.ts";
+import { BUNDLED, ENTRY, sourcePath, VMM_BUNDLE_FILE } from "../vm/source.ts";
 
 /** A command line, program first. */
 export interface SelfCommand {
@@ -32,19 +32,16 @@ export function selfCommand(args: readonly string[]): SelfCommand {
 const RUN_ONCE = ["--no-check", "--no-code-cache", "--v8-flags=--jitless"];
 
 /**
- * The command whose process becomes the VM of a plan: `gateway __vmm PLAN`, from the sources without the command line.
- * `file` says where our sources are, for a program that is a bundle of something else.
+ * The command whose process becomes the VM of a plan: `gateway __vmm PLAN`, without the command line around it. `bundle` is
+ * the file of vm/vmm_bundle.ts, which a package brings along; without one the sources are run.
  */
-export function vmmCommand(
-  plan: string,
-  file?: (name: string) => string,
-): SelfCommand {
+export function vmmCommand(plan: string, bundle?: string): SelfCommand {
   const program = Deno.execPath();
   if (Deno.build.standalone) return { program, args: ["__vmm", plan] };
-  // A bundle has one entry, and the plan's process is one of its commands.
-  if (BUNDLED && !file) {
-    return { program, args: [...BUNDLE_FLAGS, sourcePath(ENTRY), "__vmm", plan] };
+  const file = bundle ?? (BUNDLED ? sourcePath(`bundle/${VMM_BUNDLE_FILE}`) : undefined);
+  if (file) {
+    return { program, args: [...BUNDLE_FLAGS, "--no-npm", ...RUN_ONCE, file, plan] };
   }
-  const own = ["deno.json", "vm/vmm_process.ts"].map(file ?? sourcePath);
+  const own = ["deno.json", "vm/vmm_process.ts"].map(sourcePath);
   return { program, args: ["run", "-A", "--quiet", ...RUN_ONCE, "--config", ...own, plan] };
 }

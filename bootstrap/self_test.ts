@@ -22,3 +22,11 @@ Deno.test("vmmCommand() runs the VMM's own entry, and V8 makes no code in it", a
   assertEquals([entry.slice(entry.lastIndexOf("/")), plan], ["/vmm_process.ts", "/d/vm.json"]);
   assertEquals((await Deno.stat(entry)).isFile, true);
 });
+
+Deno.test("vmmCommand() runs a bundle of it without looking for anything", () => {
+  const { args } = vmmCommand("/d/vm.json", "/store/vmm_process.mjs");
+  for (const flag of ["--no-config", "--no-lock", "--no-npm", "--v8-flags=--jitless"]) {
+    assertEquals(args.includes(flag), true, flag);
+  }
+  assertEquals(args.slice(-2), ["/store/vmm_process.mjs", "/d/vm.json"]);
+});

@@ -44,7 +44,7 @@ export function addShellHelp(root: Command, kit: CliKit): void {
 }
 
 /** Of the commands' last change: the page is to be the same each time it is made. */
-const MAN_DATE = "2026-11-24";
+const MAN_DATE = "2026-11-25";
 
 async function tree(root: Command): Promise<CommandNode> {
   const [{ commandTree }, { BUILD_TARGETS }, { SHELLS }, options, { BUILT_IN }] = await Promise.all(

@@ -59,6 +59,7 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
   const { config, cold, keep = false } = options;
   const { log, signal } = ctx;
   const span = log.span("up", { instance: config.name });
+  if (options.payloadWhy) span.log(options.payloadWhy);
   let end: RunEnd;
   try {
     const payload = await loadPayload(config.payload);

@@ -6,6 +6,7 @@
  * @module
  */
 import { KrunError } from "./error.ts";
+import { type FunctionTable, openFunctions } from "./functions.ts";
 import { KRUN_SYMBOLS, type KrunSymbolName } from "./symbols.ts";
 
 /** The environment variable that names a library. */
@@ -139,7 +140,7 @@ export class KrunLibrary implements Disposable {
   has(name: KrunSymbolName): boolean {
     let found = this.#functions.get(name);
     if (found === undefined) {
-      // One at a time, when it is asked for: Deno compiles a call for each, and most VMs need half of the table.
+      // One at a time, when it is asked for: most VMs need half of the table.
       const library = load(this.path, { [name]: KRUN_SYMBOLS[name] });
       this.#opened.push(library);
       found = library.symbols[name];
@@ -187,12 +188,12 @@ export class KrunLibrary implements Disposable {
   }
 }
 
-function load<S extends Deno.ForeignLibraryInterface>(path: string, symbols: S) {
+function load<T extends FunctionTable>(path: string, table: T) {
   if (!path.startsWith("/")) {
     throw new KrunError("load", "dlopen", `"${path}" is not an absolute path`);
   }
   try {
-    return Deno.dlopen(path, symbols);
+    return openFunctions(path, table);
   } catch (error) {
     const text = error instanceof Error ? error.message : String(error);
     throw new KrunError("load", "dlopen", `"${path}" cannot be loaded: ${shorten(text, path)}`);

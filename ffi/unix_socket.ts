@@ -7,6 +7,7 @@
  */
 import { errnoName } from "./errno.ts";
 import { KrunError } from "./error.ts";
+import { type OpenFunctions, openFunctions } from "./functions.ts";
 
 const SYMBOLS = {
   socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
@@ -30,20 +31,20 @@ const PATH_MAX = 104;
 
 /** libc, opened; disposing closes it. */
 export class UnixSockets implements Disposable {
-  readonly #libc: Deno.DynamicLibrary<typeof SYMBOLS>;
+  readonly #libc: OpenFunctions<typeof SYMBOLS>;
   readonly #errno: () => number;
   readonly #closeErrno: () => void;
 
   /** Opens the C library that this process runs with. */
   constructor(os: string = Deno.build.os) {
     const path = os === "darwin" ? "/usr/lib/libSystem.B.dylib" : "libc.so.6";
-    this.#libc = Deno.dlopen(path, SYMBOLS);
+    this.#libc = openFunctions(path, SYMBOLS);
     if (os === "darwin") {
-      const library = Deno.dlopen(path, ERRNO.darwin);
+      const library = openFunctions(path, ERRNO.darwin);
       this.#errno = () => readInt(library.symbols.__error());
       this.#closeErrno = () => library.close();
     } else {
-      const library = Deno.dlopen(path, ERRNO.linux);
+      const library = openFunctions(path, ERRNO.linux);
       this.#errno = () => readInt(library.symbols.__errno_location());
       this.#closeErrno = () => library.close();
     }

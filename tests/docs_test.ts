@@ -80,9 +80,13 @@ function commandsNamed(text: string): string[] {
 
 /** The commands that cli.ts and its helper define. */
 function commandsDefined(): Set<string> {
-  const files = ["cli_commands", "check_commands", "image_commands", "shell_commands"].map((name) =>
-    `bootstrap/${name}.ts`
-  );
+  const files = [
+    "cli_commands",
+    "check_commands",
+    "image_commands",
+    "shell_commands",
+    "deploy_command",
+  ].map((name) => `bootstrap/${name}.ts`);
   const text = ["cli.ts", ...files].map(read).join("\n");
   const names = [...text.matchAll(/\b(?:command|named)\(\s*(?:root,\s*)?"([a-z]+)/g)].map((match) =>
     match[1]

@@ -10,6 +10,8 @@ import type { planVm } from "../bootstrap/plan.ts";
 import { GatewayError } from "../vm/error.ts";
 import { tsiFirmware } from "../vm/libkrun_find.ts";
 import { run } from "../vm/process.ts";
+import { VMM_BUNDLE_FILE } from "../vm/source.ts";
+import { bundleVmmProcess } from "../vm/vmm_bundle.ts";
 import { FakeKrun } from "./fakes/krun.ts";
 import { Plans } from "./fakes/plans.ts";
 import { denoArgs } from "./sandbox.ts";
@@ -180,4 +182,26 @@ Deno.test("the child can read and call C, and nothing else", async () => {
   });
   assertEquals(stdout, "read ffi\n");
   await assertRejects(() => Deno.stat("/tmp/gw-must-not-be"), Deno.errors.NotFound);
+});
+
+Deno.test("the child as one file makes the same calls and refuses the same plans", async () => {
+  await using plans = await Plans.make();
+  await using fake = await FakeKrun.build();
+  const dir = plans.sandbox.top;
+  await bundleVmmProcess(dir, { signal: new AbortController().signal });
+  const run = async (plan: unknown, bundle?: string) => {
+    const { code, stderr } = await plans.child(plan, fake.path, fake.env(), bundle);
+    // As the supervisor does: the process cannot remove its sockets.
+    for (const { name } of Deno.readDirSync(plans.sockets)) {
+      await Deno.remove(join(plans.sockets, name));
+    }
+    // The line of a VM that was entered has the time.
+    return { code, words: stderr.replace(/^entering .*\n/, ""), calls: await fake.calls() };
+  };
+  const spec = plans.spec();
+  for (const plan of [spec, { ...spec, extra: 1 }, { ...spec, consoleLogPath: "/tmp/c" }]) {
+    const bundled = await run(plan, join(dir, VMM_BUNDLE_FILE));
+    assertEquals(bundled, await run(plan));
+    assertEquals([bundled.code, bundled.calls.length > 0], [1, plan === spec]);
+  }
 });

@@ -17,6 +17,7 @@ import type { Artifact } from "../vm/artifact.ts";
 import { GatewayError } from "../vm/error.ts";
 import { silentSpan } from "../vm/event.ts";
 import { LibkrunVmm, loaderEnv } from "../vm/libkrun.ts";
+import { connectUnix } from "../vm/lines.ts";
 import { waitFor } from "../vm/wait.ts";
 import { fakeKernel } from "./fakes/kernel.ts";
 import { FakeKrun } from "./fakes/krun.ts";
@@ -44,7 +45,7 @@ async function withDriver(
     const driver = new LibkrunVmm({
       kernelPath: join(cache, "vmlinux"),
       cacheDir: cache,
-      child: vmmCommand,
+      child: (plan) => vmmCommand(plan),
       flag: fake.path,
     });
     await body(driver, plans, fake);
@@ -99,7 +100,12 @@ kvmTest(
         assertEquals(JSON.parse(await Deno.readTextFile(join(plans.dir, "vm.json"))), spec);
         const { socketPath } = spec.consolePorts[0];
         assertEquals(((await Deno.lstat(socketPath)).mode ?? 0) & 0o777, 0o700 & ~0o077);
-        using _conn = await Deno.connect({ transport: "unix", path: socketPath });
+        // The file is there a moment before it listens.
+        using _conn = await waitFor({
+          what: "the port",
+          probe: () => connectUnix(socketPath),
+          timeoutMs: 5000,
+        });
         await waitFor({
           what: "the call that enters",
           probe: async () => {

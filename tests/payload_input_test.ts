@@ -24,7 +24,7 @@ Deno.test("gateway tells each payload that cannot be used, and leaves nothing", 
   const refusals: readonly Refusal[] = [
     [["up", "--payload", "hello"], 2, [
       'Cannot use --payload "hello"',
-      "the names are demo, and a folder's has a slash in it",
+      "the names are demo, openshell, and a folder's has a slash in it",
       "pass --payload demo, or --payload ./hello for a folder",
     ]],
     [["up", "--detach", "--payload", join(dir, "missing")], 1, [

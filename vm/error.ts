@@ -40,6 +40,7 @@ export type ErrorCode =
   | "pki-invalid"
   | "permission"
   | "not-supported"
+  | "deploy-failed"
   | "ssh-failed"
   | "image-platform"
   | "image-digest"

@@ -17,6 +17,12 @@ import type { VmSpec } from "./spec.ts";
 import type { RunningVm, StartOptions, Vmm, VmmCheck } from "./vmm.ts";
 import { settleWithin } from "./wait.ts";
 
+/** A command line. */
+export interface ChildCommand {
+  readonly program: string;
+  readonly args: readonly string[];
+}
+
 /** What the driver needs besides the host. */
 export interface LibkrunOptions {
   /** The kernel the probe boots. */
@@ -24,10 +30,7 @@ export interface LibkrunOptions {
   /** Where the probe's verdict is kept. */
   readonly cacheDir: string;
   /** The command whose process becomes the VM of a plan. */
-  readonly child: (plan: string) => {
-    readonly program: string;
-    readonly args: readonly string[];
-  };
+  readonly child: (plan: string, options: StartOptions) => ChildCommand | Promise<ChildCommand>;
   /** `--libkrun`. */
   readonly flag?: string;
   /** Our own build, if there is one. */
@@ -101,7 +104,7 @@ export class LibkrunVmm implements Vmm {
     await writeFileAtomic(spec.consoleLogPath, "");
     const sockets = spec.consolePorts.map(({ socketPath }) => socketPath);
     await removeAll(sockets);
-    const command = this.options.child(plan);
+    const command = await this.options.child(plan, options);
     const program = await ensureSignedRuntime(command.program, this.options.cacheDir);
     const child = spawnChild("/bin/sh", {
       // The shell gives the child a private umask (its sockets are then 0600) and its log, and becomes it.

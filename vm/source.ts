@@ -21,6 +21,9 @@ export function sourcePath(name: string): string {
 /** The command line's module, as what runs this program takes it. */
 export const ENTRY = BUNDLED ? "bundle/cli.js" : "cli.ts";
 
+/** The VMM's process as one file (vmm_bundle.ts). `.mjs`, since the runtime would have to find out what a `.js` is. */
+export const VMM_BUNDLE_FILE = "vmm_process.mjs";
+
 /** Where a package keeps its {@linkcode PackageRecord}, from the top. */
 export const RECORD_PATH = "dist/package.json";
 

@@ -10,6 +10,7 @@ import { sourceCommit } from "../../vm/builder.ts";
 import { writeFileAtomic } from "../../vm/layout.ts";
 import { run } from "../../vm/process.ts";
 import { RECORD_PATH, sourcePath } from "../../vm/source.ts";
+import { bundleVmmProcess } from "../../vm/vmm_bundle.ts";
 
 /** What holds files that are read at run time; code of ours is in the bundle. */
 const CARRIED = ["deno.json", "LICENSE", "rootfs", "kernel", "net", "vm"];
@@ -73,6 +74,7 @@ export async function makeApp(
   options: { readonly entry?: string; readonly built: string; readonly signal: AbortSignal },
 ): Promise<void> {
   await bundle(options.entry ?? "cli.ts", join(dir, "bundle"), options.signal);
+  await bundleVmmProcess(join(dir, "bundle"), options);
   for (const name of await carriedFiles()) {
     await Deno.mkdir(dirname(join(dir, name)), { recursive: true });
     await Deno.copyFile(sourcePath(name), join(dir, name));

@@ -26,7 +26,7 @@ export interface HelloChange {
 
 /** Writes the payload's folder. */
 export async function writeHello(dir: string, change: HelloChange = {}): Promise<void> {
-  const { timeoutSeconds = 600, beside = [], template } = change;
+  const { timeoutSeconds = 1500, beside = [], template } = change;
   await Deno.mkdir(dir, { recursive: true });
   await Deno.writeTextFile(
     join(dir, "payload.yaml"),

@@ -53,11 +53,16 @@ export class Plans implements AsyncDisposable {
   }
 
   /** Runs the VMM's process on a plan, connecting to its ports as a supervisor does. */
-  async child(plan: unknown, library: string, env: Readonly<Record<string, string>> = {}) {
+  async child(
+    plan: unknown,
+    library: string,
+    env: Readonly<Record<string, string>> = {},
+    bundle?: string,
+  ) {
     const path = join(this.dir, "vm.json");
     await Deno.writeTextFile(path, typeof plan === "string" ? plan : JSON.stringify(plan));
     const ended = new AbortController();
-    const { program, args } = vmmCommand(path);
+    const { program, args } = vmmCommand(path, bundle);
     const running = run(program, {
       args,
       env: { ...this.sandbox.env, GATEWAY_LIBKRUN: library, ...env },

@@ -5,13 +5,13 @@
  *
  * @module
  */
-import { fromFileUrl } from "@std/path";
 import { assertRejects, assertStringIncludes } from "@std/assert";
 import { vmmCommand } from "../../bootstrap/self.ts";
 import { silentSpan } from "../../vm/event.ts";
 import { GatewayError } from "../../vm/error.ts";
 import { cacheDir, exists } from "../../vm/layout.ts";
 import { LibkrunVmm } from "../../vm/libkrun.ts";
+import { VMM_BUNDLE_FILE } from "../../vm/source.ts";
 import { CASES } from "../conformance/cases.ts";
 import { type Bench, bootGuest } from "../conformance/guest.ts";
 import { contextGuest } from "./inside_context.ts";
@@ -21,13 +21,13 @@ import { benchRows } from "./inside_bench.ts";
 import { tsiGuest } from "./inside_tsi.ts";
 
 const cache = cacheDir();
-/** The sources, for the VMM's process: it starts as it does for users. */
-const SOURCES = new URL("file:///gateway/src/");
+/** The VMM's process, which starts as it does for users. */
+const VMM_PROCESS = `/gateway/${VMM_BUNDLE_FILE}`;
 const driver = (flag?: string) =>
   new LibkrunVmm({
     kernelPath: `${cache}/vmlinux`,
     cacheDir: "/tmp/cache",
-    child: (plan) => vmmCommand(plan, (name) => fromFileUrl(new URL(name, SOURCES))),
+    child: (plan) => vmmCommand(plan, VMM_PROCESS),
     flag: flag ?? `${cache}/libkrun.so.1.19.7`,
   });
 

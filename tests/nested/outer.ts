@@ -13,6 +13,7 @@ import { silentSpan } from "../../vm/event.ts";
 import { ensureTools, type HostTool } from "../../vm/host_tools.ts";
 import { LIBKRUN_FILE, libkrunRecipe } from "../../vm/libkrun_build.ts";
 import { run, spawnChild } from "../../vm/process.ts";
+import { bundleVmmProcess } from "../../vm/vmm_bundle.ts";
 import { within } from "../../vm/wait.ts";
 import { makeLayeredDisk } from "../conformance/layered.ts";
 import { FakeKrun } from "../fakes/krun.ts";
@@ -139,10 +140,10 @@ const plainName = (file: string) => file.replace(/\.ko\.xz$/, "").replaceAll("-"
 
 const DISK_FOLDERS = [
   ...["bin", "proc", "sys", "dev", "tmp", "etc"],
-  ...["gateway/lib", "gateway/src", "cache/gateway"],
+  ...["gateway/lib", "cache/gateway"],
 ];
 
-/** The disk: Deno, the suite as a bundle, the VMM's process as sources, our kernel, root image, gvproxy, libkrun, and the yardstick. */
+/** The disk: Deno, the suite and the VMM's process as bundles, our kernel, root image, gvproxy, libkrun, and the yardstick. */
 async function makeDisk(dir: string, firmware?: string): Promise<void> {
   const root = join(dir, "disk");
   const cache = join(root, "cache/gateway");
@@ -182,7 +183,7 @@ async function makeDisk(dir: string, firmware?: string): Promise<void> {
   await run("cc", {
     args: ["-O1", "-Wall", "-o", join(root, "gateway/boot"), here("boot.c"), library],
   });
-  await copySources(root);
+  await bundleVmmProcess(join(root, "gateway"), { signal });
   await bundle("tests/nested/inside.ts", join(root, "gateway"));
   await makeContextCase(join(root, "gateway"));
   await copyLibraries(root, [Deno.execPath(), library]);
@@ -212,15 +213,6 @@ async function makeContextCase(folder: string): Promise<void> {
   const program = join(folder, "context/guest_vsock");
   await run("cc", { args: ["-O1", "-Wall", "-static", "-o", program, here("guest_vsock.c")] });
   await bundle("tests/nested/context_child.ts", folder);
-}
-
-/** What the VMM's process is, and Deno's copies of the packages that its configuration names. */
-async function copySources(root: string): Promise<void> {
-  const to = join(root, "gateway/src");
-  await run("cp", { args: ["-r", "deno.json", "deno.lock", "ffi", "vm", to], cwd: REPO });
-  const { stdout } = await run(Deno.execPath(), { args: ["info", "--json"] });
-  const { npmCache } = JSON.parse(stdout) as { npmCache: string };
-  await run("cp", { args: ["-r", npmCache, join(root, "gateway/npm")], timeoutMs: 60_000 });
 }
 
 async function bundle(entry: string, folder: string): Promise<void> {

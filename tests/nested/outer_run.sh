@@ -10,7 +10,6 @@ busybox ip link set lo up
 busybox ip addr add 10.77.0.1/32 dev lo
 busybox stty -F /dev/ttyS1 raw
 busybox mkdir -p /tmp/deno
-busybox ln -s /gateway/npm /tmp/deno/npm
 busybox ls -l /dev/kvm
 deno run -A --quiet --no-check /gateway/inside.js "$mode" >/dev/ttyS1
 echo "deno ended with $?"

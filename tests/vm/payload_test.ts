@@ -12,7 +12,7 @@ import { Client } from "./client.ts";
 import { freePort, TestHome, withEvidence } from "./harness.ts";
 
 const SIZE = ["--memory", "3072", "--cpus", "2"];
-const UP_TIMEOUT_MS = 15 * 60_000;
+const UP_TIMEOUT_MS = 25 * 60_000;
 
 Deno.test("a payload's folder in a cluster", async (t) => {
   const home = await TestHome.make();

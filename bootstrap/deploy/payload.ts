@@ -1,0 +1,48 @@
+/**
+ * What is deployed: the objects of a payload as YAML, filled with a deployment's certificates.
+ * It must not know how they are applied.
+ *
+ * @module
+ */
+import { packedDigest, payloadFiles, RECORD_FILE } from "../manifests.ts";
+import { chartArchives, type PrepareOptions } from "../payload_images.ts";
+import { loadPayload, payloadSource } from "../payloads.ts";
+import { type SecretMaterial, wantsJwt } from "../secrets.ts";
+
+/** A payload as a deployment needs it. */
+export interface DeployPayload {
+  /** A DNS label; the inventory is called by it. */
+  readonly name: string;
+  /** Where its objects go that name no namespace, and where the inventory is. */
+  readonly namespace: string;
+  /** Where its service answers on each node, unless it has a load balancer. */
+  readonly nodePort: number;
+  /** Whether its Secrets hold keys that sign tokens. */
+  readonly wantsJwt: boolean;
+  /** Its objects as YAML, any number in one text. Secret: private keys are among them. */
+  readonly documents: (material: SecretMaterial) => Promise<readonly string[]>;
+}
+
+/**
+ * The payload of a built-in name or a folder. Charts of a registry are pulled by this host; images are not.
+ *
+ * @throws GatewayError `usage`, `payload-invalid`, or that of a pull.
+ */
+export async function deployPayload(text: string, options: PrepareOptions): Promise<DeployPayload> {
+  const payload = await loadPayload(payloadSource(text));
+  // A removal needs no chart.
+  let archives: ReturnType<typeof chartArchives> | undefined;
+  return {
+    name: payload.name,
+    namespace: payload.namespace,
+    nodePort: payload.service.nodePort,
+    wantsJwt: wantsJwt(payload),
+    documents: async (material) => {
+      const charts = await (archives ??= chartArchives(payload, options));
+      const packed = { payload, charts, digest: packedDigest({ payload, charts }) };
+      // The record tells an instance's own start what it applied; a deployment has its inventory.
+      const { [RECORD_FILE]: _record, ...files } = payloadFiles(packed, material);
+      return Object.values(files);
+    },
+  };
+}
