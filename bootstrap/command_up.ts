@@ -157,7 +157,9 @@ async function runForeground(options: UpOptions, io: CommandIo): Promise<number>
       view[Symbol.dispose]();
       // A follower takes the end of a span without a parent for the end of the start.
       log.span("kept").end(error);
-      if (!follower) io.err(`${errorText(error)}\n\nThe VM is kept; Ctrl-C stops it.`);
+      if (follower) return;
+      if (io.flags.json) io.json({ error: error.toJSON() });
+      io.err(`${errorText(error)}\n\nThe VM is kept; Ctrl-C stops it.`);
     },
   };
   let end = await up(options, ctx);
