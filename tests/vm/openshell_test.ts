@@ -20,7 +20,7 @@ import { Client } from "./client.ts";
 import { offerOpenshell } from "./openshell_payload.ts";
 import { freePort, TestHome, withEvidence } from "./harness.ts";
 
-const SIZE = ["--memory", "3072", "--cpus", "2", "--disk", "16000"];
+const SIZE = ["--memory", "3072", "--cpus", "2"];
 const UP_TIMEOUT_MS = 20 * 60_000;
 const POD_TIMEOUT_MS = 3 * 60_000;
 
