@@ -23,6 +23,8 @@ export interface AwaitOptions {
 }
 
 const INTERVAL_MS = 1000;
+/** In a row that have to find all ready: a container that ends at once was ready for a moment. */
+const LOOKS = 2;
 const EVIDENCE_TIMEOUT_MS = 30_000;
 
 interface Waited extends PlacedObject {
@@ -45,7 +47,6 @@ export async function awaitReady(
     .map((one) => ({ ...one, live: one.object, progress: { state: "waiting", words: "" } }));
   const look = async (signal: AbortSignal) => {
     for (const one of waited) {
-      if (one.progress.state === "ready") continue;
       one.live = await api.get(one.path, signal) ?? one.object;
       const progress = await currentProgress(api, one.live, placed, signal);
       if (progress.words !== one.progress.words) {
@@ -55,13 +56,15 @@ export async function awaitReady(
     }
   };
   let lost: unknown;
+  let ready = 0;
   try {
     await waitFor({
       what: "the payload ready",
       probe: async (signal) => {
         await look(signal);
         if (waited.some(({ progress }) => progress.state === "failed")) return true;
-        return waited.every(({ progress }) => progress.state === "ready") || undefined;
+        ready = waited.every(({ progress }) => progress.state === "ready") ? ready + 1 : 0;
+        return ready === LOOKS || undefined;
       },
       timeoutMs,
       intervalMs: INTERVAL_MS,

@@ -60,6 +60,8 @@ const crashing = {
         containers: [{
           ...{ name: "c", image: "gateway.local/busybox:1.37", imagePullPolicy: "Never" },
           command: ["sh", "-c", "echo no database; exit 3"],
+          // Without one it is ready for the moment that it runs.
+          readinessProbe: { exec: { command: ["test", "-e", "/ready"] } },
         }],
       },
     },
