@@ -25,7 +25,7 @@ import { type ProvenanceStatement, setsDir } from "./image_set.ts";
 /** One file that an instance runs from. */
 export interface RunningFile {
   /** What it is to the VM. */
-  readonly role: "kernel" | "root image" | "network";
+  readonly role: "kernel" | "root image" | "network" | "memory library";
   /** Absolute. */
   readonly path: string;
   /** The digest it was written with; null for a file that is not of the store. */
@@ -112,7 +112,16 @@ async function runningPaths(view: InstanceView): Promise<[RunningFile["role"], s
     ? undefined
     : await Deno.readLink(`/proc/${pid}/exe`).catch(() => undefined);
   if (program) found.push(["network", program]);
+  const library = view.state === "running" ? await preloaded(view.run?.vmm?.pid) : undefined;
+  if (library) found.push(["memory library", library]);
   return found;
+}
+
+/** The library of ours that holds the guest's memory in layers; it is in QEMU's process. */
+async function preloaded(pid: number | undefined): Promise<string | undefined> {
+  if (pid === undefined) return undefined;
+  const text = await Deno.readTextFile(`/proc/${pid}/environ`).catch(() => "");
+  return text.split("\0").find((pair) => pair.startsWith("LD_PRELOAD="))?.slice(11);
 }
 
 async function storedManifests(store: ArtifactStore): Promise<ArtifactManifest[]> {

@@ -52,6 +52,7 @@ Deno.test("gateway verify", async (t) => {
         ["kernel", "stock", ""],
         ["root image", "stock", ""],
         ["network", "stock", ""],
+        ["memory library", "stock", ""],
       ]);
       const { stdout: release } = await home.ok(["exec", "--", "uname", "-r"]);
       const [kernel, root] = report.files;
