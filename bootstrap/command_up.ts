@@ -5,11 +5,12 @@
  *
  * @module
  */
-import { resolve } from "@std/path";
+import { join, resolve } from "@std/path";
 import { parseForward } from "../net/forward.ts";
 import { errorText, GatewayError, usageError } from "../vm/error.ts";
 import { EventLog, type EventRecord, fileSink } from "../vm/event.ts";
 import { findInstance, type InstanceConfig, requireInstance } from "../vm/instance.ts";
+import { exists, xdgConfigHome } from "../vm/layout.ts";
 import { signalProcess } from "../vm/process.ts";
 import { formatMs } from "../vm/wait.ts";
 import { BUILD_TARGETS, buildTargets } from "./artifacts.ts";
@@ -49,11 +50,7 @@ export async function runUp(
     payloadWhy: chosen?.why,
   };
   if (options.exec) return await runExec(options, io);
-  if (options.config.network) {
-    // Bad input has to fail before anything is made.
-    const { guestNetworkFiles } = await import("./images/guest_network.ts");
-    await guestNetworkFiles(options.config.network, undefined);
-  }
+  await checkNetwork(options.config);
   // A supervisor that is followed never detaches again, whatever words it was started with (`-dy`).
   const detach = flags.detach && flags.eventsTo === undefined;
   return detach ? await runDetached(options, io) : await runForeground(options, io);
@@ -65,6 +62,14 @@ async function readRequested(
   stored: InstanceConfig | undefined,
 ): Promise<Payload> {
   return await loadPayload(payloadSource((payload ?? stored?.payload)!));
+}
+
+/** What the cluster takes of this host's network: bad input has to fail before anything is made. */
+async function checkNetwork(config: UpOptions["config"]): Promise<void> {
+  const path = join(xdgConfigHome(), "gateway", "registries.yaml");
+  if (!config.network && !await exists(path)) return;
+  const { guestNetworkFor } = await import("./images/guest_network.ts");
+  await guestNetworkFor(config, new EventLog().span("check"));
 }
 
 function upRequest(flags: CommandIo["flags"], args: readonly string[]): UpRequest {
@@ -92,7 +97,9 @@ function upRequest(flags: CommandIo["flags"], args: readonly string[]): UpReques
     assumeYes: assumeYes(flags),
     clusterBinary: flags.clusterBinary as string | undefined,
     hostProxy: flags.hostProxy as boolean | undefined,
-    hostCa: typeof flags.hostCa === "string" ? resolve(flags.hostCa) : flags.hostCa as undefined,
+    hostCa: typeof flags.hostCa === "string"
+      ? resolve(flags.hostCa)
+      : flags.hostCa as false | undefined,
     exec: exec === undefined ? undefined : [exec, ...args],
     detach: flags.detach === true,
     cold: flags.cold === true,
@@ -150,7 +157,9 @@ async function runForeground(options: UpOptions, io: CommandIo): Promise<number>
       view[Symbol.dispose]();
       // A follower takes the end of a span without a parent for the end of the start.
       log.span("kept").end(error);
-      if (!follower) io.err(`${errorText(error)}\n\nThe VM is kept; Ctrl-C stops it.`);
+      if (follower) return;
+      if (io.flags.json) io.json({ error: error.toJSON() });
+      io.err(`${errorText(error)}\n\nThe VM is kept; Ctrl-C stops it.`);
     },
   };
   let end = await up(options, ctx);

@@ -10,6 +10,7 @@ import { abortError, describeError, GatewayError, usageError } from "../vm/error
 import type { Span } from "../vm/event.ts";
 import type { InstanceConfig, LockedInstance, RunRecord } from "../vm/instance.ts";
 import type { InstancePaths } from "../vm/layout.ts";
+import { formatMs } from "../vm/wait.ts";
 import { clientFilesPath, deactivateClientFiles, writeClientFiles } from "./client_files.ts";
 import { type ApiAccess, isOld, readGuestKubeconfig, withApi } from "./guest_api.ts";
 import { adoptCluster } from "./identity.ts";
@@ -88,11 +89,17 @@ async function explain(error: GatewayError, guest: OpenGuest): Promise<GatewayEr
   try {
     const deployLog = await readDeployFaults(guest.paths, signal);
     const seen = await withApi(guest, signal, (api) => gatherEvidence(api, payload, signal))
-      .catch((inner) => ({ lines: [`the cluster's API: ${describeError(inner)}`] }));
+      .catch((inner) => ({ lines: [`the cluster's API: ${apiWords(inner, signal)}`] }));
     return notReady(error, { ...told, ...seen, deployLog });
   } catch {
     return guarded.aborted ? abortError(guarded) : notReady(error, { ...told, lines: [] });
   }
+}
+
+function apiWords(error: unknown, signal: AbortSignal): string {
+  return signal.aborted
+    ? `no answer within ${formatMs(EVIDENCE_TIMEOUT_MS)}`
+    : describeError(error);
 }
 
 /** Puts this instance's certificates into a cluster that went on from another's memory; nothing to do for any other. */

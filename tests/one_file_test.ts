@@ -7,7 +7,7 @@
  */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
-import { makeApp } from "../bootstrap/package/app.ts";
+import { bundle, makeApp } from "../bootstrap/package/app.ts";
 import { compile } from "../bootstrap/package/compile.ts";
 import { makeOneFile } from "../bootstrap/package/one_file.ts";
 import { BUNDLE_FLAGS } from "../bootstrap/self.ts";
@@ -49,7 +49,7 @@ const unpackedIn = (sandbox: Sandbox) => join(sandbox.env.XDG_CACHE_HOME, "gatew
 /** The folders and what else is in the place of unpacking, without the runtime's own cache. */
 function unpacked(sandbox: Sandbox): string[] {
   return [...Deno.readDirSync(unpackedIn(sandbox))].map(({ name }) => name)
-    .filter((name) => !["deno", "lock"].includes(name)).sort();
+    .filter((name) => !["deno", "lock"].includes(name) && !name.endsWith(".used")).sort();
 }
 
 Deno.test("the one file says the same as the sources, and comes with what they are", async () => {
@@ -148,6 +148,41 @@ Deno.test("what a killed first run left is swept by the next", async () => {
   assertEquals(unpacked(sandbox).length, 2);
 });
 
+Deno.test("a first run leaves the two versions used last, and any that runs", async () => {
+  await using sandbox = await Sandbox.make();
+  const top = unpackedIn(sandbox);
+  const put = async (key: string, hour: number) => {
+    await Deno.mkdir(join(top, key), { recursive: true });
+    for (const end of ["stamp", "used"]) await Deno.writeTextFile(join(top, `${key}.${end}`), "");
+    const used = new Date(Date.UTC(2020, 0, 1, hour));
+    await Deno.utime(join(top, `${key}.used`), used, used);
+  };
+  for (const [hour, key] of ["runs", "older", "old", "newer"].entries()) await put(key, hour);
+  await Deno.copyFile("/bin/sleep", join(top, "runs/deno"));
+  await using _child = spawnChild(join(top, "runs/deno"), { args: ["600"], ownGroup: true });
+  assertEquals((await call(sandbox, ["list", "--json"])).stdout, "[]\n");
+  const left = unpacked(sandbox).filter((name) => !name.endsWith(".stamp"));
+  assertEquals(left.slice(1), ["newer", "runs"]);
+  assertEquals(left.length, 3);
+  assertEquals(await exists(join(top, "old.stamp")), false);
+});
+
+Deno.test("what a start of the bundle reads brings no module of node", async () => {
+  const dir = await Deno.makeTempDir({ prefix: "gw-" });
+  try {
+    await bundle("cli.ts", dir, signal);
+    const files = ["cli.js"];
+    for (const name of files) {
+      const text = await Deno.readTextFile(join(dir, name));
+      assertEquals(/^import .*"(node:[^"]*)"/m.exec(text)?.[1], undefined, name);
+      files.push(...[...text.matchAll(/^(?:import |\} from )"\.\/(.+)"/gm)].map((one) => one[1]));
+    }
+    assert(files.length > 1);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});
+
 Deno.test("a file that was cut or changed is refused, and leaves nothing", async () => {
   await using sandbox = await Sandbox.make();
   const copy = join(sandbox.top, "gateway");
@@ -228,7 +263,7 @@ Deno.test("it needs no program beyond Debian's essential ones, and no HOME when 
   await Deno.mkdir(bin);
   for (
     const name of [
-      ..."chmod cmp df find flock head mkdir mv rm sha256sum tail tar".split(" "),
+      ..."chmod cmp df find flock head ls mkdir mv rm sha256sum tail tar".split(" "),
     ]
   ) await Deno.symlink(which(name)!, join(bin, name));
   const { HOME: _, ...env } = envOf(sandbox);

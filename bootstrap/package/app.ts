@@ -32,6 +32,12 @@ export async function carriedFiles(): Promise<string[]> {
   return found.sort();
 }
 
+/** How the bundler brings `require`: node's modules are loaded at every start, used or not, which takes as long as the rest. */
+const EAGER_REQUIRE =
+  /import \{ createRequire as (\w+) \} from "node:module";\nvar __require = \1\(import\.meta\.url\);/;
+const LAZY_REQUIRE =
+  'var __require = (name) => process.getBuiltinModule("node:module").createRequire(import.meta.url)(name);';
+
 /** Bundles a module with everything it imports; lazy imports stay lazy, as chunks beside it. */
 export async function bundle(entry: string, outDir: string, signal: AbortSignal): Promise<void> {
   await run(Deno.execPath(), {
@@ -55,7 +61,8 @@ export async function bundle(entry: string, outDir: string, signal: AbortSignal)
     const path = join(outDir, name);
     // A name that the runtime can read before it runs makes it read the chunk too, at every start.
     const text = (await Deno.readTextFile(path))
-      .replaceAll(/\bimport\(("\.\/[\w.-]+\.js")\)/g, "import(((name) => name)($1))");
+      .replaceAll(/\bimport\(("\.\/[\w.-]+\.js")\)/g, "import(((name) => name)($1))")
+      .replace(EAGER_REQUIRE, LAZY_REQUIRE);
     await Deno.writeTextFile(path, text);
   }
 }

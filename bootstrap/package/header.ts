@@ -54,6 +54,8 @@ esac
 top=$cache/gateway/file
 dir=$top/${key}
 stamp=$top/${key}.stamp
+# Its time says when this version was used last.
+{ true >"$top/${key}.used"; } 2>/dev/null
 
 # Any write to a file changes its ctime, a new one its inode: what is as the stamp says was not touched.
 now() {
@@ -95,6 +97,21 @@ unpack() {
     kill -0 "\${old##*-}" 2>/dev/null || rm -rf "$old"
   done
   rm -rf "$top/.old-$$"
+  sweep
+}
+running() {
+  for exe in /proc/[0-9]*/exe; do
+    [ "$exe" -ef "$1/deno" ] && return
+  done
+  return 1
+}
+# The two versions used last stay, and any that runs.
+sweep() {
+  true >"$top/${key}.used"
+  (cd "$top" && ls -t -- *.used) | tail -n +3 | while read -r used; do
+    old=$top/\${used%.used}
+    running "$old" || rm -rf "$old" "$old.stamp" "$old.used"
+  done
 }
 good || (unpack) || exit
 [ -x "$dir/deno" ] ||

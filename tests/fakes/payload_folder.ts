@@ -8,6 +8,12 @@ import { join } from "@std/path";
 import { gzipSync } from "node:zlib";
 import { packTar } from "../../bootstrap/tar.ts";
 
+const made: string[] = [];
+// Tests make dozens of them.
+addEventListener("unload", () => {
+  for (const dir of made) Deno.removeSync(dir, { recursive: true });
+});
+
 /** Its payload.yaml. */
 export const GOOD = `\
 name: hello
@@ -61,6 +67,7 @@ export async function payloadFolder(
   files: Readonly<Record<string, string | Uint8Array | undefined>> = {},
 ): Promise<string> {
   const dir = await Deno.realPath(await Deno.makeTempDir());
+  made.push(dir);
   const archive = gzipSync(
     await packTar([{ name: "two/Chart.yaml", data: new TextEncoder().encode(CHART), mode: 0o644 }]),
   );

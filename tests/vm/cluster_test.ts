@@ -15,6 +15,8 @@ import { join } from "@std/path";
 import { makeOneFile } from "../../bootstrap/package/one_file.ts";
 import { run } from "../../vm/process.ts";
 import { waitFor } from "../../vm/wait.ts";
+import { TestRegistry } from "../fakes/registry.ts";
+import { offerOpenshell } from "./openshell_payload.ts";
 import { Client, type Status } from "./client.ts";
 import { freePort, FROM_SOURCES, TestHome, withEvidence } from "./harness.ts";
 
@@ -29,29 +31,50 @@ interface Walk {
   readonly kind: "cold" | "restored";
   /** How `gateway` runs. */
   readonly from: "its sources" | "one file";
+  /** What runs in the cluster; openshell with stand-ins for its images and its chart, from a registry on loopback. */
+  readonly payload: "demo" | "openshell";
 }
 
 const WALKS: readonly Walk[] = [
-  { kind: "cold", from: "its sources" },
-  { kind: "restored", from: "its sources" },
-  { kind: "restored", from: "one file" },
+  { kind: "cold", from: "its sources", payload: "demo" },
+  { kind: "restored", from: "its sources", payload: "demo" },
+  { kind: "restored", from: "one file", payload: "demo" },
+  { kind: "restored", from: "its sources", payload: "openshell" },
+  { kind: "restored", from: "one file", payload: "openshell" },
 ];
 
 for (const how of WALKS) {
-  Deno.test(`a ${how.kind} cluster from nothing to gone, by gateway from ${how.from}`, async (t) => {
+  const name = `a ${how.kind} cluster with ${how.payload}, by gateway from ${how.from}`;
+  Deno.test(`${name}, from nothing to gone`, async (t) => {
     const dir = await Deno.makeTempDir();
     try {
       const file = join(dir, "gateway");
       if (how.from === "one file") await makeOneFile(file, new AbortController().signal);
       await using home = await TestHome.make(how.from === "one file" ? [file] : FROM_SOURCES);
-      await walk(t, home, how);
+      await home.ok(["build", "all"], { timeoutMs: BUILD_TIMEOUT_MS });
+      const openshell = how.payload === "openshell" ? await preparedOpenshell(home, dir) : [];
+      await walk(t, home, how, openshell);
     } finally {
       await Deno.remove(dir, { recursive: true });
     }
   });
 }
 
-async function walk(t: Deno.TestContext, home: TestHome, { kind }: Walk): Promise<void> {
+/** Fills the store with openshell's payload from a registry that is gone afterwards; returns the words of `up`. */
+async function preparedOpenshell(home: TestHome, dir: string): Promise<string[]> {
+  const payload = join(dir, "openshell");
+  await using registry = await TestRegistry.start();
+  await offerOpenshell(home, payload, registry);
+  await home.ok(["build", "payload", payload], { timeoutMs: BUILD_TIMEOUT_MS });
+  return ["--payload", payload];
+}
+
+async function walk(
+  t: Deno.TestContext,
+  home: TestHome,
+  { kind }: Walk,
+  payload: readonly string[],
+): Promise<void> {
   const port = freePort();
   const client = new Client(home);
   const { status, curl, kubectlJson } = {
@@ -63,16 +86,9 @@ async function walk(t: Deno.TestContext, home: TestHome, { kind }: Walk): Promis
     t.step(name, () => withEvidence(home, "default", fn));
 
   await step("up --detach ends with READY", async () => {
-    await home.ok(["build", "all"], { timeoutMs: BUILD_TIMEOUT_MS });
+    const cold = kind === "cold" ? ["--cold"] : [];
     const { stdout } = await home.ok(
-      [
-        "up",
-        "--detach",
-        "--port",
-        `${port}:30051`,
-        ...size,
-        ...(kind === "cold" ? ["--cold"] : []),
-      ],
+      ["up", "--detach", "--port", `${port}:30051`, ...payload, ...size, ...cold],
       { timeoutMs: UP_TIMEOUT_MS },
     );
     assertStringIncludes(stdout, `https://127.0.0.1:${port}`);
@@ -283,8 +299,7 @@ async function walk(t: Deno.TestContext, home: TestHome, { kind }: Walk): Promis
     await home.ok(
       [
         ...["up", "--detach", "--name", "second", "--port", `${other}:30051`, "--no-kube-api"],
-        ...size,
-        ...(kind === "cold" ? ["--cold"] : []),
+        ...[...payload, ...size, ...(kind === "cold" ? ["--cold"] : [])],
       ],
       { timeoutMs: UP_TIMEOUT_MS },
     );

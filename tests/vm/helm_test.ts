@@ -11,7 +11,7 @@ import { waitFor } from "../../vm/wait.ts";
 import { Client } from "./client.ts";
 import { freePort, TestHome, withEvidence } from "./harness.ts";
 
-const SIZE = ["--memory", "3072", "--cpus", "2", "--disk", "16000"];
+const SIZE = ["--memory", "3072", "--cpus", "2"];
 const BUILD_TIMEOUT_MS = 75 * 60_000;
 const UP_TIMEOUT_MS = 20 * 60_000;
 /** A job's pod, helm and a pod of the chart, under emulation. */

@@ -21,6 +21,8 @@ import { Client } from "./client.ts";
 import { freePort, TestHome, withEvidence } from "./harness.ts";
 
 const SIZE = ["--memory", "3072", "--cpus", "2"];
+/** The instance that most of it happens in. */
+const NAME = "pulls";
 const UP_TIMEOUT_MS = 20 * 60_000;
 const POD_TIMEOUT_MS = 120_000;
 
@@ -79,14 +81,16 @@ Deno.test({
     });
     const busybox = await programLayout(home.home, "busybox");
     const pushed = await registry.push("kept/team/box", busybox, "1");
+    // Nobody listens there: what is for the registry must go past the proxy.
+    const env = { HTTPS_PROXY: `http://${address}:9`, NO_PROXY: address };
     const step = (name: string, fn: () => Promise<void>) =>
-      t.step(name, () => withEvidence(home, "default", fn));
+      t.step(name, () => withEvidence(home, NAME, fn));
     const runs = async (name: string, image: string, policy = "IfNotPresent") => {
-      await client.sh(`echo '${podText(name, image, policy)}' | kubectl apply -f -`);
+      await client.sh(`echo '${podText(name, image, policy)}' | kubectl apply -f -`, NAME);
       await waitFor({
         what: `the pod "${name}"`,
         probe: async () => {
-          const { status } = await client.kubectlJson(["get", "pod", name]);
+          const { status } = await client.kubectlJson(["get", "pod", name], NAME);
           return status.phase === "Running" || undefined;
         },
         timeoutMs: POD_TIMEOUT_MS,
@@ -94,44 +98,55 @@ Deno.test({
       });
     };
 
-    await step("the cluster pulls through mirror, rewrite, login and authority", async () => {
-      const settings = join(home.home, "config/gateway");
-      await Deno.mkdir(settings, { recursive: true });
-      await Deno.writeTextFile(join(settings, "ca.pem"), tls.caPem);
-      const registries = {
-        mirrors: {
-          "hub.test": { endpoint: [`https://${registry.host}`], rewrite: { "^(.*)$": "kept/$1" } },
-        },
-        configs: { [registry.host]: { auth: LOGIN, tls: { ca_file: "ca.pem" } } },
-      };
-      const path = join(settings, "registries.yaml");
-      await Deno.writeTextFile(path, JSON.stringify(registries), { mode: 0o600 });
-      const network = ["--host-proxy", "--host-ca", join(settings, "ca.pem")];
+    await step("an instance starts with the proxy and the authority of its host", async () => {
+      await Deno.writeTextFile(join(home.home, "ca.pem"), tls.caPem);
+      const network = ["--host-proxy", "--host-ca", join(home.home, "ca.pem")];
       const up = ["up", "--detach", "--port", `${freePort()}:30051`, ...SIZE, ...network];
-      // Nobody listens there: what the registry's address is for must go past the proxy.
-      const env = { HTTPS_PROXY: `http://${address}:9`, NO_PROXY: address };
       await home.ok(up, { timeoutMs: UP_TIMEOUT_MS, env });
-      await runs("pulled", "hub.test/team/box:1");
     });
+
+    await step(
+      "a fork pulls by the mirror, rewrite and login of a new registries.yaml",
+      async () => {
+        const settings = join(home.home, "config/gateway");
+        await Deno.mkdir(settings, { recursive: true });
+        await Deno.writeTextFile(join(settings, "own.pem"), tls.caPem);
+        const registries = {
+          mirrors: {
+            "hub.test": {
+              endpoint: [`https://${registry.host}`],
+              rewrite: { "^(.*)$": "kept/$1" },
+            },
+          },
+          configs: { [registry.host]: { auth: LOGIN, tls: { ca_file: "own.pem" } } },
+        };
+        const path = join(settings, "registries.yaml");
+        await Deno.writeTextFile(path, JSON.stringify(registries), { mode: 0o600 });
+        await home.ok(["fork", "default", NAME], { timeoutMs: 300_000, env });
+        await home.ok(["down"], { timeoutMs: 120_000 });
+        await runs("pulled", "hub.test/team/box:1");
+      },
+    );
 
     await step(
       "containerd has the proxy and the authority, and no secret is on the disk",
       async () => {
         const pid = "$(pgrep -o -f '^containerd ' || pgrep -o -x containerd)";
-        const env = await client.sh(`tr '\\0' '\\n' </proc/${pid}/environ`);
-        assertMatch(env, new RegExp(`^HTTPS_PROXY=http://${address}:9$`, "m"));
-        assertMatch(env, new RegExp(`^NO_PROXY=${address},localhost,.*10\\.43\\.0\\.0/16`, "m"));
-        assertMatch(env, /^SSL_CERT_DIR=\/run\/payload\/authorities$/m);
+        const has = await client.sh(`tr '\\0' '\\n' </proc/${pid}/environ`, NAME);
+        assertMatch(has, new RegExp(`^HTTPS_PROXY=http://${address}:9$`, "m"));
+        assertMatch(has, new RegExp(`^NO_PROXY=${address},localhost,.*10\\.43\\.0\\.0/16`, "m"));
+        assertMatch(has, /^SSL_CERT_DIR=\/run\/payload\/authorities$/m);
         assertEquals(
-          (await client.sh("cat /run/payload/authorities/host-ca.pem")).trim(),
+          (await client.sh("cat /run/payload/authorities/host-ca.pem", NAME)).trim(),
           tls.caPem.trim(),
         );
         const link = await client.sh(
           "readlink /etc/rancher/k3s/registries.yaml; stat -L -c %a /etc/rancher/k3s/registries.yaml",
+          NAME,
         );
         assertEquals(link, "/run/payload/registries/registries.yaml\n600\n");
         const events = await Deno.readTextFile(
-          join(home.home, "data/gateway/instances/default/events.jsonl"),
+          join(home.home, "data/gateway/instances", NAME, "events.jsonl"),
         );
         assert(!events.includes(LOGIN.password));
       },
@@ -140,20 +155,23 @@ Deno.test({
     await step("image load brings an archive in, from a file and from stdin", async () => {
       const archive = join(home.home, "box.tar");
       await packLayout(busybox, archive, "loaded.test/box:2");
-      const { stdout } = await home.ok(["image", "load", archive]);
+      const { stdout } = await home.ok(["image", "load", "--name", NAME, archive]);
       assertEquals(stdout, "loaded.test/box:2\n");
       await runs("loaded", "loaded.test/box:2", "Never");
       const packed = (await Deno.open(archive)).readable.pipeThrough(new CompressionStream("gzip"));
-      const again = await home.ok(["image", "load", "--json", "-"], {
+      const again = await home.ok(["image", "load", "--name", NAME, "--json", "-"], {
         stdin: await new Response(packed).bytes(),
       });
       assertEquals(JSON.parse(again.stdout), []);
-      const list = JSON.parse((await home.ok(["image", "list", "--json"])).stdout);
+      const list = JSON.parse((await home.ok(["image", "list", "--name", NAME, "--json"])).stdout);
       const found = list.find(({ ref }: { ref: string }) => ref === "loaded.test/box:2");
       assertEquals([found.digest, found.platforms, found.pinned], [
         ...[pushed.digest, ["linux/amd64"], true],
       ]);
-      assertStringIncludes((await home.ok(["image", "list"])).stdout, "gateway.local/demo:1");
+      assertStringIncludes(
+        (await home.ok(["image", "list", "--name", NAME])).stdout,
+        "gateway.local/demo:1",
+      );
     });
 
     await step("what cannot be loaded is told as what it is", async () => {
@@ -167,13 +185,13 @@ Deno.test({
           ["none.tar", 2, "No such file"],
         ] as const
       ) {
-        const result = await home.call(["image", "load", join(home.home, file)]);
+        const result = await home.call(["image", "load", "--name", NAME, join(home.home, file)]);
         assertEquals(result.code, code, result.stderr);
         assertStringIncludes(result.stderr, words);
       }
-      const list = (await home.ok(["image", "list"])).stdout;
+      const list = (await home.ok(["image", "list", "--name", NAME])).stdout;
       assert(!list.includes("loaded.test/arm"), list);
-      await home.ok(["down"], { timeoutMs: 120_000 });
+      await home.ok(["down", NAME], { timeoutMs: 120_000 });
     });
 
     await step("a payload whose images are in the store starts without any network", async () => {

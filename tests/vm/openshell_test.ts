@@ -9,12 +9,12 @@ import { assert, assertEquals, assertNotEquals, assertStringIncludes } from "@st
 import { join } from "@std/path";
 import { run } from "../../vm/process.ts";
 import { waitFor } from "../../vm/wait.ts";
-import { mirrors, writeOpenshell } from "../fakes/openshell.ts";
 import { TestRegistry } from "../fakes/registry.ts";
 import { Client } from "./client.ts";
+import { offerOpenshell } from "./openshell_payload.ts";
 import { freePort, TestHome, withEvidence } from "./harness.ts";
 
-const SIZE = ["--memory", "3072", "--cpus", "2", "--disk", "16000"];
+const SIZE = ["--memory", "3072", "--cpus", "2"];
 const BUILD_TIMEOUT_MS = 75 * 60_000;
 const UP_TIMEOUT_MS = 20 * 60_000;
 const POD_TIMEOUT_MS = 3 * 60_000;
@@ -28,13 +28,7 @@ Deno.test("the payload openshell", async (t) => {
     t.step(name, () => withEvidence(home, "default", fn));
 
   await step("is READY with stand-ins that came from a registry", async () => {
-    const built = await home.ok(["build", "images", "--json"], { timeoutMs: BUILD_TIMEOUT_MS });
-    const rows = JSON.parse(built.stdout) as { artifact: string; path: string }[];
-    const archive = (name: string) =>
-      rows.find(({ artifact }) => artifact === `image-${name}`)!.path;
-    await writeOpenshell(dir, registry, { demo: archive("demo"), busybox: archive("busybox") });
-    await Deno.mkdir(join(home.home, "config/gateway"), { recursive: true });
-    await Deno.writeTextFile(join(home.home, "config/gateway/registries.yaml"), mirrors(registry));
+    await offerOpenshell(home, dir, registry);
     const port = ["--port", `${freePort()}:30051`];
     // Without a golden state, which nobody else would use.
     const up = ["up", "--detach", "--cold", "--payload", dir, ...port, ...SIZE];
