@@ -21,7 +21,7 @@ export const REGISTRY_TOOL = { program: "docker-registry", debian: "docker-regis
 const STORE = new ArtifactStore();
 
 /** The user of a registry with `login`. */
-export const LOGIN = { username: "someone", password: "secret" } as const;
+export const LOGIN = { username: "someone", password: "pw-4f1c9e" } as const;
 /** bcrypt of the password, as htpasswd -B writes it. */
 const HASH = "$2b$05$nYKg3.WS2nQI1xiwdJbTe.7ypVsSZbOOOWHaj2CujF1gc2ak3Xjiq";
 

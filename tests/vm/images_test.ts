@@ -106,7 +106,7 @@ Deno.test({
     });
 
     await step(
-      "a fork pulls by the mirror, rewrite and login of a new registries.yaml",
+      "a fork takes a new registries.yaml",
       async () => {
         const settings = join(home.home, "config/gateway");
         await Deno.mkdir(settings, { recursive: true });
@@ -124,7 +124,6 @@ Deno.test({
         await Deno.writeTextFile(path, JSON.stringify(registries), { mode: 0o600 });
         await home.ok(["fork", "default", NAME], { timeoutMs: 300_000, env });
         await home.ok(["down"], { timeoutMs: 120_000 });
-        await runs("pulled", "hub.test/team/box:1");
       },
     );
 
@@ -173,6 +172,12 @@ Deno.test({
         "gateway.local/demo:1",
       );
     });
+
+    // After the load: kubelet gives an image that it has pulled to no other name without asking its registry.
+    await step(
+      "a pod's image is pulled by the mirror, its rewrite and its login",
+      () => runs("pulled", "hub.test/team/box:1"),
+    );
 
     await step("what cannot be loaded is told as what it is", async () => {
       const foreign = await packImage(home.home, { arch: "arm64", content: new Uint8Array(4096) });
