@@ -51,7 +51,7 @@ Deno.test("the payload openshell", async (t) => {
       assertEquals(imagePullPolicy, "Never", image);
     }
     const mode = await client.sh(
-      "find /var/lib/kubelet/pods -path '*~secret/jwt/..data/signing.pem' -exec stat -Lc %a {} +",
+      "find /var/lib/kubelet/pods -path '*~secret/jwt/*' -name signing.pem -type f -exec stat -c %a {} +",
     );
     assertEquals(mode.trim(), "440", "fsGroup may read the key, others may not");
   });
