@@ -66,9 +66,9 @@ export async function adoptCluster(parts: AdoptParts): Promise<void> {
     const nudger = new Nudger(api, payload);
     const nudging = nudger.keepNudging(AbortSignal.any([parts.guarded, stop.signal]));
     try {
+      await nudger.replaced(parts);
+      // Of another service nobody can see from outside what it does with them.
       if (usesTls(payload.service.protocol)) await waitForNewCertificates(parts);
-      // Nobody can see from outside what such a service does with them.
-      else await nudger.nudgedOnce(parts);
     } finally {
       stop.abort();
       await nudging;
@@ -161,6 +161,8 @@ class Nudger {
   readonly #namespaces: readonly string[];
   /** The pods that were there at the first look, by namespace: younger ones have the new Secrets. */
   readonly #old = new Map<string, ReadonlySet<string>>();
+  /** Namespaces in which the last look found a pod that is to be replaced. */
+  readonly #leaving = new Set<string>();
 
   constructor(private readonly api: ApiClient, private readonly payload: Payload) {
     this.#namespaces = namespacesOf(payload);
@@ -177,11 +179,14 @@ class Nudger {
     }
   }
 
-  /** Waits until every namespace was looked at. */
-  async nudgedOnce(parts: AdoptParts): Promise<void> {
+  /** Waits until every namespace was looked at and the pods to be replaced are gone: until then one may still answer. */
+  async replaced(parts: AdoptParts): Promise<void> {
     await waitFor({
       what: "the payload's pods take this instance's Secrets",
-      probe: () => Promise.resolve(this.#old.size === this.#namespaces.length || undefined),
+      probe: () => {
+        const looked = this.#old.size === this.#namespaces.length;
+        return Promise.resolve((looked && this.#leaving.size === 0) || undefined);
+      },
       timeoutMs: Math.min(ADOPT_TIMEOUT_MS, parts.timeoutMs),
       signal: parts.guarded,
       code: "service-not-ready",
@@ -199,6 +204,7 @@ class Nudger {
         .map(({ name }) => name),
     );
     const old = this.#old.get(namespace) ?? new Set(items.map(({ metadata }) => metadata.uid));
+    let leaving = false;
     await Promise.all(items.map(async (pod) => {
       const { name, uid, annotations } = pod.metadata;
       const use = secretUse(pod, secrets);
@@ -210,8 +216,13 @@ class Nudger {
         };
         const type = "application/merge-patch+json";
         await api.call({ method: "PATCH", path, body, type, signal });
-      } else if (old.has(uid)) await api.call({ method: "DELETE", path, signal });
+      } else if (old.has(uid)) {
+        leaving = true;
+        await api.call({ method: "DELETE", path, signal });
+      }
     }));
+    if (leaving) this.#leaving.add(namespace);
+    else this.#leaving.delete(namespace);
     this.#old.set(namespace, old);
   }
 }

@@ -23,7 +23,7 @@ const STORE = new ArtifactStore();
 /** The user of a registry with `login`. */
 export const LOGIN = { username: "someone", password: "pw-4f1c9e" } as const;
 /** bcrypt of the password, as htpasswd -B writes it. */
-const HASH = "$2b$05$nYKg3.WS2nQI1xiwdJbTe.7ypVsSZbOOOWHaj2CujF1gc2ak3Xjiq";
+const HASH = "$2b$04$ATsKgGfZZqYpAOsxkXwfnuIHypU41/YCg40h21FOPnWLy.d6hDoP2";
 
 /** How a registry differs from a plain one. */
 export interface RegistryOptions {
