@@ -31,6 +31,12 @@ Deno.test("a payload's folder in a cluster", async (t) => {
   const configMaps = async () =>
     (await client.kubectlJson(["get", "configmaps", "-n", "hello"])).items
       .map((one: { metadata: { name: string } }) => one.metadata.name);
+  /** To the state before any change, with the content that it had; it sleeps then. */
+  const back = async () => {
+    await write({ beside: ["kept", "dropped"] });
+    await home.ok(["snapshot", "restore", "before"], { timeoutMs: 120_000 });
+    await home.ok(["suspend"]);
+  };
   let uids: string[] = [];
 
   await step(
@@ -132,7 +138,7 @@ Deno.test("a payload's folder in a cluster", async (t) => {
   });
 
   await step("--keep leaves it running to look inside", async () => {
-    await home.ok(["snapshot", "restore", "before"], { timeoutMs: 60_000 });
+    await back();
     await write({ image: "gateway.local/missing:2", timeoutSeconds: 40 });
     const { code, stderr } = await up("--keep");
     assertEquals(code, 1, stderr);
@@ -147,7 +153,7 @@ Deno.test("a payload's folder in a cluster", async (t) => {
   await step(
     "a chart is installed before READY; one that does not render ends in Helm's words",
     async () => {
-      await home.ok(["snapshot", "restore", "before"], { timeoutMs: 60_000 });
+      await back();
       const template = (data: string) =>
         `apiVersion: v1\nkind: ConfigMap\nmetadata: {name: painted}\ndata: {colour: ${data}}\n`;
       await write({ template: template("{{ .Values.colour }}"), beside: ["kept", "dropped"] });
