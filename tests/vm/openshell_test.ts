@@ -15,7 +15,6 @@ import { offerOpenshell } from "./openshell_payload.ts";
 import { freePort, TestHome, withEvidence } from "./harness.ts";
 
 const SIZE = ["--memory", "3072", "--cpus", "2"];
-const BUILD_TIMEOUT_MS = 75 * 60_000;
 const UP_TIMEOUT_MS = 20 * 60_000;
 const POD_TIMEOUT_MS = 3 * 60_000;
 
