@@ -59,11 +59,11 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
   const { config, cold, keep = false } = options;
   const { log, signal } = ctx;
   const span = log.span("up", { instance: config.name });
-  if (options.payloadWhy) span.log(options.payloadWhy);
   let end: RunEnd;
   try {
     const payload = await loadPayload(config.payload);
     const port = servicePort(config, payload);
+    if (options.payloadWhy) span.log(options.payloadWhy);
     await using stack = new AsyncDisposableStack();
     const instance = stack.use(
       await span.run("open instance", () => LockedInstance.open(config.name, signal)),

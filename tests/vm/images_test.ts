@@ -222,13 +222,13 @@ Deno.test({
   },
 });
 
-/** Starts an instance, asks its service, and stops it, all in a network with nothing but loopback. */
+/** Starts an instance, and asks its service, all in a network with nothing but loopback. */
 const AIRGAP = `
 set -eu
 ip link set lo up
 [ -z "$(ip route)" ]
 "$@" --name airgap --payload "$PAYLOAD" --port "$PORT:30080" --memory 3072 --cpus 2
-cd "$XDG_CONFIG_HOME/openshell/gateways/airgap/mtls"
+cd "$XDG_CONFIG_HOME/openshell/gateways/gateway-airgap/mtls"
 code=$(curl -sS --max-time 30 --cacert ca.crt --cert tls.crt --key tls.key -o /dev/null -w '%{http_code}' "https://127.0.0.1:$PORT/")
 echo "answered: $code"
 `;
