@@ -14,8 +14,8 @@ import { LibkrunVmm } from "../../vm/libkrun.ts";
 import { VMM_BUNDLE_FILE } from "../../vm/source.ts";
 import { CASES } from "../conformance/cases.ts";
 import { type Bench, bootGuest } from "../conformance/guest.ts";
-import { contextGuest } from "./inside_context.ts";
-import { CONTEXT_CASE, REFUSED_CASE, TSI_CASE } from "./inside_names.ts";
+import { contextGuest, initGuest } from "./inside_context.ts";
+import { CONTEXT_CASE, INIT_CASE, REFUSED_CASE, TSI_CASE } from "./inside_names.ts";
 import { bootCluster } from "./inside_cluster.ts";
 import { benchRows } from "./inside_bench.ts";
 import { tsiGuest } from "./inside_tsi.ts";
@@ -76,7 +76,11 @@ async function main(): Promise<void> {
     name: CONTEXT_CASE,
     run: () => contextGuest(bench, `${cache}/libkrun.so.1.19.7`),
   };
-  const more = await exists(stock) ? [missing, context, tsi] : [missing, context];
+  const init = {
+    name: INIT_CASE,
+    run: () => initGuest(bench, stock, `${cache}/stock/libkrunfw.so.5`),
+  };
+  const more = await exists(stock) ? [missing, context, init, tsi] : [missing, context];
   for (
     const { name, run, only } of [...CASES, ...more.map((one) => ({ ...one, only: undefined }))]
   ) {

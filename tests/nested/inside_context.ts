@@ -60,6 +60,37 @@ export async function contextGuest(bench: Bench, library: string): Promise<void>
   }
 }
 
+const TELL = `exec >/work/told
+echo "limit $(ulimit -n)"
+echo "folder $(pwd)"
+echo "word $WORD"
+exit 7
+`;
+
+/** Boots the guest of init_child.ts; `stock` is a folder with libkrun and the stock libkrunfw. */
+export async function initGuest(bench: Bench, library: string, firmware: string): Promise<void> {
+  const dir = await Deno.makeTempDir();
+  try {
+    for (const name of ["bin", "dev", "proc", "sys", "tmp", "work"]) {
+      await Deno.mkdir(`${dir}/root/${name}`, { recursive: true });
+    }
+    await Deno.copyFile("/bin/busybox", `${dir}/root/bin/busybox`);
+    await Deno.writeTextFile(`${dir}/root/work/tell.sh`, TELL);
+    const { code, stderr } = await run(Deno.execPath(), {
+      args: ["run", "-A", "--quiet", "--no-check", "/gateway/init_child.js"]
+        .concat(library, firmware, dir),
+      check: false,
+      timeoutMs: bench.timeoutMs,
+    });
+    const screen = await Deno.readTextFile(`${dir}/console`).catch(() => "");
+    const told = await Deno.readTextFile(`${dir}/root/work/told`).catch(() => "");
+    assertEquals(told, "limit 1234\nfolder /work\nword given\n", stderr + screen);
+    assertEquals(code, 7, stderr + screen);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
 async function line(conn: Deno.Conn): Promise<string> {
   const bytes = new Uint8Array(128);
   return new TextDecoder().decode(bytes.subarray(0, await conn.read(bytes) ?? 0));

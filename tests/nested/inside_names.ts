@@ -13,3 +13,7 @@ export const CONTEXT_CASE = "folders by virtio-fs and vsock ports in both direct
 
 /** The libraries that are refused. */
 export const REFUSED_CASE = "a library that lacks something is refused by name";
+
+/** As TSI_CASE. */
+export const INIT_CASE =
+  "libkrunfw's own init: a folder as the root, limits, environment, working folder";

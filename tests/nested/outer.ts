@@ -213,6 +213,7 @@ async function makeContextCase(folder: string): Promise<void> {
   const program = join(folder, "context/guest_vsock");
   await run("cc", { args: ["-O1", "-Wall", "-static", "-o", program, here("guest_vsock.c")] });
   await bundle("tests/nested/context_child.ts", folder);
+  await bundle("tests/nested/init_child.ts", folder);
 }
 
 async function bundle(entry: string, folder: string): Promise<void> {
