@@ -6,6 +6,7 @@
  * @module
  */
 import { Buffer } from "node:buffer";
+import type http from "node:http";
 import https from "node:https";
 import type { JsonValue } from "../vm/event.ts";
 import type { ApiCredentials } from "./kubeconfig.ts";
@@ -50,49 +51,69 @@ export class ApiClient implements Disposable {
   }
 
   /** The answer as text. Rejects with the API's own message, what broke the connection, or the signal's reason. */
-  text(call: ApiCall): Promise<string> {
+  async text(call: ApiCall): Promise<string> {
     const { method, path, type = "application/json", signal } = call;
     const body = call.body === undefined ? undefined : JSON.stringify(call.body);
-    return new Promise((resolve, reject) => {
-      const headers = body === undefined
-        ? {}
-        : { "content-type": type, "content-length": String(new TextEncoder().encode(body).length) };
-      const options = {
-        host: "127.0.0.1",
-        port: this.port,
-        method,
-        path,
-        headers,
-        agent: this.#agent,
-      };
-      const request = https.request(options, (response) => {
-        const chunks: Uint8Array[] = [];
-        let size = 0;
-        response.on("data", (chunk: Uint8Array) => {
-          size += chunk.length;
-          if (size > MAX_BYTES) request.destroy(new Error("the API's answer is too long"));
-          else chunks.push(chunk);
-        });
-        response.on("error", reject);
-        response.on("end", () => {
-          const text = Buffer.concat(chunks).toString();
-          const status = response.statusCode ?? 0;
-          if (status >= 200 && status < 300) resolve(text);
-          else reject(new Error(`the API answered ${status}: ${messageOf(text)}`));
-        });
-      });
-      request.on("error", reject);
-      const abort = () => request.destroy(signal.reason);
-      signal.addEventListener("abort", abort, { once: true });
-      request.on("close", () => signal.removeEventListener("abort", abort));
-      request.end(body);
-    });
+    const headers = body === undefined
+      ? {}
+      : { "content-type": type, "content-length": String(Buffer.byteLength(body)) };
+    const options = {
+      host: "127.0.0.1",
+      port: this.port,
+      method,
+      path,
+      headers,
+      agent: this.#agent,
+    };
+    const { status, text } = await exchange(https, options, { body, maxBytes: MAX_BYTES, signal });
+    if (status >= 200 && status < 300) return text;
+    throw new Error(`the API answered ${status}: ${messageOf(text)}`);
   }
 
   /** Closes the connections. */
   [Symbol.dispose](): void {
     this.#agent.destroy();
   }
+}
+
+/**
+ * Sends one request and reads the whole answer, whatever its status. Rejects with what broke the connection, an answer of
+ * more bytes than `maxBytes`, or the signal's reason.
+ */
+export function exchange(
+  module: typeof http | typeof https,
+  options: https.RequestOptions,
+  how: {
+    readonly body: string | undefined;
+    readonly maxBytes: number;
+    readonly signal: AbortSignal;
+  },
+): Promise<{ readonly status: number; readonly text: string }> {
+  const { body, maxBytes, signal } = how;
+  return new Promise((resolve, reject) => {
+    const request = module.request(options, (response: http.IncomingMessage) => {
+      const chunks: Uint8Array[] = [];
+      let size = 0;
+      response.on("data", (chunk: Uint8Array) => {
+        size += chunk.length;
+        if (size > maxBytes) request.destroy(new Error("the API's answer is too long"));
+        else chunks.push(chunk);
+      });
+      response.on("error", reject);
+      response.on("end", () => {
+        resolve({ status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString() });
+      });
+    });
+    request.on("error", reject);
+    const abort = () => {
+      request.destroy();
+      reject(signal.reason);
+    };
+    if (signal.aborted) return abort();
+    signal.addEventListener("abort", abort, { once: true });
+    request.on("close", () => signal.removeEventListener("abort", abort));
+    request.end(body);
+  });
 }
 
 function messageOf(text: string): string {

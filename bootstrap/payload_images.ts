@@ -81,7 +81,7 @@ export async function chartArchives(
 async function helmArchive(store: ArtifactStore, options: EnsureOptions): Promise<ImageArchive> {
   const recipe = await helmImageRecipe({ arch: ARCH, assumeYes: options.assumeYes });
   const { files } = await store.ensure(recipe, options);
-  return await describeArchive(Object.values(files)[0].path);
+  return await describeArchive(Object.values(files)[0]);
 }
 
 /** What a payload brings, as rows of `gateway build`: each file with its digest and size. */

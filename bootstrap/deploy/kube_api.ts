@@ -12,6 +12,7 @@ import https from "node:https";
 import type { KubeConfig } from "@kubernetes/client-node";
 import { describeError, GatewayError } from "../../vm/error.ts";
 import { formatMs } from "../../vm/wait.ts";
+import { exchange } from "../api_request.ts";
 
 /** An object of Kubernetes as the API gives and takes it. */
 export interface KubeObject {
@@ -201,7 +202,11 @@ export class KubeApi implements Disposable {
     const timeout = AbortSignal.timeout(CALL_TIMEOUT_MS);
     const bounds = AbortSignal.any([call.signal, timeout]);
     try {
-      return await exchange(secure ? https : http, request, body, bounds);
+      return await exchange(secure ? https : http, request, {
+        body,
+        maxBytes: MAX_BYTES,
+        signal: bounds,
+      });
     } catch (error) {
       if (call.signal.aborted) throw call.signal.reason;
       const why = timeout.aborted
@@ -236,38 +241,6 @@ export function objectPath(
   parts.push(resource.plural);
   if (name !== undefined) parts.push(encodeURIComponent(name));
   return parts.join("/");
-}
-
-function exchange(
-  module: typeof http | typeof https,
-  options: https.RequestOptions,
-  body: string | undefined,
-  signal: AbortSignal,
-): Promise<{ status: number; text: string }> {
-  return new Promise((resolve, reject) => {
-    const request = module.request(options, (response: http.IncomingMessage) => {
-      const chunks: Uint8Array[] = [];
-      let size = 0;
-      response.on("data", (chunk: Uint8Array) => {
-        size += chunk.length;
-        if (size > MAX_BYTES) request.destroy(new Error("the API's answer is too long"));
-        else chunks.push(chunk);
-      });
-      response.on("error", reject);
-      response.on("end", () => {
-        resolve({ status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString() });
-      });
-    });
-    request.on("error", reject);
-    const abort = () => {
-      request.destroy();
-      reject(signal.reason);
-    };
-    if (signal.aborted) return abort();
-    signal.addEventListener("abort", abort, { once: true });
-    request.on("close", () => signal.removeEventListener("abort", abort));
-    request.end(body);
-  });
 }
 
 function failureOf(status: number, text: string): ApiFailure {

@@ -4,24 +4,18 @@
  *
  * @module
  */
-import { digestFile } from "../../vm/digest.ts";
 import { run } from "../../vm/process.ts";
 import type { ImageArchive } from "./ensure.ts";
 
-/** The one image in it, by the index at its top. */
-export async function describeArchive(path: string): Promise<ImageArchive> {
+/** The one image in a file of the store, by the index at its top. The file's own digest is the store's, and not taken again. */
+export async function describeArchive(
+  file: Pick<ImageArchive, "path" | "sizeBytes" | "sha256">,
+): Promise<ImageArchive> {
+  const { path, sizeBytes, sha256 } = file;
   const { stdout } = await run("tar", { args: ["-xOf", path, "index.json"], timeoutMs: 60_000 });
   const { manifests } = JSON.parse(stdout) as {
     manifests: { digest: string; annotations: Record<string, string> }[];
   };
   const names = manifests.map(({ annotations }) => annotations["io.containerd.image.name"]);
-  const { size } = await Deno.stat(path);
-  return {
-    ref: names[0],
-    path,
-    sizeBytes: size,
-    sha256: await digestFile(path),
-    names,
-    digest: manifests[0].digest,
-  };
+  return { ref: names[0], path, sizeBytes, sha256, names, digest: manifests[0].digest };
 }
