@@ -6,7 +6,7 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import type http from "node:http";
+import type { IncomingMessage } from "node:http";
 import https from "node:https";
 import type { JsonValue } from "../vm/event.ts";
 import type { ApiCredentials } from "./kubeconfig.ts";
@@ -65,7 +65,7 @@ export class ApiClient implements Disposable {
       headers,
       agent: this.#agent,
     };
-    const { status, text } = await exchange(https, options, { body, maxBytes: MAX_BYTES, signal });
+    const { status, text } = await exchange(options, body, signal);
     if (status >= 200 && status < 300) return text;
     throw new Error(`the API answered ${status}: ${messageOf(text)}`);
   }
@@ -76,27 +76,19 @@ export class ApiClient implements Disposable {
   }
 }
 
-/**
- * Sends one request and reads the whole answer, whatever its status. Rejects with what broke the connection, an answer of
- * more bytes than `maxBytes`, or the signal's reason.
- */
-export function exchange(
-  module: typeof http | typeof https,
+/** Sends one request and reads the whole answer, whatever its status. Rejects as {@linkcode ApiClient.text}. */
+function exchange(
   options: https.RequestOptions,
-  how: {
-    readonly body: string | undefined;
-    readonly maxBytes: number;
-    readonly signal: AbortSignal;
-  },
+  body: string | undefined,
+  signal: AbortSignal,
 ): Promise<{ readonly status: number; readonly text: string }> {
-  const { body, maxBytes, signal } = how;
   return new Promise((resolve, reject) => {
-    const request = module.request(options, (response: http.IncomingMessage) => {
+    const request = https.request(options, (response: IncomingMessage) => {
       const chunks: Uint8Array[] = [];
       let size = 0;
       response.on("data", (chunk: Uint8Array) => {
         size += chunk.length;
-        if (size > maxBytes) request.destroy(new Error("the API's answer is too long"));
+        if (size > MAX_BYTES) request.destroy(new Error("the API's answer is too long"));
         else chunks.push(chunk);
       });
       response.on("error", reject);

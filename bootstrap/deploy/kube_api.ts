@@ -1,18 +1,14 @@
 /**
- * Requests to any cluster's API with what a kubeconfig's context says: @kubernetes/client-node reads the file and gives
- * certificates, tokens, exec plugins and proxies. The requests are plain JSON, since that library's typed models leave
+ * Requests to any cluster's API, made and sent by @kubernetes/client-node with what a kubeconfig's context says:
+ * certificates, tokens, exec plugins, proxies. Bodies are plain JSON beneath that library's typed models, since those leave
  * out fields that they do not know, and an apply without a field takes it away.
  * It must not retry, and must not know what a payload is.
  *
  * @module
  */
-import { Buffer } from "node:buffer";
-import http from "node:http";
-import https from "node:https";
-import type { KubeConfig } from "@kubernetes/client-node";
+import type { KubeConfig, RequestContext } from "@kubernetes/client-node";
 import { describeError, GatewayError } from "../../vm/error.ts";
 import { formatMs } from "../../vm/wait.ts";
-import { exchange } from "../api_request.ts";
 
 /** An object of Kubernetes as the API gives and takes it. */
 export interface KubeObject {
@@ -80,7 +76,7 @@ export class ApiFailure extends Error {
 export class KubeApi implements Disposable {
   readonly #server: URL;
   readonly #resources = new Map<string, Promise<readonly KubeResource[]>>();
-  #agent: http.Agent | undefined;
+  #connections: ReturnType<RequestContext["getDispatcher"]>;
 
   /** `config` has its current context set. */
   constructor(private readonly config: KubeConfig) {
@@ -157,7 +153,7 @@ export class KubeApi implements Disposable {
 
   /** Closes the connections. */
   [Symbol.dispose](): void {
-    this.#agent?.destroy();
+    void this.#connections?.destroy().catch(() => {});
   }
 
   async #discover(apiVersion: string, signal: AbortSignal): Promise<readonly KubeResource[]> {
@@ -172,61 +168,60 @@ export class KubeApi implements Disposable {
   }
 
   async #send(call: KubeCall): Promise<{ status: number; text: string }> {
-    const { method, query = {}, type = "application/json" } = call;
-    const options: https.RequestOptions = {};
-    try {
-      await this.config.applyToHTTPSOptions(options);
-    } catch (error) {
-      throw unusable(this.config.getCurrentContext(), this.server, describeError(error));
-    }
-    if (!this.config.getCurrentCluster()!.proxyUrl) options.agent = this.#keptAgent(options);
-    const body = call.body === undefined ? undefined : JSON.stringify(call.body);
-    const words = new URLSearchParams(query).toString();
-    const { hostname, port, protocol, pathname } = this.#server;
-    const secure = protocol === "https:";
-    const request = {
-      ...options,
-      hostname: hostname.replace(/^\[|\]$/g, ""),
-      port: port || (secure ? 443 : 80),
-      method,
-      path: `${pathname.replace(/\/$/, "")}${call.path}${words === "" ? "" : `?${words}`}`,
-      headers: {
-        ...options.headers,
-        accept: "application/json",
-        "user-agent": FIELD_MANAGER,
-        ...(body === undefined
-          ? {}
-          : { "content-type": type, "content-length": String(Buffer.byteLength(body)) }),
-      },
-    } as https.RequestOptions;
     const timeout = AbortSignal.timeout(CALL_TIMEOUT_MS);
-    const bounds = AbortSignal.any([call.signal, timeout]);
+    const request = await this.#request(call, AbortSignal.any([call.signal, timeout]));
     try {
-      return await exchange(secure ? https : http, request, {
-        body,
-        maxBytes: MAX_BYTES,
-        signal: bounds,
-      });
+      const { createConfiguration } = await library();
+      const answer = await createConfiguration().httpApi.send(request).toPromise();
+      return { status: answer.httpStatusCode, text: await readBounded(answer.body.stream()) };
     } catch (error) {
       if (call.signal.aborted) throw call.signal.reason;
+      // The library says "fetch failed"; what failed is the cause.
+      const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
       const why = timeout.aborted
         ? `it gave no answer within ${formatMs(CALL_TIMEOUT_MS)}`
-        : describeError(error);
+        : describeError(cause);
       throw unreachable(this.config.getCurrentContext(), this.server, why);
     }
   }
 
-  /** One agent that keeps its connections, made of what the library gave for the first request. */
-  #keptAgent(options: https.RequestOptions): http.Agent {
-    if (this.#agent) return this.#agent;
-    const kept = { keepAlive: true, maxSockets: 4 };
-    const { ca, cert, key, passphrase, rejectUnauthorized, servername } = options;
-    const tls = { ca, cert, key, passphrase, servername };
-    const strict = rejectUnauthorized === undefined ? {} : { rejectUnauthorized };
-    return this.#agent = this.#server.protocol === "https:"
-      ? new https.Agent({ ...kept, ...tls, ...strict })
-      : new http.Agent(kept);
+  async #request(call: KubeCall, signal: AbortSignal): Promise<RequestContext> {
+    const { method, path, query = {}, type = "application/json" } = call;
+    const { RequestContext } = await library();
+    const request = new RequestContext(`${this.server}${path}`, method);
+    for (const [name, value] of Object.entries(query)) request.setQueryParam(name, value);
+    request.setHeaderParam("accept", "application/json");
+    request.setHeaderParam("user-agent", FIELD_MANAGER);
+    if (call.body !== undefined) {
+      request.setHeaderParam("content-type", type);
+      request.setBody(JSON.stringify(call.body));
+    }
+    request.setSignal(signal);
+    try {
+      await this.config.applySecurityAuthentication(request);
+    } catch (error) {
+      throw unusable(this.config.getCurrentContext(), this.server, describeError(error));
+    }
+    // The library makes a new one for each request; the first keeps its connections for the others.
+    this.#connections ??= request.getDispatcher();
+    if (this.#connections) request.setDispatcher(this.#connections);
+    return request;
   }
+}
+
+const library = () => import("@kubernetes/client-node");
+
+/** The text of an answer. Rejects when it is too long, or with what broke the connection. */
+async function readBounded(body: ReadableStream<Uint8Array> | null): Promise<string> {
+  const decoder = new TextDecoder();
+  let size = 0;
+  let text = "";
+  for await (const chunk of body ?? []) {
+    size += chunk.length;
+    if (size > MAX_BYTES) throw new Error("the API's answer is too long");
+    text += decoder.decode(chunk, { stream: true });
+  }
+  return text + decoder.decode();
 }
 
 /** The path of an object. */
