@@ -12,6 +12,7 @@ import type { Span } from "../vm/event.ts";
 import { type InstanceConfig, readRun } from "../vm/instance.ts";
 import { ensurePrivateDir, type InstancePaths, writeFileAtomic } from "../vm/layout.ts";
 import { readState, type SavedState, snapshotRecord, writeState } from "../vm/saved_state.ts";
+import { cpuSeconds } from "../vm/process.ts";
 import { waitFor } from "../vm/wait.ts";
 import { PrivateGateway } from "./private_gateway.ts";
 import { askSupervisor } from "./supervisor.ts";
@@ -70,17 +71,16 @@ async function waitQuiet(golden: PrivateGateway, signal: AbortSignal): Promise<v
   ];
   await golden.exec(...wait);
   const pid = (await readRun(golden.paths))?.vmm?.pid;
-  let before = { ticks: await cpuTicks(pid), atMs: performance.now() };
+  let before = { seconds: cpuSeconds(pid ?? 0), atMs: performance.now() };
   await waitFor({
     what: "a cluster without work",
-    probe: async () => {
-      const now = { ticks: await cpuTicks(pid), atMs: performance.now() };
-      if (now.atMs - before.atMs < QUIET_WINDOW_MS / 2) return undefined;
-      // USER_HZ is 100 on every Linux that Deno runs on.
-      const busy = (now.ticks - before.ticks) * 10 / (now.atMs - before.atMs);
+    probe: () => {
+      const now = { seconds: cpuSeconds(pid ?? 0), atMs: performance.now() };
+      if (now.atMs - before.atMs < QUIET_WINDOW_MS / 2) return Promise.resolve(undefined);
+      const busy = (now.seconds - before.seconds) * 1000 / (now.atMs - before.atMs);
       before = now;
       if (busy > QUIET_CPU) throw new Error(`it uses ${Math.round(busy * 100)} % of a core`);
-      return true;
+      return Promise.resolve(true);
     },
     timeoutMs: QUIET_TIMEOUT_MS,
     intervalMs: QUIET_WINDOW_MS,
@@ -89,12 +89,6 @@ async function waitQuiet(golden: PrivateGateway, signal: AbortSignal): Promise<v
     // A host with little power never sees it quiet; what is left to do is then done in each instance.
     if (!(error instanceof GatewayError) || error.code !== "timeout") throw error;
   });
-}
-
-async function cpuTicks(pid: number | undefined): Promise<number> {
-  const text = await Deno.readTextFile(`/proc/${pid}/stat`).catch(() => "");
-  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
-  return Number(fields[11] ?? 0) + Number(fields[12] ?? 0);
 }
 
 /** Moves what belongs to the state out of the instance's folder, and writes the record last. */

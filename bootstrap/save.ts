@@ -18,6 +18,7 @@ import {
   writeState,
 } from "../vm/saved_state.ts";
 import type { VmSpec } from "../vm/spec.ts";
+import type { SharedMemory } from "./shared_memory.ts";
 import type { RunningVm, SaveTarget } from "../vm/vmm.ts";
 
 /** What a run needs to be saved. */
@@ -39,8 +40,10 @@ export interface SaveOptions {
   readonly record: string;
   /** "end": the disk stays the instance's own. "continue": the disk is frozen under an overlay. */
   readonly then: SaveTarget["then"];
-  /** Another place for the memory, such as a file system in memory; the instance's folder when absent. */
+  /** For clones: a file system in memory takes the memory; the instance's folder when absent. */
   readonly ramDir?: string;
+  /** What the run shares with its clones; takes part in saves with `ramDir`. */
+  readonly shared?: SharedMemory;
 }
 
 /** What a save tells. */
@@ -70,14 +73,18 @@ export async function saveRun(
   const ramPath = join(options.ramDir ?? dir, ramName);
   const overlay = options.then === "continue" ? await prepareOverlay(parts, signal) : undefined;
   const kept = keptBottom(spec, dir);
+  const shared = options.ramDir === undefined ? undefined : options.shared;
   try {
+    const below = await shared?.linkInto(options.ramDir!) ?? [];
     const report = await vm.save({
       devicesPath: join(dir, devices),
       ramPath,
-      bottom: kept === undefined ? "new" : "kept",
+      mode: below.length > 0 ? "changed" : kept === undefined ? "new" : "kept",
+      adopt: shared !== undefined,
       overlay: overlay?.switch,
       then: options.then,
     }, signal);
+    await shared?.take(report.adopted ? ramPath : undefined, below.length);
     const top = options.ramDir
       ? await describeShortLived(ramPath)
       : await describeFile(dir, ramName);
@@ -87,6 +94,7 @@ export async function saveRun(
       devices: await describeFile(dir, devices),
       ram: [
         ...(kept === undefined ? [] : [await rememberedFile(dir, kept)]),
+        ...below,
         top,
       ],
       disk: overlay?.frozen ?? null,

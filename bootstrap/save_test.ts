@@ -37,7 +37,7 @@ const names = (dir: string) => [...Deno.readDirSync(dir)].map((entry) => entry.n
 async function writeBoth(target: SaveTarget) {
   await Deno.writeTextFile(target.devicesPath, "devices");
   await Deno.writeTextFile(target.ramPath, "memory");
-  return { pauseMs: 1, ramBytes: 6 };
+  return { pauseMs: 1, ramBytes: 6, adopted: target.adopt === true };
 }
 
 Deno.test("saveRun() says so on a VMM without snapshots", () =>
@@ -61,7 +61,7 @@ Deno.test("saveRun() keeps a bottom layer of the instance's own, and a new one s
       const record = join(dir, "suspend.json");
       await saveRun(parts, { record, then: "end" }, signal);
       const state = (await readState(record))!;
-      assertEquals([asked?.bottom, state.ram.length], [wanted, own ? 2 : 1]);
+      assertEquals([asked?.mode, asked?.adopt, state.ram.length], [wanted, false, own ? 2 : 1]);
       if (own) assertEquals(state.ram[0].name, "ram-0.layer");
       assertEquals([state.disk, state.from, state.key], [null, null, "k"]);
     });

@@ -16,7 +16,9 @@ import { raceAbort, settleWithin } from "../vm/wait.ts";
 import type { RunningGvproxy } from "../net/gvproxy.ts";
 import { keepClock } from "./clock.ts";
 import { NetworkHealth } from "./health.ts";
+import { trimWhenIdle } from "./idle_memory.ts";
 import { type SaveParts, type SaveReport, saveRun } from "./save.ts";
+import { SharedMemory } from "./shared_memory.ts";
 
 const Request = v.variant("do", [
   v.object({ do: v.literal("suspend") }),
@@ -55,7 +57,7 @@ export async function stay(
   user: AbortSignal,
 ): Promise<RunEnd> {
   const { span, gvproxy } = parts;
-  const desk = new Desk(parts, user);
+  const desk = new Desk(parts, stack.use(new SharedMemory()), user);
   let end: RunEnd = "over";
   const health = new NetworkHealth(gvproxy.client, span, guarded, () => {
     end = "again";
@@ -66,6 +68,7 @@ export async function stay(
   });
   void health.watch();
   void keepClock(control, span, guarded, { onWake: () => void health.look() });
+  void trimWhenIdle(parts.vm, span, guarded);
   serve(stack, parts.paths, (request) => desk.carryOut(request));
   try {
     await raceAbort(new Promise<never>(() => {}), guarded).catch(() => {});
@@ -85,7 +88,11 @@ class Desk {
   ending: Promise<SaveReport | undefined> | undefined;
   #turn: Promise<unknown> = Promise.resolve();
 
-  constructor(private readonly parts: SaveParts, private readonly signal: AbortSignal) {}
+  constructor(
+    private readonly parts: SaveParts,
+    private readonly shared: SharedMemory,
+    private readonly signal: AbortSignal,
+  ) {}
 
   carryOut(request: SupervisorRequest): Promise<SaveReport | undefined> {
     const turn = this.#turn.then(() => this.#do(request));
@@ -112,7 +119,9 @@ class Desk {
       await sweep(paths, this.#running());
       return undefined;
     }
-    const options = { record, then: "continue", ramDir: request.ramDir ?? undefined } as const;
+    const { shared } = this;
+    const ramDir = request.ramDir ?? undefined;
+    const options = { record, then: "continue", ramDir, shared } as const;
     const save = (s: Span) => saveRun({ ...parts, span: s }, options, signal);
     return await span.run("snapshot", save, { snapshot: request.name });
   }

@@ -10,7 +10,7 @@ import { GatewayError } from "../vm/error.ts";
 import { silentSpan } from "../vm/event.ts";
 import { readLines, writeAll } from "../vm/lines.ts";
 import { spawnChild } from "../vm/process.ts";
-import { checkLayer, saveLayer } from "../vm/ram_layer.ts";
+import { checkLayer, type LayerMode, saveLayer, trimCode } from "../vm/ram_layer.ts";
 import { ramshimRecipe } from "../vm/ramshim.ts";
 import { run } from "../vm/process.ts";
 
@@ -64,12 +64,12 @@ class Place implements AsyncDisposable {
       );
       return (await lines.next()).value as string;
     };
-    const save = async (name: string, bottom: "kept" | "new") => {
+    const save = async (name: string, mode: LayerMode, adopt = false) => {
       const path = join(this.dir, name);
-      const begun = await saveLayer(socket, path, bottom, signal);
+      const begun = this.#stack.use(await saveLayer(socket, path, { mode, adopt }, signal));
       return { path, begun };
     };
-    return { first, ask, save, stderr, exited: child.exited };
+    return { first, ask, save, socket, stderr, pid: child.pid, exited: child.exited };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -162,4 +162,76 @@ Deno.test("the process may not run programs any more", async () => {
   await using place = await Place.make();
   const source = await place.start([]);
   assertEquals(await source.ask("x"), "refused");
+});
+
+Deno.test("an adopted layer is shared with who starts from it, and what was changed meanwhile stays", async () => {
+  await using place = await Place.make();
+  const source = await place.start([]);
+  for (let page = 0; page < 500; page++) await source.ask(`w ${page} before`);
+  const { path, begun } = await source.save("a.layer", "new", true);
+  await source.ask("w 100 meanwhile");
+  await begun.written;
+  await source.ask("w 101 late");
+  await source.ask("w 3000 beyond");
+  await begun.adopt();
+  await source.ask("w 102 after");
+  const read = async (who: typeof source, ...pages: number[]) => {
+    const found: string[] = [];
+    for (const page of pages) found.push((await who.ask(`r ${page}`)).slice(1));
+    return found;
+  };
+  assertEquals(await read(source, 0, 99, 100, 101, 102, 103, 499, 3000), [
+    ...["before", "before", "meanwhile", "late", "after", "before", "before", "beyond"],
+  ]);
+  const clone = await place.start([path]);
+  assertEquals(await read(clone, 100, 101, 102, 3000), ["before", "before", "before", ""]);
+  const own = await privateKiB(source.pid, path);
+  assert(own > 0 && own < 16 * 4, `${own} KiB of the adopted layer are its own`);
+
+  // What comes next is only what the two layers do not have.
+  await source.ask("w 7 again");
+  const next = await source.save("b.layer", "changed", true);
+  await next.begun.written;
+  await next.begun.adopt();
+  assert((await Deno.stat(next.path)).size < 64 * 4096, `${(await Deno.stat(next.path)).size}`);
+  const second = await place.start([path, next.path]);
+  const pages = [0, 7, 100, 101, 102, 499, 3000];
+  assertEquals(await read(second, ...pages), await read(source, ...pages));
+  // And a save of all has the adopted ones in it.
+  const alone = await source.save("alone.layer", "new");
+  await alone.begun.written;
+  const third = await place.start([alone.path]);
+  assertEquals(await read(third, ...pages), await read(source, ...pages));
+});
+
+/** How much of a file's mappings a process has in pages of its own. */
+async function privateKiB(pid: number, path: string): Promise<number> {
+  let inFile = false;
+  let sum = 0;
+  for (const line of (await Deno.readTextFile(`/proc/${pid}/smaps`)).split("\n")) {
+    if (/^[0-9a-f]+-[0-9a-f]+ /.test(line)) inFile = line.endsWith(path);
+    else if (inFile) sum += Number(/^Anonymous:\s+(\d+) kB/.exec(line)?.[1] ?? 0);
+  }
+  return sum;
+}
+
+Deno.test("a layer that nobody adopts in the end leaves the process as it was", async () => {
+  await using place = await Place.make();
+  const source = await place.start([]);
+  await source.ask("w 3 before");
+  const { path, begun } = await source.save("no/such/folder.layer", "new", true);
+  await assertRejects(() => begun.written, GatewayError);
+  const { begun: second } = await source.save("b.layer", "new", true);
+  await second.written;
+  // The file is gone before it can be adopted.
+  await Deno.remove(join(place.dir, "b.layer"));
+  await assertRejects(() => second.adopt(), GatewayError, "errno 2");
+  assertEquals([path.endsWith("folder.layer"), await source.ask("r 3")], [true, "=before"]);
+});
+
+Deno.test("a process without translated code has nothing to give back", async () => {
+  await using place = await Place.make();
+  const source = await place.start([]);
+  assertEquals(await trimCode(source.socket, 0, signal), 0);
+  assertEquals(await trimCode(join(place.dir, "nobody"), 0, signal), undefined);
 });

@@ -15,6 +15,7 @@ import {
   instancesDir,
   writeFileAtomic,
 } from "./layout.ts";
+import { sweepMemory } from "./memory_dir.ts";
 import { isAlive, type ProcessId, signalProcess } from "./process.ts";
 import { parseJson } from "./spec.ts";
 import { isSuspended } from "./saved_state.ts";
@@ -275,7 +276,10 @@ export class LockedInstance implements AsyncDisposable {
     try {
       await takeLock(lock, paths, signal);
       const left = await readRun(paths).catch(() => undefined);
-      if (left) await endLeftovers(left);
+      if (left) {
+        await endLeftovers(left);
+        await sweepMemory();
+      }
       await Deno.remove(paths.runtimeDir, { recursive: true }).catch(() => {});
       await Deno.remove(paths.runFile).catch(() => {});
       await ensurePrivateDir(join(paths.runtimeDir, ".."));

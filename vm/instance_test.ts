@@ -10,7 +10,9 @@ import {
   requireRunning,
   type RunRecord,
 } from "./instance.ts";
-import { instancePaths } from "./layout.ts";
+import { join } from "@std/path";
+import { exists, instancePaths } from "./layout.ts";
+import { inMemoryDir } from "./memory_dir.ts";
 import { identifyProcess, spawnChild } from "./process.ts";
 
 const config = (name: string): InstanceConfig => ({
@@ -43,6 +45,7 @@ const run: RunRecord = {
   sshPort: null,
   apiPort: null,
   endpoint: null,
+  notes: null,
 };
 
 /** Runs a test with data and runtime folders of its own. */
@@ -99,9 +102,15 @@ instanceTest("LockedInstance.open() ends the processes that a dead supervisor le
   }
   const record = { ...run, vmm: identifyProcess(child.pid)! };
   await Deno.writeTextFile(paths.runFile, JSON.stringify(record));
+  // A folder in memory of this process, and one of the supervisor that is gone.
+  const ours = (await inMemoryDir("test", 0))!;
+  const gone = join(ours, "..", `${run.supervisor.pid}-1-test`);
+  await Deno.mkdir(gone);
   assertEquals((await requireInstance("a")).state, "crashed");
   await using _instance = await LockedInstance.open("a");
   assertEquals((await child.exited).signal, "SIGTERM");
+  assertEquals([await exists(ours), await exists(gone)], [true, false]);
+  await Deno.remove(ours);
 });
 
 instanceTest("requireRunning() tells a stopped instance from an unknown one", async () => {

@@ -292,10 +292,22 @@ export function signalProcess(pid: number, signal: Deno.Signal): boolean {
 
 /** The start time of a process in clock ticks since boot (Linux), so that a reused pid is not mistaken for it; undefined when it is gone. */
 export function processStartTime(pid: number): string | undefined {
+  const fields = statFields(pid);
+  return fields?.[0] === "Z" ? undefined : fields?.[19];
+}
+
+/** The processor time that a process has used, in seconds (Linux); NaN when it is gone. */
+export function cpuSeconds(pid: number): number {
+  const fields = statFields(pid);
+  // USER_HZ is 100 on every Linux that Deno runs on.
+  return (Number(fields?.[11]) + Number(fields?.[12])) / 100;
+}
+
+/** What follows the program's name in /proc/PID/stat. */
+function statFields(pid: number): string[] | undefined {
   try {
     const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return fields[0] === "Z" ? undefined : fields[19];
+    return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   } catch {
     return undefined;
   }

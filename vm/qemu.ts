@@ -13,7 +13,7 @@ import { type ChildProcess, run, spawnChild, which } from "./process.ts";
 import { probeAccelerator } from "./qemu_probe.ts";
 import { qemuArgv, type QemuMachine, qmpPath, ramPlaceholder } from "./qemu_argv.ts";
 import { QemuSaver, ramSocket } from "./qemu_save.ts";
-import { checkLayer } from "./ram_layer.ts";
+import { checkLayer, trimCode } from "./ram_layer.ts";
 import { loadDevices } from "./qemu_state.ts";
 import { QmpClient } from "./qmp.ts";
 import type { VmSpec } from "./spec.ts";
@@ -191,6 +191,11 @@ export class QemuVm implements RunningVm {
     };
   }
 
+  get trim(): RunningVm["trim"] {
+    if (!this.spec.ram) return undefined;
+    return (atMostMiB, signal) => trimCode(ramSocket(this.spec), atMostMiB, signal);
+  }
+
   async stop(timeoutMs: number): Promise<Awaited<RunningVm["exited"]>> {
     // `quit` lets QEMU flush its disks; a signal is the second choice.
     await this.#qmp?.execute("quit", {}, undefined, 1000).catch(() => {});
@@ -209,6 +214,7 @@ function layerEnv(spec: VmSpec, ramshim: string | undefined): Record<string, str
   if (ramshim === undefined) throw new Error("a spec with memory layers needs the ramshim library");
   return {
     LD_PRELOAD: ramshim,
+    G_SLICE: "always-malloc",
     GATEWAY_RAM_FILE: ramPlaceholder(spec),
     GATEWAY_RAM_LAYERS: spec.ram!.layers.join("\n"),
     GATEWAY_RAM_SOCKET: ramSocket(spec),

@@ -12,7 +12,7 @@ import { socketPath } from "./layout.ts";
 import { run } from "./process.ts";
 import { saveDevices } from "./qemu_state.ts";
 import type { QmpClient } from "./qmp.ts";
-import { saveLayer } from "./ram_layer.ts";
+import { type LayerSave, saveLayer } from "./ram_layer.ts";
 import type { VmSpec } from "./spec.ts";
 import type { SavedParts, SaveTarget } from "./vmm.ts";
 
@@ -35,22 +35,35 @@ export class QemuSaver {
    */
   async save(target: SaveTarget, signal: AbortSignal): Promise<SavedParts> {
     await checkSpace(target.ramPath);
+    const { mode, adopt = false } = target;
     const stoppedAt = performance.now();
     await this.qmp.execute("stop", {}, signal);
     try {
-      const memory = await saveLayer(ramSocket(this.spec), target.ramPath, target.bottom, signal);
+      const socket = ramSocket(this.spec);
+      using memory = await saveLayer(socket, target.ramPath, { mode, adopt }, signal);
       if (target.overlay) await this.#freezeDisk(target.overlay, signal);
       await saveDevices(this.qmp, this.spec.runtimeDir, target.devicesPath, signal);
       if (target.then === "continue") await this.qmp.execute("cont", {}, signal);
       const pauseMs = performance.now() - stoppedAt;
       await memory.written;
-      return { pauseMs, ramBytes: (await Deno.stat(target.ramPath)).size };
+      const adopted = adopt && await this.#adopt(memory, signal);
+      return { pauseMs, ramBytes: (await Deno.stat(target.ramPath)).size, adopted };
     } catch (error) {
       await this.qmp.execute("cont").catch(() => {});
       for (const path of [target.ramPath, target.devicesPath]) {
         await Deno.remove(path).catch(() => {});
       }
       throw error;
+    }
+  }
+
+  /** The guest stands still once more. Without it everything is right, and takes more memory. */
+  async #adopt(memory: LayerSave, signal: AbortSignal): Promise<boolean> {
+    await this.qmp.execute("stop", {}, signal);
+    try {
+      return await memory.adopt().then(() => true, () => false);
+    } finally {
+      await this.qmp.execute("cont");
     }
   }
 

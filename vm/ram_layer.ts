@@ -1,6 +1,6 @@
 /**
  * Memory layers from the host's side: whether a file is a whole layer, and asking the VMM's memory library
- * (vm/ramshim) to write one.
+ * (vm/ramshim) to write one, to share one with clones, or to give back what an emulator need not hold.
  * It must not stop or start a guest.
  *
  * @module
@@ -67,15 +67,27 @@ async function readExactly(
   return buffer;
 }
 
-/** A save that has begun: the memory of that moment is kept, whatever the guest does from now on. */
-export interface LayerSave {
+/** What stays below a new layer when it is loaded again: nothing, the bottom layer, or all of them. */
+export type LayerMode = "new" | "kept" | "changed";
+
+/**
+ * A save that has begun: the memory of that moment is kept, whatever the guest does from now on. Disposing ends the
+ * connection; what is being written is written on.
+ */
+export interface LayerSave extends Disposable {
   /** Resolves when the file is whole; rejects with `disk-full` or `vmm-failed`. */
   readonly written: Promise<void>;
+  /**
+   * Makes the VMM take what the guest has not changed since from the file; only for a save that said so, while the guest
+   * stands still. Rejects with `vmm-failed`; the memory is right then too.
+   */
+  adopt(): Promise<void>;
 }
 
 const FORK_TIMEOUT_MS = 20_000;
 /** Gigabytes to a slow disk. */
 const WRITE_TIMEOUT_MS = 10 * 60_000;
+const ADOPT_TIMEOUT_MS = 20_000;
 
 /**
  * Begins to write the memory of a guest that stands still to a new file; resolves when the guest may go on.
@@ -85,46 +97,116 @@ const WRITE_TIMEOUT_MS = 10 * 60_000;
 export async function saveLayer(
   socket: string,
   path: string,
-  bottom: "kept" | "new",
+  how: { readonly mode: LayerMode; readonly adopt: boolean },
   signal: AbortSignal,
 ): Promise<LayerSave> {
-  const conn = await connectUnix(socket);
-  if (!conn) throw saveError(path, "the VMM's memory library does not listen");
-  const lines = readLines(conn.readable);
-  const next = async (what: string, timeoutMs: number) =>
-    (await settleWithin(lines.next(), { what, timeoutMs, signal, code: "vmm-failed" })).value;
+  const library = await Library.connect(socket);
+  if (!library) throw saveError(path, "the VMM's memory library does not listen");
+  const { mode, adopt } = how;
   try {
-    await writeAll(conn, new TextEncoder().encode(`${bottom} ${path}\n`));
-    const begun = await next("the VMM's copy of its memory", FORK_TIMEOUT_MS);
+    await library.say(`${mode}${adopt ? "+adopt" : ""} ${path}`);
+    const begun = await library.hear("the VMM's copy of its memory", FORK_TIMEOUT_MS, signal);
     if (begun !== "forked") throw saveError(path, describeEnd(begun));
   } catch (error) {
-    closeQuietly(conn);
+    library[Symbol.dispose]();
     throw error;
   }
-  const written = next("the end of the memory file", WRITE_TIMEOUT_MS).then((line) => {
-    if (line === "done 0") return;
-    if (line === `done ${ENOSPC}`) {
-      throw asDiskFull(new Error("No space left on device (os error 28)"), path);
-    }
-    throw saveError(path, describeEnd(line));
-  }).finally(() => closeQuietly(conn));
+  const written = library.hear("the end of the memory file", WRITE_TIMEOUT_MS, signal)
+    .then((line) => {
+      if (line === (adopt ? "written" : "done 0")) return;
+      throw writeError(path, line);
+    });
   written.catch(() => {});
-  return { written };
+  return {
+    written,
+    [Symbol.dispose]: () => library[Symbol.dispose](),
+    adopt: async () => {
+      await library.say("adopt");
+      const line = await library.hear("the VMM to share its memory", ADOPT_TIMEOUT_MS, signal);
+      if (line !== "done 0") throw saveError(path, describeEnd(line));
+    },
+  };
+}
+
+/** The VMM has no functions of those names. */
+const ENOSYS = 38;
+
+/**
+ * Asks an emulator to give back the code it has translated when that takes more than so many MiB. What the guest still
+ * runs is translated anew. Gives the MiB it had when it did so, 0 when it did not, undefined when it cannot.
+ *
+ * @throws GatewayError `vmm-failed`, `timeout`, or the signal's reason.
+ */
+export async function trimCode(
+  socket: string,
+  atMostMiB: number,
+  signal: AbortSignal,
+): Promise<number | undefined> {
+  using library = await Library.connect(socket);
+  if (!library) return undefined;
+  await library.say(`trim ${atMostMiB}`);
+  const next = () => library.hear("the VMM to give code back", ADOPT_TIMEOUT_MS, signal);
+  const first = await next();
+  const mib = /^trimmed (\d+)$/.exec(first ?? "")?.[1];
+  const end = mib === undefined ? first : await next();
+  if (end === "done 0") return Number(mib ?? 0);
+  if (end === `done ${ENOSYS}`) return undefined;
+  throw new GatewayError({
+    code: "vmm-failed",
+    what: "Cannot make the VMM give back translated code",
+    why: describeEnd(end),
+    fix: "run `gateway status`; the instance goes on if it is still ready",
+  });
+}
+
+/** A connection to the VMM's memory library; one request each. */
+class Library implements Disposable {
+  readonly #lines: AsyncGenerator<string, void>;
+
+  private constructor(private readonly conn: Deno.UnixConn) {
+    this.#lines = readLines(conn.readable);
+  }
+
+  static async connect(socket: string): Promise<Library | undefined> {
+    const conn = await connectUnix(socket);
+    return conn && new Library(conn);
+  }
+
+  async say(line: string): Promise<void> {
+    await writeAll(this.conn, new TextEncoder().encode(`${line}\n`));
+  }
+
+  /** Its next line; undefined when it is gone. */
+  async hear(what: string, timeoutMs: number, signal: AbortSignal): Promise<string | undefined> {
+    const next = this.#lines.next();
+    const { value } = await settleWithin(next, { what, timeoutMs, signal, code: "vmm-failed" });
+    return value || undefined;
+  }
+
+  [Symbol.dispose](): void {
+    try {
+      this.conn.close();
+    } catch {
+      // The other side's end closed it.
+    }
+  }
 }
 
 const ENOSPC = 28;
 
 function describeEnd(line: string | undefined): string {
-  const code = /^done (\d+)$/.exec(line ?? "")?.[1];
-  return code ? `the memory file could not be written (errno ${code})` : "the VMM ended meanwhile";
+  if (line === undefined) return "the VMM ended meanwhile";
+  const code = /^done (\d+)$/.exec(line)?.[1];
+  return code
+    ? `the VMM's memory library says errno ${code}`
+    : `the VMM's memory library says "${line}"`;
 }
 
-function closeQuietly(conn: Deno.UnixConn): void {
-  try {
-    conn.close();
-  } catch {
-    // The other side's end closed it.
+function writeError(path: string, line: string | undefined): GatewayError {
+  if (line === `done ${ENOSPC}`) {
+    return asDiskFull(new Error("No space left on device (os error 28)"), path) as GatewayError;
   }
+  return saveError(path, describeEnd(line));
 }
 
 function saveError(path: string, why: string): GatewayError {

@@ -9,13 +9,15 @@ import { digestTree, type Recipe } from "./artifact.ts";
 import { run } from "./process.ts";
 import { sourcePath } from "./source.ts";
 
-const SOURCE = sourcePath("vm/ramshim/ramshim.c");
+const DIR = sourcePath("vm/ramshim");
+const SOURCES = ["ramshim.c", "common.c", "layers.c", "save.c", "adopt.c", "trim.c", "serve.c"];
 const FLAGS = [
   "-O2",
   "-pthread",
   "-Wall",
   "-Wextra",
   "-Werror",
+  "-fvisibility=hidden",
   "-shared",
   "-fPIC",
   "-Wl,-soname,ramshim.so",
@@ -27,7 +29,7 @@ export async function ramshimRecipe(): Promise<Recipe> {
     name: "ramshim",
     label: "guest memory layers",
     inputs: {
-      source: await digestTree(SOURCE),
+      source: await digestTree(DIR),
       flags: FLAGS.join(" "),
       platform: `${Deno.build.os}/${Deno.build.arch}`,
     },
@@ -38,7 +40,11 @@ export async function ramshimRecipe(): Promise<Recipe> {
     ],
     build: async ({ outDir, logPath, signal }) => {
       await run("cc", {
-        args: [...FLAGS, "-o", join(outDir, "ramshim.so"), SOURCE],
+        args: [
+          ...FLAGS,
+          ...["-o", join(outDir, "ramshim.so")],
+          ...SOURCES.map((name) => join(DIR, name)),
+        ],
         logPath,
         signal,
       });

@@ -13,7 +13,7 @@ export const BUNDLED = import.meta.url.endsWith(".js");
 
 const TOP = new URL("../", import.meta.url);
 
-/** The path of a file or folder of the program, named from the top: "vm/ramshim/ramshim.c". */
+/** The path of a file or folder of the program, named from the top: "vm/ramshim". */
 export function sourcePath(name: string): string {
   return fromFileUrl(new URL(name, TOP));
 }

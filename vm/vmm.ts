@@ -6,6 +6,7 @@
  */
 import type { Span } from "./event.ts";
 import type { ChildExit } from "./process.ts";
+import type { LayerMode } from "./ram_layer.ts";
 import type { VmSpec } from "./spec.ts";
 
 /** What a driver can do on this host. */
@@ -42,6 +43,13 @@ export interface RunningVm extends AsyncDisposable {
    * @throws GatewayError `vmm-failed`, `disk-full`; the guest runs on then and no file is left.
    */
   readonly save?: (target: SaveTarget, signal: AbortSignal) => Promise<SavedParts>;
+  /**
+   * Gives memory back that the VMM only needs for a guest that works: code that an emulator translated, when it is more
+   * than so many MiB. Resolves to what it had, 0 when it did nothing, undefined when it cannot. Absent as `save`.
+   *
+   * @throws GatewayError `vmm-failed`; the guest runs on.
+   */
+  readonly trim?: (atMostMiB: number, signal: AbortSignal) => Promise<number | undefined>;
   /** Ends the VMM now, without asking the guest; resolves when it is gone. */
   stop(timeoutMs: number): Promise<ChildExit>;
 }
@@ -50,10 +58,15 @@ export interface RunningVm extends AsyncDisposable {
 export interface SaveTarget {
   /** A new file for the device state. */
   readonly devicesPath: string;
-  /** A new file for the memory that is above the bottom layer, or for all of it. */
+  /** A new file for the memory. */
   readonly ramPath: string;
-  /** "kept": the spec's bottom layer stays below the new file. "new": the file stands alone. */
-  readonly bottom: "kept" | "new";
+  /**
+   * What stays below that file. "kept": the spec's bottom layer. "new": nothing. "changed": the bottom layer, if it was
+   * kept, and every file that the VM has adopted since.
+   */
+  readonly mode: LayerMode;
+  /** The VM takes what the guest has not changed meanwhile from the new file, and so shares it; for "continue". */
+  readonly adopt?: boolean;
   /** The guest goes on writing to this overlay, and what its disk was stays as it is; absent: the disk stays the head. */
   readonly overlay?: {
     readonly path: string;
@@ -72,6 +85,8 @@ export interface SavedParts {
   readonly pauseMs: number;
   /** The size of the memory file. */
   readonly ramBytes: number;
+  /** Whether the VM has adopted the file. */
+  readonly adopted: boolean;
 }
 
 /** What a start may use. */

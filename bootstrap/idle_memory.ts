@@ -1,0 +1,46 @@
+/**
+ * Gives memory back to the host while a guest is idle: an emulator keeps all code that it ever translated, of a boot some
+ * 900 MiB, and an idle cluster runs a tenth of that.
+ * It must not disturb a guest that works: what is given back and needed again is translated anew.
+ *
+ * @module
+ */
+import { describeError } from "../vm/error.ts";
+import type { Span } from "../vm/event.ts";
+import { cpuSeconds } from "../vm/process.ts";
+import type { RunningVm } from "../vm/vmm.ts";
+import { pause } from "../vm/wait.ts";
+
+const LOOK_MS = 5000;
+/** An idle emulated cluster takes about a third of a core. */
+const IDLE_CORES = 0.6;
+/** What an idle cluster runs again within minutes is less. */
+const CODE_MIB = 128;
+/** So that a guest that needs more code than that is not made to translate it over and over. */
+const REST_MS = 60_000;
+
+/** Looks until the signal aborts, or until the VMM is gone or says that it cannot. Never rejects. */
+export async function trimWhenIdle(
+  vm: Pick<RunningVm, "pid" | "trim">,
+  span: Span,
+  signal: AbortSignal,
+  lookMs = LOOK_MS,
+): Promise<void> {
+  if (!vm.trim) return;
+  try {
+    for (;;) {
+      const before = cpuSeconds(vm.pid);
+      await pause(lookMs, signal);
+      const cores = (cpuSeconds(vm.pid) - before) * 1000 / lookMs;
+      if (Number.isNaN(cores)) return;
+      if (cores >= IDLE_CORES) continue;
+      const mib = await vm.trim(CODE_MIB, signal);
+      if (mib === undefined) return;
+      if (mib === 0) continue;
+      span.log(`the guest is idle: ${mib} MiB of translated code given back`, { mib });
+      await pause(REST_MS, signal);
+    }
+  } catch (error) {
+    if (!signal.aborted) span.warn(`its memory stays as it is: ${describeError(error)}`);
+  }
+}

@@ -1,0 +1,74 @@
+/**
+ * Saves for clones with a file system in memory: what is saved, and where a clone finds it. In a room of its own, since
+ * Deno lets nobody but the whole program at /dev/shm.
+ *
+ * @module
+ */
+import { assertEquals } from "@std/assert";
+import { join } from "@std/path";
+import { type SaveParts, saveRun } from "../bootstrap/save.ts";
+import { SharedMemory } from "../bootstrap/shared_memory.ts";
+import { silentSpan } from "../vm/event.ts";
+import { instancePaths } from "../vm/layout.ts";
+import { readState } from "../vm/saved_state.ts";
+import type { VmSpec } from "../vm/spec.ts";
+import type { RunningVm, SaveTarget } from "../vm/vmm.ts";
+
+const signal = new AbortController().signal;
+
+/** Saves for a clone; gives the mode that was asked for, and the names of its layers without their folder. */
+async function saveForClone(
+  parts: SaveParts,
+  shared: SharedMemory,
+  adopts: boolean,
+): Promise<readonly [string | undefined, number]> {
+  const ramDir = await Deno.makeTempDir({ dir: "/dev/shm" });
+  let mode: string | undefined;
+  const save = async (target: SaveTarget) => {
+    mode = target.mode;
+    assertEquals(target.adopt, true);
+    await Deno.writeTextFile(target.devicesPath, "devices");
+    await Deno.writeTextFile(target.ramPath, "memory");
+    return { pauseMs: 1, ramBytes: 6, adopted: adopts };
+  };
+  try {
+    const record = join(parts.paths.dir, "snapshots", "fork.json");
+    const options = { record, then: "end", ramDir, shared } as const;
+    await saveRun({ ...parts, vm: { save } as unknown as RunningVm }, options, signal);
+    const { ram } = (await readState(record))!;
+    // Every layer is where the clone finds it.
+    for (const { name } of ram) {
+      await Deno.stat(name.startsWith("/") ? name : join(parts.paths.dir, name));
+    }
+    return [mode, ram.length];
+  } finally {
+    await Deno.remove(ramDir, { recursive: true });
+  }
+}
+
+Deno.test("saveRun() for clones saves only what changed since the last one, as long as the VM has adopted that", async () => {
+  const dir = await Deno.makeTempDir();
+  const bottom = join(dir, "ram-0.layer");
+  await Deno.writeTextFile(bottom, "bottom");
+  const parts = {
+    paths: { ...instancePaths("dev"), dir },
+    config: { name: "dev", stateMiB: 64 } as SaveParts["config"],
+    spec: { ram: { layers: [bottom] } } as unknown as VmSpec,
+    ...{ vm: {} as RunningVm, key: "k", ports: { sshPort: 1, apiPort: null }, span: silentSpan() },
+  };
+  try {
+    await using shared = new SharedMemory();
+    const clone = (adopts: boolean) => saveForClone(parts, shared, adopts);
+    assertEquals(await clone(true), ["kept", 2]);
+    assertEquals(await clone(true), ["changed", 3]);
+    assertEquals(await clone(false), ["changed", 4]);
+    // What it has mapped is not known any more.
+    assertEquals(await clone(true), ["kept", 2]);
+    for (const layers of [3, 4, 5]) assertEquals(await clone(true), ["changed", layers]);
+    // Not more and more layers.
+    assertEquals(await clone(true), ["kept", 2]);
+    assertEquals(await clone(true), ["changed", 3]);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});

@@ -1,0 +1,58 @@
+/* Maps layer files over memory. It must not interpret what is in their pages. */
+#include "ramshim.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int check_header(const struct header *h, size_t size, off_t file_size) {
+  errno = EINVAL;
+  if (memcmp(h->magic, "GWRAMLR1", 8) != 0 || h->page_size != PAGE || h->memory_size != size) return -1;
+  if (h->extents > size / PAGE) return -1;
+  return (off_t)(sizeof *h + (uint64_t)h->extents * sizeof(struct extent)) <= file_size ? 0 : -1;
+}
+
+/* Maps each extent of an open layer over the memory at base, and notes in set which pages it has. */
+static int map_extents(int fd, char *base, size_t size, int prot, uint8_t *set) {
+  struct stat info;
+  struct header h;
+  if (fstat(fd, &info) != 0 || read_whole(fd, &h, sizeof h, 0) != 0 || check_header(&h, size, info.st_size) != 0) return -1;
+  size_t bytes = h.extents * sizeof(struct extent);
+  struct extent *list = malloc(bytes + 1);
+  if (!list) return -1;
+  int result = read_whole(fd, list, bytes, sizeof h);
+  off_t offset = (off_t)((sizeof h + bytes + PAGE - 1) / PAGE * PAGE);
+  for (uint32_t i = 0; i < h.extents && result == 0; i++) {
+    uint64_t first = (uint64_t)list[i].first * PAGE, length = (uint64_t)list[i].count * PAGE;
+    errno = EINVAL;
+    if (length == 0 || first + length > size || offset + (off_t)length > info.st_size) result = -1;
+    else if (map_pages(base + first, length, prot, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, offset) == MAP_FAILED) result = -1;
+    else mark(set, list[i]);
+    offset += (off_t)length;
+  }
+  free(list);
+  return result;
+}
+
+static int map_layer(const char *path, char *base, size_t size, int prot, uint8_t *set) {
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return complain("open the memory layer", path);
+  int result = map_extents(fd, base, size, prot, set);
+  if (result != 0) complain("map the memory layer", path);
+  close(fd);
+  return result;
+}
+
+int map_layers(char *base, size_t size, int prot) {
+  const char *list = getenv("GATEWAY_RAM_LAYERS");
+  char *copy = strdup(list ? list : ""), *rest = copy, *path;
+  if (!copy) return -1;
+  int result = 0, count = 0;
+  while (result == 0 && (path = strsep(&rest, "\n")) != NULL)
+    if (*path) result = map_layer(path, base, size, prot, count++ == 0 ? ram.bottom : ram.above);
+  free(copy);
+  return result;
+}
