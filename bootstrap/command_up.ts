@@ -62,6 +62,7 @@ export async function runUp(
     payloadWhy: chosen?.why,
   };
   if (options.exec) return await runExec(options, io);
+  if (chosen?.why && io.terminal && flags.eventsTo === undefined) io.err(chosen.why);
   await checkNetwork(options.config);
   // A supervisor that is followed never detaches again, whatever words it was started with (`-dy`).
   const detach = flags.detach && flags.eventsTo === undefined;
@@ -86,11 +87,26 @@ async function choosePayload(
     return { source, why, payload: await loadPayload(source) };
   }
   const log = new EventLog();
+  using _told = tellAfterwards(log, io);
   using _view = attachProgress(log, { ...io, quiet: io.flags.eventsTo !== undefined });
   const span = log.span("payload");
   const how = { span, signal: io.signal, assumeYes: asked.assumeYes, config };
   const found = source === undefined ? await defaultPayload(how) : { source, why };
   return { ...found, payload: await ensurePayload(found.source, how) };
+}
+
+/** A live view shows steps only; what is said beside them stands below it once it is gone. */
+function tellAfterwards(log: EventLog, { terminal, err }: CommandIo): Disposable {
+  const said: string[] = [];
+  const forget = log.addSink(({ kind, parent, message }) => {
+    if (kind === "log" && parent === null && message !== undefined) said.push(message);
+  });
+  return {
+    [Symbol.dispose]() {
+      forget();
+      if (terminal) said.forEach((line) => err(line));
+    },
+  };
 }
 
 /** What the cluster takes of this host's network: bad input has to fail before anything is made. */
@@ -318,6 +334,7 @@ export async function runBuild(
   const span = log.span("build");
   const started = performance.now();
   const artifacts = await (async () => {
+    using _told = tellAfterwards(log, io);
     using _view = attachProgress(log, { ...io, quiet: false });
     const options = {
       span,

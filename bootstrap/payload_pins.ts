@@ -148,8 +148,10 @@ async function ask(
   const signal = AbortSignal.any([options.signal, failed.signal]);
   const access = await pullAccess({ span, hostCa });
   const puller = await pullerRecipe();
-  // Once, so that those below find it.
-  await store.ensure(puller, { span, signal, assumeYes });
+  if ([lock.chart, ...lock.images].some(({ digest }) => digest === null)) {
+    // Once, so that those below find it.
+    await store.ensure(puller, { span, signal, assumeYes });
+  }
   const pin = async (one: PinnedRef): Promise<PinnedRef> => {
     if (one.digest !== null) return one;
     const how = { access, puller, assumeYes, store, span, signal };
