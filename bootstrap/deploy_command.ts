@@ -82,13 +82,15 @@ async function deployRequest(
   flags: CommandIo["flags"],
   options: PrepareOptions,
 ): Promise<DeployRequest> {
-  const { parseAddress } = await import("./deploy/address.ts");
+  const [{ parseAddress }, { openTarget }] = await Promise.all([
+    import("./deploy/address.ts"),
+    import("./deploy/target.ts"),
+  ]);
   const address = flags.address as string | undefined;
   await checkTogether(flags);
-  return {
+  const request = {
     context: flags.context as string,
     kubeconfig: flags.kubeconfig as string | undefined,
-    payload: await payloadOf(flags, options),
     instance: flags.name as string | undefined,
     address: address === undefined ? undefined : parseAddress(address),
     imagePrefix: await imagePrefix(flags.imagePrefix as string | undefined),
@@ -97,6 +99,9 @@ async function deployRequest(
     wait: flags.wait !== false,
     timeoutMs: await seconds(flags.timeout as string) * 1000,
   };
+  // A context that is not there fails before a registry is asked for anything.
+  (await openTarget(request))[Symbol.dispose]();
+  return { ...request, payload: await payloadOf(flags, options) };
 }
 
 /** What was named; else what the instance runs whose certificates are taken; else what a new instance would run. */
