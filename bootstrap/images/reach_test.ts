@@ -74,6 +74,30 @@ Deno.test("whyUnreachable() knocks at the proxy where one stands between, and te
   assertEquals(await look({ urls: [`https://${there.host}/x`] }, dead), undefined);
 });
 
+Deno.test({
+  name:
+    "whyUnreachable() ends at its bound where nobody answers (Linux: what no listener has room for waits)",
+  ignore: Deno.build.os !== "linux",
+  fn: async () => {
+    using listener = Deno.listen({ hostname: "127.0.0.1", port: 0, tcpBacklog: 1 });
+    const { hostname, port } = listener.addr as Deno.NetAddr;
+    const { signal } = new AbortController();
+    const taken = [];
+    try {
+      for (let count = 0; count < 2; count++) taken.push(await Deno.connect({ hostname, port }));
+      const started = performance.now();
+      const refs = [`${hostname}:${port}/one:1`];
+      const urls = [`https://${hostname}:${port}/two`];
+      const options = { registries: undefined, signal, env: () => undefined, timeoutMs: 150 };
+      const why = await whyUnreachable({ refs, urls }, options);
+      assertEquals(why, `${hostname}:${port}: no answer within 150 ms`);
+      assertLess(performance.now() - started, 1000);
+    } finally {
+      for (const one of taken) one.close();
+    }
+  },
+});
+
 Deno.test("whyUnreachable() ends with its signal", async () => {
   const signal = AbortSignal.abort(new Error("enough"));
   const options = { registries: undefined, signal, env: () => undefined };
