@@ -42,14 +42,11 @@ export async function buildGoldenTarget(
   const { span, signal, size, store = new ArtifactStore(undefined, { repair: true }) } = options;
   const how = { span, signal, store, assumeYes: options.assumeYes };
   const request = { name: "golden", assumeYes: options.assumeYes, ...size };
-  const { config } = resolveOptions(
-    {
-      ...request,
-      payload: await chosenSource(request.payload, how),
-      clusterBinary: options.clusterBinary,
-    },
-    hostFacts(),
-  );
+  const asked = { ...request, clusterBinary: options.clusterBinary };
+  // A size that cannot be fails before a registry is asked for anything.
+  resolveOptions(asked, hostFacts());
+  const source = await chosenSource(asked.payload, how);
+  const { config } = resolveOptions({ ...asked, payload: source }, hostFacts());
   const payload = await ensurePayload(config.payload, how);
   const artifacts = await ensureArtifacts(options);
   const chosen = await chooseVmm(artifacts, options);

@@ -212,6 +212,14 @@ Deno.test({
       assertMatch(stderr, why);
       assertMatch(stderr, OFFER);
     }
+    // One whose certificate nobody here trusts is not believed.
+    await using page = await releasePage(home.home, await Deno.readTextFile(AGENT_SANDBOX));
+    const { code, stderr } = await home.call(["build", "payload", "openshell", "--json"], {
+      env: { ...page.env, SSL_CERT_FILE: "" },
+    });
+    assertEquals(code, 1, stderr);
+    assertMatch(stderr, OFFER);
+    assertMatch(stderr, /why: .*certificate/);
     assertEquals([...Deno.readDirSync(join(home.home, "data/gateway/payloads"))], []);
   },
 });

@@ -28,11 +28,10 @@ export interface DownloadOptions {
 export async function downloadText(url: string, options: DownloadOptions): Promise<string> {
   const { signal, hostCa } = options;
   const late = AbortSignal.timeout(TIMEOUT_MS);
-  using client = hostCa
-    ? Deno.createHttpClient({ caCerts: [await readAuthority(hostCa)] })
-    : undefined;
+  const own = hostCa ? [await readAuthority(hostCa)] : [];
+  using client = Deno.createHttpClient({ caCerts: [...own, ...await hostAuthorities()] });
   try {
-    const init = { signal: AbortSignal.any([signal, late]), ...(client && { client }) };
+    const init = { signal: AbortSignal.any([signal, late]), client };
     return await textOf(url, await follow(url, init));
   } catch (error) {
     if (signal.aborted) throw abortError(signal);
@@ -47,10 +46,28 @@ export async function downloadText(url: string, options: DownloadOptions): Promi
   }
 }
 
+/** Where Linux distributions and macOS keep the certificates of the authorities that their programs trust. */
+const HOST_AUTHORITIES = [
+  "/etc/ssl/certs/ca-certificates.crt",
+  "/etc/pki/tls/certs/ca-bundle.crt",
+  "/etc/ssl/ca-bundle.pem",
+  "/etc/ssl/cert.pem",
+];
+
+/** The host's authorities, as pulls trust them: the runtime by itself trusts those it came with. */
+async function hostAuthorities(): Promise<string[]> {
+  const named = Deno.env.get("SSL_CERT_FILE");
+  for (const path of named ? [named] : HOST_AUTHORITIES) {
+    const text = await Deno.readTextFile(path).catch(() => "");
+    if (text.includes("-----BEGIN CERTIFICATE-----")) return [text];
+  }
+  return [];
+}
+
 /** The first answer that is no redirect. */
 async function follow(
   url: string,
-  init: RequestInit & { readonly client?: Deno.HttpClient },
+  init: RequestInit & { readonly client: Deno.HttpClient },
 ): Promise<Response> {
   let next = url;
   for (let hops = 0; hops <= MAX_REDIRECTS; hops++) {

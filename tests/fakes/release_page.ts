@@ -23,7 +23,7 @@ export class ReleasePage implements AsyncDisposable {
 
   private constructor(
     private readonly name: string,
-    /** The authority's certificate, PEM, as DENO_CERT takes it. */
+    /** The authority's certificate, PEM, as SSL_CERT_FILE takes it. */
     readonly caPath: string,
     pair: { readonly cert: string; readonly key: string },
     answer: Answer,
@@ -59,7 +59,7 @@ export class ReleasePage implements AsyncDisposable {
 
   /** The environment of a process that sees it. */
   get env(): Record<string, string> {
-    return { HTTPS_PROXY: `http://127.0.0.1:${this.#proxy.addr.port}`, DENO_CERT: this.caPath };
+    return { HTTPS_PROXY: `http://127.0.0.1:${this.#proxy.addr.port}`, SSL_CERT_FILE: this.caPath };
   }
 
   async #serve(): Promise<void> {
