@@ -87,6 +87,7 @@ function addUp(root: Command): void {
     .option("-y, --yes", "as root, install missing host tools without asking")
     .addOption(jsonOption())
     .addOption(new commander.Option("--events-to <file>").hideHelp())
+    .addOption(new commander.Option("--payload-why <text>").hideHelp())
     .addHelpText(
       "after",
       "\nExample:\n  gateway up --name dev --port 30052:30051 --memory 4096 --detach\n" +

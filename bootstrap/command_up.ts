@@ -18,7 +18,15 @@ import { READY_MESSAGE, startDetached } from "./detach.ts";
 import { hostFacts, resolveOptions, type UpOptions, type UpRequest } from "./options.ts";
 import type { Payload } from "./payload_spec.ts";
 import { preparedFiles, preparePayload } from "./payload_images.ts";
-import { defaultPayload, loadPayload, payloadSource } from "./payloads.ts";
+import {
+  chosenSource,
+  defaultPayload,
+  ensurePayload,
+  loadPayload,
+  needsPinning,
+  offerDemo,
+  payloadSource,
+} from "./payloads.ts";
 import { attachProgress, type ProgressTerminal } from "./progress_view.ts";
 import { instanceStatus } from "./status.ts";
 import { readyText } from "./views.ts";
@@ -41,27 +49,64 @@ export async function runUp(
   const { flags } = io;
   const asked = upRequest(flags, io.args);
   const stored = asked.exec ? undefined : (await findInstance(asked.name))?.config;
-  const known = asked.exec || asked.payload !== undefined || stored;
-  const chosen = known ? undefined : await defaultPayload();
-  const request = chosen ? { ...asked, payload: chosen.source } : asked;
-  const payload = request.exec ? undefined : await readRequested(request, stored);
+  // What is wrong by itself fails before a registry is asked for anything.
+  const { config } = resolveOptions(asked, hostFacts(), stored);
+  const chosen = asked.exec ? undefined : await choosePayload(asked, stored, config, io);
   const options = {
-    ...resolveOptions(request, hostFacts(), stored, payload),
+    ...resolveOptions(
+      { ...asked, payload: chosen?.source ?? asked.payload },
+      hostFacts(),
+      stored,
+      chosen?.payload,
+    ),
     payloadWhy: chosen?.why,
   };
   if (options.exec) return await runExec(options, io);
+  if (chosen?.why && io.terminal && flags.eventsTo === undefined) io.err(chosen.why);
   await checkNetwork(options.config);
   // A supervisor that is followed never detaches again, whatever words it was started with (`-dy`).
   const detach = flags.detach && flags.eventsTo === undefined;
-  return detach ? await runDetached(options, io) : await runForeground(options, io);
+  if (!detach) return await runForeground(options, io);
+  // What was chosen here is not chosen a second time.
+  const more = stored ? [] : ["--payload", options.config.payload];
+  const why = options.payloadWhy === undefined ? [] : ["--payload-why", options.payloadWhy];
+  return await runDetached(options, { ...io, argv: [...io.argv, ...more, ...why] });
 }
 
-/** The payload that a start would run, so that a fault in it is told before anything is done. */
-async function readRequested(
-  { payload }: UpRequest,
+/** The payload that a start runs, read, so that a fault in it is told before anything is done. */
+async function choosePayload(
+  asked: UpRequest,
   stored: InstanceConfig | undefined,
-): Promise<Payload> {
-  return await loadPayload(payloadSource((payload ?? stored?.payload)!));
+  config: InstanceConfig,
+  io: CommandIo,
+): Promise<{ readonly source: string; readonly why?: string; readonly payload: Payload }> {
+  const known = asked.payload ?? stored?.payload;
+  const source = known === undefined ? undefined : payloadSource(known);
+  const why = io.flags.payloadWhy as string | undefined;
+  if (source !== undefined && !await needsPinning(source)) {
+    return { source, why, payload: await loadPayload(source) };
+  }
+  const log = new EventLog();
+  using _told = tellAfterwards(log, io);
+  using _view = attachProgress(log, { ...io, quiet: io.flags.eventsTo !== undefined });
+  const span = log.span("payload");
+  const how = { span, signal: io.signal, assumeYes: asked.assumeYes, config };
+  const found = source === undefined ? await defaultPayload(how) : { source, why };
+  return { ...found, payload: await ensurePayload(found.source, how) };
+}
+
+/** A live view shows steps only; what is said beside them stands below it once it is gone. */
+function tellAfterwards(log: EventLog, { terminal, err }: CommandIo): Disposable {
+  const said: string[] = [];
+  const forget = log.addSink(({ kind, parent, message }) => {
+    if (kind === "log" && parent === null && message !== undefined) said.push(message);
+  });
+  return {
+    [Symbol.dispose]() {
+      forget();
+      if (terminal) said.forEach((line) => err(line));
+    },
+  };
 }
 
 /** What the cluster takes of this host's network: bad input has to fail before anything is made. */
@@ -289,6 +334,7 @@ export async function runBuild(
   const span = log.span("build");
   const started = performance.now();
   const artifacts = await (async () => {
+    using _told = tellAfterwards(log, io);
     using _view = attachProgress(log, { ...io, quiet: false });
     const options = {
       span,
@@ -297,10 +343,12 @@ export async function runBuild(
       clusterBinary: io.flags.clusterBinary as string | undefined,
     };
     if (target === "payload") {
-      const payload = await loadPayload(
-        payloadSource(io.payload ?? (await defaultPayload()).source),
-      );
-      return preparedFiles(await preparePayload(payload, options));
+      const source = await chosenSource(io.payload, options);
+      const payload = await ensurePayload(source, options);
+      const prepared = await preparePayload(payload, options).catch((error) => {
+        throw offerDemo(source, error);
+      });
+      return preparedFiles(prepared);
     }
     if (target !== "golden") return await buildTargets(target, options);
     const { buildGoldenTarget } = await import("./golden_target.ts");

@@ -22,7 +22,10 @@ export function addDeploy(root: Command, kit: CliKit): void {
       .description("the payload and its certificates into a cluster you have")
       .requiredOption("--context <context>", "which context of the kubeconfig")
       .option("--kubeconfig <file>", "instead of KUBECONFIG or ~/.kube/config")
-      .option("--payload <name|dir>", "what is deployed; demo, or that of the --name")
+      .option(
+        "--payload <name|dir>",
+        "what is deployed; as for a new instance, or that of the --name",
+      )
       .option("--name <name>", "with the certificates of this instance instead of new ones")
       .option("--address <host[:port]>", "where clients reach the service, if not at a node")
       .option("--image-prefix <place>", "registry and path that have the images built here")
@@ -79,13 +82,15 @@ async function deployRequest(
   flags: CommandIo["flags"],
   options: PrepareOptions,
 ): Promise<DeployRequest> {
-  const { parseAddress } = await import("./deploy/address.ts");
+  const [{ parseAddress }, { openTarget }] = await Promise.all([
+    import("./deploy/address.ts"),
+    import("./deploy/target.ts"),
+  ]);
   const address = flags.address as string | undefined;
   await checkTogether(flags);
-  return {
+  const request = {
     context: flags.context as string,
     kubeconfig: flags.kubeconfig as string | undefined,
-    payload: await payloadOf(flags, options),
     instance: flags.name as string | undefined,
     address: address === undefined ? undefined : parseAddress(address),
     imagePrefix: await imagePrefix(flags.imagePrefix as string | undefined),
@@ -94,25 +99,27 @@ async function deployRequest(
     wait: flags.wait !== false,
     timeoutMs: await seconds(flags.timeout as string) * 1000,
   };
+  // A context that is not there fails before a registry is asked for anything.
+  (await openTarget(request))[Symbol.dispose]();
+  return { ...request, payload: await payloadOf(flags, options) };
 }
 
-/** What was named; else what the instance runs whose certificates are taken; else the first of the built-in ones. */
+/** What was named; else what the instance runs whose certificates are taken; else what a new instance would run. */
 async function payloadOf(
-  { payload, name }: CommandIo["flags"],
+  { payload, name, remove }: CommandIo["flags"],
   options: PrepareOptions,
 ): Promise<DeployPayload> {
-  const [{ deployPayload }, { defaultPayload }] = await Promise.all([
+  const [{ deployPayload }, { chosenSource, settledPayload }] = await Promise.all([
     import("./deploy/payload.ts"),
     import("./payloads.ts"),
   ]);
-  if (payload !== undefined || name === undefined) {
-    return await deployPayload(
-      payload as string | undefined ?? (await defaultPayload()).source,
-      options,
-    );
+  if (payload === undefined && name !== undefined) {
+    const { requireInstance } = await import("../vm/instance.ts");
+    return await deployPayload((await requireInstance(name as string)).config.payload, options);
   }
-  const { requireInstance } = await import("../vm/instance.ts");
-  return await deployPayload((await requireInstance(name as string)).config.payload, options);
+  // A removal looks at no registry: what was deployed by default was pinned then.
+  const asked = payload as string | undefined ?? (remove ? await settledPayload() : undefined);
+  return await deployPayload(await chosenSource(asked, options), options);
 }
 
 async function checkTogether(flags: CommandIo["flags"]): Promise<void> {

@@ -19,7 +19,7 @@ import { instanceKey } from "./guest_source.ts";
 import { hostFacts, resolveOptions } from "./options.ts";
 import { ensurePki } from "./pki.ts";
 import { preparePayload } from "./payload_images.ts";
-import { defaultPayload, loadPayload } from "./payloads.ts";
+import { chosenSource, ensurePayload, offerDemo } from "./payloads.ts";
 import { planFor, readMaterial, writeUpPayload } from "./up_steps.ts";
 
 /** The machine that golden state is made for; the defaults of `up` where nothing is said. */
@@ -40,15 +40,14 @@ export async function buildGoldenTarget(
   options: EnsureArtifactsOptions & { readonly size: GoldenSize },
 ): Promise<Pick<Artifact, "name" | "files">[]> {
   const { span, signal, size, store = new ArtifactStore(undefined, { repair: true }) } = options;
+  const how = { span, signal, store, assumeYes: options.assumeYes };
   const request = { name: "golden", assumeYes: options.assumeYes, ...size };
-  const { config } = resolveOptions(
-    {
-      ...request,
-      payload: request.payload ?? (await defaultPayload()).source,
-      clusterBinary: options.clusterBinary,
-    },
-    hostFacts(),
-  );
+  const asked = { ...request, clusterBinary: options.clusterBinary };
+  // A size that cannot be fails before a registry is asked for anything.
+  resolveOptions(asked, hostFacts());
+  const source = await chosenSource(asked.payload, how);
+  const { config } = resolveOptions({ ...asked, payload: source }, hostFacts());
+  const payload = await ensurePayload(config.payload, how);
   const artifacts = await ensureArtifacts(options);
   const chosen = await chooseVmm(artifacts, options);
   const disk = await store.ensure(goldenDiskRecipe(artifacts, config), options);
@@ -61,9 +60,8 @@ export async function buildGoldenTarget(
     );
     await ensurePrivateDir(paths.dir);
     // The key depends on the payload's size and on the plan, so both are made once for it.
-    const prepared = await preparePayload(await loadPayload(config.payload), {
-      ...options,
-      config,
+    const prepared = await preparePayload(payload, { ...options, config }).catch((error) => {
+      throw offerDemo(config.payload, error);
     });
     const [pki, ssh] = await Promise.all([
       ensurePki(paths.pkiDir, { span, signal }),

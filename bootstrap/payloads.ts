@@ -1,12 +1,14 @@
 /**
- * Finds a payload by what the user says: the name of one that comes with the program, or a folder.
+ * Finds a payload by what the user says: the name of one that comes with the program, or a folder. And chooses one where
+ * nothing is said.
  * It must not judge what is in it.
  *
  * @module
  */
 import { resolve } from "@std/path";
-import { GatewayError, usageError } from "../vm/error.ts";
+import { describeError, GatewayError, usageError } from "../vm/error.ts";
 import { sourcePath } from "../vm/source.ts";
+import type { PinOptions } from "./payload_pins.ts";
 import type { Payload } from "./payload_spec.ts";
 
 /** The payloads that come with the program. */
@@ -16,37 +18,59 @@ export const BUILT_IN = ["demo", "openshell"] as const;
 export const DEMO = BUILT_IN[0];
 const OPENSHELL = BUILT_IN[1];
 
-/** What was never pulled where this version was made, by name; empty when all of it is pinned. */
-async function unpinned(): Promise<string[]> {
-  const lock = JSON.parse(
-    await Deno.readTextFile(sourcePath(`rootfs/payloads/${OPENSHELL}/lock.json`)),
-  ) as {
-    readonly chart: Pin;
-    readonly images: readonly Pin[];
-    readonly manifests: readonly Pin[];
+/** Pinning takes a moment to load, and most commands do without. */
+const pins = () => import("./payload_pins.ts");
+
+/** What a new instance runs, and why it is not OpenShell where it is not. */
+export interface PayloadChoice {
+  readonly source: string;
+  readonly why: string | undefined;
+}
+
+/**
+ * What a new instance runs when nothing is said: OpenShell where it is pinned or can be pinned now, else the demo. A
+ * network without its registries is seen by one quick look.
+ *
+ * @throws GatewayError `usage`, `permission` for a registries.yaml that cannot be used; `interrupted`.
+ */
+export async function defaultPayload(options: PinOptions): Promise<PayloadChoice> {
+  const { pinnedFolder, pinOpenshell, whyOutOfReach } = await pins();
+  if (await pinnedFolder(options.builtIn) !== undefined) {
+    return { source: OPENSHELL, why: undefined };
+  }
+  const why = await whyOutOfReach(options) ??
+    await pinOpenshell(options).then(() => undefined, refusal);
+  if (why === undefined) return { source: OPENSHELL, why };
+  return {
+    source: DEMO,
+    why: `the payload is ${DEMO}: ${OPENSHELL} cannot be had here (${why}); ` +
+      `--payload ${OPENSHELL} tries again`,
   };
-  return [{ ...lock.chart, name: "chart" }, ...lock.images, ...lock.manifests]
-    .filter(({ digest, sha256 }) => (digest ?? sha256 ?? null) === null)
-    .map(({ name }) => name);
 }
 
-interface Pin {
-  readonly name: string;
-  readonly digest?: string | null;
-  readonly sha256?: string | null;
+/** What kept it from being pinned; what the user did is thrown. */
+function refusal(error: unknown): string {
+  const own = error instanceof GatewayError && ["usage", "permission", "interrupted"];
+  if (!own || own.includes(error.code)) throw error;
+  return describeError(error).replace(/^Cannot/, "cannot");
 }
 
-/** What a new instance runs when nothing is said, and why it is not OpenShell where it is not. */
-export async function defaultPayload(): Promise<
-  { readonly source: string; readonly why: string | undefined }
-> {
-  const missing = await unpinned();
-  if (missing.length === 0) return { source: OPENSHELL, why: undefined };
-  return { source: DEMO, why: `the payload is ${DEMO}: ${unpinnedWords(missing)}` };
+/** What was asked for, else {@linkcode defaultPayload}, whose reason is told. @throws GatewayError as the two. */
+export async function chosenSource(
+  asked: string | undefined,
+  options: PinOptions,
+): Promise<string> {
+  if (asked !== undefined) return payloadSource(asked);
+  const { source, why } = await defaultPayload(options);
+  if (why !== undefined) options.span.log(why);
+  return source;
 }
 
-const unpinnedWords = (missing: readonly string[]) =>
-  `openshell has no digest for its ${missing.join(", ")} (docs/openshell.md)`;
+/** The choice of {@linkcode defaultPayload} as far as it is made already: nothing is asked and nothing pinned. */
+export async function settledPayload(): Promise<string> {
+  const { pinnedFolder } = await pins();
+  return await pinnedFolder() === undefined ? DEMO : OPENSHELL;
+}
 
 /**
  * What an instance remembers of its payload: a name as it is, a folder by its absolute path. Looks at no file.
@@ -74,19 +98,43 @@ export function payloadWords(source: string): string {
  * @throws GatewayError `usage`, `payload-invalid`, `not-supported` for openshell where it is not pinned.
  */
 export async function loadPayload(source: string): Promise<Payload> {
-  const known = payloadSource(source);
-  const missing = known === OPENSHELL ? await unpinned() : [];
-  if (missing.length > 0) {
-    throw new GatewayError({
-      code: "not-supported",
-      what: `Cannot run the payload "${OPENSHELL}"`,
-      why: unpinnedWords(missing),
-      fix: `pass --payload ${DEMO}, or pin them as docs/openshell.md says`,
-    });
-  }
+  const dir = await payloadFolder(payloadSource(source));
   // Reading YAML takes a moment to load, and most commands read none.
   const { readPayload } = await import("./payload_spec.ts");
-  return await readPayload(known.includes("/") ? known : sourcePath(`rootfs/payloads/${known}`));
+  return await readPayload(dir);
+}
+
+/** As {@linkcode loadPayload}, after openshell was pinned where it is not. @throws GatewayError also as a pull. */
+export async function ensurePayload(source: string, options: PinOptions): Promise<Payload> {
+  if (await needsPinning(source)) {
+    const { pinOpenshell } = await pins();
+    await pinOpenshell(options).catch((error) => {
+      throw offerDemo(source, error);
+    });
+  }
+  return await loadPayload(source);
+}
+
+/** Whether {@linkcode ensurePayload} would ask registries. */
+export async function needsPinning(source: string): Promise<boolean> {
+  return source === OPENSHELL && await (await pins()).pinnedFolder() === undefined;
+}
+
+async function payloadFolder(source: string): Promise<string> {
+  if (source !== OPENSHELL) {
+    return source.includes("/") ? source : sourcePath(`rootfs/payloads/${source}`);
+  }
+  const { missingPins, pinnedFolder } = await pins();
+  const dir = await pinnedFolder();
+  if (dir !== undefined) return dir;
+  throw new GatewayError({
+    code: "not-supported",
+    what: `Cannot run the payload "${OPENSHELL}"`,
+    why: `it has no digest for its ${(await missingPins()).join(", ")}`,
+    fix:
+      `run \`gateway build payload ${OPENSHELL}\` on a network that reaches its registries; or ` +
+      `pass --payload ${DEMO}, which needs no registry`,
+  });
 }
 
 /** A pull that failed; where it was for OpenShell's own payload, the error offers the one that needs none. */

@@ -1,8 +1,9 @@
-import { assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
+import { assertEquals, assertLess, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { join } from "@std/path";
 import { payloadFolder } from "../tests/fakes/payload_folder.ts";
 import { GatewayError } from "../vm/error.ts";
-import { sourcePath } from "../vm/source.ts";
+import { silentSpan } from "../vm/event.ts";
+import { missingPins } from "./payload_pins.ts";
 import {
   BUILT_IN,
   defaultPayload,
@@ -10,6 +11,7 @@ import {
   loadPayload,
   offerDemo,
   payloadSource,
+  settledPayload,
 } from "./payloads.ts";
 
 Deno.test("payloadSource() takes names as they are and folders by their absolute path", () => {
@@ -33,23 +35,49 @@ Deno.test("loadPayload() reads every built-in payload, and a folder", async () =
   assertEquals((await assertRejects(() => loadPayload(missing), GatewayError)).exitCode, 1);
 });
 
-Deno.test("openshell is the default once it is pinned; until then it says so and offers demo", async () => {
-  const lock = JSON.parse(
-    await Deno.readTextFile(sourcePath("rootfs/payloads/openshell/lock.json")),
-  );
-  const pinned = [lock.chart.digest, ...lock.images.map((one: { digest: unknown }) => one.digest)]
-    .every((digest) => digest !== null);
-  const { source, why } = await defaultPayload();
-  if (pinned) {
-    assertEquals([source, why], [BUILT_IN[1], undefined]);
-    assertEquals((await loadPayload(BUILT_IN[1])).name, BUILT_IN[1]);
-    return;
+/** Runs with a data folder and a proxy of its own; nobody answers there. */
+async function withoutNetwork(fn: () => Promise<void>): Promise<void> {
+  const home = await Deno.makeTempDir();
+  const proxy = "http://127.0.0.1:1";
+  const values = { XDG_DATA_HOME: home, XDG_CONFIG_HOME: home, HTTPS_PROXY: proxy, NO_PROXY: "" };
+  const before = Object.keys(values).map((name) => [name, Deno.env.get(name)] as const);
+  for (const [name, value] of Object.entries(values)) Deno.env.set(name, value);
+  try {
+    await fn();
+  } finally {
+    for (const [name, value] of before) {
+      value === undefined ? Deno.env.delete(name) : Deno.env.set(name, value);
+    }
+    await Deno.remove(home, { recursive: true });
   }
-  assertEquals(source, DEMO);
-  assertMatch(why!, /^the payload is demo: openshell has no digest for its chart, gateway, /);
-  const error = await assertRejects(() => loadPayload(BUILT_IN[1]), GatewayError);
-  assertEquals(error.code, "not-supported");
-  assertMatch(error.fix, /^pass --payload demo, or /);
+}
+
+const options = { span: silentSpan(), signal: new AbortController().signal, assumeYes: false };
+const pinned = (await missingPins()).length === 0;
+
+Deno.test("defaultPayload() is openshell once it is pinned; else demo with the reason, at once", async () => {
+  await withoutNetwork(async () => {
+    const started = performance.now();
+    const { source, why } = await defaultPayload(options);
+    if (pinned) return assertEquals([source, why], [BUILT_IN[1], undefined]);
+    assertLess(performance.now() - started, 2500);
+    assertEquals([source, why], [
+      DEMO,
+      "the payload is demo: openshell cannot be had here (the proxy 127.0.0.1:1: connection refused); " +
+      "--payload openshell tries again",
+    ]);
+    assertEquals(await settledPayload(), DEMO);
+  });
+});
+
+Deno.test("loadPayload() refuses openshell that is not pinned, and says both ways out", async () => {
+  await withoutNetwork(async () => {
+    if (pinned) return assertEquals((await loadPayload(BUILT_IN[1])).name, BUILT_IN[1]);
+    const error = await assertRejects(() => loadPayload(BUILT_IN[1]), GatewayError);
+    assertEquals(error.code, "not-supported");
+    assertMatch(error.why, /^it has no digest for its chart, gateway, .*agent-sandbox\.yaml$/);
+    assertMatch(error.fix, /`gateway build payload openshell`.*--payload demo/);
+  });
 });
 
 Deno.test("offerDemo() adds the payload that needs no registry to a failed pull of openshell alone", () => {

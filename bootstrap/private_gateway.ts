@@ -19,7 +19,7 @@ import {
 import { run, type RunResult } from "../vm/process.ts";
 import { waitFor } from "../vm/wait.ts";
 import { GatewayError, type GatewayErrorOptions } from "../vm/error.ts";
-import { loadPayload } from "./payloads.ts";
+import { DEMO, loadPayload } from "./payloads.ts";
 import { selfCommand } from "./self.ts";
 import { askSupervisor } from "./supervisor.ts";
 
@@ -57,13 +57,14 @@ export class PrivateGateway implements AsyncDisposable {
    * @throws GatewayError `service-not-ready` as the instance says it; `build-failed` with its words for the rest.
    */
   async up(config: InstanceConfig): Promise<void> {
-    const { service: { nodePort } } = await loadPayload(config.payload);
+    const { service: { nodePort }, dir } = await loadPayload(config.payload);
     const service = `127.0.0.1:${freeLoopbackPort()}:${nodePort}`;
     const { code, stdout, stderr } = await this.run([
       ...["up", "--detach", "--json", "--cold", "--no-kube-api", "--name", NAME],
       ...["--port", service, "--cpus", String(config.cpus)],
       ...["--memory", String(config.memoryMiB), "--disk", String(config.stateMiB)],
-      ...["--payload", config.payload, "--vmm", config.vmm],
+      // A home of its own has no pinned payload.
+      ...["--payload", config.payload === DEMO ? DEMO : dir, "--vmm", config.vmm],
       ...(config.clusterBinary === null ? [] : ["--cluster-binary", config.clusterBinary]),
     ], { check: false, timeoutMs: await upTimeoutMs(config) });
     if (code !== 0) throw failedUp(stdout, stderr);

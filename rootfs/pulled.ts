@@ -1,12 +1,13 @@
 /**
  * Images and charts of registries as artifacts: a reference with its digest is pulled by ocipull (go-containerregistry)
  * into one file, which the store keeps like anything built. What is asked for decides the key, never where it came from.
+ * And the digest of a reference that has none yet.
  * It must not choose what is pulled, nor put a credential anywhere but into ocipull's standard input.
  *
  * @module
  */
 import { join } from "@std/path";
-import { type BuildContext, digestBytes, type Recipe } from "../vm/artifact.ts";
+import { type ArtifactStore, type BuildContext, digestBytes, type Recipe } from "../vm/artifact.ts";
 import { type ErrorCode, GatewayError } from "../vm/error.ts";
 import type { JsonValue, Span } from "../vm/event.ts";
 import { run } from "../vm/process.ts";
@@ -85,6 +86,7 @@ export function pulledChartRecipe(options: PulledOptions): Recipe {
 }
 
 type Asked = PulledOptions & { readonly kind: "image" | "chart"; readonly arch?: GuestArch };
+type Kind = Asked["kind"] | "digest";
 
 function pulledRecipe(asked: Asked): Recipe {
   const { kind, ref, digest, arch } = asked;
@@ -122,8 +124,52 @@ async function pull(
   output: string,
   ctx: BuildContext,
 ): Promise<Record<string, JsonValue>> {
-  const { kind, ref, digest, access } = asked;
-  const { store, span, signal } = ctx;
+  const { manifest, bytes, names } = await ask({ ...asked, output }, {
+    ...ctx,
+    what: `Cannot pull the ${asked.kind} "${asked.ref}"`,
+    timeoutMs: PULL_TIMEOUT_MS,
+  });
+  return { manifest, bytes, ...(names && { names }) };
+}
+
+/** A registry that is slower than this with a few kilobytes is as good as none. */
+const RESOLVE_TIMEOUT_MS = 60_000;
+
+/**
+ * The digest that a reference's tag stands for now, from the registry or a mirror of it; nothing is kept.
+ *
+ * @throws GatewayError as a pull.
+ */
+export async function resolveDigest(
+  ref: string,
+  options: Omit<PulledOptions, "ref" | "digest"> & {
+    readonly store: ArtifactStore;
+    readonly span: Span;
+    readonly signal: AbortSignal;
+  },
+): Promise<string> {
+  const asked = { ...options, kind: "digest", ref, digest: "", output: "" } as const;
+  const what = `Cannot find out the digest of "${ref}"`;
+  const how = { ...options, what, timeoutMs: RESOLVE_TIMEOUT_MS };
+  try {
+    return (await ask(asked, how)).manifest;
+  } catch (error) {
+    if (!(error instanceof GatewayError) || error.code !== "timeout") throw error;
+    const told = { kind: "unreachable", why: error.why };
+    throw pullError(asked, told, { ...how, cache: options.store.root });
+  }
+}
+
+/** Runs ocipull once. @throws GatewayError for what it tells. */
+async function ask(
+  asked: Omit<Asked, "kind"> & { readonly kind: Kind; readonly output: string },
+  how: Pick<BuildContext, "store" | "span" | "signal"> & {
+    readonly what: string;
+    readonly timeoutMs: number;
+  },
+): Promise<PullResult> {
+  const { kind, ref, digest, access, output } = asked;
+  const { store, span, signal, what, timeoutMs } = how;
   const puller = await store.ensure(asked.puller, { span, signal, assumeYes: asked.assumeYes });
   const request = {
     arch: asked.arch ?? "",
@@ -141,17 +187,14 @@ async function pull(
     stdin: JSON.stringify(request),
     onOutput: (text) => lines.push(text),
     signal,
-    timeoutMs: PULL_TIMEOUT_MS,
+    timeoutMs,
     check: false,
-    what: `Cannot pull the ${kind} "${ref}"`,
+    what,
   });
   const last = parse(stdout.trimEnd().split("\n").at(-1) ?? "");
-  if (code === 0 && last?.result) {
-    const { manifest, bytes, names } = last.result as PullResult;
-    return { manifest, bytes, ...(names && { names }) };
-  }
+  if (code === 0 && last?.result) return last.result as PullResult;
   const told = (last?.error ?? { kind: "other", why: `ocipull ended with code ${code}` }) as Told;
-  throw pullError(asked, told, store.root);
+  throw pullError(asked, told, { what, cache: store.root });
 }
 
 interface Told {
@@ -190,8 +233,13 @@ class LineReader {
 }
 
 /** What each kind of failure means for the user. */
-function pullError(asked: Asked, told: Told, cache: string): GatewayError {
-  const { kind, ref, digest, access } = asked;
+function pullError(
+  asked: Pick<Asked, "digest" | "access"> & { readonly kind: Kind },
+  told: Told,
+  { what, cache }: { readonly what: string; readonly cache: string },
+): GatewayError {
+  const { kind, digest, access } = asked;
+  const thing = kind === "digest" ? "the tag" : `${digest.slice(0, 19)}…`;
   const fixes: Readonly<Record<string, readonly [ErrorCode, string]>> = {
     "platform": ["image-platform", "name an image, or an index, that has one for the guest"],
     "digest": [
@@ -204,9 +252,7 @@ function pullError(asked: Asked, told: Told, cache: string): GatewayError {
     ],
     "not-found": [
       "image-unknown",
-      `look whether ${
-        digest.slice(0, 19)
-      }… is there under that name; a private one may need a login`,
+      `look whether ${thing} is there under that name; a private one may need a login`,
     ],
     "unknown-host": [
       "registry-unreachable",
@@ -227,13 +273,11 @@ function pullError(asked: Asked, told: Told, cache: string): GatewayError {
     "registries": ["usage", `correct ${access.settings}`],
     "credentials": ["registry-denied", "look at ~/.docker/config.json and its credential helper"],
     "request": ["usage", "correct the reference"],
-    "layout": ["image-unknown", `name the digest of a ${kind}`],
+    "layout": [
+      "image-unknown",
+      kind === "digest" ? "look who answers there" : `name the digest of a ${kind}`,
+    ],
   };
   const [code, fix] = fixes[told.kind] ?? ["build-failed", "run the command again"];
-  return new GatewayError({
-    code,
-    what: `Cannot pull the ${kind} "${ref}"`,
-    why: told.why,
-    fix,
-  });
+  return new GatewayError({ code, what, why: told.why, fix });
 }

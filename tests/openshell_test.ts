@@ -1,52 +1,319 @@
 /**
- * The payload openshell before any boot: refused as it is made here, and pulled whole from a registry that holds
- * stand-ins under the real names.
+ * The payload openshell before any boot: pinned on first use and pulled whole from a registry that holds stand-ins under
+ * the real names, and the demo with the reason where that cannot be.
  *
  * @module
  */
-import { assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
 import { join } from "@std/path";
-import { mirrors, writeOpenshell } from "./fakes/openshell.ts";
+import { parse } from "yaml";
+import { exists } from "../vm/layout.ts";
+import { sourcePath } from "../vm/source.ts";
+import { AGENT_SANDBOX, mirrors, pushOpenshell, writeOpenshell } from "./fakes/openshell.ts";
 import { TestRegistry } from "./fakes/registry.ts";
+import { ReleasePage } from "./fakes/release_page.ts";
 import { TestHome } from "./vm/harness.ts";
 
 const BUILD_TIMEOUT_MS = 75 * 60_000;
+const BUILT_IN = sourcePath("rootfs/payloads/openshell");
+const LOCK = JSON.parse(await Deno.readTextFile(join(BUILT_IN, "lock.json")));
+/** A release comes with its digests, and then nothing is left to pin. */
+const ignore = LOCK.chart.digest !== null;
+/** Nobody answers there, whatever this host reaches. */
+const NO_NETWORK = { HTTPS_PROXY: "http://127.0.0.1:1", NO_PROXY: "" };
+/** Of a cluster that is nowhere. */
+const KUBECONFIG = {
+  clusters: [{ name: "none", cluster: { server: "https://127.0.0.1:1" } }],
+  users: [{ name: "none", user: {} }],
+  contexts: [{ name: "none", context: { cluster: "none", user: "none" } }],
+};
+const OFFER = /fix: .*; or pass --payload demo, which needs no registry/;
 
-Deno.test("the payload openshell is refused while nothing of it is pinned", async () => {
-  await using home = await TestHome.make();
-  const { code, stderr } = await home.call(["build", "payload", "openshell"]);
+type Env = Readonly<Record<string, string>>;
+type Row = { readonly artifact: string; readonly file: string; readonly path: string };
+
+const EXPECTED = [
+  "agent-sandbox.yaml",
+  "gateway.local/helm:1",
+  "ghcr.io/nvidia/openshell-community/sandboxes/base:latest",
+  "ghcr.io/nvidia/openshell/gateway:0.0.111",
+  "ghcr.io/nvidia/openshell/supervisor:0.0.111",
+  "openshell.tgz",
+  "registry.k8s.io/agent-sandbox/agent-sandbox-controller:v0.5.0",
+];
+
+/** What `gateway build TARGET…` made. */
+async function build(home: TestHome, target: readonly string[], env: Env = {}): Promise<Row[]> {
+  const { stdout } = await home.ok(["build", ...target, "--json"], {
+    ...{ timeoutMs: BUILD_TIMEOUT_MS, env },
+  });
+  return JSON.parse(stdout);
+}
+
+const names = (rows: readonly Row[]) => rows.map(({ file }) => file).sort();
+
+/** Our own images that stand for OpenShell's. */
+async function standIns(home: TestHome) {
+  const images = await build(home, ["images"]);
+  const archive = (name: string) =>
+    images.find(({ artifact }) => artifact === `image-${name}`)!.path;
+  return { demo: archive("demo"), busybox: archive("busybox") };
+}
+
+/** Leads the home's pulls to a registry. */
+async function lead(home: TestHome, registry: TestRegistry): Promise<void> {
+  await Deno.mkdir(join(home.home, "config/gateway"), { recursive: true });
+  await Deno.writeTextFile(join(home.home, "config/gateway/registries.yaml"), mirrors(registry));
+}
+
+/** The page that agent-sandbox is released on, as far as we need it. */
+function releasePage(dir: string, text: string): Promise<ReleasePage> {
+  const { hostname, pathname } = new URL(LOCK.manifests[0].url);
+  // The real one leads to a store of files, too.
+  return ReleasePage.start(
+    dir,
+    hostname,
+    (path) =>
+      path === pathname
+        ? new Response(null, { status: 302, headers: { location: "/files/1" } })
+        : path === "/files/1"
+        ? new Response(text)
+        : new Response("none", { status: 404 }),
+  );
+}
+
+/** The only pinned payload of a home. */
+function pinnedFolder(home: TestHome): string {
+  const payloads = join(home.home, "data/gateway/payloads");
+  const found = [...Deno.readDirSync(payloads)].map(({ name }) => name);
+  assertEquals(found.length, 1, found.join());
+  assertMatch(found[0], /^openshell-[0-9a-f]{12}$/);
+  return join(payloads, found[0]);
+}
+
+const text = (dir: string, name: string) => Deno.readTextFile(join(dir, name));
+
+Deno.test({
+  name: "openshell is pinned on first use, and stays what it was then",
+  ignore,
+  fn: async () => {
+    await using home = await TestHome.make();
+    await using registry = await TestRegistry.start();
+    await using page = await releasePage(home.home, await Deno.readTextFile(AGENT_SANDBOX));
+    const images = await standIns(home);
+    const pushed = await pushOpenshell(registry, images);
+    await lead(home, registry);
+
+    // Without a word it is the default.
+    const first = await home.ok(["build", "payload"], {
+      ...{ env: page.env, timeoutMs: BUILD_TIMEOUT_MS },
+    });
+    const dir = pinnedFolder(home);
+    assertMatch(first.stderr, /openshell is pinned: what its names stand for now is noted in /);
+    assert(first.stderr.includes(dir), first.stderr);
+    const lock = JSON.parse(await text(dir, "lock.json"));
+    const digests = [lock.chart, ...lock.images].map(({ ref, digest }) => [ref, digest]);
+    assertEquals(new Map(digests as [string, string][]), new Map(pushed));
+    assertMatch(lock.noted, /^\d{4}-\d\d-\d\dT/);
+    assertEquals(await text(dir, "agent-sandbox.yaml"), await Deno.readTextFile(AGENT_SANDBOX));
+    const spec = await text(dir, "payload.yaml");
+    const comments = (all: string) => all.split("\n").filter((line) => /^\s*#/.test(line));
+    assertEquals(comments(spec), comments(await text(BUILT_IN, "payload.yaml")));
+    const emptied = parse(spec.replaceAll(/digest: sha256:[0-9a-f]{64}$/gm, "digest: null"));
+    assertEquals(emptied, parse(await text(BUILT_IN, "payload.yaml")));
+    assertEquals(Deno.statSync(dir).mode! & 0o777, 0o700);
+    for (const { name } of Deno.readDirSync(dir)) {
+      assertEquals(Deno.statSync(join(dir, name)).mode! & 0o777, 0o600, name);
+    }
+
+    // Other content under the same tags, and then no registry: what was pinned is what runs.
+    const again = await pushOpenshell(registry, { demo: images.busybox, busybox: images.demo });
+    assertNotEquals(again.get(lock.images[0].ref), lock.images[0].digest);
+    await build(home, ["payload", "openshell"], page.env);
+    await registry.down();
+    const second = await home.ok(["build", "payload", "openshell", "--json"], { env: NO_NETWORK });
+    assertEquals(names(JSON.parse(second.stdout)), EXPECTED);
+    assert(!second.stderr.includes("pinned"), second.stderr);
+    assertEquals(JSON.parse(await text(dir, "lock.json")), lock);
+
+    // A file that was changed is told, not used.
+    await Deno.writeTextFile(join(dir, "agent-sandbox.yaml"), "changed: yes\n");
+    const changed = await home.call(["build", "payload", "openshell"], { env: NO_NETWORK });
+    assertEquals(changed.code, 1);
+    assertMatch(changed.stderr, /agent-sandbox\.yaml has sha256 .* instead of .*\n.*remove that/);
+  },
+});
+
+Deno.test({
+  name: "two that pin openshell at once end with one folder, which both use",
+  ignore,
+  fn: async () => {
+    await using home = await TestHome.make();
+    await using registry = await TestRegistry.start();
+    await using page = await releasePage(home.home, await Deno.readTextFile(AGENT_SANDBOX));
+    await pushOpenshell(registry, await standIns(home));
+    await lead(home, registry);
+    const both = await Promise.all([1, 2].map(() => build(home, ["payload"], page.env)));
+    assertEquals(both.map(names), [EXPECTED, EXPECTED]);
+    pinnedFolder(home);
+  },
+});
+
+Deno.test({
+  name:
+    "a registry that lacks one image of openshell: an error with the offer, and demo by default",
+  ignore,
+  fn: async () => {
+    await using home = await TestHome.make();
+    await using registry = await TestRegistry.start();
+    await using page = await releasePage(home.home, await Deno.readTextFile(AGENT_SANDBOX));
+    await pushOpenshell(registry, await standIns(home));
+    const [{ ref, name }] = LOCK.images;
+    const repositories = join(registry.dir, "data/docker/registry/v2/repositories");
+    await Deno.remove(join(repositories, "nvidia/openshell", name), { recursive: true });
+    await lead(home, registry);
+    const { code, stderr } = await home.call(["build", "payload", "openshell"], { env: page.env });
+    assertEquals(code, 1, stderr);
+    assert(stderr.includes(`Cannot find out the digest of "${ref}"`), stderr);
+    assertMatch(stderr, OFFER);
+    const other = await home.ok(["build", "payload"], { env: page.env });
+    assertMatch(
+      other.stderr,
+      /the payload is demo: openshell cannot be had here \(cannot find out/,
+    );
+    assertMatch(other.stdout, /^demo /);
+    assertEquals(await exists(join(home.home, "data/gateway/payloads")), false);
+  },
+});
+
+Deno.test({
+  name: "a release page without the manifest, or with something else there, gives the same error",
+  ignore,
+  fn: async () => {
+    await using home = await TestHome.make();
+    await using registry = await TestRegistry.start();
+    await pushOpenshell(registry, await standIns(home));
+    await lead(home, registry);
+    const { hostname } = new URL(LOCK.manifests[0].url);
+    const insecure = new Response(null, { status: 302, headers: { location: "http://x.invalid" } });
+    for (
+      const [answer, why] of [
+        [new Response("none", { status: 404 }), /why: it answered 404/],
+        [new Response("<p>Log in first</p>"), /why: agent-sandbox\.yaml:1:1: /],
+        [new Response("a".repeat(5 << 20)), /why: it has more than 4194304 bytes/],
+        [insecure, /why: it is not on https, or leads away from it/],
+      ] as const
+    ) {
+      await using page = await ReleasePage.start(home.home, hostname, () => answer);
+      const { code, stderr } = await home.call(["build", "payload", "openshell"], {
+        env: page.env,
+      });
+      assertEquals(code, 1, stderr);
+      assertMatch(stderr, why);
+      assertMatch(stderr, OFFER);
+    }
+    // One whose certificate nobody here trusts is not believed.
+    await using page = await releasePage(home.home, await Deno.readTextFile(AGENT_SANDBOX));
+    const { code, stderr } = await home.call(["build", "payload", "openshell"], {
+      env: { ...page.env, SSL_CERT_FILE: "" },
+    });
+    assertEquals(code, 1, stderr);
+    assertMatch(stderr, OFFER);
+    assertMatch(stderr, /why: .*certificate.*\n  fix: look who answers there; or/);
+    assertEquals([...Deno.readDirSync(join(home.home, "data/gateway/payloads"))], []);
+  },
+});
+
+Deno.test({
+  name: "without a way to the registries demo is the default, at once and with the reason",
+  ignore,
+  fn: async () => {
+    await using home = await TestHome.make();
+    const cluster = ["--kubeconfig", join(home.home, "kubeconfig"), "--context", "none"];
+    const { stdout, stderr } = await home.ok(["build", "payload"], { env: NO_NETWORK });
+    assertMatch(stdout, /^demo /);
+    await Deno.writeTextFile(join(home.home, "kubeconfig"), JSON.stringify(KUBECONFIG));
+    assertMatch(
+      stderr,
+      /the payload is demo: openshell cannot be had here \(the proxy 127\.0\.0\.1:1: connection refused\); --payload openshell tries again/,
+    );
+    for (
+      const args of [
+        ["build", "payload", "openshell"],
+        ["build", "golden", "--payload", "openshell"],
+        ["up", "--payload", "openshell"],
+        ["up", "--payload", "openshell", "--detach"],
+        ["deploy", ...cluster, "--payload", "openshell"],
+      ]
+    ) {
+      const failed = await home.call(args, { env: NO_NETWORK });
+      assertEquals(failed.code, 1, failed.stderr);
+      assertMatch(failed.stderr, OFFER);
+    }
+    assertEquals(await exists(join(home.home, "data/gateway/payloads")), false);
+    assertEquals(await exists(join(home.home, "data/gateway/instances/default/state.img")), false);
+  },
+});
+
+/** Starts that end at a port which somebody holds: everything before a VM, and nothing of one. */
+async function startAtTakenPort(home: TestHome, env: Env, ...more: string[]): Promise<string> {
+  using taken = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const port = `127.0.0.1:${(taken.addr as Deno.NetAddr).port}:30051`;
+  const { code, stderr } = await home.call(["up", "--port", port, ...more], {
+    ...{ env, timeoutMs: BUILD_TIMEOUT_MS },
+  });
   assertEquals(code, 1, stderr);
-  assertMatch(stderr, /no digest for its chart, gateway, .*agent-sandbox\.yaml/);
+  assertMatch(stderr, /error: Cannot listen on /);
+  return stderr;
+}
+
+const times = (text: string, wanted: string) => text.split(wanted).length - 1;
+
+Deno.test({
+  name: "up says once why a new instance runs demo, in the foreground and in the background",
+  ignore,
+  fn: async () => {
+    await using home = await TestHome.make();
+    for (const more of [[], ["--detach"]]) {
+      const told = await startAtTakenPort(home, NO_NETWORK, ...more);
+      assertEquals(times(told, "the payload is demo: openshell cannot be had here"), 1, told);
+    }
+    // Who asked for it gets no reason.
+    const asked = await startAtTakenPort(home, NO_NETWORK, "--payload", "demo");
+    assertEquals(times(asked, "the payload is"), 0, asked);
+  },
+});
+
+Deno.test({
+  name: "up in the background pins openshell in one of its two processes",
+  ignore,
+  fn: async () => {
+    await using home = await TestHome.make();
+    await using registry = await TestRegistry.start();
+    await using page = await releasePage(home.home, await Deno.readTextFile(AGENT_SANDBOX));
+    await pushOpenshell(registry, await standIns(home));
+    await lead(home, registry);
+    const told = await startAtTakenPort(home, page.env, "--detach");
+    assertEquals(times(told, "openshell is pinned"), 1, told);
+    assertEquals(times(told, "the payload is"), 0, told);
+    // The runtime itself looks for newer ones of its kind.
+    const asked = () => page.asked.filter((host) => host !== "dl.deno.land").length;
+    const before = asked();
+    assertNotEquals(before, 0);
+    await startAtTakenPort(home, page.env, "--detach");
+    assertEquals(asked(), before, page.asked.join());
+    pinnedFolder(home);
+  },
 });
 
 Deno.test("chart and images of the payload openshell are pulled by the names and digests it has", async () => {
   await using home = await TestHome.make();
   await using registry = await TestRegistry.start();
   const dir = join(home.home, "openshell");
-  const build = async (...target: string[]) => {
-    const { stdout } = await home.ok(["build", ...target, "--json"], {
-      timeoutMs: BUILD_TIMEOUT_MS,
-    });
-    return JSON.parse(stdout) as { artifact: string; file: string; path: string }[];
-  };
-  const images = await build("images");
-  const archive = (name: string) =>
-    images.find(({ artifact }) => artifact === `image-${name}`)!.path;
-  await writeOpenshell(dir, registry, { demo: archive("demo"), busybox: archive("busybox") });
-  await Deno.mkdir(join(home.home, "config/gateway"), { recursive: true });
-  await Deno.writeTextFile(join(home.home, "config/gateway/registries.yaml"), mirrors(registry));
-  const files = (await build("payload", dir)).map(({ file }) => file).sort();
-  const expected = [
-    "agent-sandbox.yaml",
-    "gateway.local/helm:1",
-    "ghcr.io/nvidia/openshell-community/sandboxes/base:latest",
-    "ghcr.io/nvidia/openshell/gateway:0.0.111",
-    "ghcr.io/nvidia/openshell/supervisor:0.0.111",
-    "openshell.tgz",
-    "registry.k8s.io/agent-sandbox/agent-sandbox-controller:v0.5.0",
-  ];
-  assertEquals(files, expected);
+  await writeOpenshell(dir, registry, await standIns(home));
+  await lead(home, registry);
+  assertEquals(names(await build(home, ["payload", dir])), EXPECTED);
   // What is there needs no registry.
   await registry.down();
-  assertEquals((await build("payload", dir)).map(({ file }) => file).sort(), expected);
+  assertEquals(names(await build(home, ["payload", dir])), EXPECTED);
 });

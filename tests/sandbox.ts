@@ -54,6 +54,9 @@ export class Sandbox implements AsyncDisposable {
       NO_COLOR: "1",
       GATEWAY_YES: "",
       KUBECONFIG: "",
+      // The same everywhere: no registry is reached, whatever network this host is on.
+      HTTPS_PROXY: "http://127.0.0.1:1",
+      NO_PROXY: "127.0.0.1,localhost",
     });
   }
 

@@ -6,7 +6,7 @@
  */
 import { packedDigest, payloadFiles, RECORD_FILE } from "../manifests.ts";
 import { chartArchives, type PrepareOptions } from "../payload_images.ts";
-import { loadPayload, payloadSource } from "../payloads.ts";
+import { ensurePayload, offerDemo, payloadSource } from "../payloads.ts";
 import { type SecretMaterial, wantsJwt } from "../secrets.ts";
 
 /** A payload as a deployment needs it. */
@@ -29,7 +29,8 @@ export interface DeployPayload {
  * @throws GatewayError `usage`, `payload-invalid`, or that of a pull.
  */
 export async function deployPayload(text: string, options: PrepareOptions): Promise<DeployPayload> {
-  const payload = await loadPayload(payloadSource(text));
+  const source = payloadSource(text);
+  const payload = await ensurePayload(source, options);
   // A removal needs no chart.
   let archives: ReturnType<typeof chartArchives> | undefined;
   return {
@@ -38,7 +39,9 @@ export async function deployPayload(text: string, options: PrepareOptions): Prom
     nodePort: payload.service.nodePort,
     wantsJwt: wantsJwt(payload),
     documents: async (material) => {
-      const charts = await (archives ??= chartArchives(payload, options));
+      const charts = await (archives ??= chartArchives(payload, options)).catch((error) => {
+        throw offerDemo(source, error);
+      });
       const packed = { payload, charts, digest: packedDigest({ payload, charts }) };
       // The record tells an instance's own start what it applied; a deployment has its inventory.
       const { [RECORD_FILE]: _record, ...files } = payloadFiles(packed, material);

@@ -137,7 +137,14 @@ async function ensurePulled(
 /** What is there already is found without it. */
 const NO_ACCESS: PullAccess = { registries: null, caFiles: [], settings: "" };
 
-async function pullAccess(options: EnsureImagesOptions): Promise<PullAccess> {
+/**
+ * How this user's registries are reached: registries.yaml and the authority of `--host-ca`. Secret.
+ *
+ * @throws GatewayError `usage`, `permission` for a registries.yaml that cannot be used.
+ */
+export async function pullAccess(
+  options: Pick<EnsureImagesOptions, "span" | "hostCa">,
+): Promise<PullAccess> {
   const path = registriesPath();
   const registries = await readRegistries(options.span, path);
   const { hostCa } = options;

@@ -276,6 +276,10 @@ func (w *wire) RoundTrip(in *http.Request) (*http.Response, error) {
 	}
 	response, err := w.inner.RoundTrip(in)
 	if err != nil {
+		// What a proxy says instead of a connection has no type of its own.
+		if proxy, _ := http.ProxyFromEnvironment(in); proxy != nil && classify(err).Kind == "other" {
+			err = fail("unreachable", "the proxy of the environment gives no way there: %s", oneLine(err))
+		}
 		w.last.Store(&err)
 	}
 	return response, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -81,7 +82,7 @@ func (e *endpoint) get(ctx context.Context, path string, accept []string, offset
 }
 
 // telling orders the failures of several endpoints: the first of these is what the user should look at.
-var telling = []string{"digest", "tls", "unauthorized", "other", "unreachable", "unknown-host", "not-found"}
+var telling = []string{"digest", "tls", "unauthorized", "layout", "other", "unreachable", "unknown-host", "not-found"}
 
 // each tries the endpoints in order, each a few times while it does not answer, until one has it.
 func (p *puller) each(ctx context.Context, what string, try func(*endpoint) error) error {
@@ -135,9 +136,24 @@ func (p *puller) manifest(ctx context.Context, digest string) ([]byte, error) {
 	if content, err := p.blobs.read(digest); err == nil {
 		return content, nil
 	}
+	content, err := p.ask(ctx, digest, func(got []byte) error {
+		if found := digestOf(got); found != digest {
+			return fail("digest", "it gave a manifest with the digest %s", found)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.fetched.Add(int64(len(content)))
+	return content, p.blobs.write(digest, content)
+}
+
+// ask fetches what a tag or digest stands for from the first endpoint whose answer passes the check.
+func (p *puller) ask(ctx context.Context, reference string, check func([]byte) error) ([]byte, error) {
 	var content []byte
 	err := p.each(ctx, "the manifest", func(e *endpoint) error {
-		response, err := e.get(ctx, "manifests/"+digest, manifestTypes, 0)
+		response, err := e.get(ctx, "manifests/"+reference, manifestTypes, 0)
 		if err != nil {
 			return err
 		}
@@ -149,17 +165,29 @@ func (p *puller) manifest(ctx context.Context, digest string) ([]byte, error) {
 		if len(got) > manifestLimit {
 			return fail("other", "its manifest has more than %d bytes", manifestLimit)
 		}
-		if found := digestOf(got); found != digest {
-			return fail("digest", "it gave a manifest with the digest %s", found)
+		if err := check(got); err != nil {
+			return err
 		}
 		content = got
+		return nil
+	})
+	return content, err
+}
+
+// digest tells what the tag stands for now; no file is written.
+func (p *puller) digest(ctx context.Context) (*result, error) {
+	content, err := p.ask(ctx, p.tag, func(got []byte) error {
+		var found document
+		if err := json.Unmarshal(got, &found); err != nil || found.SchemaVersion != 2 {
+			return fail("layout", "what it gave for the tag %q is no manifest", p.tag)
+		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	p.fetched.Add(int64(len(content)))
-	return content, p.blobs.write(digest, content)
+	size := int64(len(content))
+	return &result{Manifest: digestOf(content), Bytes: size, Fetched: size}, nil
 }
 
 // blob makes sure that a blob is in the cache.

@@ -1,4 +1,5 @@
-// Command ocipull brings images and charts out of registries, by digest, into files. Names, credentials and
+// Command ocipull brings images and charts out of registries, by digest, into files, and tells what digest a tag
+// stands for. Names, credentials and
 // the registries' login are go-containerregistry's, the library under crane; which mirror is asked, how a cut
 // download goes on, and that two pulls of one blob wait for each other is decided here.
 //
@@ -24,9 +25,9 @@ type request struct {
 	Blobs      string     `json:"blobs"` // folder of the blob cache
 	Registries registries `json:"registries"`
 	CAFiles    []string   `json:"caFiles"`
-	Kind       string     `json:"kind"` // "image" or "chart"
+	Kind       string     `json:"kind"` // "image", "chart", or "digest"
 	Ref        string     `json:"ref"`
-	Digest     string     `json:"digest"`
+	Digest     string     `json:"digest"` // empty where it is asked for
 	Output     string     `json:"output"`
 }
 
@@ -92,7 +93,10 @@ func run(ctx context.Context, out *report) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if asked.Kind == "chart" {
+	switch asked.Kind {
+	case "digest":
+		return p.digest(ctx)
+	case "chart":
 		return p.chart(ctx)
 	}
 	return p.image(ctx)

@@ -78,7 +78,10 @@ type puller struct {
 }
 
 func newPuller(asked *request, out *report) (*puller, error) {
-	if !digestPattern.MatchString(asked.Digest) {
+	if asked.Kind == "digest" && asked.Digest != "" {
+		return nil, fail("request", "the digest %q is there already", asked.Digest)
+	}
+	if asked.Kind != "digest" && !digestPattern.MatchString(asked.Digest) {
 		return nil, fail("request", "%q is no sha256 digest", asked.Digest)
 	}
 	text, pinned, _ := strings.Cut(asked.Ref, "@")
@@ -88,6 +91,9 @@ func newPuller(asked *request, out *report) (*puller, error) {
 	}
 	if pinned != "" && pinned != asked.Digest {
 		return nil, fail("request", "the reference %q names another digest than %s", asked.Ref, asked.Digest)
+	}
+	if asked.Kind == "digest" && ref.Identifier() == "" {
+		return nil, fail("request", "the reference %q has no tag", asked.Ref)
 	}
 	roots, err := withRoots(nil, asked.CAFiles)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -141,5 +142,52 @@ func TestDamagedBlobsOfTheCacheArePulledAgain(t *testing.T) {
 	}
 	if err := pull(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestATagsDigestIsAskedForByTheSameEndpoints(t *testing.T) {
+	server := httptest.NewServer(registry.New())
+	defer server.Close()
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") }))
+	defer page.Close()
+	image, err := random.Image(1024, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref, _ := name.ParseReference(strings.TrimPrefix(server.URL, "http://") + "/kept/app:1")
+	if err := remote.Write(ref, image); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	ask := func(ref string, digest string, endpoints ...string) (*result, error) {
+		rules := registries{Mirrors: map[string]mirror{
+			"hub.invalid": {Endpoints: endpoints, Rewrites: map[string]string{"^team/": "kept/"}},
+		}}
+		asked := &request{Blobs: filepath.Join(dir, "blobs"), Kind: "digest", Ref: ref, Digest: digest, Registries: rules}
+		p, err := newPuller(asked, &report{encoder: json.NewEncoder(io.Discard)})
+		if err != nil {
+			return nil, err
+		}
+		return p.digest(context.Background())
+	}
+	want, _ := image.Digest()
+	// A page that answers everything with a text is passed over.
+	got, err := ask("hub.invalid/team/app:1", "", page.URL, server.URL)
+	if err != nil || got.Manifest != want.String() {
+		t.Fatalf("got %v, %v, want %s", got, err, want)
+	}
+	for text, wrong := range map[string]struct{ ref, digest, endpoint, kind string }{
+		"no tag":       {"hub.invalid/team/app", "", server.URL, "request"},
+		"a digest":     {"hub.invalid/team/app:1", want.String(), server.URL, "request"},
+		"no manifest":  {"hub.invalid/team/app:1", "", page.URL, "layout"},
+		"no such host": {"hub.invalid/team/app:2", "", server.URL, "unknown-host"},
+	} {
+		_, err := ask(wrong.ref, wrong.digest, wrong.endpoint)
+		if err == nil || classify(err).Kind != wrong.kind {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	if files, _ := os.ReadDir(filepath.Join(dir, "blobs")); len(files) != 0 {
+		t.Errorf("files were written: %v", files)
 	}
 }

@@ -28,6 +28,30 @@ export interface StandIns {
   readonly busybox: string;
 }
 
+/** Pushes everything to the registry under the names that payload.yaml has; gives the digest of each reference. */
+export async function pushOpenshell(
+  registry: TestRegistry,
+  images: StandIns,
+): Promise<ReadonlyMap<string, string>> {
+  const payload = parse(await Deno.readTextFile(PAYLOAD));
+  const layouts = { demo: await unpack(images.demo), busybox: await unpack(images.busybox) };
+  const pushed = new Map<string, string>();
+  try {
+    for (const { ref } of payload.images) {
+      const { repo, tag } = split(ref);
+      const layout = repo.endsWith("/gateway") ? layouts.demo : layouts.busybox;
+      pushed.set(ref, (await registry.push(repo, layout, tag)).digest);
+    }
+    for (const { oci } of payload.charts) {
+      const { repo, tag } = split(oci);
+      pushed.set(oci, await pushChart(registry, repo, tag));
+    }
+  } finally {
+    for (const layout of Object.values(layouts)) await Deno.remove(layout, { recursive: true });
+  }
+  return pushed;
+}
+
 /** Pushes everything to the registry and writes the payload's folder. */
 export async function writeOpenshell(
   dir: string,
@@ -36,22 +60,15 @@ export async function writeOpenshell(
 ): Promise<void> {
   await Deno.mkdir(dir, { recursive: true });
   const payload = parse(await Deno.readTextFile(PAYLOAD));
-  const layouts = {
-    demo: await unpack(images.demo, join(dir, "..", "layout-demo")),
-    busybox: await unpack(images.busybox, join(dir, "..", "layout-busybox")),
-  };
-  for (const image of payload.images) {
-    const { repo, tag } = split(image.ref);
-    const layout = repo.endsWith("/gateway") ? layouts.demo : layouts.busybox;
-    image.digest = (await registry.push(repo, layout, tag)).digest;
-  }
-  for (const chart of payload.charts) {
-    const { repo, tag } = split(chart.oci);
-    chart.digest = await pushChart(registry, repo, tag);
-  }
+  const pushed = await pushOpenshell(registry, images);
+  for (const image of payload.images) image.digest = pushed.get(image.ref);
+  for (const chart of payload.charts) chart.digest = pushed.get(chart.oci);
   await Deno.writeTextFile(join(dir, "payload.yaml"), stringify(payload));
   await Deno.copyFile(join(FAKE, "agent-sandbox.yaml"), join(dir, "agent-sandbox.yaml"));
 }
+
+/** What stands for the manifest of agent-sandbox's release. */
+export const AGENT_SANDBOX = join(FAKE, "agent-sandbox.yaml");
 
 /** registries.yaml that leads every pull of the payload to the registry. */
 export function mirrors(registry: TestRegistry): string {
@@ -59,8 +76,8 @@ export function mirrors(registry: TestRegistry): string {
   return stringify({ mirrors: Object.fromEntries(HOSTS.map((host) => [host, { endpoint }])) });
 }
 
-async function unpack(archive: string, layout: string): Promise<string> {
-  await Deno.mkdir(layout, { recursive: true });
+async function unpack(archive: string): Promise<string> {
+  const layout = await Deno.makeTempDir({ prefix: "gw-layout-" });
   await run("tar", { args: ["-xf", archive, "-C", layout] });
   return layout;
 }
