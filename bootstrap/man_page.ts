@@ -66,6 +66,7 @@ const ENVIRONMENT = [
   ["XDG_CONFIG_HOME", "Client files, below openshell; ~/.config by default."],
   ["XDG_RUNTIME_DIR", "Sockets, below gateway; /tmp/gateway-UID without it."],
   ["GATEWAY_LIBKRUN", "The libkrun to use."],
+  ["GATEWAY_PAYLOAD", "What a new instance runs where nobody says --payload."],
   ["GATEWAY_YES", "1: as root, install missing host tools without asking."],
 ];
 

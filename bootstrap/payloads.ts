@@ -18,6 +18,9 @@ export const BUILT_IN = ["demo", "openshell"] as const;
 export const DEMO = BUILT_IN[0];
 const OPENSHELL = BUILT_IN[1];
 
+/** Names what a new instance runs, as --payload does. */
+const PAYLOAD_VARIABLE = "GATEWAY_PAYLOAD";
+
 /** Pinning takes a moment to load, and most commands do without. */
 const pins = () => import("./payload_pins.ts");
 
@@ -28,12 +31,14 @@ export interface PayloadChoice {
 }
 
 /**
- * What a new instance runs when nothing is said: OpenShell where it is pinned or can be pinned now, else the demo. A
- * network without its registries is seen by one quick look.
+ * What a new instance runs when nothing is said: what GATEWAY_PAYLOAD names; else OpenShell where it is pinned or can be
+ * pinned now; else the demo. A network without its registries is seen by one quick look.
  *
  * @throws GatewayError `usage`, `permission` for a registries.yaml that cannot be used; `interrupted`.
  */
 export async function defaultPayload(options: PinOptions): Promise<PayloadChoice> {
+  const named = Deno.env.get(PAYLOAD_VARIABLE);
+  if (named) return { source: payloadSource(named), why: undefined };
   const { pinnedFolder, pinOpenshell, whyOutOfReach } = await pins();
   if (await pinnedFolder(options.builtIn) !== undefined) {
     return { source: OPENSHELL, why: undefined };
@@ -68,6 +73,8 @@ export async function chosenSource(
 
 /** The choice of {@linkcode defaultPayload} as far as it is made already: nothing is asked and nothing pinned. */
 export async function settledPayload(): Promise<string> {
+  const named = Deno.env.get(PAYLOAD_VARIABLE);
+  if (named) return payloadSource(named);
   const { pinnedFolder } = await pins();
   return await pinnedFolder() === undefined ? DEMO : OPENSHELL;
 }

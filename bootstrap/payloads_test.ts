@@ -70,6 +70,19 @@ Deno.test("defaultPayload() is openshell once it is pinned; else demo with the r
   });
 });
 
+Deno.test("defaultPayload() is what GATEWAY_PAYLOAD names, and asks nobody", async () => {
+  Deno.env.set("GATEWAY_PAYLOAD", DEMO);
+  try {
+    assertEquals(await defaultPayload(options), { source: DEMO, why: undefined });
+    assertEquals(await settledPayload(), DEMO);
+    Deno.env.set("GATEWAY_PAYLOAD", "nothing");
+    const error = await assertRejects(() => defaultPayload(options), GatewayError);
+    assertEquals(error.code, "usage");
+  } finally {
+    Deno.env.delete("GATEWAY_PAYLOAD");
+  }
+});
+
 Deno.test("loadPayload() refuses openshell that is not pinned, and says both ways out", async () => {
   await withoutNetwork(async () => {
     if (pinned) return assertEquals((await loadPayload(BUILT_IN[1])).name, BUILT_IN[1]);

@@ -12,7 +12,7 @@ import { sourcePath } from "../vm/source.ts";
 import { AGENT_SANDBOX, mirrors, pushOpenshell, writeOpenshell } from "./fakes/openshell.ts";
 import { TestRegistry } from "./fakes/registry.ts";
 import { ReleasePage } from "./fakes/release_page.ts";
-import { TestHome } from "./vm/harness.ts";
+import { FROM_SOURCES, TestHome } from "./vm/harness.ts";
 
 const BUILD_TIMEOUT_MS = 75 * 60_000;
 const BUILT_IN = sourcePath("rootfs/payloads/openshell");
@@ -41,6 +41,9 @@ const EXPECTED = [
   "openshell.tgz",
   "registry.k8s.io/agent-sandbox/agent-sandbox-controller:v0.5.0",
 ];
+
+/** A home where nobody has said what a new instance runs. */
+const newHome = () => TestHome.make(FROM_SOURCES, { GATEWAY_PAYLOAD: "" });
 
 /** What `gateway build TARGET…` made. */
 async function build(home: TestHome, target: readonly string[], env: Env = {}): Promise<Row[]> {
@@ -97,7 +100,7 @@ Deno.test({
   name: "openshell is pinned on first use, and stays what it was then",
   ignore,
   fn: async () => {
-    await using home = await TestHome.make();
+    await using home = await newHome();
     await using registry = await TestRegistry.start();
     await using page = await releasePage(home.home, await Deno.readTextFile(AGENT_SANDBOX));
     const images = await standIns(home);
@@ -148,7 +151,7 @@ Deno.test({
   name: "two that pin openshell at once end with one folder, which both use",
   ignore,
   fn: async () => {
-    await using home = await TestHome.make();
+    await using home = await newHome();
     await using registry = await TestRegistry.start();
     await using page = await releasePage(home.home, await Deno.readTextFile(AGENT_SANDBOX));
     await pushOpenshell(registry, await standIns(home));
@@ -164,7 +167,7 @@ Deno.test({
     "a registry that lacks one image of openshell: an error with the offer, and demo by default",
   ignore,
   fn: async () => {
-    await using home = await TestHome.make();
+    await using home = await newHome();
     await using registry = await TestRegistry.start();
     await using page = await releasePage(home.home, await Deno.readTextFile(AGENT_SANDBOX));
     await pushOpenshell(registry, await standIns(home));
@@ -190,7 +193,7 @@ Deno.test({
   name: "a release page without the manifest, or with something else there, gives the same error",
   ignore,
   fn: async () => {
-    await using home = await TestHome.make();
+    await using home = await newHome();
     await using registry = await TestRegistry.start();
     await pushOpenshell(registry, await standIns(home));
     await lead(home, registry);
@@ -219,7 +222,7 @@ Deno.test({
     });
     assertEquals(code, 1, stderr);
     assertMatch(stderr, OFFER);
-    assertMatch(stderr, /why: .*certificate.*\n  fix: look who answers there; or/);
+    assertMatch(stderr, /why: .*certificate.*\n {2}fix: look who answers there; or/);
     assertEquals([...Deno.readDirSync(join(home.home, "data/gateway/payloads"))], []);
   },
 });
@@ -228,7 +231,7 @@ Deno.test({
   name: "without a way to the registries demo is the default, at once and with the reason",
   ignore,
   fn: async () => {
-    await using home = await TestHome.make();
+    await using home = await newHome();
     const cluster = ["--kubeconfig", join(home.home, "kubeconfig"), "--context", "none"];
     const { stdout, stderr } = await home.ok(["build", "payload"], { env: NO_NETWORK });
     assertMatch(stdout, /^demo /);
@@ -273,7 +276,7 @@ Deno.test({
   name: "up says once why a new instance runs demo, in the foreground and in the background",
   ignore,
   fn: async () => {
-    await using home = await TestHome.make();
+    await using home = await newHome();
     for (const more of [[], ["--detach"]]) {
       const told = await startAtTakenPort(home, NO_NETWORK, ...more);
       assertEquals(times(told, "the payload is demo: openshell cannot be had here"), 1, told);
@@ -288,7 +291,7 @@ Deno.test({
   name: "up in the background pins openshell in one of its two processes",
   ignore,
   fn: async () => {
-    await using home = await TestHome.make();
+    await using home = await newHome();
     await using registry = await TestRegistry.start();
     await using page = await releasePage(home.home, await Deno.readTextFile(AGENT_SANDBOX));
     await pushOpenshell(registry, await standIns(home));
@@ -307,7 +310,7 @@ Deno.test({
 });
 
 Deno.test("chart and images of the payload openshell are pulled by the names and digests it has", async () => {
-  await using home = await TestHome.make();
+  await using home = await newHome();
   await using registry = await TestRegistry.start();
   const dir = join(home.home, "openshell");
   await writeOpenshell(dir, registry, await standIns(home));

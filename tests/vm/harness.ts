@@ -46,11 +46,21 @@ export interface Background extends AsyncDisposable {
 
 /** A home folder with nothing in it; disposing stops what runs there and removes it. */
 export class TestHome implements AsyncDisposable {
-  private constructor(readonly home: string, private readonly program: readonly string[]) {}
+  private constructor(
+    readonly home: string,
+    private readonly program: readonly string[],
+    private readonly more: Readonly<Record<string, string>>,
+  ) {}
 
-  /** Makes a home. `program` is the command line's first words: by default the sources' own. */
-  static async make(program = FROM_SOURCES): Promise<TestHome> {
-    return new TestHome(await Deno.makeTempDir({ prefix: "gw-" }), program);
+  /**
+   * Makes a home. `program` is the command line's first words: by default the sources' own. `more` is added to its
+   * environment.
+   */
+  static async make(
+    program = FROM_SOURCES,
+    more: Readonly<Record<string, string>> = {},
+  ): Promise<TestHome> {
+    return new TestHome(await Deno.makeTempDir({ prefix: "gw-" }), program, more);
   }
 
   /** The environment every process of this home gets. */
@@ -63,10 +73,13 @@ export class TestHome implements AsyncDisposable {
       XDG_CACHE_HOME: join(cacheDir(), ".."),
       DENO_DIR: Deno.env.get("DENO_DIR") ?? join(Deno.env.get("HOME") ?? "/", ".cache", "deno"),
       GATEWAY_YES: "1",
+      // The same on every network.
+      GATEWAY_PAYLOAD: "demo",
       // These tests look at QEMU's processes and suspend; libkrun has tests/nested. Naming a library that is not
       // there keeps a host on which libkrun works from taking it.
       GATEWAY_LIBKRUN: "/nowhere/libkrun.so",
       NO_COLOR: "1",
+      ...this.more,
     };
   }
 
