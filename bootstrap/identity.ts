@@ -24,8 +24,8 @@ export const RELOADS_ANNOTATION = "gateway.local/reloads-certificates";
 
 const ADOPT_TIMEOUT_MS = 3 * 60_000;
 const CALL_TIMEOUT_MS = 20_000;
-/** kubelet may have looked at the Secret just before it changed; it is told to look again after this. */
-const NUDGE_INTERVAL_MS = 1500;
+/** kubelet may have looked at the Secret just before it knew of the change; it is told to look again after this. */
+const NUDGE_INTERVAL_MS = 500;
 
 /** What {@linkcode adoptCluster} works with. */
 export interface AdoptParts {

@@ -7,6 +7,7 @@
 // deno-lint-ignore-file no-console
 import { clusterRows } from "./cluster.ts";
 import { instantRows } from "./instant.ts";
+import { forkMemoryRows } from "./memory.ts";
 import { hostRows } from "./host.ts";
 import { kernelRows } from "./kernel.ts";
 import { nestedRows } from "./nested.ts";
@@ -22,6 +23,7 @@ const GROUPS: Readonly<Record<string, () => Promise<Row[]>>> = {
   nested: nestedRows,
   cluster: clusterRows,
   instant: instantRows,
+  memory: forkMemoryRows,
 };
 
 function line({ name, value, unit, limit, note }: Row): string {
