@@ -80,3 +80,25 @@ Deno.test("shareFile() is content with a link that is there, and names a file th
     );
     assertEquals([error.code, error.why], ["artifact-corrupt", `"${join(one, "b")}" is gone`]);
   }));
+
+Deno.test("a file that is shared with another file system gets no holes that it did not have", () =>
+  withDirs(async (one) => {
+    const other = await Deno.makeTempDir({ dir: "/dev/shm" });
+    try {
+      await Deno.writeFile(join(one, "ram.layer"), new Uint8Array(1024 * 1024));
+      await Deno.truncate(await emptyFile(join(one, "state.img")), 1024 * 1024);
+      const taken = async (name: string) => {
+        await shareFile(join(one, name), join(other, name), signal);
+        return (await Deno.stat(join(other, name))).blocks! * 512;
+      };
+      assertEquals(await taken("ram.layer"), 1024 * 1024);
+      assertEquals(await taken("state.img"), 0);
+    } finally {
+      await Deno.remove(other, { recursive: true });
+    }
+  }));
+
+async function emptyFile(path: string): Promise<string> {
+  await Deno.writeFile(path, new Uint8Array());
+  return path;
+}

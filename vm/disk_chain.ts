@@ -120,7 +120,9 @@ export async function shareFile(from: string, to: string, signal?: AbortSignal):
   } catch (error) {
     if (error instanceof Deno.errors.AlreadyExists) return;
     if (!/EXDEV|cross-device|os error 18/i.test(describeError(error))) throw asGone(error, from);
-    const args = ["--reflink=auto", "--sparse=always", "--preserve=mode,timestamps", from, to];
+    // No holes but the file's own: a VMM that has a layer mapped ends when it reads a hole in a full file system in
+    // memory, which has no room for the page of zeros.
+    const args = ["--reflink=auto", "--sparse=auto", "--preserve=mode,timestamps", from, to];
     await run("cp", { args, signal, what: `Cannot copy "${from}"` });
   }
 }
