@@ -1,7 +1,7 @@
 /**
  * Makes a guest that went on from another instance's memory an instance of its own: host name, ssh host key and machine
  * id inside, its certificates in the cluster, and proof that the old ones are refused.
- * What the two go on sharing (the cluster's own authority and keys) is written in docs/architecture.md.
+ * What the two go on sharing (the cluster's own authority and keys) is written in docs/saved-states.md.
  * It must not be used for an instance that goes on as itself.
  *
  * @module

@@ -186,7 +186,8 @@ async function marks(bench: Bench): Promise<void> {
     assert(times.every((time, at) => time > 0 && time >= (times[at - 1] ?? 0)), String(times));
     // Not the last ones: Linux sends hvc0's lines in the background, and the reset drops what still waits (seen).
     const console = await Deno.readTextFile(guest.spec.consoleLogPath);
-    assertStringIncludes(console, `gateway: ${mark(guest, "mounts")!.attrs!.uptime} mounts`);
+    const uptime = Number(mark(guest, "mounts")!.attrs!.uptime).toFixed(2);
+    assertStringIncludes(console, `gateway: ${uptime} mounts`);
     const { mode } = await Deno.stat(guest.spec.consoleLogPath);
     assertEquals((mode ?? 0) & 0o777, 0o600);
   });
