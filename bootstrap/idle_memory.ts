@@ -27,6 +27,7 @@ export async function trimWhenIdle(
   lookMs = LOOK_MS,
 ): Promise<void> {
   if (!vm.trim) return;
+  let told = false;
   try {
     for (;;) {
       const before = cpuSeconds(vm.pid);
@@ -37,7 +38,9 @@ export async function trimWhenIdle(
       const mib = await vm.trim(CODE_MIB, signal);
       if (mib === undefined) return;
       if (mib === 0) continue;
-      span.log(`the guest is idle: ${mib} MiB of translated code given back`, { mib });
+      // Whoever follows a start wants to know once, and not every few minutes.
+      if (!told) span.log(`the guest is idle: ${mib} MiB of translated code given back`, { mib });
+      told = true;
       await pause(REST_MS, signal);
     }
   } catch (error) {
