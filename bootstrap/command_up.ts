@@ -24,7 +24,7 @@ import {
   ensurePayload,
   loadPayload,
   needsPinning,
-  offerDemo,
+  offeringDemo,
   payloadSource,
 } from "./payloads.ts";
 import { attachProgress, type ProgressTerminal } from "./progress_view.ts";
@@ -345,10 +345,7 @@ export async function runBuild(
     if (target === "payload") {
       const source = await chosenSource(io.payload, options);
       const payload = await ensurePayload(source, options);
-      const prepared = await preparePayload(payload, options).catch((error) => {
-        throw offerDemo(source, error);
-      });
-      return preparedFiles(prepared);
+      return preparedFiles(await offeringDemo(source, preparePayload(payload, options)));
     }
     if (target !== "golden") return await buildTargets(target, options);
     const { buildGoldenTarget } = await import("./golden_target.ts");

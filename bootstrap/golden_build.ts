@@ -12,7 +12,7 @@ import type { Span } from "../vm/event.ts";
 import { type InstanceConfig, readRun } from "../vm/instance.ts";
 import { ensurePrivateDir, type InstancePaths, writeFileAtomic } from "../vm/layout.ts";
 import { readState, type SavedState, snapshotRecord, writeState } from "../vm/saved_state.ts";
-import { cpuSeconds } from "../vm/process.ts";
+import { coresUsed } from "../vm/process.ts";
 import { waitFor } from "../vm/wait.ts";
 import { PrivateGateway } from "./private_gateway.ts";
 import { askSupervisor } from "./supervisor.ts";
@@ -71,19 +71,14 @@ async function waitQuiet(golden: PrivateGateway, signal: AbortSignal): Promise<v
   ];
   await golden.exec(...wait);
   const pid = (await readRun(golden.paths))?.vmm?.pid;
-  let before = { seconds: cpuSeconds(pid ?? 0), atMs: performance.now() };
   await waitFor({
     what: "a cluster without work",
-    probe: () => {
-      const now = { seconds: cpuSeconds(pid ?? 0), atMs: performance.now() };
-      if (now.atMs - before.atMs < QUIET_WINDOW_MS / 2) return Promise.resolve(undefined);
-      const busy = (now.seconds - before.seconds) * 1000 / (now.atMs - before.atMs);
-      before = now;
+    probe: async (inner) => {
+      const busy = await coresUsed(pid ?? 0, QUIET_WINDOW_MS, inner);
       if (busy > QUIET_CPU) throw new Error(`it uses ${Math.round(busy * 100)} % of a core`);
-      return Promise.resolve(true);
+      return true;
     },
     timeoutMs: QUIET_TIMEOUT_MS,
-    intervalMs: QUIET_WINDOW_MS,
     signal,
   }).catch((error) => {
     // A host with little power never sees it quiet; what is left to do is then done in each instance.

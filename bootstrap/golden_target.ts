@@ -19,7 +19,7 @@ import { instanceKey } from "./guest_source.ts";
 import { hostFacts, resolveOptions } from "./options.ts";
 import { ensurePki } from "./pki.ts";
 import { preparePayload } from "./payload_images.ts";
-import { chosenSource, ensurePayload, offerDemo } from "./payloads.ts";
+import { chosenSource, ensurePayload, offeringDemo } from "./payloads.ts";
 import { planFor, readMaterial, writeUpPayload } from "./up_steps.ts";
 
 /** The machine that golden state is made for; the defaults of `up` where nothing is said. */
@@ -60,9 +60,8 @@ export async function buildGoldenTarget(
     );
     await ensurePrivateDir(paths.dir);
     // The key depends on the payload's size and on the plan, so both are made once for it.
-    const prepared = await preparePayload(payload, { ...options, config }).catch((error) => {
-      throw offerDemo(config.payload, error);
-    });
+    const preparing = preparePayload(payload, { ...options, config });
+    const prepared = await offeringDemo(config.payload, preparing);
     const [pki, ssh] = await Promise.all([
       ensurePki(paths.pkiDir, { span, signal }),
       ensureSsh(paths.sshDir),

@@ -7,7 +7,7 @@
  */
 import { describeError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
-import { cpuSeconds } from "../vm/process.ts";
+import { coresUsed } from "../vm/process.ts";
 import type { RunningVm } from "../vm/vmm.ts";
 import { pause } from "../vm/wait.ts";
 
@@ -30,9 +30,7 @@ export async function trimWhenIdle(
   let told = false;
   try {
     for (;;) {
-      const before = cpuSeconds(vm.pid);
-      await pause(lookMs, signal);
-      const cores = (cpuSeconds(vm.pid) - before) * 1000 / lookMs;
+      const cores = await coresUsed(vm.pid, lookMs, signal);
       if (Number.isNaN(cores)) return;
       if (cores >= IDLE_CORES) continue;
       const mib = await vm.trim(CODE_MIB, signal);

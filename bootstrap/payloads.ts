@@ -113,11 +113,9 @@ export async function loadPayload(source: string): Promise<Payload> {
 
 /** As {@linkcode loadPayload}, after openshell was pinned where it is not. @throws GatewayError also as a pull. */
 export async function ensurePayload(source: string, options: PinOptions): Promise<Payload> {
-  if (await needsPinning(source)) {
+  if (source === OPENSHELL) {
     const { pinOpenshell } = await pins();
-    await pinOpenshell(options).catch((error) => {
-      throw offerDemo(source, error);
-    });
+    await offeringDemo(source, pinOpenshell(options));
   }
   return await loadPayload(source);
 }
@@ -141,6 +139,13 @@ async function payloadFolder(source: string): Promise<string> {
     fix:
       `run \`gateway build payload ${OPENSHELL}\` on a network that reaches its registries; or ` +
       `pass --payload ${DEMO}, which needs no registry`,
+  });
+}
+
+/** Work that pulls; where it fails for OpenShell's own payload, the error offers the one that needs no registry. */
+export async function offeringDemo<T>(source: string, work: Promise<T>): Promise<T> {
+  return await work.catch((error) => {
+    throw offerDemo(source, error);
   });
 }
 

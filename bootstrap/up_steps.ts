@@ -33,7 +33,7 @@ import { guestNetworkFor } from "./images/guest_network.ts";
 import { payloadFiles } from "./manifests.ts";
 import { type PreparedPayload, preparePayload } from "./payload_images.ts";
 import type { Payload } from "./payload_spec.ts";
-import { offerDemo } from "./payloads.ts";
+import { offeringDemo } from "./payloads.ts";
 import { writePayload } from "./payload.ts";
 import type { Pki } from "./pki.ts";
 import { GUEST_ADDRESS, GUEST_API_PORT, netTransport, planVm } from "./plan.ts";
@@ -142,9 +142,7 @@ export async function ensureParts(
   );
   const { config } = options;
   const how = { ...options, span: parent, signal };
-  const prepared = await preparePayload(payload, how).catch((error) => {
-    throw offerDemo(config.payload, error);
-  });
+  const prepared = await offeringDemo(config.payload, preparePayload(payload, how));
   return { artifacts, prepared };
 }
 

@@ -85,6 +85,21 @@ function releasePage(dir: string, text: string): Promise<ReleasePage> {
   );
 }
 
+/** A home whose pulls are led to a registry with all of OpenShell, and the page of its manifest. */
+async function offered() {
+  await using stack = new AsyncDisposableStack();
+  const home = stack.use(await newHome());
+  const registry = stack.use(await TestRegistry.start());
+  const text = await Deno.readTextFile(AGENT_SANDBOX);
+  const page = stack.use(await releasePage(home.home, text));
+  const images = await standIns(home);
+  const pushed = await pushOpenshell(registry, images);
+  await lead(home, registry);
+  const held = stack.move();
+  const end = () => held.disposeAsync();
+  return { home, registry, page, images, pushed, [Symbol.asyncDispose]: end };
+}
+
 /** The only pinned payload of a home. */
 function pinnedFolder(home: TestHome): string {
   const payloads = join(home.home, "data/gateway/payloads");
@@ -100,12 +115,8 @@ Deno.test({
   name: "openshell is pinned on first use, and stays what it was then",
   ignore,
   fn: async () => {
-    await using home = await newHome();
-    await using registry = await TestRegistry.start();
-    await using page = await releasePage(home.home, await Deno.readTextFile(AGENT_SANDBOX));
-    const images = await standIns(home);
-    const pushed = await pushOpenshell(registry, images);
-    await lead(home, registry);
+    await using place = await offered();
+    const { home, registry, page, images, pushed } = place;
 
     // Without a word it is the default.
     const first = await home.ok(["build", "payload"], {
@@ -151,11 +162,8 @@ Deno.test({
   name: "two that pin openshell at once end with one folder, which both use",
   ignore,
   fn: async () => {
-    await using home = await newHome();
-    await using registry = await TestRegistry.start();
-    await using page = await releasePage(home.home, await Deno.readTextFile(AGENT_SANDBOX));
-    await pushOpenshell(registry, await standIns(home));
-    await lead(home, registry);
+    await using place = await offered();
+    const { home, page } = place;
     const both = await Promise.all([1, 2].map(() => build(home, ["payload"], page.env)));
     assertEquals(both.map(names), [EXPECTED, EXPECTED]);
     pinnedFolder(home);
@@ -167,14 +175,11 @@ Deno.test({
     "a registry that lacks one image of openshell: an error with the offer, and demo by default",
   ignore,
   fn: async () => {
-    await using home = await newHome();
-    await using registry = await TestRegistry.start();
-    await using page = await releasePage(home.home, await Deno.readTextFile(AGENT_SANDBOX));
-    await pushOpenshell(registry, await standIns(home));
+    await using place = await offered();
+    const { home, registry, page } = place;
     const [{ ref, name }] = LOCK.images;
     const repositories = join(registry.dir, "data/docker/registry/v2/repositories");
     await Deno.remove(join(repositories, "nvidia/openshell", name), { recursive: true });
-    await lead(home, registry);
     const { code, stderr } = await home.call(["build", "payload", "openshell"], { env: page.env });
     assertEquals(code, 1, stderr);
     assert(stderr.includes(`Cannot find out the digest of "${ref}"`), stderr);
@@ -291,11 +296,8 @@ Deno.test({
   name: "up in the background pins openshell in one of its two processes",
   ignore,
   fn: async () => {
-    await using home = await newHome();
-    await using registry = await TestRegistry.start();
-    await using page = await releasePage(home.home, await Deno.readTextFile(AGENT_SANDBOX));
-    await pushOpenshell(registry, await standIns(home));
-    await lead(home, registry);
+    await using place = await offered();
+    const { home, page } = place;
     const told = await startAtTakenPort(home, page.env, "--detach");
     assertEquals(times(told, "openshell is pinned"), 1, told);
     assertEquals(times(told, "the payload is"), 0, told);

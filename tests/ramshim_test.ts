@@ -13,6 +13,7 @@ import { spawnChild } from "../vm/process.ts";
 import { checkLayer, type LayerMode, saveLayer, trimCode } from "../vm/ram_layer.ts";
 import { ramshimRecipe } from "../vm/ramshim.ts";
 import { run } from "../vm/process.ts";
+import { mappedOf } from "./fakes/smaps.ts";
 
 const signal = new AbortController().signal;
 const SOURCE = fromFileUrl(new URL("fakes/ramuser.c", import.meta.url));
@@ -185,8 +186,8 @@ Deno.test("an adopted layer is shared with who starts from it, and what was chan
   ]);
   const clone = await place.start([path]);
   assertEquals(await read(clone, 100, 101, 102, 3000), ["before", "before", "before", ""]);
-  const own = await privateKiB(source.pid, path);
-  assert(own > 0 && own < 16 * 4, `${own} KiB of the adopted layer are its own`);
+  const { own } = await mappedOf(source.pid, /a\.layer$/);
+  assert(own > 0 && own < 16 * 4096, `${own} bytes of the adopted layer are its own`);
 
   // What comes next is only what the two layers do not have.
   await source.ask("w 7 again");
@@ -203,17 +204,6 @@ Deno.test("an adopted layer is shared with who starts from it, and what was chan
   const third = await place.start([alone.path]);
   assertEquals(await read(third, ...pages), await read(source, ...pages));
 });
-
-/** How much of a file's mappings a process has in pages of its own. */
-async function privateKiB(pid: number, path: string): Promise<number> {
-  let inFile = false;
-  let sum = 0;
-  for (const line of (await Deno.readTextFile(`/proc/${pid}/smaps`)).split("\n")) {
-    if (/^[0-9a-f]+-[0-9a-f]+ /.test(line)) inFile = line.endsWith(path);
-    else if (inFile) sum += Number(/^Anonymous:\s+(\d+) kB/.exec(line)?.[1] ?? 0);
-  }
-  return sum;
-}
 
 Deno.test("a layer that nobody adopts in the end leaves the process as it was", async () => {
   await using place = await Place.make();

@@ -150,6 +150,11 @@ export function describeError(error: unknown): string {
   return text.replace(/\s+/g, " ").trim() || "no reason was given";
 }
 
+/** What a library's error was made of, such as the broken connection beneath "fetch failed"; the error itself without. */
+export function causeOf(error: unknown): unknown {
+  return error instanceof Error && error.cause instanceof Error ? error.cause : error;
+}
+
 /** Turns "no space left" into a `disk-full` error that names the path; anything else passes through. */
 export function asDiskFull(error: unknown, path: string): unknown {
   if (error instanceof GatewayError) return error;

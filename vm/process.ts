@@ -5,7 +5,7 @@
  * @module
  */
 import { abortError, describeError, type ErrorCode, GatewayError } from "./error.ts";
-import { within } from "./wait.ts";
+import { pause, within } from "./wait.ts";
 
 /** A program run to its end. */
 export interface RunOptions {
@@ -297,10 +297,22 @@ export function processStartTime(pid: number): string | undefined {
 }
 
 /** The processor time that a process has used, in seconds (Linux); NaN when it is gone. */
-export function cpuSeconds(pid: number): number {
+function cpuSeconds(pid: number): number {
   const fields = statFields(pid);
   // USER_HZ is 100 on every Linux that Deno runs on.
   return (Number(fields?.[11]) + Number(fields?.[12])) / 100;
+}
+
+/** How many cores a process uses, on the average of a window that begins now; NaN when it is gone. */
+export async function coresUsed(
+  pid: number,
+  windowMs: number,
+  signal?: AbortSignal,
+): Promise<number> {
+  const before = cpuSeconds(pid);
+  const startedMs = performance.now();
+  await pause(windowMs, signal);
+  return (cpuSeconds(pid) - before) * 1000 / (performance.now() - startedMs);
 }
 
 /** What follows the program's name in /proc/PID/stat. */

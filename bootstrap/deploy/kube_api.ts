@@ -7,7 +7,7 @@
  * @module
  */
 import type { KubeConfig, RequestContext } from "@kubernetes/client-node";
-import { describeError, GatewayError } from "../../vm/error.ts";
+import { causeOf, describeError, GatewayError } from "../../vm/error.ts";
 import { formatMs } from "../../vm/wait.ts";
 
 /** An object of Kubernetes as the API gives and takes it. */
@@ -177,10 +177,9 @@ export class KubeApi implements Disposable {
     } catch (error) {
       if (call.signal.aborted) throw call.signal.reason;
       // The library says "fetch failed"; what failed is the cause.
-      const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
       const why = timeout.aborted
         ? `it gave no answer within ${formatMs(CALL_TIMEOUT_MS)}`
-        : describeError(cause);
+        : describeError(causeOf(error));
       throw unreachable(this.config.getCurrentContext(), this.server, why);
     }
   }

@@ -6,7 +6,7 @@
  */
 import { packedDigest, payloadFiles, RECORD_FILE } from "../manifests.ts";
 import { chartArchives, type PrepareOptions } from "../payload_images.ts";
-import { ensurePayload, offerDemo, payloadSource } from "../payloads.ts";
+import { ensurePayload, offeringDemo, payloadSource } from "../payloads.ts";
 import { type SecretMaterial, wantsJwt } from "../secrets.ts";
 
 /** A payload as a deployment needs it. */
@@ -39,9 +39,7 @@ export async function deployPayload(text: string, options: PrepareOptions): Prom
     nodePort: payload.service.nodePort,
     wantsJwt: wantsJwt(payload),
     documents: async (material) => {
-      const charts = await (archives ??= chartArchives(payload, options)).catch((error) => {
-        throw offerDemo(source, error);
-      });
+      const charts = await offeringDemo(source, archives ??= chartArchives(payload, options));
       const packed = { payload, charts, digest: packedDigest({ payload, charts }) };
       // The record tells an instance's own start what it applied; a deployment has its inventory.
       const { [RECORD_FILE]: _record, ...files } = payloadFiles(packed, material);

@@ -4,7 +4,13 @@
  *
  * @module
  */
-import { abortError, describeError, type ErrorCode, GatewayError } from "../../vm/error.ts";
+import {
+  abortError,
+  causeOf,
+  describeError,
+  type ErrorCode,
+  GatewayError,
+} from "../../vm/error.ts";
 import { formatMs } from "../../vm/wait.ts";
 import { readAuthority } from "./guest_network.ts";
 
@@ -39,8 +45,10 @@ export async function downloadText(url: string, options: DownloadOptions): Promi
     if (late.aborted) {
       throw refuse(url, "registry-unreachable", `it did not come within ${formatMs(TIMEOUT_MS)}`);
     }
-    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-    const why = describeError(cause).replace(/^error sending request for url \([^)]*\): /, "");
+    const why = describeError(causeOf(error)).replace(
+      /^error sending request for url \([^)]*\): /,
+      "",
+    );
     const untrusted = /certificate|UnknownIssuer/i.test(why);
     throw refuse(url, untrusted ? "registry-untrusted" : "registry-unreachable", why);
   }

@@ -7,7 +7,7 @@
 import { join } from "@std/path";
 import { readEvents } from "../../bootstrap/status.ts";
 import type { EventRecord } from "../../vm/event.ts";
-import { run } from "../../vm/process.ts";
+import { coresUsed, run } from "../../vm/process.ts";
 import { waitFor } from "../../vm/wait.ts";
 import { freePort, TestHome } from "../vm/harness.ts";
 import { type Row, seconds, several } from "./row.ts";
@@ -119,15 +119,8 @@ async function runningRows(home: TestHome, dir: string): Promise<Row[]> {
 
 /** Percent of one core that a process uses over 30 s, after 30 s to settle. */
 async function idleCpu(pid: number): Promise<number> {
-  const ticks = async () => {
-    const fields = (await Deno.readTextFile(`/proc/${pid}/stat`)).split(") ")[1].split(" ");
-    return Number(fields[11]) + Number(fields[12]);
-  };
   await new Promise((resolve) => setTimeout(resolve, 30_000));
-  const before = await ticks();
-  await new Promise((resolve) => setTimeout(resolve, 30_000));
-  // USER_HZ is 100 on every Linux that Deno runs on.
-  return ((await ticks()) - before) / 30;
+  return await coresUsed(pid, 30_000) * 100;
 }
 
 /**

@@ -6,6 +6,7 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { waitFor } from "../../vm/wait.ts";
+import { mappedOf } from "../fakes/smaps.ts";
 import { Client } from "./client.ts";
 import { freePort, TestHome, withEvidence } from "./harness.ts";
 
@@ -66,7 +67,7 @@ Deno.test("memory of running instances", async (t) => {
       for (const name of names) assert(await client.answers(name));
       // The blob lies in the layer that all three have mapped.
       for (const name of ["default", ...names]) {
-        const { mapped, own } = await memoryLayers(await vmm(name));
+        const { mapped, own } = await mappedOf(await vmm(name), /\/dev\/shm\/.*\.layer/);
         assert(mapped > 24 * MIB, `${name} has ${mapped / MIB} MiB of them`);
         assert(own < mapped, `${name} changed all of ${mapped / MIB} MiB`);
       }
@@ -105,19 +106,4 @@ async function checkNumbers(client: Client): Promise<void> {
   for (const [at, value] of found) {
     assertEquals([at, value % 500, last - value < 500], [at, at, true], `${value} of ${last}`);
   }
-}
-
-/** Of the files in memory that a VMM has mapped for its guest: bytes mapped, and those in pages of its own. */
-async function memoryLayers(pid: number): Promise<{ mapped: number; own: number }> {
-  let inLayer = false;
-  let mapped = 0;
-  let own = 0;
-  for (const line of (await Deno.readTextFile(`/proc/${pid}/smaps`)).split("\n")) {
-    if (/^[0-9a-f]+-[0-9a-f]+ /.test(line)) inLayer = /\/dev\/shm\/.*\.layer/.test(line);
-    const [, key, kib] = /^(Size|Anonymous):\s+(\d+) kB/.exec(line) ?? [];
-    if (!inLayer || !key) continue;
-    if (key === "Size") mapped += Number(kib) * 1024;
-    else own += Number(kib) * 1024;
-  }
-  return { mapped, own };
 }
