@@ -10,9 +10,9 @@ import type { ControlPort } from "../vm/control_port.ts";
 import { abortError, describeError, GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import { checkSnapshotName, type InstancePaths, socketPath } from "../vm/layout.ts";
-import { connectUnix, readLines, writeAll } from "../vm/lines.ts";
+import { LineConnection, readLines, writeAll } from "../vm/lines.ts";
 import { slotRecord, snapshotRecord, sweep } from "../vm/saved_state.ts";
-import { raceAbort, settleWithin } from "../vm/wait.ts";
+import { raceAbort } from "../vm/wait.ts";
 import type { RunningGvproxy } from "../net/gvproxy.ts";
 import { keepClock } from "./clock.ts";
 import { NetworkHealth } from "./health.ts";
@@ -189,8 +189,8 @@ export async function askSupervisor(
   request: SupervisorRequest,
   signal: AbortSignal,
 ): Promise<SaveReport | undefined> {
-  const conn = await connectUnix(supervisorSocket(paths));
-  if (!conn) {
+  using supervisor = await LineConnection.connect(supervisorSocket(paths));
+  if (!supervisor) {
     throw new GatewayError({
       code: "instance-locked",
       what: `Cannot ${request.do} the instance "${paths.name}"`,
@@ -198,13 +198,9 @@ export async function askSupervisor(
       fix: "wait until `gateway status` says ready, then try again",
     });
   }
-  using held = conn;
-  await writeAll(held, new TextEncoder().encode(JSON.stringify(request) + "\n"));
-  const { value } = await settleWithin(readLines(held.readable).next(), {
-    what: "the supervisor's answer",
-    timeoutMs: ANSWER_TIMEOUT_MS,
-    signal,
-  });
+  await supervisor.say(JSON.stringify(request));
+  const what = "the supervisor's answer";
+  const value = await supervisor.hear({ what, timeoutMs: ANSWER_TIMEOUT_MS, signal });
   if (value === undefined) throw vmGone(paths.name, request.do);
   const reply = v.parse(Reply, JSON.parse(value));
   if (reply.error) {

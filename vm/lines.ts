@@ -5,6 +5,8 @@
  * @module
  */
 
+import { type SettleOptions, settleWithin } from "./wait.ts";
+
 /** The stream's lines without their ends; a last line without an end counts. */
 export async function* readLines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
   const decoder = new TextDecoder();
@@ -36,5 +38,38 @@ export async function connectUnix(path: string): Promise<Deno.UnixConn | undefin
       return undefined;
     }
     throw error;
+  }
+}
+
+/** A conversation in lines over a unix socket; disposing ends it. */
+export class LineConnection implements Disposable {
+  readonly #lines: AsyncGenerator<string, void>;
+
+  private constructor(private readonly conn: Deno.UnixConn) {
+    this.#lines = readLines(conn.readable);
+  }
+
+  /** Connects; undefined while nobody listens there. */
+  static async connect(path: string): Promise<LineConnection | undefined> {
+    const conn = await connectUnix(path);
+    return conn && new LineConnection(conn);
+  }
+
+  /** Writes one line. */
+  async say(line: string): Promise<void> {
+    await writeAll(this.conn, new TextEncoder().encode(`${line}\n`));
+  }
+
+  /** The other side's next line; undefined when it is gone. @throws as settleWithin(). */
+  async hear(options: SettleOptions): Promise<string | undefined> {
+    return (await settleWithin(this.#lines.next(), options)).value ?? undefined;
+  }
+
+  [Symbol.dispose](): void {
+    try {
+      this.conn.close();
+    } catch {
+      // The other side's end closed it.
+    }
   }
 }

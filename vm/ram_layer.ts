@@ -6,8 +6,7 @@
  * @module
  */
 import { asDiskFull, GatewayError } from "./error.ts";
-import { connectUnix, readLines, writeAll } from "./lines.ts";
-import { settleWithin } from "./wait.ts";
+import { LineConnection } from "./lines.ts";
 
 const MAGIC = "GWRAMLR1";
 const PAGE_BYTES = 4096;
@@ -100,18 +99,21 @@ export async function saveLayer(
   how: { readonly mode: LayerMode; readonly adopt: boolean },
   signal: AbortSignal,
 ): Promise<LayerSave> {
-  const library = await Library.connect(socket);
+  const library = await LineConnection.connect(socket);
   if (!library) throw saveError(path, "the VMM's memory library does not listen");
   const { mode, adopt } = how;
+  const bound = { code: "vmm-failed", signal } as const;
   try {
     await library.say(`${mode}${adopt ? "+adopt" : ""} ${path}`);
-    const begun = await library.hear("the VMM's copy of its memory", FORK_TIMEOUT_MS, signal);
+    const what = "the VMM's copy of its memory";
+    const begun = await library.hear({ ...bound, what, timeoutMs: FORK_TIMEOUT_MS });
     if (begun !== "forked") throw saveError(path, describeEnd(begun));
   } catch (error) {
     library[Symbol.dispose]();
     throw error;
   }
-  const written = library.hear("the end of the memory file", WRITE_TIMEOUT_MS, signal)
+  const end = { ...bound, what: "the end of the memory file", timeoutMs: WRITE_TIMEOUT_MS };
+  const written = library.hear(end)
     .then((line) => {
       if (line === (adopt ? "written" : "done 0")) return;
       throw writeError(path, line);
@@ -122,7 +124,8 @@ export async function saveLayer(
     [Symbol.dispose]: () => library[Symbol.dispose](),
     adopt: async () => {
       await library.say("adopt");
-      const line = await library.hear("the VMM to share its memory", ADOPT_TIMEOUT_MS, signal);
+      const what = "the VMM to share its memory";
+      const line = await library.hear({ ...bound, what, timeoutMs: ADOPT_TIMEOUT_MS });
       if (line !== "done 0") throw saveError(path, describeEnd(line));
     },
   };
@@ -142,10 +145,11 @@ export async function trimCode(
   atMostMiB: number,
   signal: AbortSignal,
 ): Promise<number | undefined> {
-  using library = await Library.connect(socket);
+  using library = await LineConnection.connect(socket);
   if (!library) return undefined;
   await library.say(`trim ${atMostMiB}`);
-  const next = () => library.hear("the VMM to give code back", ADOPT_TIMEOUT_MS, signal);
+  const bound = { what: "the VMM to give code back", timeoutMs: ADOPT_TIMEOUT_MS, signal };
+  const next = () => library.hear({ ...bound, code: "vmm-failed" });
   const first = await next();
   const mib = /^trimmed (\d+)$/.exec(first ?? "")?.[1];
   const end = mib === undefined ? first : await next();
@@ -157,39 +161,6 @@ export async function trimCode(
     why: describeEnd(end),
     fix: "run `gateway status`; the instance goes on if it is still ready",
   });
-}
-
-/** A connection to the VMM's memory library; one request each. */
-class Library implements Disposable {
-  readonly #lines: AsyncGenerator<string, void>;
-
-  private constructor(private readonly conn: Deno.UnixConn) {
-    this.#lines = readLines(conn.readable);
-  }
-
-  static async connect(socket: string): Promise<Library | undefined> {
-    const conn = await connectUnix(socket);
-    return conn && new Library(conn);
-  }
-
-  async say(line: string): Promise<void> {
-    await writeAll(this.conn, new TextEncoder().encode(`${line}\n`));
-  }
-
-  /** Its next line; undefined when it is gone. */
-  async hear(what: string, timeoutMs: number, signal: AbortSignal): Promise<string | undefined> {
-    const next = this.#lines.next();
-    const { value } = await settleWithin(next, { what, timeoutMs, signal, code: "vmm-failed" });
-    return value || undefined;
-  }
-
-  [Symbol.dispose](): void {
-    try {
-      this.conn.close();
-    } catch {
-      // The other side's end closed it.
-    }
-  }
 }
 
 const ENOSPC = 28;
