@@ -111,6 +111,8 @@ export async function saveRun(
     return report;
   } catch (error) {
     for (const path of [join(dir, devices), ramPath]) await Deno.remove(path).catch(() => {});
+    // It may have adopted a layer that nobody knows of: the next clone is saved whole.
+    await shared?.take(undefined, 0);
     await overlay?.forget();
     throw error;
   }

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { type SaveParts, saveRun } from "../bootstrap/save.ts";
 import { SharedMemory } from "../bootstrap/shared_memory.ts";
@@ -20,7 +20,7 @@ const signal = new AbortController().signal;
 async function saveForClone(
   parts: SaveParts,
   shared: SharedMemory,
-  adopts: boolean,
+  adopts: boolean | "fails",
 ): Promise<readonly [string | undefined, number]> {
   const ramDir = await Deno.makeTempDir({ dir: "/dev/shm" });
   let mode: string | undefined;
@@ -29,6 +29,7 @@ async function saveForClone(
     assertEquals(target.adopt, true);
     await Deno.writeTextFile(target.devicesPath, "devices");
     await Deno.writeTextFile(target.ramPath, "memory");
+    if (adopts === "fails") throw new Error("it broke");
     return { pauseMs: 1, ramBytes: 6, adopted: adopts };
   };
   try {
@@ -58,13 +59,17 @@ Deno.test("saveRun() for clones saves only what changed since the last one, as l
   };
   try {
     await using shared = new SharedMemory();
-    const clone = (adopts: boolean) => saveForClone(parts, shared, adopts);
+    const clone = (adopts: boolean | "fails") => saveForClone(parts, shared, adopts);
     assertEquals(await clone(true), ["kept", 2]);
     assertEquals(await clone(true), ["changed", 3]);
     assertEquals(await clone(false), ["changed", 4]);
     // What it has mapped is not known any more.
     assertEquals(await clone(true), ["kept", 2]);
     for (const layers of [3, 4, 5]) assertEquals(await clone(true), ["changed", layers]);
+    await assertRejects(() => clone("fails"), Error, "it broke");
+    for (const layers of [2, 3, 4, 5]) {
+      assertEquals(await clone(true), [layers === 2 ? "kept" : "changed", layers]);
+    }
     // Not more and more layers.
     assertEquals(await clone(true), ["kept", 2]);
     assertEquals(await clone(true), ["changed", 3]);
