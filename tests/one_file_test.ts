@@ -120,6 +120,8 @@ Deno.test("what it unpacked is used again, and made again when something of it w
   ];
   for (const damage of damages) {
     const before = await inode();
+    // Held open, so that its number goes to no other file when the damage removes it.
+    using _held = await Deno.open(runtime);
     await damage();
     const { code, stderr } = await call(sandbox, ["list", "--json"]);
     assertEquals([code, stderr], [0, ""], String(damage));
