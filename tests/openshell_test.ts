@@ -8,17 +8,22 @@ import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert"
 import { join } from "@std/path";
 import { parse } from "yaml";
 import { exists } from "../vm/layout.ts";
-import { sourcePath } from "../vm/source.ts";
-import { AGENT_SANDBOX, mirrors, pushOpenshell, writeOpenshell } from "./fakes/openshell.ts";
+import { AGENT_SANDBOX, pushOpenshell } from "./fakes/openshell.ts";
 import { TestRegistry } from "./fakes/registry.ts";
 import { ReleasePage } from "./fakes/release_page.ts";
 import { FROM_SOURCES, TestHome } from "./vm/harness.ts";
+import {
+  BUILT_IN,
+  LOCK,
+  offerOpenshell,
+  PINNED,
+  releasePage,
+  serveOpenshell,
+} from "./vm/openshell_payload.ts";
 
 const BUILD_TIMEOUT_MS = 75 * 60_000;
-const BUILT_IN = sourcePath("rootfs/payloads/openshell");
-const LOCK = JSON.parse(await Deno.readTextFile(join(BUILT_IN, "lock.json")));
 /** A release comes with its digests, and then nothing is left to pin. */
-const ignore = LOCK.chart.digest !== null;
+const ignore = PINNED;
 /** Nobody answers there, whatever this host reaches. */
 const NO_NETWORK = { HTTPS_PROXY: "http://127.0.0.1:1", NO_PROXY: "" };
 /** Of a cluster that is nowhere. */
@@ -55,46 +60,13 @@ async function build(home: TestHome, target: readonly string[], env: Env = {}): 
 
 const names = (rows: readonly Row[]) => rows.map(({ file }) => file).sort();
 
-/** Our own images that stand for OpenShell's. */
-async function standIns(home: TestHome) {
-  const images = await build(home, ["images"]);
-  const archive = (name: string) =>
-    images.find(({ artifact }) => artifact === `image-${name}`)!.path;
-  return { demo: archive("demo"), busybox: archive("busybox") };
-}
-
-/** Leads the home's pulls to a registry. */
-async function lead(home: TestHome, registry: TestRegistry): Promise<void> {
-  await Deno.mkdir(join(home.home, "config/gateway"), { recursive: true });
-  await Deno.writeTextFile(join(home.home, "config/gateway/registries.yaml"), mirrors(registry));
-}
-
-/** The page that agent-sandbox is released on, as far as we need it. */
-function releasePage(dir: string, text: string): Promise<ReleasePage> {
-  const { hostname, pathname } = new URL(LOCK.manifests[0].url);
-  // The real one leads to a store of files, too.
-  return ReleasePage.start(
-    dir,
-    hostname,
-    (path) =>
-      path === pathname
-        ? new Response(null, { status: 302, headers: { location: "/files/1" } })
-        : path === "/files/1"
-        ? new Response(text)
-        : new Response("none", { status: 404 }),
-  );
-}
-
 /** A home whose pulls are led to a registry with all of OpenShell, and the page of its manifest. */
 async function offered() {
   await using stack = new AsyncDisposableStack();
   const home = stack.use(await newHome());
   const registry = stack.use(await TestRegistry.start());
-  const text = await Deno.readTextFile(AGENT_SANDBOX);
-  const page = stack.use(await releasePage(home.home, text));
-  const images = await standIns(home);
-  const pushed = await pushOpenshell(registry, images);
-  await lead(home, registry);
+  const page = stack.use(await releasePage(home));
+  const { images, pushed } = await serveOpenshell(home, registry);
   const held = stack.move();
   const end = () => held.disposeAsync();
   return { home, registry, page, images, pushed, [Symbol.asyncDispose]: end };
@@ -200,8 +172,7 @@ Deno.test({
   fn: async () => {
     await using home = await newHome();
     await using registry = await TestRegistry.start();
-    await pushOpenshell(registry, await standIns(home));
-    await lead(home, registry);
+    await serveOpenshell(home, registry);
     const { hostname } = new URL(LOCK.manifests[0].url);
     const insecure = new Response(null, { status: 302, headers: { location: "http://x.invalid" } });
     for (
@@ -221,7 +192,7 @@ Deno.test({
       assertMatch(stderr, OFFER);
     }
     // One whose certificate nobody here trusts is not believed.
-    await using page = await releasePage(home.home, await Deno.readTextFile(AGENT_SANDBOX));
+    await using page = await releasePage(home);
     const { code, stderr } = await home.call(["build", "payload", "openshell"], {
       env: { ...page.env, SSL_CERT_FILE: "" },
     });
@@ -315,8 +286,7 @@ Deno.test("chart and images of the payload openshell are pulled by the names and
   await using home = await newHome();
   await using registry = await TestRegistry.start();
   const dir = join(home.home, "openshell");
-  await writeOpenshell(dir, registry, await standIns(home));
-  await lead(home, registry);
+  await offerOpenshell(home, dir, registry);
   assertEquals(names(await build(home, ["payload", dir])), EXPECTED);
   // What is there needs no registry.
   await registry.down();

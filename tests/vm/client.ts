@@ -13,6 +13,7 @@ import type { TestHome } from "./harness.ts";
 export interface Status {
   readonly endpoint: string;
   readonly state: string;
+  readonly payload: string;
   readonly kubeconfig: string;
   readonly clientFiles: string;
   readonly sshPort: number;

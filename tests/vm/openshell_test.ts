@@ -1,7 +1,7 @@
 /**
- * The payload openshell in a real cluster, from a local registry that holds stand-ins under the real names: its chart by
- * the Helm controller, images that are never pulled by the guest, certificates, keys for tokens, and a volume that
- * outlives its pod. tests/openshell_test.ts has what needs no boot.
+ * The payload openshell in a real cluster, which runs because nobody named another, from a local registry that holds
+ * stand-ins under the real names: its chart by the Helm controller, images that are never pulled by the guest,
+ * certificates, keys for tokens, and a volume that outlives its pod. tests/openshell_test.ts has what needs no boot.
  *
  * @module
  */
@@ -11,30 +11,30 @@ import { run } from "../../vm/process.ts";
 import { waitFor } from "../../vm/wait.ts";
 import { TestRegistry } from "../fakes/registry.ts";
 import { Client } from "./client.ts";
-import { offerOpenshell } from "./openshell_payload.ts";
-import { freePort, TestHome, withEvidence } from "./harness.ts";
+import { freePort, FROM_SOURCES, TestHome, withEvidence } from "./harness.ts";
+import { offerOpenshell, PINNED, releasePage, serveOpenshell } from "./openshell_payload.ts";
 
 const SIZE = ["--memory", "3072", "--cpus", "2"];
 const UP_TIMEOUT_MS = 20 * 60_000;
 const POD_TIMEOUT_MS = 3 * 60_000;
 
 Deno.test("the payload openshell", async (t) => {
-  await using home = await TestHome.make();
+  // Where nobody has said what a new instance runs.
+  await using home = await TestHome.make(FROM_SOURCES, { GATEWAY_PAYLOAD: "" });
   await using registry = await TestRegistry.start();
   const client = new Client(home);
-  const dir = join(home.home, "openshell");
   const step = (name: string, fn: () => Promise<void>) =>
     t.step(name, () => withEvidence(home, "default", fn));
 
   await step("is READY with stand-ins that came from a registry", async () => {
-    await offerOpenshell(home, dir, registry);
-    const port = ["--port", `${freePort()}:30051`];
-    const up = ["up", "--detach", "--payload", dir, ...port, ...SIZE];
-    await home.ok(["build", "payload", dir], { timeoutMs: UP_TIMEOUT_MS });
+    const named = await build(home, registry);
     // From here on nothing is pulled any more.
     await registry.down();
+    const port = ["--port", `${freePort()}:30051`];
+    const up = ["up", "--detach", ...named, ...port, ...SIZE];
     const { stdout } = await home.ok(up, { timeoutMs: UP_TIMEOUT_MS });
     assertStringIncludes(stdout, "openshell status");
+    assertEquals((await client.status()).payload, "openshell");
     assert(await client.answers());
     const without = await client.curl(await client.status(), "/", true);
     assertNotEquals(without.code, 0, "it answers without a client's certificate");
@@ -74,6 +74,24 @@ Deno.test("the payload openshell", async (t) => {
     assertEquals(await count(), after);
   });
 });
+
+/** Gets all of openshell from the registry; gives what `up` has to be told of it. */
+async function build(home: TestHome, registry: TestRegistry): Promise<string[]> {
+  if (PINNED) {
+    // The stand-ins have other digests than the ones it comes with.
+    const dir = join(home.home, "openshell");
+    await offerOpenshell(home, dir, registry);
+    await home.ok(["build", "payload", dir], { timeoutMs: UP_TIMEOUT_MS });
+    return ["--payload", dir];
+  }
+  await serveOpenshell(home, registry);
+  await using page = await releasePage(home);
+  const { stderr } = await home.ok(["build", "payload"], {
+    ...{ env: page.env, timeoutMs: UP_TIMEOUT_MS },
+  });
+  assertStringIncludes(stderr, "openshell is pinned");
+  return [];
+}
 
 /** Counts one up, in the file that lies where the database would. */
 async function countUp(client: Client): Promise<void> {

@@ -53,20 +53,17 @@ static int adopt_extent(int fd, int pagemap, struct extent e, off_t offset, uint
 }
 
 static int adopt_file(int fd, int pagemap) {
-  struct header h;
+  struct layer layer;
   uint32_t mappings = 0;
   if (!tells_shared(pagemap)) return ENOTSUP;
-  if (read_whole(fd, &h, sizeof h, 0) != 0) return errno;
-  size_t bytes = h.extents * sizeof(struct extent);
-  struct extent *list = malloc(bytes + 1);
-  if (!list || read_whole(fd, list, bytes, sizeof h) != 0) return errno;
-  off_t offset = (off_t)((sizeof h + bytes + PAGE - 1) / PAGE * PAGE);
+  if (read_layer(fd, ram.size, &layer) != 0) return errno;
   int result = 0;
-  for (uint32_t i = 0; i < h.extents && result == 0; i++) {
-    result = adopt_extent(fd, pagemap, list[i], offset, &mappings);
-    offset += (off_t)list[i].count * PAGE;
+  off_t offset = layer.pages;
+  for (uint32_t i = 0; i < layer.count && result == 0; i++) {
+    result = adopt_extent(fd, pagemap, layer.list[i], offset, &mappings);
+    offset += (off_t)layer.list[i].count * PAGE;
   }
-  free(list);
+  free(layer.list);
   return result;
 }
 

@@ -15,25 +15,37 @@ static int check_header(const struct header *h, size_t size, off_t file_size) {
   return (off_t)(sizeof *h + (uint64_t)h->extents * sizeof(struct extent)) <= file_size ? 0 : -1;
 }
 
-/* Maps each extent of an open layer over the memory at base, and notes in set which pages it has. */
-static int map_extents(int fd, char *base, size_t size, int prot, uint8_t *set) {
+int read_layer(int fd, size_t size, struct layer *layer) {
   struct stat info;
   struct header h;
   if (fstat(fd, &info) != 0 || read_whole(fd, &h, sizeof h, 0) != 0 || check_header(&h, size, info.st_size) != 0) return -1;
   size_t bytes = h.extents * sizeof(struct extent);
   struct extent *list = malloc(bytes + 1);
   if (!list) return -1;
-  int result = read_whole(fd, list, bytes, sizeof h);
-  off_t offset = (off_t)((sizeof h + bytes + PAGE - 1) / PAGE * PAGE);
-  for (uint32_t i = 0; i < h.extents && result == 0; i++) {
-    uint64_t first = (uint64_t)list[i].first * PAGE, length = (uint64_t)list[i].count * PAGE;
+  if (read_whole(fd, list, bytes, sizeof h) != 0) {
+    free(list);
+    return -1;
+  }
+  *layer = (struct layer){list, h.extents, (off_t)((sizeof h + bytes + PAGE - 1) / PAGE * PAGE), info.st_size};
+  return 0;
+}
+
+/* Maps each extent of an open layer over the memory at base, and notes in set which pages it has. */
+static int map_extents(int fd, char *base, size_t size, int prot, uint8_t *set) {
+  struct layer layer;
+  if (read_layer(fd, size, &layer) != 0) return -1;
+  int result = 0;
+  off_t offset = layer.pages;
+  for (uint32_t i = 0; i < layer.count && result == 0; i++) {
+    struct extent e = layer.list[i];
+    uint64_t first = (uint64_t)e.first * PAGE, length = (uint64_t)e.count * PAGE;
     errno = EINVAL;
-    if (length == 0 || first + length > size || offset + (off_t)length > info.st_size) result = -1;
+    if (length == 0 || first + length > size || offset + (off_t)length > layer.file_size) result = -1;
     else if (map_pages(base + first, length, prot, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, offset) == MAP_FAILED) result = -1;
-    else mark(set, list[i]);
+    else mark(set, e);
     offset += (off_t)length;
   }
-  free(list);
+  free(layer.list);
   return result;
 }
 

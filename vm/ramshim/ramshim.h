@@ -52,8 +52,16 @@ int read_pagemap(int fd, const void *from, size_t pages, uint64_t *into); /* -1 
 void mark(uint8_t *set, struct extent e);
 int has(const uint8_t *set, size_t page);
 
-/* layers.c: maps the layers of the environment over the memory at base; -1 when one is no layer of it. */
-int map_layers(char *base, size_t size, int prot);
+/* A layer file's list: count extents, whose pages lie one after the other in the file from pages on. */
+struct layer {
+  struct extent *list; /* the caller frees it */
+  uint32_t count;
+  off_t pages, file_size;
+};
+
+/* layers.c */
+int read_layer(int fd, size_t size, struct layer *layer); /* -1 with errno: EINVAL when it is no layer of such a memory */
+int map_layers(char *base, size_t size, int prot);        /* those of the environment; -1 when one is no layer of it */
 
 /* save.c: writes the memory of now to a new file, and offers the client to adopt it; errno. */
 int fork_and_save(const char *path, enum below below, int adopting, int client);
