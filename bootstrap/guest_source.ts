@@ -154,7 +154,8 @@ export async function prepareGuest(
   }
   // Over a golden disk lies an overlay, which qemu-img makes; with libkrun it need not be here.
   const overlays = which(QEMU_IMG_TOOL.program) !== undefined;
-  const golden = fresh && overlays ? await options.goldenDisk() : undefined;
+  // A golden state brings its own disk, and to look for this one can mean to read all of it.
+  const golden = overlays && await isNewInstance(paths) ? await options.goldenDisk() : undefined;
   const disk = await span.run("state disk", () => ensureDisk(paths, config, golden, signal));
   const spec = plan(disk);
   // So that any boot can be replayed by hand.

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"gateway.local/kubenode/internal/layout"
+	"gateway.local/kubenode/internal/revision"
 )
 
 // kineStore is the cluster's database: SQLite behind the etcd protocol on a unix socket.
@@ -60,7 +61,7 @@ func startKine(l layout.Layout) (*kineStore, error) {
 		cancel()
 		return nil, fmt.Errorf("cannot start the cluster database: %w", err)
 	}
-	if err := k.serve(backend, l.KineSocket()); err != nil {
+	if err := k.serve(revision.Of(backend), l.KineSocket()); err != nil {
 		cancel()
 		return nil, err
 	}
