@@ -11,9 +11,14 @@ import { coresUsed } from "../vm/process.ts";
 import type { RunningVm } from "../vm/vmm.ts";
 import { pause } from "../vm/wait.ts";
 
-const LOOK_MS = 5000;
+/** What is idle: a process that uses less than so much of a core, on the average of a look. */
+export interface IdleRule {
+  readonly lookMs: number;
+  readonly cores: number;
+}
+
 /** An idle emulated cluster takes about a third of a core. */
-const IDLE_CORES = 0.6;
+const IDLE: IdleRule = { lookMs: 5000, cores: 0.6 };
 /** What an idle cluster runs again within minutes is less. */
 const CODE_MIB = 128;
 /** So that a guest that needs more code than that is not made to translate it over and over. */
@@ -24,15 +29,15 @@ export async function trimWhenIdle(
   vm: Pick<RunningVm, "pid" | "trim">,
   span: Span,
   signal: AbortSignal,
-  lookMs = LOOK_MS,
+  idle = IDLE,
 ): Promise<void> {
   if (!vm.trim) return;
   let told = false;
   try {
     for (;;) {
-      const cores = await coresUsed(vm.pid, lookMs, signal);
+      const cores = await coresUsed(vm.pid, idle.lookMs, signal);
       if (Number.isNaN(cores)) return;
-      if (cores >= IDLE_CORES) continue;
+      if (cores >= idle.cores) continue;
       const mib = await vm.trim(CODE_MIB, signal);
       if (mib === undefined) return;
       if (mib === 0) continue;
