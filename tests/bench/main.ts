@@ -13,6 +13,7 @@ import { kernelRows } from "./kernel.ts";
 import { nestedRows } from "./nested.ts";
 import { oneFileRows } from "./one_file.ts";
 import type { Row } from "./row.ts";
+import { TestHome } from "../vm/harness.ts";
 import { vmRows } from "./vm.ts";
 
 const GROUPS: Readonly<Record<string, () => Promise<Row[]>>> = {
@@ -34,6 +35,23 @@ function line({ name, value, unit, limit, note }: Row): string {
 }
 
 const wanted = Deno.args.length > 0 ? Deno.args : Object.keys(GROUPS);
+const unknown = wanted.filter((group) => !Object.hasOwn(GROUPS, group));
+if (unknown.length > 0) {
+  console.error(
+    `error: There is no group ${unknown.map((group) => `"${group}"`).join(", ")}\n` +
+      `  fix: name some of ${Object.keys(GROUPS).join(", ")}, or nothing for all`,
+  );
+  Deno.exit(2);
+}
+// An end in the middle must not leave a VM running.
+for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
+  Deno.addSignalListener(signal, () => {
+    console.error("ending what runs");
+    const homes = [...TestHome.inUse].map((home) => home[Symbol.asyncDispose]());
+    void Promise.allSettled(homes).then(() => Deno.exit(code));
+  });
+}
+
 const rows: Row[] = [];
 for (const group of wanted) {
   console.log(`# ${group}`);

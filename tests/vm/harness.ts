@@ -46,11 +46,16 @@ export interface Background extends AsyncDisposable {
 
 /** A home folder with nothing in it; disposing stops what runs there and removes it. */
 export class TestHome implements AsyncDisposable {
+  /** Those that were not disposed yet. */
+  static readonly inUse = new Set<TestHome>();
+
   private constructor(
     readonly home: string,
     private readonly program: readonly string[],
     private readonly more: Readonly<Record<string, string>>,
-  ) {}
+  ) {
+    TestHome.inUse.add(this);
+  }
 
   /**
    * Makes a home. `program` is the command line's first words: by default the sources' own. `more` is added to its
@@ -206,6 +211,7 @@ export class TestHome implements AsyncDisposable {
       await this.call(["rm", "--force", name]);
     }
     await Deno.remove(this.home, { recursive: true }).catch(() => {});
+    TestHome.inUse.delete(this);
   }
 }
 

@@ -34,7 +34,7 @@ Deno.test("the payload openshell", async (t) => {
     const up = ["up", "--detach", ...named, ...port, ...SIZE];
     const { stdout } = await home.ok(up, { timeoutMs: UP_TIMEOUT_MS });
     assertStringIncludes(stdout, "openshell status");
-    assertEquals((await client.status()).payload, "openshell");
+    assertEquals((await client.status()).payload, named[1] ?? "openshell");
     assert(await client.answers());
     const without = await client.curl(await client.status(), "/", true);
     assertNotEquals(without.code, 0, "it answers without a client's certificate");
