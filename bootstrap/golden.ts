@@ -46,11 +46,11 @@ export async function isNewInstance(paths: InstancePaths): Promise<boolean> {
 
 /**
  * Makes a new instance go on from the golden state of its machine, which is built when it is missing. When none
- * could be made the reason is a warning, and the instance starts from nothing.
+ * could be made the reason is a warning, and the instance starts from nothing: then this gives false.
  *
  * @throws GatewayError `service-not-ready` when the payload does not answer, or the signal's reason.
  */
-export async function adoptGolden(paths: InstancePaths, needs: GoldenNeeds): Promise<void> {
+export async function adoptGolden(paths: InstancePaths, needs: GoldenNeeds): Promise<boolean> {
   try {
     const { dir, state } = await ensureGolden(needs);
     await placeState(paths, needs.config, {
@@ -58,6 +58,7 @@ export async function adoptGolden(paths: InstancePaths, needs: GoldenNeeds): Pro
       state,
       from: { name: "golden", pkiDir: join(dir, "pki"), k3sYaml: join(dir, "k3s.yaml") },
     }, needs.signal);
+    return true;
   } catch (error) {
     if (needs.signal.aborted) throw error;
     // A payload that did not answer there does not answer here, and a start would take as long again to say so.
@@ -67,6 +68,7 @@ export async function adoptGolden(paths: InstancePaths, needs: GoldenNeeds): Pro
       throw new GatewayError({ code, what, why, fix, details, cause: error });
     }
     needs.span.warn(`no golden state (${describeError(error)}); starting from nothing`);
+    return false;
   }
 }
 

@@ -146,16 +146,16 @@ export async function prepareGuest(
   const { cold, keep, payloadDigest, span, signal } = options;
   const key = await instanceKey(plan(PLAIN_DISK), config, paths, chosen);
   const fresh = await isNewInstance(paths);
-  if (fresh && !cold && !keep && chosen.vmm.supports.snapshot && await mayUseGolden(span)) {
+  const adopted = fresh && !cold && !keep && chosen.vmm.supports.snapshot &&
+    await mayUseGolden(span) &&
     await span.run(
       "golden",
       (s) => adoptGolden(paths, { config, key, payloadDigest, span: s, signal }),
     );
-  }
   // Over a golden disk lies an overlay, which qemu-img makes; with libkrun it need not be here.
   const overlays = which(QEMU_IMG_TOOL.program) !== undefined;
   // A golden state brings its own disk, and to look for this one can mean to read all of it.
-  const golden = overlays && await isNewInstance(paths) ? await options.goldenDisk() : undefined;
+  const golden = fresh && !adopted && overlays ? await options.goldenDisk() : undefined;
   const disk = await span.run("state disk", () => ensureDisk(paths, config, golden, signal));
   const spec = plan(disk);
   // So that any boot can be replayed by hand.

@@ -11,7 +11,7 @@ import { exists } from "../vm/layout.ts";
 import { AGENT_SANDBOX, pushOpenshell } from "./fakes/openshell.ts";
 import { TestRegistry } from "./fakes/registry.ts";
 import { ReleasePage } from "./fakes/release_page.ts";
-import { FROM_SOURCES, TestHome } from "./vm/harness.ts";
+import type { TestHome } from "./vm/harness.ts";
 import {
   BUILT_IN,
   LOCK,
@@ -19,6 +19,7 @@ import {
   PINNED,
   releasePage,
   serveOpenshell,
+  undecidedHome,
 } from "./vm/openshell_payload.ts";
 
 const BUILD_TIMEOUT_MS = 75 * 60_000;
@@ -47,9 +48,6 @@ const EXPECTED = [
   "registry.k8s.io/agent-sandbox/agent-sandbox-controller:v0.5.0",
 ];
 
-/** A home where nobody has said what a new instance runs. */
-const newHome = () => TestHome.make(FROM_SOURCES, { GATEWAY_PAYLOAD: "" });
-
 /** What `gateway build TARGET…` made. */
 async function build(home: TestHome, target: readonly string[], env: Env = {}): Promise<Row[]> {
   const { stdout } = await home.ok(["build", ...target, "--json"], {
@@ -63,7 +61,7 @@ const names = (rows: readonly Row[]) => rows.map(({ file }) => file).sort();
 /** A home whose pulls are led to a registry with all of OpenShell, and the page of its manifest. */
 async function offered() {
   await using stack = new AsyncDisposableStack();
-  const home = stack.use(await newHome());
+  const home = stack.use(await undecidedHome());
   const registry = stack.use(await TestRegistry.start());
   const page = stack.use(await releasePage(home));
   const { images, pushed } = await serveOpenshell(home, registry);
@@ -170,7 +168,7 @@ Deno.test({
   name: "a release page without the manifest, or with something else there, gives the same error",
   ignore,
   fn: async () => {
-    await using home = await newHome();
+    await using home = await undecidedHome();
     await using registry = await TestRegistry.start();
     await serveOpenshell(home, registry);
     const { hostname } = new URL(LOCK.manifests[0].url);
@@ -207,7 +205,7 @@ Deno.test({
   name: "without a way to the registries demo is the default, at once and with the reason",
   ignore,
   fn: async () => {
-    await using home = await newHome();
+    await using home = await undecidedHome();
     const cluster = ["--kubeconfig", join(home.home, "kubeconfig"), "--context", "none"];
     const { stdout, stderr } = await home.ok(["build", "payload"], { env: NO_NETWORK });
     assertMatch(stdout, /^demo /);
@@ -252,7 +250,7 @@ Deno.test({
   name: "up says once why a new instance runs demo, in the foreground and in the background",
   ignore,
   fn: async () => {
-    await using home = await newHome();
+    await using home = await undecidedHome();
     for (const more of [[], ["--detach"]]) {
       const told = await startAtTakenPort(home, NO_NETWORK, ...more);
       assertEquals(times(told, "the payload is demo: openshell cannot be had here"), 1, told);
@@ -283,7 +281,7 @@ Deno.test({
 });
 
 Deno.test("chart and images of the payload openshell are pulled by the names and digests it has", async () => {
-  await using home = await newHome();
+  await using home = await undecidedHome();
   await using registry = await TestRegistry.start();
   const dir = join(home.home, "openshell");
   await offerOpenshell(home, dir, registry);

@@ -9,16 +9,14 @@ import (
 	"sync"
 	"time"
 
-	"github.com/k3s-io/kine/pkg/drivers"
 	"github.com/k3s-io/kine/pkg/drivers/generic"
-	"github.com/k3s-io/kine/pkg/drivers/sqlite"
 	"github.com/k3s-io/kine/pkg/server"
 	"github.com/sirupsen/logrus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 
+	"gateway.local/kubenode/internal/database"
 	"gateway.local/kubenode/internal/layout"
-	"gateway.local/kubenode/internal/revision"
 )
 
 // kineStore is the cluster's database: SQLite behind the etcd protocol on a unix socket.
@@ -29,39 +27,18 @@ type kineStore struct {
 	grpc   *grpc.Server
 }
 
-// startKine opens the database and serves it. kine as a library has no defaults, so each value is given.
+// startKine opens the database and serves it.
 func startKine(l layout.Layout) (*kineStore, error) {
 	logrus.SetLevel(logrus.WarnLevel)
 	ctx, cancel := context.WithCancel(context.Background())
 	k := &kineStore{cancel: cancel}
-	backend, db, err := sqlite.NewVariant(ctx, &k.wait, "sqlite3", &drivers.Config{
-		// NORMAL with a write-ahead log: a crash of the machine may lose the last moments, never the file's soundness.
-		// No VACUUM at start: it rewrites the whole file and the freed pages are used again anyway.
-		DataSourceName: l.Database() + "?_journal_mode=WAL&_busy_timeout=30000&_synchronous=NORMAL&_txlock=immediate&_kine_disable_startup_vacuum=1",
-		ConnectionPoolConfig: generic.ConnectionPoolConfig{
-			// Idle connections keep their page cache and prepared statements.
-			MaxIdle: 8,
-			MaxOpen: 8,
-		},
-		// This process is the only writer and every write wakes the poll; the timer is a safety net only.
-		PollInterval:  30 * time.Second,
-		PollBatchSize: 500,
-		// The API server asks for compaction, as with etcd.
-		CompactInterval:  0,
-		CompactTimeout:   30 * time.Second,
-		CompactMinRetain: 1000,
-		CompactBatchSize: 1000,
-	})
+	backend, db, err := database.Open(ctx, &k.wait, l.Database())
 	if err != nil {
 		cancel()
-		return nil, fmt.Errorf("cannot open the cluster database %s: %w", l.Database(), err)
+		return nil, err
 	}
 	k.db = db
-	if err := backend.Start(ctx); err != nil {
-		cancel()
-		return nil, fmt.Errorf("cannot start the cluster database: %w", err)
-	}
-	if err := k.serve(revision.Of(backend), l.KineSocket()); err != nil {
+	if err := k.serve(backend, l.KineSocket()); err != nil {
 		cancel()
 		return nil, err
 	}

@@ -8,7 +8,7 @@ import { join } from "@std/path";
 import { readEvents } from "../../bootstrap/status.ts";
 import type { EventRecord } from "../../vm/event.ts";
 import { coresUsed, run } from "../../vm/process.ts";
-import { waitFor } from "../../vm/wait.ts";
+import { pause, waitFor } from "../../vm/wait.ts";
 import { freePort, TestHome } from "../vm/harness.ts";
 import { type Row, seconds, several } from "./row.ts";
 
@@ -119,7 +119,7 @@ async function runningRows(home: TestHome, dir: string): Promise<Row[]> {
 
 /** Percent of one core that a process uses over 30 s, after 30 s to settle. */
 async function idleCpu(pid: number): Promise<number> {
-  await new Promise((resolve) => setTimeout(resolve, 30_000));
+  await pause(30_000);
   return await coresUsed(pid, 30_000) * 100;
 }
 

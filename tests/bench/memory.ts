@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { pause } from "../../vm/wait.ts";
 import { Client } from "../vm/client.ts";
 import { freePort, TestHome } from "../vm/harness.ts";
 import type { Row } from "./row.ts";
@@ -34,12 +35,12 @@ async function memoryRows(
 ): Promise<Row[]> {
   const port = ["--port", `${freePort()}:30051`];
   await home.ok(["up", "--detach", ...port, ...SIZE, ...flags], { timeoutMs: UP_TIMEOUT_MS });
-  await idle(IDLE_MS);
+  await pause(IDLE_MS);
   const first = (await memoryMiB(client, "default")).pss;
   const names = ["one", "two", "three"];
   for (const name of names) {
     await home.ok(["fork", "default", name]);
-    await idle(FORK_IDLE_MS);
+    await pause(FORK_IDLE_MS);
   }
   const third = (await memoryMiB(client, "three")).own;
   const all = await Promise.all(["default", ...names].map((name) => memoryMiB(client, name)));
@@ -54,8 +55,6 @@ async function memoryRows(
       " MiB: the first alone, what is the third's own, all four",
   }];
 }
-
-const idle = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /**
  * Memory of an instance's VMM: its share of everything that it has mapped, and what would be free without it (the sum of

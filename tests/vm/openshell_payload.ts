@@ -10,7 +10,7 @@ import { sourcePath } from "../../vm/source.ts";
 import { AGENT_SANDBOX, mirrors, pushOpenshell, writeOpenshell } from "../fakes/openshell.ts";
 import type { TestRegistry } from "../fakes/registry.ts";
 import { ReleasePage } from "../fakes/release_page.ts";
-import type { TestHome } from "./harness.ts";
+import { FROM_SOURCES, TestHome } from "./harness.ts";
 
 const BUILD_TIMEOUT_MS = 75 * 60_000;
 
@@ -20,8 +20,11 @@ export const LOCK = JSON.parse(await Deno.readTextFile(join(BUILT_IN, "lock.json
 /** Whether it comes with its digests, so that nothing is left to pin on first use. */
 export const PINNED: boolean = LOCK.chart.digest !== null;
 
+/** A home where nobody has said what a new instance runs. */
+export const undecidedHome = () => TestHome.make(FROM_SOURCES, { GATEWAY_PAYLOAD: "" });
+
 /** Our own images that stand for OpenShell's. */
-export async function standIns(home: TestHome) {
+async function standIns(home: TestHome) {
   const built = await home.ok(["build", "images", "--json"], { timeoutMs: BUILD_TIMEOUT_MS });
   const rows = JSON.parse(built.stdout) as { artifact: string; path: string }[];
   const archive = (name: string) => rows.find(({ artifact }) => artifact === `image-${name}`)!.path;
@@ -29,7 +32,7 @@ export async function standIns(home: TestHome) {
 }
 
 /** Leads the home's pulls to a registry. */
-export async function lead(home: TestHome, registry: TestRegistry): Promise<void> {
+async function lead(home: TestHome, registry: TestRegistry): Promise<void> {
   await Deno.mkdir(join(home.home, "config/gateway"), { recursive: true });
   await Deno.writeTextFile(join(home.home, "config/gateway/registries.yaml"), mirrors(registry), {
     mode: 0o600,

@@ -11,16 +11,21 @@ import { run } from "../../vm/process.ts";
 import { waitFor } from "../../vm/wait.ts";
 import { TestRegistry } from "../fakes/registry.ts";
 import { Client } from "./client.ts";
-import { freePort, FROM_SOURCES, TestHome, withEvidence } from "./harness.ts";
-import { offerOpenshell, PINNED, releasePage, serveOpenshell } from "./openshell_payload.ts";
+import { freePort, type TestHome, withEvidence } from "./harness.ts";
+import {
+  offerOpenshell,
+  PINNED,
+  releasePage,
+  serveOpenshell,
+  undecidedHome,
+} from "./openshell_payload.ts";
 
 const SIZE = ["--memory", "3072", "--cpus", "2"];
 const UP_TIMEOUT_MS = 20 * 60_000;
 const POD_TIMEOUT_MS = 3 * 60_000;
 
 Deno.test("the payload openshell", async (t) => {
-  // Where nobody has said what a new instance runs.
-  await using home = await TestHome.make(FROM_SOURCES, { GATEWAY_PAYLOAD: "" });
+  await using home = await undecidedHome();
   await using registry = await TestRegistry.start();
   const client = new Client(home);
   const step = (name: string, fn: () => Promise<void>) =>

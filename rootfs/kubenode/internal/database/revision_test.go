@@ -1,4 +1,4 @@
-package revision
+package database
 
 import (
 	"context"
@@ -8,36 +8,22 @@ import (
 	"testing"
 	"time"
 
-	"github.com/k3s-io/kine/pkg/drivers"
-	"github.com/k3s-io/kine/pkg/drivers/generic"
-	"github.com/k3s-io/kine/pkg/drivers/sqlite"
 	"github.com/k3s-io/kine/pkg/server"
 	"github.com/sirupsen/logrus"
 )
 
-// database is a real one, in a file.
-func database(t *testing.T) server.Backend {
+// open gives a real one, in a new file.
+func open(t *testing.T) server.Backend {
 	t.Helper()
 	logrus.SetLevel(logrus.WarnLevel)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	backend, _, err := sqlite.NewVariant(ctx, &running, "sqlite3", &drivers.Config{
-		DataSourceName:       filepath.Join(t.TempDir(), "state.db") + "?_journal_mode=WAL&_busy_timeout=30000&_txlock=immediate",
-		ConnectionPoolConfig: generic.ConnectionPoolConfig{MaxIdle: 8, MaxOpen: 8},
-		PollInterval:         30 * time.Second,
-		PollBatchSize:        500,
-		CompactTimeout:       30 * time.Second,
-		CompactMinRetain:     1000,
-		CompactBatchSize:     1000,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
 		cancel()
 		running.Wait()
 	})
-	if err := backend.Start(ctx); err != nil {
+	backend, _, err := Open(ctx, &running, filepath.Join(t.TempDir(), "state.db"))
+	if err != nil {
 		t.Fatal(err)
 	}
 	return backend
@@ -45,7 +31,7 @@ func database(t *testing.T) server.Backend {
 
 func TestTheNewestRevisionIsThatOfTheLastWriteOfManyAtOnce(t *testing.T) {
 	ctx := context.Background()
-	b := Of(database(t))
+	b := open(t)
 	for round := range 50 {
 		var writes sync.WaitGroup
 		var lock sync.Mutex
@@ -92,7 +78,7 @@ func (s *stuck) Delete(context.Context, string, int64) (int64, *server.KeyValue,
 func TestOnlyWritesThatWereDoneCount(t *testing.T) {
 	ctx := context.Background()
 	inner := &stuck{}
-	b := Of(inner)
+	b := &remembering{Backend: inner}
 	steps := []struct {
 		rev  int64
 		done bool
