@@ -79,6 +79,8 @@ class Place implements AsyncDisposable {
   }
 }
 
+type Running = Awaited<ReturnType<Place["start"]>>;
+
 Deno.test("a save keeps the memory of its moment, whatever is written while it goes on", async () => {
   await using place = await Place.make();
   const one = await place.start([]);
@@ -203,6 +205,70 @@ Deno.test("an adopted layer is shared with who starts from it, and what was chan
   await alone.begun.written;
   const third = await place.start([alone.path]);
   assertEquals(await read(third, ...pages), await read(source, ...pages));
+});
+
+Deno.test("who starts from an adopted layer and the next one has zeros where the source has", async () => {
+  await using place = await Place.make();
+  const source = await place.start([]);
+  // A lone page is too little to be adopted.
+  for (const page of [...Array(20).keys(), 200]) await source.ask(`w ${page} before`);
+  const first = await source.save("a.layer", "new", true);
+  await source.ask("z 10");
+  await first.begun.written;
+  await first.begun.adopt();
+  for (const page of [15, 200]) await source.ask(`z ${page}`);
+  const next = await source.save("b.layer", "changed");
+  await next.begun.written;
+  const clone = await place.start([first.path, next.path]);
+  for (const page of [9, 10, 11, 15, 200]) {
+    assertEquals(await clone.ask(`r ${page}`), [9, 11].includes(page) ? "=before" : "=", `${page}`);
+  }
+});
+
+Deno.test("whatever is written and when: a clone has what the source had at the moment of its save", async () => {
+  await using place = await Place.make();
+  const PAGES = 400;
+  const seed = crypto.getRandomValues(new Uint32Array(1))[0];
+  let state = seed;
+  const below = (limit: number) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return (state >>> 8) % limit;
+  };
+  const scribble = async (source: Running, times: number) => {
+    for (let time = 0; time < times; time++) {
+      // Runs of some length, or nothing of a layer would be adopted.
+      const from = below(PAGES - 20);
+      const word = below(3) === 0 ? "z PAGE" : `w PAGE ${below(1000)}`;
+      for (let page = from; page < from + below(20); page++) {
+        await source.ask(word.replace("PAGE", String(page)));
+      }
+    }
+  };
+  const origin = await place.start([]);
+  await scribble(origin, 20);
+  const bottom = await origin.save("bottom.layer", "new");
+  await bottom.begun.written;
+  const layers = [bottom.path];
+  const source = await place.start(layers);
+  for (let round = 0; round < 8; round++) {
+    await scribble(source, 20);
+    const { path, begun } = await source.save(`${round}.layer`, "changed", true);
+    const then = await source.ask(`a ${PAGES}`);
+    await scribble(source, 5);
+    await begun.written;
+    await scribble(source, 5);
+    await begun.adopt();
+    layers.push(path);
+    const clone = await place.start(layers);
+    assertEquals(await clone.ask(`a ${PAGES}`), then, `round ${round} with the seed ${seed}`);
+  }
+  for (const mode of ["kept", "new"] as const) {
+    const { path, begun } = await source.save(`${mode}.layer`, mode);
+    await begun.written;
+    const clone = await place.start(mode === "kept" ? [bottom.path, path] : [path]);
+    const now = await source.ask(`a ${PAGES}`);
+    assertEquals(await clone.ask(`a ${PAGES}`), now, `${mode} with the seed ${seed}`);
+  }
 });
 
 Deno.test("a layer that nobody adopts in the end leaves the process as it was", async () => {

@@ -1,5 +1,6 @@
 /* Stands for a VMM in the tests of vm/ramshim: maps a memory file as shared and pokes at it.
- * Lines on stdin: "w PAGE TEXT" writes the text to a page, "r PAGE" prints what is there, "x" tries to run a program. */
+ * Lines on stdin: "w PAGE TEXT" writes the text to a page, "z PAGE" makes it zero, "r PAGE" prints what is there, "a PAGES"
+ * what is in the first ones, "x" tries to run a program. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>
@@ -22,6 +23,11 @@ int main(void) {
   while (fgets(line, sizeof line, stdin)) {
     if (sscanf(line, "w %u %99s", &page, text) == 2) { strcpy(memory + page * 4096u, text); puts("ok"); }
     else if (sscanf(line, "r %u", &page) == 1) printf("=%s\n", memory + page * 4096u);
+    else if (sscanf(line, "z %u", &page) == 1) { memset(memory + page * 4096u, 0, 4096); puts("ok"); }
+    else if (sscanf(line, "a %u", &page) == 1) {
+      for (unsigned at = 0; at < page; at++) printf("%s,", memory + at * 4096u);
+      puts("");
+    }
     else if (line[0] == 'x') { execl("/bin/true", "true", (char *)NULL); puts("refused"); }
   }
   return 0;

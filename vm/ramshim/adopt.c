@@ -30,9 +30,8 @@ static int tells_shared(int pagemap) {
 static int adopt_run(int fd, struct extent run, off_t offset) {
   char *at = ram.base + (uint64_t)run.first * PAGE;
   size_t size = (size_t)run.count * PAGE;
-  if (map_pages(at, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, offset) == MAP_FAILED) return errno;
-  mark(ram.above, run);
-  return 0;
+  void *mapped = map_pages(at, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, offset);
+  return mapped == MAP_FAILED ? errno : 0;
 }
 
 /* Maps what is unchanged of one extent, whose pages lie in the file from offset on. */
@@ -57,6 +56,9 @@ static int adopt_file(int fd, int pagemap) {
   uint32_t mappings = 0;
   if (!tells_shared(pagemap)) return ENOTSUP;
   if (read_layer(fd, ram.size, &layer) != 0) return errno;
+  /* Who starts from this file has all of its pages, also those that are not mapped here: a later layer has to say what is
+   * in them now, even if that is zeros. */
+  for (uint32_t i = 0; i < layer.count; i++) mark(ram.above, layer.list[i]);
   int result = 0;
   off_t offset = layer.pages;
   for (uint32_t i = 0; i < layer.count && result == 0; i++) {
