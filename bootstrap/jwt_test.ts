@@ -2,9 +2,10 @@ import { assertEquals, assertMatch, assertNotEquals } from "@std/assert";
 import { sign, verify } from "node:crypto";
 import { join } from "@std/path";
 import { ensureJwt } from "./jwt.ts";
+import { tempDir } from "../tests/fakes/temp_dir.ts";
 
 Deno.test("ensureJwt() makes a pair that signs, names its key, and keeps it privately", async () => {
-  const dir = join(await Deno.makeTempDir(), "jwt");
+  const dir = join(await tempDir(), "jwt");
   const keys = await ensureJwt(dir);
   const data = new TextEncoder().encode("a token");
   assertEquals(verify(null, data, keys.publicPem, sign(null, data, keys.signingPem)), true);
@@ -15,7 +16,7 @@ Deno.test("ensureJwt() makes a pair that signs, names its key, and keeps it priv
 });
 
 Deno.test("ensureJwt() makes another pair for another instance, and for a file that is none", async () => {
-  const top = await Deno.makeTempDir();
+  const top = await tempDir();
   const one = await ensureJwt(join(top, "one"));
   assertNotEquals((await ensureJwt(join(top, "two"))).kid, one.kid);
   await Deno.writeTextFile(join(top, "one/signing.pem"), "cut");

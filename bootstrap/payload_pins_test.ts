@@ -6,6 +6,7 @@ import { silentSpan } from "../vm/event.ts";
 import { exists } from "../vm/layout.ts";
 import { missingPins, OPENSHELL_DIR, pinnedFolder, pinOpenshell } from "./payload_pins.ts";
 import { defaultPayload } from "./payloads.ts";
+import { tempDir } from "../tests/fakes/temp_dir.ts";
 
 const DIGEST = `sha256:${"0".repeat(64)}`;
 const MANIFEST = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: other\n";
@@ -14,7 +15,7 @@ const options = { span: silentSpan(), signal: new AbortController().signal, assu
 /** A copy of the program's own payload whose lock file is changed. */
 // deno-lint-ignore no-explicit-any
 async function copy(change: (lock: any) => void): Promise<string> {
-  const dir = await Deno.makeTempDir();
+  const dir = await tempDir();
   await Deno.copyFile(join(OPENSHELL_DIR, "payload.yaml"), join(dir, "payload.yaml"));
   const lock = JSON.parse(await Deno.readTextFile(join(OPENSHELL_DIR, "lock.json")));
   change(lock);

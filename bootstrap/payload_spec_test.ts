@@ -7,6 +7,7 @@ import { sourcePath } from "../vm/source.ts";
 import { packedChart } from "./payload_files.ts";
 import { readPayload } from "./payload_spec.ts";
 import { readTar } from "./tar.ts";
+import { tempDir } from "../tests/fakes/temp_dir.ts";
 
 Deno.test("readPayload() reads a whole payload", async () => {
   const dir = await folder();
@@ -112,7 +113,7 @@ Deno.test("readPayload() refuses links that lead out of the folder", async () =>
 });
 
 Deno.test("readPayload() refuses what is no payload's folder", async () => {
-  const empty = await Deno.makeTempDir();
+  const empty = await tempDir();
   const missing = join(empty, "missing");
   const why = async (dir: string) =>
     (await assertRejects(() => readPayload(dir), GatewayError)).why;

@@ -13,6 +13,7 @@ import {
   payloadSource,
   settledPayload,
 } from "./payloads.ts";
+import { tempDir } from "../tests/fakes/temp_dir.ts";
 
 Deno.test("payloadSource() takes names as they are and folders by their absolute path", () => {
   assertEquals(payloadSource("demo"), "demo");
@@ -31,7 +32,7 @@ Deno.test("payloadSource() refuses other words and says how a folder is written"
 Deno.test("loadPayload() reads every built-in payload, and a folder", async () => {
   assertEquals((await loadPayload(DEMO)).name, DEMO);
   assertEquals((await loadPayload(await payloadFolder())).name, "hello");
-  const missing = join(await Deno.makeTempDir(), "missing");
+  const missing = join(await tempDir(), "missing");
   assertEquals((await assertRejects(() => loadPayload(missing), GatewayError)).exitCode, 1);
 });
 

@@ -8,13 +8,14 @@ import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import { writeHello } from "./fakes/hello_payload.ts";
 import { Sandbox } from "./sandbox.ts";
+import { tempDir } from "./fakes/temp_dir.ts";
 
 /** Arguments, exit code, and the three lines. */
 type Refusal = readonly [args: readonly string[], code: number, lines: readonly string[]];
 
 Deno.test("gateway tells each payload that cannot be used, and leaves nothing", async (t) => {
   await using sandbox = await Sandbox.make();
-  const dir = await Deno.realPath(await Deno.makeTempDir());
+  const dir = await tempDir();
   const bad = join(dir, "bad");
   await writeHello(bad);
   await Deno.writeTextFile(
@@ -61,7 +62,7 @@ Deno.test("gateway tells each payload that cannot be used, and leaves nothing", 
 
 Deno.test("gateway build payload checks a folder without a boot", async () => {
   await using sandbox = await Sandbox.make();
-  const dir = join(await Deno.makeTempDir(), "hello");
+  const dir = join(await tempDir(), "hello");
   await writeHello(dir);
   const { code, stdout } = await sandbox.gateway(["build", "payload", dir, "--json"]);
   assertEquals(code, 0);

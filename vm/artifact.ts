@@ -30,6 +30,7 @@ import type {
   StoreOptions,
 } from "./recipe.ts";
 import { keysDir, type SignatureState, signFile, Trust } from "./signing.ts";
+import { keepStamp, readStamp, stampText } from "./stamp.ts";
 import { waitFor } from "./wait.ts";
 
 export type {
@@ -339,7 +340,7 @@ export class ArtifactStore {
       await Deno.mkdir(dirname(path), { recursive: true });
       await Deno.rename(built, path);
       const info = await Deno.stat(path);
-      await this.#stamp(path, sha256, info);
+      await keepStamp(path, sha256, info);
       files[name] = { path, sha256, sizeBytes: info.size };
     }
     return files;
@@ -371,26 +372,15 @@ export class ArtifactStore {
       throw corrupt(asked, `"${path}" has ${info.size} bytes instead of ${sizeBytes}`);
     }
     const stamp = stampText(sha256, info);
-    const known = (await this.#trust()).active
-      ? this.#hashed.get(path)
-      : await Deno.readTextFile(`${path}.verified`).catch(() => "");
+    const known = (await this.#trust()).active ? this.#hashed.get(path) : await readStamp(path);
     if (known === stamp) return;
     const found = await digestFile(path);
     if (found !== sha256) {
       throw corrupt(asked, `"${path}" has sha256 ${found} instead of ${sha256}`);
     }
+    await keepStamp(path, sha256, info);
     this.#hashed.set(path, stamp);
-    await this.#stamp(path, sha256, info);
   }
-
-  async #stamp(path: string, sha256: string, info: Deno.FileInfo): Promise<void> {
-    // A read-only store is still usable, only slower.
-    await writeFileAtomic(`${path}.verified`, stampText(sha256, info), 0o644).catch(() => {});
-  }
-}
-
-function stampText(sha256: string, info: Deno.FileInfo): string {
-  return [sha256, info.ino, info.size, info.mtime?.getTime(), info.ctime?.getTime()].join(" ");
 }
 
 async function syncFile(path: string): Promise<void> {

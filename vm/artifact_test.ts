@@ -51,7 +51,6 @@ Deno.test("ArtifactStore.lookup() refuses a flipped byte, and ensure() builds it
   withStore(async (store) => {
     const thing = recipe();
     const { files } = await store.ensure(thing, options());
-    await new Promise((resolve) => setTimeout(resolve, 5));
     await Deno.writeTextFile(files.a.path, "cOntent");
     const error = await assertRejects(() => store.lookup(thing), GatewayError);
     assertEquals(error.code, "artifact-corrupt");

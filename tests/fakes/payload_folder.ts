@@ -7,12 +7,7 @@
 import { join } from "@std/path";
 import { gzipSync } from "node:zlib";
 import { packTar } from "../../bootstrap/tar.ts";
-
-const made: string[] = [];
-// Tests make dozens of them.
-addEventListener("unload", () => {
-  for (const dir of made) Deno.removeSync(dir, { recursive: true });
-});
+import { tempDir } from "./temp_dir.ts";
 
 /** Its payload.yaml. */
 export const GOOD = `\
@@ -66,8 +61,7 @@ const CHART = "apiVersion: v2\nname: one\nversion: 1.2.3\n";
 export async function payloadFolder(
   files: Readonly<Record<string, string | Uint8Array | undefined>> = {},
 ): Promise<string> {
-  const dir = await Deno.realPath(await Deno.makeTempDir());
-  made.push(dir);
+  const dir = await tempDir();
   const archive = gzipSync(
     await packTar([{ name: "two/Chart.yaml", data: new TextEncoder().encode(CHART), mode: 0o644 }]),
   );

@@ -14,7 +14,7 @@ import {
 import { join } from "@std/path";
 import { makeOneFile } from "../../bootstrap/package/one_file.ts";
 import { run } from "../../vm/process.ts";
-import { waitFor } from "../../vm/wait.ts";
+import { pause, waitFor } from "../../vm/wait.ts";
 import { TestRegistry } from "../fakes/registry.ts";
 import { offerOpenshell } from "./openshell_payload.ts";
 import { Client, type Status } from "./client.ts";
@@ -267,7 +267,7 @@ async function walk(
     await home.assertClean();
     const [listed] = JSON.parse((await home.ok(["list", "--json"])).stdout);
     assertEquals(listed.state, "suspended");
-    await new Promise((resolve) => setTimeout(resolve, 3000));
+    await pause(3000);
     await home.ok(["up", "--detach"], { timeoutMs: 60_000 });
     const report = await status();
     assertEquals((await curl(report, "/")).code, 0);

@@ -8,14 +8,12 @@
 import { assert, assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import { run } from "../../vm/process.ts";
-import { waitFor } from "../../vm/wait.ts";
+import { pause, waitFor } from "../../vm/wait.ts";
 import { Client } from "./client.ts";
 import { freePort, TestHome, withEvidence } from "./harness.ts";
 
 const SIZE = ["--memory", "3072", "--cpus", "2"];
 const UP_TIMEOUT_MS = 20 * 60_000;
-
-const pauseMs = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
   const home = await TestHome.make();
@@ -169,9 +167,9 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
   await step("a VMM that was stopped for a while has the right clock within seconds", async () => {
     const pid = await vmmPid();
     Deno.kill(pid, "SIGSTOP");
-    await pauseMs(4000);
+    await pause(4000);
     Deno.kill(pid, "SIGCONT");
-    await pauseMs(2000);
+    await pause(2000);
     const offset = await client.clockOffset();
     assert(Math.abs(offset) < 50, `${offset} ms off`);
     const events = await home.events("default");
@@ -277,7 +275,7 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
   for (const [who, verb, waitMs] of KILLS) {
     await step(`kill -9 of the ${who} ${waitMs} ms into ${verb.join(" ")}`, async () => {
       await using asking = await home.start(verb);
-      await pauseMs(waitMs);
+      await pause(waitMs);
       const { supervisor } = JSON.parse(
         await Deno.readTextFile(join(dirOf("default"), "run.json")).catch(() => "{}"),
       );
@@ -289,7 +287,7 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
       }
       await asking.exited;
       // What a command asked for before it was killed is still being done.
-      if (who === "command") await pauseMs(4000);
+      if (who === "command") await pause(4000);
       // Whatever is listed is whole.
       for (const name of await snapshots()) {
         await home.ok(["snapshot", "restore", name], { timeoutMs: 90_000 });
