@@ -22,6 +22,8 @@ const QUIET_WINDOW_MS = 3000;
 /** A cluster that uses less than this of one core has nothing left to do of its start. */
 const QUIET_CPU = 0.6;
 const SNAPSHOT = "golden";
+/** The cluster gets its memory ready for clones, where it can: kubenode does, k3s has no such socket. */
+const SETTLE = "test ! -S /run/k3s/settle.sock || k3s settle";
 
 /** What a golden state is made for. */
 export interface GoldenNeeds {
@@ -49,6 +51,7 @@ export async function buildGolden(
   const { paths } = golden;
   await span.run("boot", () => golden.up(config));
   await span.run("quiet", () => waitQuiet(golden, signal));
+  await span.run("settle", () => golden.exec("sh", "-c", SETTLE));
   const { stdout } = await golden.exec("cat", "/etc/rancher/k3s/k3s.yaml");
   const request = { do: "snapshot", name: SNAPSHOT, ramDir: null } as const;
   await span.run("save", () => askSupervisor(paths, request, signal));

@@ -81,8 +81,9 @@ async function fakeGo(version: string): Promise<Fake> {
   return fake;
 }
 
-const build = (fake: Fake) =>
+const build = (fake: Fake, experiments?: string[]) =>
   goBuild({
+    experiments,
     moduleDir: join(fake.dir, "module"),
     pkg: "./cmd/x",
     output: "x",
@@ -117,6 +118,14 @@ Deno.test("goBuild() builds in the module's folder with our flags and environmen
       join(fake.dir, "module"),
     ]
   ) assert(lines.includes(wanted), wanted);
+});
+
+Deno.test("goBuild() asks for the experiments that the toolchain knows, and builds without others", async () => {
+  for (const [asked, given] of [["nogreen", "nogreen"], ["nosuch", ""]]) {
+    await using fake = await fakeGo("go1.26.1");
+    await withPath(fake.dir, () => build(fake, [asked]));
+    assert((await fake.get("out/x")).split("\n").includes(`GOEXPERIMENT=${given}`), asked);
+  }
 });
 
 Deno.test("goBuild() refuses a toolchain that is too old before it builds", async () => {

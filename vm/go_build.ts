@@ -30,6 +30,8 @@ export interface GoBuildOptions {
   readonly goarch?: "amd64" | "arm64";
   /** "linux" by default; gvproxy runs on the host and passes the host's. */
   readonly goos?: "linux" | "darwin";
+  /** Go's experiments to turn on or, with "no" in front, off; a toolchain that does not know them builds without. */
+  readonly experiments?: readonly string[];
   readonly ctx: BuildContext;
 }
 
@@ -72,6 +74,7 @@ export async function goBuild(options: GoBuildOptions): Promise<void> {
       GOOS: options.goos ?? "linux",
       GOARCH: options.goarch ?? "amd64",
       GOAMD64: "v1",
+      GOEXPERIMENT: await experiments(options),
     },
     logPath: ctx.logPath,
     signal: ctx.signal,
@@ -80,6 +83,22 @@ export async function goBuild(options: GoBuildOptions): Promise<void> {
     code: "build-failed",
     what: `Cannot build the Go program ${pkg} of ${moduleDir}`,
   });
+}
+
+/** What GOEXPERIMENT has to be; empty, too, so that the caller's own does not count. */
+async function experiments({ experiments = [], ctx, pkg }: GoBuildOptions): Promise<string> {
+  const wanted = experiments.join(",");
+  if (wanted === "") return "";
+  const { code } = await run("go", {
+    args: ["env", "GOEXPERIMENT"],
+    env: { ...goEnv(ctx.cacheDir), GOEXPERIMENT: wanted },
+    signal: ctx.signal,
+    timeoutMs: 30_000,
+    check: false,
+  });
+  if (code === 0) return wanted;
+  ctx.span.log(`this Go does not know the experiment ${wanted}: ${pkg} is built without`);
+  return "";
 }
 
 async function checkGoVersion(ctx: BuildContext): Promise<void> {

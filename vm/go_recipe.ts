@@ -35,6 +35,8 @@ export interface GoRecipeOptions {
   readonly goos?: "linux" | "darwin";
   /** Settings of variables, `-X package.name=value` each. */
   readonly ldflags?: string;
+  /** See {@linkcode GoBuildOptions.experiments}. */
+  readonly experiments?: readonly string[];
   /** Facts for the manifest. */
   readonly facts?: Readonly<Record<string, string>>;
 }
@@ -42,6 +44,7 @@ export interface GoRecipeOptions {
 /** A recipe that builds programs of one Go module. */
 export async function goRecipe(options: GoRecipeOptions): Promise<Recipe> {
   const { moduleDir, programs, tags = [], arch, goos = "linux", ldflags = "" } = options;
+  const experiments = options.experiments ?? [];
   return {
     name: options.name,
     label: options.label,
@@ -51,13 +54,15 @@ export async function goRecipe(options: GoRecipeOptions): Promise<Recipe> {
       tags: tags.join(","),
       ldflags,
       platform: `${goos}/${arch}`,
+      ...experiments.length > 0 ? { experiments: experiments.join(",") } : {},
     },
     outputs: programs.map((program) => program.output),
     tools: [GO_TOOL],
     build: async (ctx: BuildContext) => {
       for (const { pkg, output } of programs) {
         ctx.span.log(`building ${output}`);
-        await goBuild({ moduleDir, pkg, output, tags, ldflags, goarch: arch, goos, ctx });
+        const what = { moduleDir, pkg, output, tags, ldflags, experiments };
+        await goBuild({ ...what, goarch: arch, goos, ctx });
       }
       return { ...options.facts, lockFiles: await lockFiles(moduleDir) };
     },

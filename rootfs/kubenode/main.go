@@ -22,6 +22,7 @@ Usage:
   k3s server [FLAGS]      run the cluster; k3s server --help lists the flags
   k3s kubectl ARGS...     kubectl with the administrator's kubeconfig
   k3s ctr ARGS...         containerd's client for the cluster's containers
+  k3s settle              get the server's memory ready for clones of this machine
   k3s --version           versions of the parts
 
 Example: k3s kubectl get pods -A
@@ -52,6 +53,8 @@ func dispatch(argv []string) int {
 		return runKubectl(rest)
 	case "ctr":
 		return runCtr(rest)
+	case "settle":
+		return runSettle()
 	case "crictl":
 		fmt.Fprintln(os.Stderr, "crictl: cannot run: it is not part of kubenode; use `kubectl` for pods and logs, `ctr images list` for images, `ctr containers list` for containers")
 		return 1

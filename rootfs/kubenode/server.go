@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strconv"
 	"sync/atomic"
 	"syscall"
@@ -22,6 +21,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"gateway.local/kubenode/internal/args"
+	"gateway.local/kubenode/internal/heap"
 	"gateway.local/kubenode/internal/layout"
 )
 
@@ -60,7 +60,7 @@ func runServer(s *args.Server) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	setUpLogging(s)
-	relaxGC()
+	heap.Relax(2 * time.Minute)
 	c := &cluster{layout: layout.Layout{Root: s.DataDir}, settings: s, failed: make(chan error, 16), apiDone: make(chan struct{})}
 	c.api, c.stopAPI = context.WithCancel(context.Background())
 	c.parts, c.stopParts = context.WithCancel(context.Background())
@@ -117,13 +117,6 @@ func (w untilStopping) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	return w.Writer.Write(p)
-}
-
-// relaxGC collects less often during the start, where nearly everything that is allocated stays. Growing further
-// than this costs more in page faults than it saves.
-func relaxGC() {
-	debug.SetGCPercent(300)
-	time.AfterFunc(2*time.Minute, func() { debug.SetGCPercent(100) })
 }
 
 func (c *cluster) start() error {
@@ -220,6 +213,9 @@ func (c *cluster) prepare() error {
 		}
 	}
 	if err := c.lock(); err != nil {
+		return err
+	}
+	if err := serveSettle(); err != nil {
 		return err
 	}
 	if err := ensurePKI(c.layout, c.settings); err != nil {

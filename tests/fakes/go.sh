@@ -1,7 +1,11 @@
 #!/bin/sh
 # Go for tests: `go env GOVERSION` prints the file `version` beside it; `go build` writes its arguments and environment
-# to the output, or fails with the text of the file `refuse`.
+# to the output, or fails with the text of the file `refuse`. It knows no experiment but nogreen.
 here=$(dirname "$0")
+case ${GOEXPERIMENT:-nogreen} in
+  nogreen) ;;
+  *) exit 2 ;;
+esac
 if [ "$1" = env ]; then
   cat "$here/version"
   exit 0

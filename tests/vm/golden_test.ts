@@ -31,6 +31,14 @@ kubectl get secrets -A -o jsonpath='{range .items[*]}{.data}{end}'
 kubectl get cm -n default kube-root-ca.crt -o jsonpath='{.data}' | sha256sum
 `;
 
+/** Memory of the cluster's processes before and after, in kB. */
+const SETTLE = `
+resident() { cat /proc/[0-9]*/status | awk '/^Name:/ { ours = $2 == "k3s" } /^RssAnon:/ && ours { sum += $2 } END { print sum }'; }
+resident
+k3s settle
+resident
+`;
+
 Deno.test("the golden state disk", async (t) => {
   const home = await TestHome.make();
   const client = new Client(home);
@@ -79,6 +87,12 @@ Deno.test("the golden state disk", async (t) => {
     }));
     assertGreater(one.size, 15, [...one].join("\n"));
     assertEquals([...one].filter((line) => two.has(line)), []);
+  });
+
+  await t.step("before it is saved the cluster gives back what its start has left", async () => {
+    const [before, said, after] = (await client.sh(SETTLE, "one")).trim().split("\n");
+    assertEquals(said, "settled");
+    assertGreater(Number(before) - Number(after), 10_000, `${before} and ${after} kB`);
   });
 
   await home[Symbol.asyncDispose]();

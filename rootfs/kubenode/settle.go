@@ -1,0 +1,65 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"gateway.local/kubenode/internal/heap"
+	"gateway.local/kubenode/internal/layout"
+)
+
+const (
+	settleSocket  = layout.RunDir + "/settle.sock"
+	settleTimeout = time.Minute
+)
+
+// serveSettle lets `k3s settle` ask this server to get ready for being cloned.
+func serveSettle() error {
+	if err := os.Remove(settleSocket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	listener, err := net.Listen("unix", settleSocket)
+	if err != nil {
+		return fmt.Errorf("cannot serve settle: %w", err)
+	}
+	if err := os.Chmod(settleSocket, 0o600); err != nil {
+		return err
+	}
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			heap.Settle()
+			fmt.Fprintln(client, "settled")
+			client.Close()
+		}
+	}()
+	return nil
+}
+
+// runSettle asks the running server.
+func runSettle() int {
+	text, err := func() ([]byte, error) {
+		server, err := net.Dial("unix", settleSocket)
+		if err != nil {
+			return nil, err
+		}
+		defer server.Close()
+		if err := server.SetDeadline(time.Now().Add(settleTimeout)); err != nil {
+			return nil, err
+		}
+		return io.ReadAll(server)
+	}()
+	if err != nil || len(text) == 0 {
+		fmt.Fprintf(os.Stderr, "k3s settle: cannot ask the server, is it running? %v\n", err)
+		return 1
+	}
+	os.Stdout.Write(text)
+	return 0
+}
