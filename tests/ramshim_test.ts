@@ -237,9 +237,9 @@ Deno.test("whatever is written and when: a clone has what the source had at the 
   const scribble = async (source: Running, times: number) => {
     for (let time = 0; time < times; time++) {
       // Runs of some length, or nothing of a layer would be adopted.
-      const from = below(PAGES - 20);
+      const from = below(PAGES - 20), end = from + below(20);
       const word = below(3) === 0 ? "z PAGE" : `w PAGE ${below(1000)}`;
-      for (let page = from; page < from + below(20); page++) {
+      for (let page = from; page < end; page++) {
         await source.ask(word.replace("PAGE", String(page)));
       }
     }

@@ -74,7 +74,7 @@ export async function goBuild(options: GoBuildOptions): Promise<void> {
       GOOS: options.goos ?? "linux",
       GOARCH: options.goarch ?? "amd64",
       GOAMD64: "v1",
-      GOEXPERIMENT: await experiments(options),
+      GOEXPERIMENT: await knownExperiments(options),
     },
     logPath: ctx.logPath,
     signal: ctx.signal,
@@ -86,14 +86,13 @@ export async function goBuild(options: GoBuildOptions): Promise<void> {
 }
 
 /** What GOEXPERIMENT has to be; empty, too, so that the caller's own does not count. */
-async function experiments({ experiments = [], ctx, pkg }: GoBuildOptions): Promise<string> {
+async function knownExperiments(
+  { experiments = [], ctx, pkg }: GoBuildOptions,
+): Promise<string> {
   const wanted = experiments.join(",");
   if (wanted === "") return "";
-  const { code } = await run("go", {
-    args: ["env", "GOEXPERIMENT"],
-    env: { ...goEnv(ctx.cacheDir), GOEXPERIMENT: wanted },
-    signal: ctx.signal,
-    timeoutMs: 30_000,
+  const { code } = await askGo("GOEXPERIMENT", ctx, {
+    env: { GOEXPERIMENT: wanted },
     check: false,
   });
   if (code === 0) return wanted;
@@ -101,13 +100,23 @@ async function experiments({ experiments = [], ctx, pkg }: GoBuildOptions): Prom
   return "";
 }
 
-async function checkGoVersion(ctx: BuildContext): Promise<void> {
-  const { stdout } = await run("go", {
-    args: ["env", "GOVERSION"],
-    env: goEnv(ctx.cacheDir),
+/** One of Go's settings. */
+function askGo(
+  name: string,
+  ctx: BuildContext,
+  over: { readonly env?: Readonly<Record<string, string>>; readonly check?: boolean } = {},
+) {
+  return run("go", {
+    args: ["env", name],
+    env: { ...goEnv(ctx.cacheDir), ...over.env },
     signal: ctx.signal,
     timeoutMs: 30_000,
+    check: over.check,
   });
+}
+
+async function checkGoVersion(ctx: BuildContext): Promise<void> {
+  const { stdout } = await askGo("GOVERSION", ctx);
   const match = /^go(\d+)\.(\d+)/.exec(stdout.trim());
   const [major, minor] = match ? [Number(match[1]), Number(match[2])] : [0, 0];
   if (major > GO_VERSION_MIN[0] || (major === GO_VERSION_MIN[0] && minor >= GO_VERSION_MIN[1])) {

@@ -44,7 +44,7 @@ export interface GoRecipeOptions {
 /** A recipe that builds programs of one Go module. */
 export async function goRecipe(options: GoRecipeOptions): Promise<Recipe> {
   const { moduleDir, programs, tags = [], arch, goos = "linux", ldflags = "" } = options;
-  const experiments = options.experiments ?? [];
+  const { experiments = [] } = options;
   return {
     name: options.name,
     label: options.label,
@@ -61,8 +61,17 @@ export async function goRecipe(options: GoRecipeOptions): Promise<Recipe> {
     build: async (ctx: BuildContext) => {
       for (const { pkg, output } of programs) {
         ctx.span.log(`building ${output}`);
-        const what = { moduleDir, pkg, output, tags, ldflags, experiments };
-        await goBuild({ ...what, goarch: arch, goos, ctx });
+        await goBuild({
+          moduleDir,
+          pkg,
+          output,
+          tags,
+          ldflags,
+          experiments,
+          goarch: arch,
+          goos,
+          ctx,
+        });
       }
       return { ...options.facts, lockFiles: await lockFiles(moduleDir) };
     },

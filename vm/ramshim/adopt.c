@@ -56,12 +56,12 @@ static int adopt_file(int fd, int pagemap) {
   uint32_t mappings = 0;
   if (!tells_shared(pagemap)) return ENOTSUP;
   if (read_layer(fd, ram.size, &layer) != 0) return errno;
-  /* Who starts from this file has all of its pages, also those that are not mapped here: a later layer has to say what is
-   * in them now, even if that is zeros. */
-  for (uint32_t i = 0; i < layer.count; i++) mark(ram.above, layer.list[i]);
   int result = 0;
   off_t offset = layer.pages;
   for (uint32_t i = 0; i < layer.count && result == 0; i++) {
+    /* Who starts from this file has all of its pages, also those that are not mapped here: a later layer has to say what
+     * is in them now, even if that is zeros. */
+    mark(ram.above, layer.list[i]);
     result = adopt_extent(fd, pagemap, layer.list[i], offset, &mappings);
     offset += (off_t)layer.list[i].count * PAGE;
   }
