@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"net"
-	"os"
 	"sync"
 	"time"
 
@@ -54,15 +52,9 @@ func (k *kineStore) serve(backend server.Backend, socket string) error {
 	)
 	// The version tells the API server that watch progress can be asked for.
 	server.New(backend, "unix", 5*time.Second, "3.6.11").Register(k.grpc)
-	if err := os.Remove(socket); err != nil && !os.IsNotExist(err) {
-		return err
-	}
-	listener, err := net.Listen("unix", socket)
+	listener, err := listenPrivate(socket)
 	if err != nil {
 		return fmt.Errorf("cannot serve the cluster database: %w", err)
-	}
-	if err := os.Chmod(socket, 0o600); err != nil {
-		return err
 	}
 	go func() {
 		if err := k.grpc.Serve(listener); err != nil {

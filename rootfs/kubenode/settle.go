@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -19,15 +18,9 @@ const (
 
 // serveSettle lets `k3s settle` ask this server to get ready for being cloned.
 func serveSettle() error {
-	if err := os.Remove(settleSocket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	listener, err := net.Listen("unix", settleSocket)
+	listener, err := listenPrivate(settleSocket)
 	if err != nil {
 		return fmt.Errorf("cannot serve settle: %w", err)
-	}
-	if err := os.Chmod(settleSocket, 0o600); err != nil {
-		return err
 	}
 	go func() {
 		for {
@@ -45,21 +38,28 @@ func serveSettle() error {
 
 // runSettle asks the running server.
 func runSettle() int {
-	text, err := func() ([]byte, error) {
-		server, err := net.Dial("unix", settleSocket)
-		if err != nil {
-			return nil, err
-		}
-		defer server.Close()
-		if err := server.SetDeadline(time.Now().Add(settleTimeout)); err != nil {
-			return nil, err
-		}
-		return io.ReadAll(server)
-	}()
-	if err != nil || len(text) == 0 {
+	text, err := askToSettle()
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "k3s settle: cannot ask the server, is it running? %v\n", err)
 		return 1
 	}
 	os.Stdout.Write(text)
 	return 0
+}
+
+// askToSettle gives what the server says when it is done.
+func askToSettle() ([]byte, error) {
+	server, err := net.Dial("unix", settleSocket)
+	if err != nil {
+		return nil, err
+	}
+	defer server.Close()
+	if err := server.SetDeadline(time.Now().Add(settleTimeout)); err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(server)
+	if err == nil && len(text) == 0 {
+		err = io.ErrUnexpectedEOF // it ended before it was done
+	}
+	return text, err
 }
