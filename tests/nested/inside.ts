@@ -1,6 +1,6 @@
 /**
- * What runs inside the outer machine: the conformance suite on libkrun, or the benchmark. One line of JSON on stdout for
- * each case and each figure.
+ * What runs inside the outer machine: the conformance suite on libkrun and on QEMU with KVM, or the benchmark. One line of
+ * JSON on stdout for each case and each figure.
  * It must not build anything: the outer disk brings all files.
  *
  * @module
@@ -11,8 +11,10 @@ import { silentSpan } from "../../vm/event.ts";
 import { GatewayError } from "../../vm/error.ts";
 import { cacheDir, exists } from "../../vm/layout.ts";
 import { LibkrunVmm } from "../../vm/libkrun.ts";
+import { QemuVmm } from "../../vm/qemu.ts";
 import { VMM_BUNDLE_FILE } from "../../vm/source.ts";
-import { CASES } from "../conformance/cases.ts";
+import type { Vmm } from "../../vm/vmm.ts";
+import { type Case, CASES } from "../conformance/cases.ts";
 import { type Bench, bootGuest } from "../conformance/guest.ts";
 import { contextGuest, initGuest } from "./inside_context.ts";
 import { CONTEXT_CASE, INIT_CASE, REFUSED_CASE, TSI_CASE } from "./inside_names.ts";
@@ -39,14 +41,34 @@ const REFUSED = [
 ] as const;
 
 async function main(): Promise<void> {
-  const signal = new AbortController().signal;
   await Deno.mkdir("/tmp/cache", { recursive: true });
   const vmm = driver();
+  if (!await usable(vmm)) return;
+  const bench = benchOf(vmm);
+  if (Deno.args[0] === "bench") {
+    for (const row of await benchRows(bench)) tell({ kind: "row", ...row });
+    return;
+  }
+  if (Deno.args[0] === "cluster") {
+    const run = await bootCluster(bench).catch((error) => ({ error: String(error) }));
+    return tell({ kind: "cluster", ...run });
+  }
+  await runCases(bench, [...CASES, ...await libkrunCases(bench)]);
+  const qemu = new QemuVmm({ kernelPath: `${cache}/vmlinux`, cacheDir: "/tmp/cache" });
+  if (await usable(qemu)) await runCases(benchOf(qemu), CASES);
+}
+
+/** Whether the probe boot with it worked. */
+async function usable(vmm: Vmm): Promise<boolean> {
+  const signal = new AbortController().signal;
   const started = performance.now();
   const check = await vmm.check({ span: silentSpan(), signal });
-  tell({ kind: "check", ...check, ms: Math.round(performance.now() - started) });
-  if (!check.usable) return;
-  const bench: Bench = {
+  tell({ kind: "check", vmm: vmm.name, ...check, ms: Math.round(performance.now() - started) });
+  return check.usable;
+}
+
+function benchOf(vmm: Vmm): Bench {
+  return {
     vmm,
     kernelPath: `${cache}/vmlinux`,
     rootImage: `${cache}/root.erofs`,
@@ -58,33 +80,27 @@ async function main(): Promise<void> {
     tscKHz: null,
     timeoutMs: 60_000,
   };
-  if (Deno.args[0] === "bench") {
-    for (const row of await benchRows(bench)) tell({ kind: "row", ...row });
-    return;
-  }
-  if (Deno.args[0] === "cluster") {
-    const run = await bootCluster(bench).catch((error) => ({ error: String(error) }));
-    return tell({ kind: "cluster", ...run });
-  }
-  const missing = {
-    name: REFUSED_CASE,
-    run: () => refused(bench),
-  };
+}
+
+/** What is tried with libkrun alone. */
+async function libkrunCases(bench: Bench): Promise<Case[]> {
   const stock = `${cache}/stock/libkrun.so.1.19.7`;
-  const tsi = { name: TSI_CASE, run: () => tsiGuest({ ...bench, vmm: driver(stock) }) };
-  const context = {
-    name: CONTEXT_CASE,
-    run: () => contextGuest(bench, `${cache}/libkrun.so.1.19.7`),
-  };
-  const init = {
-    name: INIT_CASE,
-    run: () => initGuest(bench, stock, `${cache}/stock/libkrunfw.so.5`),
-  };
-  const more = await exists(stock) ? [missing, context, init, tsi] : [missing, context];
-  for (
-    const { name, run, only } of [...CASES, ...more.map((one) => ({ ...one, only: undefined }))]
-  ) {
-    if (only === "qemu") continue;
+  const always = [
+    { name: REFUSED_CASE, run: () => refused(bench) },
+    { name: CONTEXT_CASE, run: () => contextGuest(bench, `${cache}/libkrun.so.1.19.7`) },
+  ];
+  if (!await exists(stock)) return always;
+  return [
+    ...always,
+    { name: INIT_CASE, run: () => initGuest(bench, stock, `${cache}/stock/libkrunfw.so.5`) },
+    { name: TSI_CASE, run: () => tsiGuest({ ...bench, vmm: driver(stock) }) },
+  ];
+}
+
+async function runCases(bench: Bench, cases: readonly Case[]): Promise<void> {
+  const vmm = bench.vmm.name;
+  for (const { name, run, only } of cases) {
+    if (only !== undefined && only !== vmm) continue;
     const began = performance.now();
     let error: string | undefined;
     try {
@@ -92,7 +108,7 @@ async function main(): Promise<void> {
     } catch (thrown) {
       error = thrown instanceof Error ? thrown.stack ?? thrown.message : String(thrown);
     }
-    tell({ kind: "case", name, error, ms: Math.round(performance.now() - began) });
+    tell({ kind: "case", vmm, name, error, ms: Math.round(performance.now() - began) });
   }
 }
 

@@ -1,6 +1,6 @@
 /**
  * The outer machine: a QEMU that emulates AMD's virtualization, Debian's cloud kernel with kvm-amd, and a disk with the
- * product and what it needs. In it libkrun boots real guests on hosts that have no hardware virtualization.
+ * product and what it needs. In it libkrun, and QEMU with KVM, boot real guests on hosts without hardware virtualization.
  * It must not use anything of the product to run: it is what the product is tried in.
  *
  * @module
@@ -13,6 +13,7 @@ import { silentSpan } from "../../vm/event.ts";
 import { ensureTools, type HostTool } from "../../vm/host_tools.ts";
 import { LIBKRUN_FILE, libkrunRecipe } from "../../vm/libkrun_build.ts";
 import { run, spawnChild } from "../../vm/process.ts";
+import type { Vmm } from "../../vm/vmm.ts";
 import { bundleVmmProcess } from "../../vm/vmm_bundle.ts";
 import { within } from "../../vm/wait.ts";
 import { makeLayeredDisk } from "../conformance/layered.ts";
@@ -40,8 +41,15 @@ const MODULES = ["virtio_blk", "kvm-amd"];
 
 /** One line of the machine inside. */
 export type Told =
-  | { kind: "check"; usable: boolean; description: string; why: string; ms: number }
-  | { kind: "case"; name: string; error?: string; ms: number }
+  | {
+    kind: "check";
+    vmm: Vmm["name"];
+    usable: boolean;
+    description: string;
+    why: string;
+    ms: number;
+  }
+  | { kind: "case"; vmm: Vmm["name"]; name: string; error?: string; ms: number }
   | { kind: "row"; name: string; value: number; unit: string; limit?: number; note?: string }
   | ({ kind: "cluster"; error?: string } & Partial<ClusterRun>)
   | { kind: "end" };
@@ -140,10 +148,14 @@ const plainName = (file: string) => file.replace(/\.ko\.xz$/, "").replaceAll("-"
 
 const DISK_FOLDERS = [
   ...["bin", "proc", "sys", "dev", "tmp", "etc"],
-  ...["gateway/lib", "cache/gateway"],
+  ...["gateway/lib", "cache/gateway", "usr/bin", "usr/share"],
 ];
 
-/** The disk: Deno, the suite and the VMM's process as bundles, our kernel, root image, gvproxy, libkrun, and the yardstick. */
+/** QEMU's programs, and its firmware beside them. */
+const QEMU_PROGRAMS = ["/usr/bin/qemu-system-x86_64", "/usr/bin/qemu-img"];
+const QEMU_DATA = ["qemu", "seabios"];
+
+/** The disk: Deno, the suite and libkrun's child as bundles, our kernel, root image, gvproxy, both VMMs, and the yardstick. */
 async function makeDisk(dir: string, firmware?: string): Promise<void> {
   const root = join(dir, "disk");
   const cache = join(root, "cache/gateway");
@@ -162,6 +174,7 @@ async function makeDisk(dir: string, firmware?: string): Promise<void> {
     [Deno.execPath(), join(root, "bin/deno")],
     ["/bin/busybox", join(root, "bin/busybox")],
     [here("outer_run.sh"), join(root, "gateway/run.sh")],
+    ...QEMU_PROGRAMS.map((path) => [path, join(root, path)] as const),
   ];
   for (const [from, to] of files) await Deno.copyFile(from, to);
   await Deno.symlink("busybox", join(root, "bin/sh"));
@@ -186,10 +199,12 @@ async function makeDisk(dir: string, firmware?: string): Promise<void> {
   await bundleVmmProcess(join(root, "gateway"), { signal });
   await bundle("tests/nested/inside.ts", join(root, "gateway"));
   await makeContextCase(join(root, "gateway"));
-  await copyLibraries(root, [Deno.execPath(), library]);
+  await copyLibraries(root, [Deno.execPath(), library, ...QEMU_PROGRAMS]);
+  const shares = QEMU_DATA.map((name) => `/usr/share/${name}`);
+  await run("cp", { args: ["-rL", ...shares, join(root, "usr/share")] });
   const image = join(dir, "disk.img");
   await run("mke2fs", {
-    args: ["-q", "-t", "ext4", "-O", "^has_journal", "-d", root, image, "800M"],
+    args: ["-q", "-t", "ext4", "-O", "^has_journal", "-d", root, image, "1000M"],
     timeoutMs: 120_000,
   });
   await Deno.remove(root, { recursive: true });

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs the cases or the benchmark in the outer machine; results go to the second serial line.
-export PATH=/bin HOME=/tmp DENO_DIR=/tmp/deno NO_COLOR=1
+export PATH=/bin:/usr/bin HOME=/tmp DENO_DIR=/tmp/deno NO_COLOR=1
 export XDG_CACHE_HOME=/cache XDG_RUNTIME_DIR=/tmp XDG_DATA_HOME=/tmp/data XDG_CONFIG_HOME=/tmp/config
 mode=cases
 for word in $(busybox cat /proc/cmdline); do
