@@ -54,8 +54,8 @@ export async function instanceKey(
   chosen: ChosenVmm,
 ): Promise<string> {
   const { size } = await Deno.stat(paths.payload);
-  const { description } = chosen.check;
-  return machineKey(spec, { vmm: description, stateMiB: config.stateMiB, payloadBytes: size });
+  const { description: vmm, machine = "" } = chosen.check;
+  return machineKey(spec, { vmm, machine, stateMiB: config.stateMiB, payloadBytes: size });
 }
 
 /** Takes the suspend slot if it is whole and fits; drops it otherwise, and says why. */

@@ -8,8 +8,10 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import { GatewayError, interruptedError } from "../vm/error.ts";
 import { silentSpan } from "../vm/event.ts";
+import { hostCpu } from "../vm/host_cpu.ts";
 import { identifyProcess } from "../vm/process.ts";
 import { QEMU_TOOL, QemuVmm } from "../vm/qemu.ts";
+import { machineType } from "../vm/qemu_argv.ts";
 import { PROBE_TIMEOUT_MS, probeAccelerator } from "../vm/qemu_probe.ts";
 import type { VmSpec } from "../vm/spec.ts";
 import { type Fake, installFake, withPath } from "./fakes/install.ts";
@@ -155,7 +157,9 @@ function driver(fake: Fake): QemuVmm {
 Deno.test("QemuVmm.check() says how it would run", async () => {
   await using fake = await fakeQemu("monitor");
   await withPath(fake.dir, async () => {
-    assertEquals(await driver(fake).check(start()), {
+    const { machine, ...check } = await driver(fake).check(start());
+    assertEquals(machine, `${machineType("tcg")} ${await hostCpu("tcg")}`);
+    assertEquals(check, {
       usable: true,
       description: "QEMU 7.2.22, TCG (emulation)",
       accelerator: "tcg",

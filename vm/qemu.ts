@@ -6,12 +6,13 @@
  */
 import { join } from "@std/path";
 import { describeError, GatewayError } from "./error.ts";
+import { hostCpu } from "./host_cpu.ts";
 import type { HostTool } from "./host_tools.ts";
 import type { Span } from "./event.ts";
 import { checkKernelFile } from "./kernel_file.ts";
 import { type ChildProcess, run, spawnChild, which } from "./process.ts";
 import { probeAccelerator } from "./qemu_probe.ts";
-import { qemuArgv, type QemuMachine, qmpPath, ramPlaceholder } from "./qemu_argv.ts";
+import { machineType, qemuArgv, type QemuMachine, qmpPath, ramPlaceholder } from "./qemu_argv.ts";
 import { QemuSaver, ramSocket } from "./qemu_save.ts";
 import { checkLayer, trimCode } from "./ram_layer.ts";
 import { loadDevices } from "./qemu_state.ts";
@@ -65,7 +66,8 @@ export class QemuVmm implements Vmm {
     const how = verdict.accelerator === "tcg"
       ? "TCG (emulation)"
       : verdict.accelerator.toUpperCase();
-    return { usable: true, description: `QEMU ${version}, ${how}`, ...verdict };
+    const machine = `${machineType(verdict.accelerator)} ${await hostCpu(verdict.accelerator)}`;
+    return { usable: true, description: `QEMU ${version}, ${how}`, ...verdict, machine };
   }
 
   async start(spec: VmSpec, options: StartOptions): Promise<RunningVm> {

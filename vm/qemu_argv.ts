@@ -34,6 +34,11 @@ const CPU = { kvm: "host", hvf: "host", tcg: "Nehalem,+aes,+pclmulqdq,+rdrand" }
 // microvm has eight virtio-mmio slots, and the guest's kernel meets the highest one first.
 const LAST_SLOT = 7;
 
+/** The machine and the processor that every guest of an accelerator gets, in QEMU's words. */
+export function machineType(accelerator: QemuMachine["accelerator"]): string {
+  return `${MACHINE} ${CPU[accelerator]}`;
+}
+
 /** QEMU's arguments for a spec. Explicit slots fix the order in which the guest meets the devices: vda stays vda. */
 export function qemuArgv(spec: VmSpec, machine: QemuMachine): string[] {
   let slot = LAST_SLOT;

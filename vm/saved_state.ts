@@ -62,13 +62,15 @@ const spent = (record: string) => `${record}.spent`;
 export interface MachineFacts {
   /** The VMM with its version and accelerator. */
   readonly vmm: string;
+  /** Its machine's type and processor, as the driver tells it. */
+  readonly machine: string;
   /** Sizes of the disks are part of the devices. */
   readonly stateMiB: number;
   readonly payloadBytes: number;
 }
 
 /**
- * What has to be the same when the guest goes on: the VMM and its version, and all of the spec that makes the machine
+ * What has to be the same when the guest goes on: the VMM with version and machine, and all of the spec that makes it
  * (kernel and root image are named by their digests). Where files lie and the command line do not matter.
  */
 export function machineKey(spec: VmSpec, facts: MachineFacts): string {

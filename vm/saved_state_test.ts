@@ -161,7 +161,7 @@ Deno.test("machineKey() changes with the kernel, sizes and the VMM, not with pat
     consolePorts: [],
     incoming: null,
   } as unknown as VmSpec;
-  const facts = { vmm: "QEMU 7", stateMiB: 1, payloadBytes: 1 };
+  const facts = { vmm: "QEMU 7", machine: "microvm", stateMiB: 1, payloadBytes: 1 };
   const key = machineKey(spec, facts);
   assertEquals(machineKey({ ...spec, kernel: { ...spec.kernel, cmdline: "y" } }, facts), key);
   assertEquals(machineKey({ ...spec, incoming: { devicesPath: "/d" } }, facts), key);
@@ -172,5 +172,6 @@ Deno.test("machineKey() changes with the kernel, sizes and the VMM, not with pat
   assertNotEquals(machineKey({ ...spec, kernel: { ...spec.kernel, path: "/b" } }, facts), key);
   assertNotEquals(machineKey({ ...spec, memoryMiB: 2 }, facts), key);
   assertNotEquals(machineKey(spec, { ...facts, vmm: "QEMU 8" }), key);
+  assertNotEquals(machineKey(spec, { ...facts, machine: "microvm of another processor" }), key);
   assertNotEquals(machineKey(spec, { ...facts, stateMiB: 2 }), key);
 });

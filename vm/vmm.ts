@@ -27,6 +27,11 @@ export interface VmmCheck {
   readonly why: string;
   /** What the user would do to make it usable or faster; "" when there is nothing. */
   readonly fix: string;
+  /**
+   * What a saved guest needs besides its spec and this version to go on: the machine's type, its processor, and this host's
+   * as far as the guest sees it. Absent where the driver saves none.
+   */
+  readonly machine?: string;
   /** Of libkrun: the libkrunfw that belongs to it, if there is one. */
   readonly firmware?: string;
 }
