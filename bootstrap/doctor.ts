@@ -6,7 +6,8 @@
  */
 import { kernelRecipe } from "../kernel/kernel.ts";
 import { SSH_TOOL } from "../net/ssh.ts";
-import { ArtifactStore } from "../vm/artifact.ts";
+import { ArtifactStore, recipeKey } from "../vm/artifact.ts";
+import { Embedded } from "../vm/embedded.ts";
 import { describeError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import { installCommand, missingTools } from "../vm/host_tools.ts";
@@ -79,20 +80,30 @@ export async function doctor(span: Span, signal: AbortSignal): Promise<HostCheck
   return results;
 }
 
-/** A cold build of everything needs about this much. */
-const BUILD_GIB = 15;
+/** A cold build of everything needs about this much, and what the program brings along when it is unpacked. */
+const [BUILD_GIB, UNPACKED_GIB] = [15, 5];
+
+/** Whether the program's own file has what would have to be built. */
+async function bringsAll(): Promise<boolean> {
+  const key = recipeKey(await kernelRecipe(hostArch()));
+  return (await Embedded.ofThisProgram()).manifest(key) !== undefined;
+}
 
 async function checkDisk(): Promise<Omit<HostCheck, "name">> {
   const folders = await Promise.all([cacheDir(), dataDir()].map(existingParent));
   const { stdout } = await run("df", { args: ["--output=avail", "-BG", ...folders] });
   const freeGiB = Math.min(...stdout.trim().split("\n").slice(1).map((line) => parseInt(line)));
-  const enough = freeGiB >= BUILD_GIB;
+  const brought = await bringsAll();
+  const needed = brought ? UNPACKED_GIB : BUILD_GIB;
+  const enough = freeGiB >= needed;
   return {
     outcome: enough ? "ok" : "warn",
     found: `${freeGiB} GiB free for the cache and the instances`,
     fix: enough
       ? ""
-      : `a first build needs about ${BUILD_GIB} GiB: free some, or set XDG_CACHE_HOME`,
+      : `a first ${
+        brought ? "start" : "build"
+      } needs about ${needed} GiB: free some, or set XDG_CACHE_HOME`,
   };
 }
 
@@ -103,9 +114,10 @@ async function existingParent(path: string): Promise<string> {
   return "/";
 }
 
-/** The kernel that a probe boots; undefined before it is built. */
-async function builtKernel(): Promise<string | undefined> {
-  const kernel = await new ArtifactStore().lookup(await kernelRecipe(hostArch()));
+/** The kernel that a probe boots, unpacked if the program brings it; undefined before it is built. */
+async function builtKernel(span: Span, signal: AbortSignal): Promise<string | undefined> {
+  const [store, recipe] = [new ArtifactStore(), await kernelRecipe(hostArch())];
+  const kernel = await store.lookup(recipe) ?? await store.find(recipe, { span, signal });
   return kernel?.files.vmlinux.path;
 }
 
@@ -117,7 +129,7 @@ async function checkVirtualization(): Promise<Omit<HostCheck, "name">> {
 }
 
 async function checkLibkrun(span: Span, signal: AbortSignal): Promise<Omit<HostCheck, "name">> {
-  const kernelPath = await builtKernel();
+  const kernelPath = await builtKernel(span, signal);
   if (kernelPath === undefined) return unprobed("libkrun is tried");
   const check = await (await libkrunDriver(kernelPath)).check({ span, signal });
   if (check.usable) return ok(`${check.description}: ${check.why}; a start takes it`);
@@ -139,7 +151,7 @@ async function checkQemu(span: Span, signal: AbortSignal): Promise<Omit<HostChec
       fix: `run: ${installCommand([QEMU_TOOL])}`,
     };
   }
-  const kernelPath = await builtKernel();
+  const kernelPath = await builtKernel(span, signal);
   if (kernelPath === undefined) return unprobed(`${program}; hardware virtualization is tried`);
   const check = await new QemuVmm({ kernelPath, cacheDir: cacheDir() }).check({ span, signal });
   const slow = check.accelerator === "tcg";
@@ -151,6 +163,7 @@ async function checkQemu(span: Span, signal: AbortSignal): Promise<Omit<HostChec
 }
 
 async function checkBuildTools(): Promise<Omit<HostCheck, "name">> {
+  if (await bringsAll()) return ok("none needed: this file brings what would be built");
   const recipe = await kernelRecipe(hostArch());
   const missing = missingTools([...recipe.tools, { program: "go", debian: "golang-go" }]);
   if (missing.length === 0) return ok("all there");

@@ -16,6 +16,9 @@ $bb mount -t proc proc /mnt/proc
 $bb mount -t sysfs sys /mnt/sys
 $bb mount -t devtmpfs dev /mnt/dev
 $bb mount -t tmpfs -o mode=1777,size=1g tmp /mnt/tmp
+$bb mkdir /mnt/dev/shm
+$bb mount -t tmpfs -o mode=1777 shm /mnt/dev/shm
+[ ! -b /dev/vdb ] || $bb mount -t ext4 /dev/vdb /mnt/data
 $bb chroot /mnt /bin/sh /gateway/run.sh
 echo "the outer machine's work is done"
 $bb reboot -f

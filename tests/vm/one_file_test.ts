@@ -27,6 +27,7 @@ curl -sS --cacert "$mtls/ca.crt" --cert "$mtls/tls.crt" --key "$mtls/tls.key" "h
 "$file" kubectl -- get nodes --no-headers
 "$file" status --timeline
 "$file" down
+"$file" doctor
 `;
 
 const probe = await run("unshare", { args: ["-m", "-n", "true"], check: false });
@@ -72,6 +73,7 @@ Deno.test({
     const used = names.filter((name) => name !== "ocipull");
     for (const name of used) assertStringIncludes(stdout, `unpack ${name}`);
     assert(!/\bbuild \w/.test(stdout), stdout);
+    assertMatch(stdout, /^ok +build tools: none needed/m);
     // A chunk of the bundle may be called like what a run leaves.
     const left = (await home.leftovers()).filter((path) => !path.includes("/bundle/"));
     assertEquals([home.processes(), left], [[], []]);
