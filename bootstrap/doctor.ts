@@ -6,8 +6,7 @@
  */
 import { kernelRecipe } from "../kernel/kernel.ts";
 import { SSH_TOOL } from "../net/ssh.ts";
-import { ArtifactStore, recipeKey } from "../vm/artifact.ts";
-import { Embedded } from "../vm/embedded.ts";
+import { ArtifactStore } from "../vm/artifact.ts";
 import { describeError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import { installCommand, missingTools } from "../vm/host_tools.ts";
@@ -83,27 +82,23 @@ export async function doctor(span: Span, signal: AbortSignal): Promise<HostCheck
 /** A cold build of everything needs about this much, and what the program brings along when it is unpacked. */
 const [BUILD_GIB, UNPACKED_GIB] = [15, 5];
 
-/** Whether the program's own file has what would have to be built. */
+/** Whether the program's own file has what would have to be built: it has the kernel with all the rest, or nothing. */
 async function bringsAll(): Promise<boolean> {
-  const key = recipeKey(await kernelRecipe(hostArch()));
-  return (await Embedded.ofThisProgram()).manifest(key) !== undefined;
+  return await new ArtifactStore().brings(await kernelRecipe(hostArch()));
 }
 
 async function checkDisk(): Promise<Omit<HostCheck, "name">> {
   const folders = await Promise.all([cacheDir(), dataDir()].map(existingParent));
   const { stdout } = await run("df", { args: ["--output=avail", "-BG", ...folders] });
   const freeGiB = Math.min(...stdout.trim().split("\n").slice(1).map((line) => parseInt(line)));
-  const brought = await bringsAll();
-  const needed = brought ? UNPACKED_GIB : BUILD_GIB;
+  const [what, needed] = await bringsAll() ? ["start", UNPACKED_GIB] : ["build", BUILD_GIB];
   const enough = freeGiB >= needed;
   return {
     outcome: enough ? "ok" : "warn",
     found: `${freeGiB} GiB free for the cache and the instances`,
     fix: enough
       ? ""
-      : `a first ${
-        brought ? "start" : "build"
-      } needs about ${needed} GiB: free some, or set XDG_CACHE_HOME`,
+      : `a first ${what} needs about ${needed} GiB: free some, or set XDG_CACHE_HOME`,
   };
 }
 
@@ -117,6 +112,7 @@ async function existingParent(path: string): Promise<string> {
 /** The kernel that a probe boots, unpacked if the program brings it; undefined before it is built. */
 async function builtKernel(span: Span, signal: AbortSignal): Promise<string | undefined> {
   const [store, recipe] = [new ArtifactStore(), await kernelRecipe(hostArch())];
+  // One that was changed is told, where find() alone would throw it out.
   const kernel = await store.lookup(recipe) ?? await store.find(recipe, { span, signal });
   return kernel?.files.vmlinux.path;
 }

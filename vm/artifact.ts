@@ -162,6 +162,11 @@ export class ArtifactStore {
   /** Whether the artifact is here or comes with this program's file, so that nothing is needed to build it. */
   async holds(recipe: Recipe): Promise<boolean> {
     if (await this.lookup(recipe).catch(() => undefined)) return true;
+    return await this.brings(recipe);
+  }
+
+  /** Whether this program's file has the artifact. */
+  async brings(recipe: Recipe): Promise<boolean> {
     return (await this.#embedded()).manifest(recipeKey(recipe)) !== undefined;
   }
 

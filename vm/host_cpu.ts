@@ -5,12 +5,13 @@
  *
  * @module
  */
+import type { QemuMachine } from "./qemu_argv.ts";
 
 /** Lines of /proc/cpuinfo that name a processor. */
 const NAMES = ["vendor_id", "cpu family", "model", "model name", "stepping"];
 
 /** The same text on the same processor, "" where the system does not tell it (then saved states do not exist, either). */
-export async function hostCpu(accelerator: "kvm" | "hvf" | "tcg"): Promise<string> {
+export async function hostCpu(accelerator: QemuMachine["accelerator"]): Promise<string> {
   return cpuIdentity(await Deno.readTextFile("/proc/cpuinfo").catch(() => ""), accelerator);
 }
 
@@ -18,7 +19,7 @@ export async function hostCpu(accelerator: "kvm" | "hvf" | "tcg"): Promise<strin
  * The identity in the text of /proc/cpuinfo. A virtualized guest sees the processor with its flags; an emulated one only its
  * time stamp counter, which goes with the model.
  */
-export function cpuIdentity(cpuinfo: string, accelerator: "kvm" | "hvf" | "tcg"): string {
+export function cpuIdentity(cpuinfo: string, accelerator: QemuMachine["accelerator"]): string {
   const [first] = cpuinfo.split("\n\n");
   const wanted = accelerator === "tcg" ? NAMES : [...NAMES, "flags"];
   return first.split("\n").flatMap((line) => {

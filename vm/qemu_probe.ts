@@ -88,8 +88,8 @@ async function probeBoot(
       ...["-machine", "microvm,acpi=off,pic=on,pit=on,rtc=on,isa-serial=on"],
       ...["-accel", accelerator, "-cpu", "host", "-m", "256M", "-serial", "stdio"],
       ...["-kernel", options.kernelPath],
-      // There is no root: the kernel's own panic is the sign that it came all the way up. Its name and version are a notice
-      // (5), and most of the rest is not: each letter costs an exit from the guest.
+      // There is no root: the kernel's own panic is the sign that it came all the way up. The line of its version is a
+      // notice (5) and most others are not: each letter costs an exit from the guest.
       ...["-append", "console=ttyS0 panic=-1 reboot=t loglevel=6"],
     ],
     stdout: "piped",

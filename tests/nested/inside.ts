@@ -20,6 +20,7 @@ import { contextGuest, initGuest } from "./inside_context.ts";
 import { CONTEXT_CASE, INIT_CASE, REFUSED_CASE, TSI_CASE } from "./inside_names.ts";
 import { bootCluster } from "./inside_cluster.ts";
 import { benchRows } from "./inside_bench.ts";
+import { attempt, tell } from "./inside_tell.ts";
 import { tsiGuest } from "./inside_tsi.ts";
 
 const cache = cacheDir();
@@ -101,14 +102,8 @@ async function runCases(bench: Bench, cases: readonly Case[]): Promise<void> {
   const vmm = bench.vmm.name;
   for (const { name, run, only } of cases) {
     if (only !== undefined && only !== vmm) continue;
-    const began = performance.now();
-    let error: string | undefined;
-    try {
-      await run(bench);
-    } catch (thrown) {
-      error = thrown instanceof Error ? thrown.stack ?? thrown.message : String(thrown);
-    }
-    tell({ kind: "case", vmm, name, error, ms: Math.round(performance.now() - began) });
+    const { error, ms } = await attempt(() => run(bench));
+    tell({ kind: "case", vmm, name, error, ms });
   }
 }
 
@@ -120,11 +115,6 @@ async function refused(bench: Bench): Promise<void> {
     );
     assertStringIncludes(error.why, why);
   }
-}
-
-function tell(record: unknown): void {
-  const bytes = new TextEncoder().encode(`${JSON.stringify(record)}\n`);
-  for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
 }
 
 await main();

@@ -6,6 +6,7 @@
  * @module
  */
 import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
+import { attempt, tell } from "./inside_tell.ts";
 
 const GATEWAY = "/gateway/gateway";
 const STEP_TIMEOUT_MS = 15 * 60_000;
@@ -129,20 +130,9 @@ const STEPS: readonly (readonly [string, () => Promise<string | void>])[] = [
   }],
 ];
 
-function tell(record: unknown): void {
-  const bytes = new TextEncoder().encode(`${JSON.stringify(record)}\n`);
-  for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
-}
-
 for (const [name, run] of STEPS) {
-  const started = performance.now();
-  let [text, error] = ["", undefined as string | undefined];
-  try {
-    text = await run() ?? "";
-  } catch (thrown) {
-    error = thrown instanceof Error ? thrown.stack : String(thrown);
-  }
-  tell({ kind: "step", name, seconds: (performance.now() - started) / 1000, text, error });
+  const { value, error, ms } = await attempt(run);
+  tell({ kind: "step", name, text: value ?? "", error, ms });
   if (error !== undefined) break;
 }
 tell({ kind: "end" });

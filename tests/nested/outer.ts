@@ -43,7 +43,7 @@ export type Told =
     ms: number;
   }
   | { kind: "case"; vmm: Vmm["name"]; name: string; error?: string; ms: number }
-  | { kind: "step"; name: string; seconds: number; text: string; error?: string }
+  | { kind: "step"; name: string; text: string; error?: string; ms: number }
   | { kind: "row"; name: string; value: number; unit: string; limit?: number; note?: string }
   | ({ kind: "cluster"; error?: string } & Partial<ClusterRun>)
   | { kind: "end" };
