@@ -94,7 +94,7 @@ func apiServerFlags(l layout.Layout, s *args.Server, authentication string) []st
 }
 
 // prepareAPIServer reads the flags and returns the function that runs the API server until its context ends.
-func prepareAPIServer(l layout.Layout, s *args.Server) (func(context.Context) error, error) {
+func prepareAPIServer(l layout.Layout, s *args.Server) (part, error) {
 	authentication := l.Server("etc", "authentication.yaml")
 	if err := os.MkdirAll(l.Server("etc"), 0o700); err != nil {
 		return nil, err

@@ -59,7 +59,7 @@ func controllerFlags(l layout.Layout, s *args.Server) []string {
 }
 
 // prepareControllers returns the function that runs kube-controller-manager.
-func prepareControllers(l layout.Layout, s *args.Server) (func(context.Context) error, error) {
+func prepareControllers(l layout.Layout, s *args.Server) (part, error) {
 	o, err := kcmoptions.NewKubeControllerManagerOptions()
 	if err != nil {
 		return nil, err
@@ -84,7 +84,7 @@ func prepareControllers(l layout.Layout, s *args.Server) (func(context.Context) 
 }
 
 // prepareScheduler returns the function that runs kube-scheduler.
-func prepareScheduler(l layout.Layout, s *args.Server) (func(context.Context) error, error) {
+func prepareScheduler(l layout.Layout, s *args.Server) (part, error) {
 	o := scheduleroptions.NewOptions()
 	flags := pflag.NewFlagSet("kube-scheduler", pflag.ContinueOnError)
 	for _, set := range o.Flags.FlagSets {

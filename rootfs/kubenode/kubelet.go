@@ -24,7 +24,7 @@ import (
 func duration(d time.Duration) metav1.Duration { return metav1.Duration{Duration: d} }
 
 // prepareKubelet returns the function that runs kubelet.
-func prepareKubelet(l layout.Layout, s *args.Server) (func(context.Context) error, error) {
+func prepareKubelet(l layout.Layout, s *args.Server) (part, error) {
 	flags := options.NewKubeletFlags()
 	config, err := options.NewKubeletConfiguration()
 	if err != nil {

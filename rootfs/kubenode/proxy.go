@@ -30,7 +30,7 @@ func proxyFlags(l layout.Layout, s *args.Server) []string {
 }
 
 // prepareProxy returns the function that runs kube-proxy.
-func prepareProxy(l layout.Layout, s *args.Server) (func(context.Context) error, error) {
+func prepareProxy(l layout.Layout, s *args.Server) (part, error) {
 	o := proxy.NewOptions()
 	flags := pflag.NewFlagSet("kube-proxy", pflag.ContinueOnError)
 	o.AddFlags(flags)

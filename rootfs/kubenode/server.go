@@ -141,7 +141,8 @@ func (c *cluster) start() error {
 	}()
 	images := make(chan error, 1)
 	go func() { images <- importImages(c.parts, c.layout, c.settings.Snapshotter) }()
-	c.startNode(run)
+	resuming := havePods()
+	c.startNode(run, resuming)
 	if err := c.probe.wait(c.parts, "/readyz", false); err != nil {
 		return nil
 	}
@@ -150,6 +151,9 @@ func (c *cluster) start() error {
 	c.launch("kube-controller-manager", run)
 	if !c.settings.DisableKubeProxy {
 		c.launch("kube-proxy", run)
+	}
+	if resuming {
+		go c.resumeNode(run)
 	}
 	// A new cluster's pods come from the manifests, so these wait for the images; kubelet need not.
 	if err := <-images; err != nil && c.parts.Err() == nil {
@@ -166,25 +170,10 @@ func (c *cluster) start() error {
 	return nil
 }
 
-// startNode starts what can do with an API server that listens but is not ready yet.
-func (c *cluster) startNode(run map[string]func(context.Context) error) {
-	if err := c.probe.wait(c.parts, "/livez/ping", true); err != nil {
-		return
-	}
-	logf("API server listens")
-	c.launch("kube-scheduler", run)
-	client, err := connectContainerd(c.parts)
-	if err != nil {
-		return
-	}
-	client.Close()
-	c.launch("kubelet", run)
-}
-
 // prepareParts reads every part's flags, so that a wrong one ends the start before anything runs.
-func (c *cluster) prepareParts() (map[string]func(context.Context) error, error) {
-	run := map[string]func(context.Context) error{}
-	for name, prepare := range map[string]func(layout.Layout, *args.Server) (func(context.Context) error, error){
+func (c *cluster) prepareParts() (map[string]part, error) {
+	run := map[string]part{}
+	for name, prepare := range map[string]func(layout.Layout, *args.Server) (part, error){
 		"kube-apiserver": prepareAPIServer, "kube-controller-manager": prepareControllers,
 		"kube-scheduler": prepareScheduler, "kubelet": prepareKubelet, "kube-proxy": prepareProxy,
 	} {
@@ -257,12 +246,12 @@ func defaultAddress() (string, error) {
 	return host, err
 }
 
-func (c *cluster) launch(name string, run map[string]func(context.Context) error) {
+func (c *cluster) launch(name string, run map[string]part) {
 	go c.watch(name, c.parts, run[name])
 }
 
 // watch runs a part and reports it when it ends before it should.
-func (c *cluster) watch(name string, ctx context.Context, run func(context.Context) error) {
+func (c *cluster) watch(name string, ctx context.Context, run part) {
 	err := run(ctx)
 	if ctx.Err() != nil {
 		return

@@ -22,8 +22,14 @@ export interface Status {
 }
 
 interface PodLike {
-  readonly metadata: { readonly uid: string };
-  readonly status: { readonly containerStatuses?: { readonly restartCount: number }[] };
+  readonly metadata: { readonly name: string; readonly uid: string };
+  readonly status: {
+    readonly phase: string;
+    readonly containerStatuses?: {
+      readonly restartCount: number;
+      readonly ready: boolean;
+    }[];
+  };
 }
 
 /** A user of one home's instances. */
@@ -58,29 +64,43 @@ export class Client {
     return JSON.parse((await this.home.ok(words)).stdout);
   }
 
-  /** Every pod's uid with the restarts of its containers, sorted. */
-  async pods(name = "default"): Promise<string[]> {
-    const { items } = await this.kubectlJson(["get", "pods", "-A"], name) as { items: PodLike[] };
-    return items.map(({ metadata, status }) =>
-      `${metadata.uid} ${status.containerStatuses?.map((one) => one.restartCount)}`
-    ).sort();
+  async #podList(name: string): Promise<PodLike[]> {
+    return (await this.kubectlJson(["get", "pods", "-A"], name)).items;
   }
 
-  /** The pods, once nothing has changed about them for a while: a start goes on after READY. */
+  /** Every pod's uid with the restarts of its containers, sorted. */
+  async pods(name = "default"): Promise<string[]> {
+    return identities(await this.#podList(name));
+  }
+
+  /**
+   * The pods, once nothing has changed about them for a while and none waits for its next try: a start goes on after
+   * READY.
+   */
   async settledPods(name = "default"): Promise<string[]> {
-    let before: string[] = [];
+    let before = "";
     return await waitFor({
       what: "pods that do not change",
       probe: async () => {
-        const now = await this.pods(name);
-        const ready = now.every((line) => !line.endsWith("undefined")) &&
-          now.join() === before.join();
-        before = now;
-        return ready ? now : undefined;
+        const list = await this.#podList(name);
+        const now = identities(list);
+        const settled = list.every(isSettled) && now.join() === before;
+        before = now.join();
+        return settled ? now : undefined;
       },
       timeoutMs: 120_000,
       intervalMs: 4000,
     });
+  }
+
+  /** How often the containers of each pod that goes on were started again, by the pod's name; see `settledPods`. */
+  async settledRestarts(name = "default"): Promise<Record<string, number>> {
+    await this.settledPods(name);
+    const running = (await this.#podList(name)).filter(({ status }) => status.phase === "Running");
+    return Object.fromEntries(running.map(({ metadata, status }) => [
+      metadata.name,
+      status.containerStatuses!.reduce((sum, { restartCount }) => sum + restartCount, 0),
+    ]));
   }
 
   /** "True" when the only node is ready. */
@@ -104,4 +124,16 @@ export class Client {
   async sh(script: string, name = "default"): Promise<string> {
     return (await this.home.ok(["exec", "--name", name, "--", "sh", "-c", script])).stdout;
   }
+}
+
+function identities(pods: readonly PodLike[]): string[] {
+  return pods.map(({ metadata, status }) =>
+    `${metadata.uid} ${status.containerStatuses?.map((one) => one.restartCount)}`
+  ).sort();
+}
+
+/** Whether a pod has ended or all its containers are ready. */
+function isSettled({ status }: PodLike): boolean {
+  return status.phase === "Succeeded" ||
+    status.containerStatuses?.every(({ ready }) => ready) === true;
 }

@@ -82,6 +82,7 @@ async function walk(
     curl: (report: Status, path: string, bare?: boolean) => client.curl(report, path, bare),
     kubectlJson: (...args: string[]) => client.kubectlJson(args),
   };
+  let restarts: Record<string, number> = {};
   const step = (name: string, fn: () => Promise<void>) =>
     t.step(name, () => withEvidence(home, "default", fn));
 
@@ -237,6 +238,7 @@ async function walk(
   });
 
   await step("down stops cleanly and leaves nothing running", async () => {
+    restarts = await client.settledRestarts();
     await home.ok(["down"], { timeoutMs: 120_000 });
     await home.assertClean();
     const stopped = (await home.events("default")).find((record) => record.name === "stopped");
@@ -259,6 +261,12 @@ async function walk(
       "cat /var/lib/rancher/k3s/storage/*/kept",
     ]);
     assertEquals(stdout, "kept\n");
+  });
+
+  await step("started again no pod had to try twice", async () => {
+    // A pod that starts before it finds the API server may end and be restarted once more.
+    const once = Object.entries(restarts).map(([pod, count]) => [pod, count + 1] as const);
+    assertEquals(await client.settledRestarts(), Object.fromEntries(once));
   });
 
   await step("suspend leaves nothing running, and up goes on with the same pods", async () => {
