@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { join } from "@std/path";
+import { dirname, join } from "@std/path";
 import type { KubeConfig } from "@kubernetes/client-node";
 import { describeError, GatewayError, usageError } from "../../vm/error.ts";
 import { homeDir } from "../../vm/layout.ts";
@@ -68,8 +68,9 @@ async function readConfig(
 ): Promise<KubeConfig | undefined> {
   const what = `Cannot read the kubeconfig "${file}"`;
   const fix = "pass --kubeconfig FILE; that of an instance is in `gateway status`";
+  let text: string;
   try {
-    await Deno.readTextFile(file);
+    text = await Deno.readTextFile(file);
   } catch (error) {
     const missing = error instanceof Deno.errors.NotFound;
     if (missing && mayBeMissing) return undefined;
@@ -83,7 +84,9 @@ async function readConfig(
     throw usageError(what, why, fix);
   }
   try {
-    config.loadFromFile(file);
+    config.loadFromString(text);
+    // What it names beside itself is relative to its folder.
+    config.makePathsAbsolute(dirname(file));
   } catch (error) {
     // What a YAML parser says quotes lines, and those may hold a key.
     const plain = /^(clusters|users|contexts)\[\d+\][\w.-]* is missing$/.exec(describeError(error));

@@ -158,7 +158,7 @@ func (t *forwardTable) openTCP(f *openForward, remote netip.AddrPort) error {
 	}
 	f.Local = listener.Addr().String()
 	f.close = func() { _ = listener.Close() }
-	go t.network.acceptForward(listener, remote)
+	go acceptAll(listener, func(conn net.Conn) { go t.network.relayForward(conn.(*net.TCPConn), remote) })
 	return nil
 }
 
@@ -168,23 +168,6 @@ func familyOf(protocol, local string) string {
 		return protocol + "4"
 	}
 	return protocol + "6"
-}
-
-// acceptForward relays the clients of one listener until it is closed.
-func (n *Network) acceptForward(listener net.Listener, remote netip.AddrPort) {
-	for {
-		conn, err := listener.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil {
-			// Out of descriptors, most likely: the listener stays, the pause keeps it cheap.
-			slog.Warn("accept", "error", err)
-			time.Sleep(100 * time.Millisecond)
-			continue
-		}
-		go n.relayForward(conn.(*net.TCPConn), remote)
-	}
 }
 
 func (n *Network) guestAddress(remote netip.AddrPort) tcpip.FullAddress {

@@ -168,23 +168,14 @@ func logEnd(what string, serve func() error) {
 // acceptStream serves VMMs until the listener is closed. There is one guest to a network: a new
 // connection, of a VMM started again or restored, takes the place of the old one.
 func (n *Network) acceptStream(listener *net.UnixListener) {
-	for {
-		conn, err := listener.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil {
-			slog.Warn("accept", "error", err)
-			time.Sleep(100 * time.Millisecond)
-			continue
-		}
+	acceptAll(listener, func(conn net.Conn) {
 		if unix, ok := conn.(*net.UnixConn); ok {
 			_ = unix.SetWriteBuffer(socketBuffer)
 			_ = unix.SetReadBuffer(socketBuffer)
 		}
 		n.replace(conn)
 		go n.serveGuest(conn)
-	}
+	})
 }
 
 // replace makes conn the guest and drops the one before it.

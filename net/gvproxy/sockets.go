@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"syscall"
@@ -22,6 +23,23 @@ func listenStream(path string) (*net.UnixListener, error) {
 		return err
 	})
 	return listener, err
+}
+
+// acceptAll hands out a listener's connections, in order, until it is closed.
+func acceptAll(listener net.Listener, serve func(net.Conn)) {
+	for {
+		conn, err := listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			// Out of descriptors, most likely: the listener stays, the pause keeps it cheap.
+			slog.Warn("accept", "error", err)
+			time.Sleep(100 * time.Millisecond)
+			continue
+		}
+		serve(conn)
+	}
 }
 
 // listenDatagram binds a unix datagram socket that only this user can send to.

@@ -39,7 +39,7 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
 
   await step("a snapshot keeps memory and disk, and restore brings both back", async () => {
     await client.sh("echo before >/root/note; echo before >/dev/shm/note; sync");
-    const pods = await client.pods();
+    const pods = await client.settledPods();
     await home.ok(["snapshot", "create", "base"]);
     await client.sh("echo after >/root/note; echo after >/dev/shm/note; sync");
     await home.ok(["kubectl", "--", "delete", "pods", "-n", "openshell", "--all", "--wait=false"]);
@@ -178,7 +178,7 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
   });
 
   await step("a network process that hangs is replaced, and the guest goes on", async () => {
-    const pods = await client.pods();
+    const pods = await client.settledPods();
     const status = await client.status();
     const gvproxy = status.processes.find(({ role }) => role === "gvproxy")!.pid;
     Deno.kill(gvproxy, "SIGSTOP");
