@@ -131,10 +131,7 @@ func (c *containerd) keepRunning(ctx context.Context) {
 			logf("cannot configure containerd, its old configuration stays: %v", err)
 		}
 		if time.Since(began) < 5*time.Second {
-			select {
-			case <-ctx.Done():
-			case <-time.After(time.Second):
-			}
+			_ = pause(ctx, time.Second) // the loop asks for the end
 		}
 	}
 }

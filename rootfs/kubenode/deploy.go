@@ -325,10 +325,8 @@ func established(ctx context.Context, resource dynamic.ResourceInterface, name s
 				return nil
 			}
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(200 * time.Millisecond):
+		if err := pause(ctx, 200*time.Millisecond); err != nil {
+			return err
 		}
 	}
 	return errors.New("the API server has not established it after 10 s")

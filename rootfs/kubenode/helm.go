@@ -98,10 +98,8 @@ func (c *cluster) runHelm(ctx context.Context, served <-chan struct{}) error {
 			return nil
 		}
 		logf("cannot start the helm controller: %v; trying again in %s", err, helmRetry)
-		select {
-		case <-ctx.Done():
+		if pause(ctx, helmRetry) != nil {
 			return nil
-		case <-time.After(helmRetry):
 		}
 	}
 }

@@ -35,10 +35,8 @@ func connectContainerd(ctx context.Context) (*containerdclient.Client, error) {
 				client.Close()
 			}
 		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(100 * time.Millisecond):
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return nil, err
 		}
 	}
 }

@@ -13,9 +13,6 @@ import (
 // proxyBudget bounds how long pods of before wait for kube-proxy's first rules. Emulated it takes some four seconds.
 const proxyBudget = time.Minute
 
-// part is what a component's prepare function gives: it runs the component until its context ends.
-type part = func(context.Context) error
-
 // startNode starts what can do with an API server that listens but is not ready yet. That holds for kubelet only where
 // it has no pods of a run before: it registers the node meanwhile, and what it will run comes through the API server.
 func (c *cluster) startNode(run map[string]part, resuming bool) {
@@ -63,10 +60,8 @@ func (c *cluster) awaitAPIService(ctx context.Context) error {
 		if err == nil {
 			return connection.Close()
 		}
-		select {
-		case <-ctx.Done():
+		if pause(ctx, 100*time.Millisecond) != nil {
 			return err
-		case <-time.After(100 * time.Millisecond):
 		}
 	}
 }

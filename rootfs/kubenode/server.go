@@ -38,6 +38,9 @@ func logf(format string, values ...any) {
 	fmt.Fprintf(os.Stderr, "kubenode %7.2fs %s\n", time.Since(started).Seconds(), fmt.Sprintf(format, values...))
 }
 
+// part is what a component's prepare function gives: it runs the component until its context ends.
+type part = func(context.Context) error
+
 // cluster holds what is started, in the order in which it must stop.
 type cluster struct {
 	layout     layout.Layout
@@ -291,5 +294,15 @@ func waitBounded(limit time.Duration, wait func()) {
 	select {
 	case <-done:
 	case <-time.After(limit):
+	}
+}
+
+// pause waits, or gives the context's error when that ends first.
+func pause(ctx context.Context, duration time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(duration):
+		return nil
 	}
 }

@@ -78,29 +78,32 @@ export class Client {
    * READY.
    */
   async settledPods(name = "default"): Promise<string[]> {
-    let before = "";
-    return await waitFor({
-      what: "pods that do not change",
-      probe: async () => {
-        const list = await this.#podList(name);
-        const now = identities(list);
-        const settled = list.every(isSettled) && now.join() === before;
-        before = now.join();
-        return settled ? now : undefined;
-      },
-      timeoutMs: 120_000,
-      intervalMs: 4000,
-    });
+    return identities(await this.#settled(name));
   }
 
   /** How often the containers of each pod that goes on were started again, by the pod's name; see `settledPods`. */
   async settledRestarts(name = "default"): Promise<Record<string, number>> {
-    await this.settledPods(name);
-    const running = (await this.#podList(name)).filter(({ status }) => status.phase === "Running");
+    const running = (await this.#settled(name)).filter(({ status }) => status.phase === "Running");
     return Object.fromEntries(running.map(({ metadata, status }) => [
       metadata.name,
       status.containerStatuses!.reduce((sum, { restartCount }) => sum + restartCount, 0),
     ]));
+  }
+
+  async #settled(name: string): Promise<PodLike[]> {
+    let before = "";
+    return await waitFor({
+      what: "pods that do not change",
+      probe: async () => {
+        const pods = await this.#podList(name);
+        const now = identities(pods).join();
+        const settled = pods.every(isSettled) && now === before;
+        before = now;
+        return settled ? pods : undefined;
+      },
+      timeoutMs: 120_000,
+      intervalMs: 4000,
+    });
   }
 
   /** "True" when the only node is ready. */
