@@ -16,6 +16,7 @@ import { ensureTools, type HostTool } from "../vm/host_tools.ts";
 import { libkrunFormulaError, libkrunRecipe } from "../vm/libkrun_build.ts";
 import { QEMU_TOOL } from "../vm/qemu.ts";
 import { ramshimRecipe } from "../vm/ramshim.ts";
+import { together } from "../vm/together.ts";
 import { tscRecipe } from "../vm/tsc.ts";
 import { QEMU_IMG_TOOL } from "../vm/disk_chain.ts";
 import { ensureProvenance } from "./image_set.ts";
@@ -78,15 +79,13 @@ export function hostArch(): "x86_64" {
  * @throws GatewayError `tool-missing`, `build-failed`, `disk-full`, `usage`.
  */
 export async function ensureArtifacts(options: EnsureArtifactsOptions): Promise<BootArtifacts> {
-  const { store = new ArtifactStore(), span, signal } = options;
+  const { store = new ArtifactStore(), span } = options;
   const recipes = await allRecipes(options, store);
   await ensureAllTools(recipes, store, options);
   const wanted = [
     ...[recipes.kernel, recipes.rootfs.root, recipes.gvproxy, recipes.tsc, recipes.ramshim],
   ];
-  const [kernel, root, gvproxy, tsc, ramshim] = await Promise.all(
-    wanted.map((recipe) => store.ensure(recipe, { ...options, span, signal })),
-  );
+  const [kernel, root, gvproxy, tsc, ramshim] = await ensureAll(wanted, store, options);
   // A store that cannot be written to is still good to boot from.
   await ensureProvenance(store, [kernel, root, gvproxy, tsc, ramshim]).catch((error) =>
     span.warn(`no provenance.json: ${describeError(error)}`)
@@ -120,11 +119,22 @@ export async function buildTargets(
     "kernel-arm64": [await kernelRecipe("arm64")],
   }[target];
   await ensureTools(wanted.flatMap((recipe) => recipe.tools), options);
-  const built = await Promise.all(wanted.map((recipe) => store.ensure(recipe, options)));
+  const built = await ensureAll(wanted, store, options);
   if (target === "all") {
     await ensureProvenance(store, built.filter(({ name }) => SET_NAMES.includes(name)));
   }
   return built;
+}
+
+/** Finds or builds each; where one fails, the builds of the others are ended first. */
+async function ensureAll(
+  wanted: readonly Recipe[],
+  store: ArtifactStore,
+  options: EnsureArtifactsOptions,
+): Promise<Artifact[]> {
+  const ensure = (recipe: Recipe) => (signal: AbortSignal) =>
+    store.ensure(recipe, { ...options, signal });
+  return await together(wanted.map(ensure), options);
 }
 
 /** The artifacts that boot together. */

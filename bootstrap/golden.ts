@@ -20,6 +20,7 @@ import {
   slotRecord,
   writeState,
 } from "../vm/saved_state.ts";
+import { together } from "../vm/together.ts";
 import { waitFor } from "../vm/wait.ts";
 import { buildGolden, type GoldenNeeds } from "./golden_build.ts";
 
@@ -151,9 +152,10 @@ export async function placeState(
 ): Promise<void> {
   const { dir, state, from } = foreign;
   const frozen = state.disk!;
-  const share = (name: string) => shareFile(join(dir, name), join(paths.dir, name), signal);
+  const share = (name: string) => (ending: AbortSignal) =>
+    shareFile(join(dir, name), join(paths.dir, name), ending);
   const layers = state.ram.map(({ name }) => name).filter((name) => !name.startsWith("/"));
-  await Promise.all([state.devices.name, ...layers, ...chainFiles(frozen)].map(share));
+  await together([state.devices.name, ...layers, ...chainFiles(frozen)].map(share), { signal });
   const chain = await overlayOn(paths.dir, frozen, config.stateMiB, signal);
   await saveDiskChain(paths.dir, chain);
   await writeState(slotRecord(paths), { ...state, disk: null, sshPort: null, apiPort: null, from });

@@ -6,7 +6,6 @@
  * @module
  */
 import { join } from "@std/path";
-import { ensureSsh } from "../net/ssh.ts";
 import { type Artifact, ArtifactStore } from "../vm/artifact.ts";
 import { PLAIN_DISK } from "../vm/disk_chain.ts";
 import { ensurePrivateDir, instancePaths } from "../vm/layout.ts";
@@ -17,10 +16,9 @@ import type { GoldenNeeds } from "./golden_build.ts";
 import { goldenDiskRecipe } from "./golden_disk.ts";
 import { instanceKey } from "./guest_source.ts";
 import { hostFacts, resolveOptions } from "./options.ts";
-import { ensurePki } from "./pki.ts";
 import { preparePayload } from "./payload_images.ts";
 import { chosenSource, ensurePayload, offeringDemo } from "./payloads.ts";
-import { planFor, readMaterial, writeUpPayload } from "./up_steps.ts";
+import { ensureKeys, planFor, readMaterial, writeUpPayload } from "./up_steps.ts";
 
 /** The machine that golden state is made for; the defaults of `up` where nothing is said. */
 export interface GoldenSize {
@@ -62,10 +60,7 @@ export async function buildGoldenTarget(
     // The key depends on the payload's size and on the plan, so both are made once for it.
     const preparing = preparePayload(payload, { ...options, config });
     const prepared = await offeringDemo(config.payload, preparing);
-    const [pki, ssh] = await Promise.all([
-      ensurePki(paths.pkiDir, { span, signal }),
-      ensureSsh(paths.sshDir),
-    ]);
+    const [pki, ssh] = await ensureKeys(paths, options);
     const material = await readMaterial(paths, prepared.payload, pki);
     await writeUpPayload(paths, config, prepared, material, ssh);
     const spec = planFor(paths, config, artifacts, chosen, PLAIN_DISK);

@@ -25,9 +25,25 @@ const API_TIMEOUT_MS = 12 * 60_000;
 
 /**
  * Fetches the kubeconfig and waits for the API beside the wait for the service. The boot never depends on it: what
- * goes wrong becomes a warning. Resolves when it is settled; never rejects.
+ * goes wrong becomes a warning. Resolves when it is settled; never rejects. Disposing the stack ends it and waits for that.
  */
-export async function startKubeApi(
+export function startKubeApi(
+  stack: AsyncDisposableStack,
+  parent: Span,
+  config: InstanceConfig,
+  access: ApiAccess,
+  guarded: AbortSignal,
+): Promise<void> {
+  const over = new AbortController();
+  const settled = bringKubeApi(parent, config, access, AbortSignal.any([guarded, over.signal]));
+  stack.defer(async () => {
+    over.abort();
+    await settled;
+  });
+  return settled;
+}
+
+async function bringKubeApi(
   parent: Span,
   config: InstanceConfig,
   access: ApiAccess,

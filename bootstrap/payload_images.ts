@@ -12,6 +12,7 @@ import { digestBytes } from "../vm/digest.ts";
 import type { Span } from "../vm/event.ts";
 import type { InstanceConfig } from "../vm/instance.ts";
 import type { InstancePaths } from "../vm/layout.ts";
+import { together } from "../vm/together.ts";
 import { waitFor } from "../vm/wait.ts";
 import { describeArchive } from "./images/archive.ts";
 import { ensureCharts, ensureImages, type ImageArchive } from "./images/ensure.ts";
@@ -69,12 +70,13 @@ export async function chartArchives(
 ): Promise<Uint8Array[]> {
   const { store = new ArtifactStore(), config, ...how } = options;
   const pull = { ...how, store, hostCa: config?.network?.hostCa };
-  return await Promise.all(charts.map(async (chart) => {
+  const archive = (chart: Payload["charts"][number]) => async (signal: AbortSignal) => {
     const { from } = chart;
     if (from.kind !== "oci") return await packedChart(chart);
-    const [path] = await ensureCharts([from], pull);
+    const [path] = await ensureCharts([from], { ...pull, signal });
     return await Deno.readFile(path);
-  }));
+  };
+  return await together(charts.map(archive), options);
 }
 
 /** The image of our own that charts take. */

@@ -13,6 +13,7 @@ import { digestBytes } from "../vm/digest.ts";
 import { describeError, GatewayError } from "../vm/error.ts";
 import { dataDir, ensurePrivateDir, exists } from "../vm/layout.ts";
 import { sourcePath } from "../vm/source.ts";
+import { together } from "../vm/together.ts";
 import { downloadText } from "./images/download.ts";
 import { pullAccess } from "./images/ensure.ts";
 import { whyUnreachable } from "./images/reach.ts";
@@ -144,35 +145,29 @@ async function ask(
 ): Promise<{ readonly lock: Lock; readonly files: Readonly<Record<string, string>> }> {
   const { store = new ArtifactStore(), span, assumeYes, config, builtIn = OPENSHELL_DIR } = options;
   const hostCa = config?.network?.hostCa;
-  const failed = new AbortController();
-  const signal = AbortSignal.any([options.signal, failed.signal]);
   const access = await pullAccess({ span, hostCa });
   const puller = await pullerRecipe();
   if ([lock.chart, ...lock.images].some(({ digest }) => digest === null)) {
     // Once, so that those below find it.
-    await store.ensure(puller, { span, signal, assumeYes });
+    await store.ensure(puller, options);
   }
-  const pin = async (one: PinnedRef): Promise<PinnedRef> => {
+  const pin = (one: PinnedRef) => async (signal: AbortSignal): Promise<PinnedRef> => {
     if (one.digest !== null) return one;
     const how = { access, puller, assumeYes, store, span, signal };
     return { ...one, digest: await resolveDigest(one.ref, how) };
   };
-  const get = ({ name, url, sha256 }: PinnedFile) =>
+  const get = ({ name, url, sha256 }: PinnedFile) => (signal: AbortSignal) =>
     sha256 === null
       ? downloadText(url, { signal, hostCa })
       : Deno.readTextFile(join(builtIn, name));
-  try {
-    const [chart, images, texts] = await Promise.all([
-      pin(lock.chart),
-      Promise.all(lock.images.map(pin)),
-      Promise.all(lock.manifests.map(get)),
-    ]);
-    const manifests = lock.manifests.map((one, at) => ({ ...one, sha256: digestBytes(texts[at]) }));
-    const files = Object.fromEntries(manifests.map(({ name }, at) => [name, texts[at]]));
-    return { lock: { ...lock, noted: new Date().toISOString(), chart, images, manifests }, files };
-  } finally {
-    failed.abort();
-  }
+  const [chart, images, texts] = await together<[PinnedRef, PinnedRef[], string[]]>([
+    pin(lock.chart),
+    (signal) => together(lock.images.map(pin), { signal }),
+    (signal) => together(lock.manifests.map(get), { signal }),
+  ], options);
+  const manifests = lock.manifests.map((one, at) => ({ ...one, sha256: digestBytes(texts[at]) }));
+  const files = Object.fromEntries(manifests.map(({ name }, at) => [name, texts[at]]));
+  return { lock: { ...lock, noted: new Date().toISOString(), chart, images, manifests }, files };
 }
 
 /** Writes the folder whole beside its place, looks whether it is a payload, and puts it there. */

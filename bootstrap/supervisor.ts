@@ -79,6 +79,9 @@ export async function stay(
     if (!desk.ending) throw error;
     await desk.ending;
     return end;
+  } finally {
+    // The end of the VM or of the run's signal ends it, too; a snapshot that was cut takes its files away.
+    await desk.idle();
   }
 }
 
@@ -98,6 +101,11 @@ class Desk {
     const turn = this.#turn.then(() => this.#do(request));
     this.#turn = turn.catch(() => {});
     return turn;
+  }
+
+  /** Resolves when nothing is being carried out. */
+  async idle(): Promise<void> {
+    await this.#turn;
   }
 
   async #do(request: SupervisorRequest): Promise<SaveReport | undefined> {

@@ -6,7 +6,6 @@
  * @module
  */
 import { checkPortsFree } from "../net/forward.ts";
-import { ensureSsh } from "../net/ssh.ts";
 import { ArtifactStore } from "../vm/artifact.ts";
 import type { DiskChain } from "../vm/disk_chain.ts";
 import type { GatewayError } from "../vm/error.ts";
@@ -14,7 +13,6 @@ import { type EventLog, type EventRecord } from "../vm/event.ts";
 import { LockedInstance, type RunRecord } from "../vm/instance.ts";
 import { chooseVmm } from "./choose_vmm.ts";
 import type { UpOptions } from "./options.ts";
-import { ensurePki } from "./pki.ts";
 import { type RunEnd, stay } from "./supervisor.ts";
 import { findGoldenDisk } from "./golden_disk.ts";
 import { prepareGuest, startGuest } from "./guest_source.ts";
@@ -23,6 +21,7 @@ import { loadPayload } from "./payloads.ts";
 import { announceReady, keepForInspection, reachReady, servicePort } from "./up_ready.ts";
 import {
   attachVm,
+  ensureKeys,
   ensureParts,
   exposePorts,
   guestUp,
@@ -78,10 +77,7 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
       (s) => chooseVmm(artifacts, { ...options, span: s, signal }),
     );
     await instance.saveConfig(config);
-    const [pki, ssh] = await span.run(
-      "pki",
-      (s) => Promise.all([ensurePki(paths.pkiDir, { span: s, signal }), ensureSsh(paths.sshDir)]),
-    );
+    const [pki, ssh] = await span.run("pki", (s) => ensureKeys(paths, { span: s, signal }));
     const material = await readMaterial(paths, payload, pki);
     await span.run("payload", (s) => writeUpPayload(paths, config, prepared, material, ssh, s));
     const plan = (disk: DiskChain) => planFor(paths, config, artifacts, chosen, disk);
@@ -107,7 +103,7 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
     );
     await instance.saveRun(ports);
     const access = { paths, slot, ports, gvproxy: gvproxy.client };
-    const kubeApi = startKubeApi(span, config, access, guarded);
+    const kubeApi = startKubeApi(stack, span, config, access, guarded);
     const guest = { ...access, config, prepared, material, servicePort: port, guarded, keep };
     const failure = await reachReady(span, guest);
     const now = failure

@@ -12,7 +12,7 @@ import {
   type RunningGvproxy,
   startGvproxy,
 } from "../net/gvproxy.ts";
-import { GUEST_SSH_PORT, type InstanceSsh, writeSshConfig } from "../net/ssh.ts";
+import { ensureSsh, GUEST_SSH_PORT, type InstanceSsh, writeSshConfig } from "../net/ssh.ts";
 import { ControlPort } from "../vm/control_port.ts";
 import { fileSink, type Span } from "../vm/event.ts";
 import type { InstanceConfig, LockedInstance, RunRecord } from "../vm/instance.ts";
@@ -22,6 +22,7 @@ import type { VmSpec } from "../vm/spec.ts";
 import type { SavedState } from "../vm/saved_state.ts";
 import type { DiskChain } from "../vm/disk_chain.ts";
 import type { RunningVm } from "../vm/vmm.ts";
+import { together } from "../vm/together.ts";
 import { within } from "../vm/wait.ts";
 import { type BootArtifacts, ensureArtifacts, hostArch } from "./artifacts.ts";
 import type { ChosenVmm } from "./choose_vmm.ts";
@@ -35,7 +36,7 @@ import { type PreparedPayload, preparePayload } from "./payload_images.ts";
 import type { Payload } from "./payload_spec.ts";
 import { offeringDemo } from "./payloads.ts";
 import { writePayload } from "./payload.ts";
-import type { Pki } from "./pki.ts";
+import { ensurePki, type Pki } from "./pki.ts";
 import { GUEST_ADDRESS, GUEST_API_PORT, netTransport, planVm } from "./plan.ts";
 import type { UpOptions } from "./options.ts";
 import { type SecretMaterial, wantsJwt } from "./secrets.ts";
@@ -144,6 +145,17 @@ export async function ensureParts(
   const how = { ...options, span: parent, signal };
   const prepared = await offeringDemo(config.payload, preparePayload(payload, how));
   return { artifacts, prepared };
+}
+
+/** The instance's own certificates and ssh keys. @throws GatewayError as ensurePki(). */
+export async function ensureKeys(
+  paths: Pick<InstancePaths, "pkiDir" | "sshDir">,
+  options: { readonly span: Span; readonly signal: AbortSignal },
+): Promise<readonly [Pki, InstanceSsh]> {
+  return await together<[Pki, InstanceSsh]>([
+    (signal) => ensurePki(paths.pkiDir, { ...options, signal }),
+    () => ensureSsh(paths.sshDir),
+  ], options);
 }
 
 /** What the payload's Secrets are filled with; keys that sign tokens only where it wants them. */

@@ -16,6 +16,7 @@ import {
 import { GatewayError } from "../vm/error.ts";
 import { GO_TOOL } from "../vm/go_build.ts";
 import { run } from "../vm/process.ts";
+import { together } from "../vm/together.ts";
 import { TAR_TOOL } from "./images.ts";
 import { type GuestArch, sourceDateEpoch } from "./lock.ts";
 import { writeSbom } from "./sbom.ts";
@@ -199,8 +200,6 @@ interface Parts {
 
 /** Builds what is missing, the longest first, a few at a time; the first failure ends the others. */
 async function ensureParts(options: RootOptions, ctx: BuildContext): Promise<Parts> {
-  const failed = new AbortController();
-  const signal = AbortSignal.any([ctx.signal, failed.signal]);
   // The busybox image is made from the base, so the base comes before the images.
   const order = [
     options.cluster,
@@ -209,33 +208,20 @@ async function ensureParts(options: RootOptions, ctx: BuildContext): Promise<Par
     options.cniPlugins,
     options.agent,
   ];
-  const queue = [...order];
-  const found = new Map<Recipe, Artifact>();
-  const worker = async () => {
-    for (let recipe = queue.shift(); recipe !== undefined; recipe = queue.shift()) {
-      signal.throwIfAborted();
-      const { span } = ctx;
-      found.set(
-        recipe,
-        await ctx.store.ensure(recipe, { span, signal, assumeYes: options.assumeYes }),
-      );
-    }
-  };
-  const workers = Array.from({ length: options.concurrency ?? 2 }, () =>
-    worker().catch((error) => {
-      failed.abort(error);
-      throw error;
-    }));
-  const ends = await Promise.allSettled(workers);
-  if (failed.signal.aborted) throw failed.signal.reason;
-  for (const end of ends) if (end.status === "rejected") throw end.reason;
+  const all = await together(
+    order.map((recipe) => (signal) =>
+      ctx.store.ensure(recipe, { span: ctx.span, signal, assumeYes: options.assumeYes })
+    ),
+    { signal: ctx.signal, atOnce: options.concurrency ?? 2 },
+  );
+  const found = (recipe: Recipe) => all[order.indexOf(recipe)];
   return {
-    base: found.get(options.base)!,
-    cluster: found.get(options.cluster)!,
-    agent: found.get(options.agent)!,
-    cniPlugins: found.get(options.cniPlugins)!,
-    images: options.images.map((recipe) => found.get(recipe)!),
-    all: order.map((recipe) => found.get(recipe)!),
+    base: found(options.base),
+    cluster: found(options.cluster),
+    agent: found(options.agent),
+    cniPlugins: found(options.cniPlugins),
+    images: options.images.map(found),
+    all,
   };
 }
 

@@ -12,6 +12,7 @@ import { ensureTools } from "../vm/host_tools.ts";
 import { run } from "../vm/process.ts";
 import { REGISTRY_TOOL } from "./fakes/registry.ts";
 import { RUBY_TOOL, SHELL_TOOLS } from "./fakes/shell_tools.ts";
+import { failureDigest } from "./failure_digest.ts";
 import { TOOLS as GUEST_TOOLS } from "./guest/harness.ts";
 
 /** One command and how its outcome is counted. */
@@ -80,7 +81,14 @@ const TEST_TOOLS = [
 const CLOSING =
   /(\d+) passed(?: \(\d+ steps?\))? \| (\d+) failed(?: \(\d+ steps?\))?(?: \| (\d+) ignored)?/;
 
-async function runStep(step: Step): Promise<{ passed: number; failed: number }> {
+interface Outcome {
+  readonly passed: number;
+  readonly failed: number;
+  /** What failed and why, a few lines for the end of a long output. */
+  readonly digest: string;
+}
+
+async function runStep(step: Step): Promise<Outcome> {
   const started = performance.now();
   let text = "";
   const { code } = await run(Deno.execPath(), {
@@ -96,12 +104,13 @@ async function runStep(step: Step): Promise<{ passed: number; failed: number }> 
   if (!step.counts && code !== 0) console.log(text);
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   console.log(`## ${step.name}: ${code === 0 ? "ok" : `failed (exit ${code})`} in ${seconds} s`);
-  if (!step.counts) return code === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 };
+  const digest = code === 0 ? "" : failureDigest(step.name, text);
+  if (!step.counts) return { passed: code === 0 ? 1 : 0, failed: code === 0 ? 0 : 1, digest };
   const closing = text.match(new RegExp(CLOSING, "g"))?.at(-1)?.match(CLOSING);
   const passed = Number(closing?.[1] ?? 0);
   // A group that dies before its closing line, or fails without a failed test, still counts as a failure.
   const failed = Math.max(Number(closing?.[2] ?? 0), code === 0 && closing ? 0 : 1);
-  return { passed, failed };
+  return { passed, failed, digest };
 }
 
 const SETS = { ok: OK, all: [...OK, ...LONG], long: RARE };
@@ -112,10 +121,13 @@ if (wanted !== "ok") {
 }
 let passed = 0;
 let failed = 0;
+let digests = "";
 for (const step of SETS[wanted]) {
   const result = await runStep(step);
   passed += result.passed;
   failed += result.failed;
+  digests += result.digest;
 }
+if (digests !== "") console.log(`\n${digests}`);
 console.log(`${passed} passed, ${failed} failed`);
 Deno.exit(failed === 0 ? 0 : 1);

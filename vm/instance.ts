@@ -13,6 +13,7 @@ import {
   type InstancePaths,
   instancePaths,
   instancesDir,
+  sweepTemporaries,
   writeFileAtomic,
 } from "./layout.ts";
 import { sweepMemory } from "./memory_dir.ts";
@@ -263,7 +264,7 @@ export class LockedInstance implements AsyncDisposable {
 
   /**
    * Takes the instance's lock, making its folder when there is none. What an earlier run left behind
-   * (processes, sockets, its record) is ended and removed first.
+   * (processes, sockets, its record, half-written files) is ended and removed first.
    *
    * @throws GatewayError `instance-running` when somebody else holds the lock.
    */
@@ -282,6 +283,7 @@ export class LockedInstance implements AsyncDisposable {
       }
       await Deno.remove(paths.runtimeDir, { recursive: true }).catch(() => {});
       await Deno.remove(paths.runFile).catch(() => {});
+      await sweepTemporaries(paths.dir);
       await ensurePrivateDir(join(paths.runtimeDir, ".."));
       await ensurePrivateDir(paths.runtimeDir);
       return new LockedInstance(paths, lock, created);

@@ -113,6 +113,24 @@ instanceTest("LockedInstance.open() ends the processes that a dead supervisor le
   await Deno.remove(ours);
 });
 
+instanceTest(
+  "LockedInstance.open() takes away what a killed process had half written",
+  async () => {
+    const { dir, sshDir, instanceFile } = instancePaths("a");
+    {
+      await using instance = await LockedInstance.open("a");
+      await instance.saveConfig(config("a"));
+    }
+    await Deno.mkdir(sshDir);
+    const whole = [instanceFile, join(sshDir, "id_ed25519"), join(dir, "notes.tmp-mine")];
+    const half = [join(dir, "run.json.tmp-0123abcd"), join(sshDir, "id_ed25519.tmp-fedcba98")];
+    for (const path of [...whole.slice(1), ...half]) await Deno.writeTextFile(path, "key");
+    await using _instance = await LockedInstance.open("a");
+    assertEquals(await Promise.all(whole.map(exists)), [true, true, true]);
+    assertEquals(await Promise.all(half.map(exists)), [false, false]);
+  },
+);
+
 instanceTest("requireRunning() tells a stopped instance from an unknown one", async () => {
   const unknown = await assertRejects(() => requireRunning("b"), GatewayError);
   assertEquals(unknown.code, "instance-unknown");

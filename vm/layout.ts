@@ -207,6 +207,21 @@ export async function writeFileAtomic(
   }
 }
 
+/** What {@linkcode writeFileAtomic} calls a file that is not whole yet. */
+const TEMPORARY = /\.tmp-[0-9a-f]{8}$/;
+
+/**
+ * Removes what {@linkcode writeFileAtomic} left anywhere below a folder when its process was killed. The caller holds the
+ * lock of whoever writes there.
+ */
+export async function sweepTemporaries(dir: string): Promise<void> {
+  for await (const { name, isDirectory } of Deno.readDir(dir)) {
+    const path = join(dir, name);
+    if (isDirectory) await sweepTemporaries(path);
+    else if (TEMPORARY.test(name)) await Deno.remove(path);
+  }
+}
+
 /** Whether something is at the path (a dangling link counts as nothing). */
 export async function exists(path: string): Promise<boolean> {
   try {

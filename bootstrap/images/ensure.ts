@@ -16,8 +16,8 @@ import {
 } from "../../rootfs/pulled.ts";
 import type { GuestArch } from "../../rootfs/lock.ts";
 import type { Artifact, ArtifactStore } from "../../vm/artifact.ts";
-import { abortError } from "../../vm/error.ts";
 import type { JsonValue, Span } from "../../vm/event.ts";
+import { together } from "../../vm/together.ts";
 import { readRegistries, registriesPath } from "./registries.ts";
 
 export type { Pinned } from "../../rootfs/pulled.ts";
@@ -103,35 +103,20 @@ async function ensurePulled(
 ): Promise<Artifact[]> {
   if (wanted.length === 0) return [];
   const { arch, store, span, assumeYes = false } = options;
-  const failed = new AbortController();
-  const signal = AbortSignal.any([options.signal, failed.signal]);
   const puller = await pullerRecipe();
   let access: Promise<PullAccess> | undefined;
   const recipe = (one: Pinned, how: PullAccess) => {
     const asked = { ...one, access: how, puller, assumeYes };
     return kind === "image" ? pulledImageRecipe({ ...asked, arch }) : pulledChartRecipe(asked);
   };
-  const found: Artifact[] = [];
-  const queue = [...wanted.entries()];
-  const work = async () => {
-    for (let next = queue.shift(); next; next = queue.shift()) {
-      if (options.signal.aborted) throw abortError(options.signal);
-      const [at, one] = next;
-      found[at] = await store.find(recipe(one, NO_ACCESS), { span, signal }) ??
-        await store.ensure(recipe(one, await (access ??= pullAccess(options))), {
-          span,
-          signal,
-          assumeYes,
-        });
-    }
-  };
-  try {
-    await Promise.all(Array.from({ length: PARALLEL }, work));
-  } finally {
-    // After a failure nothing goes on behind the caller's back.
-    failed.abort();
-  }
-  return found;
+  const pull = (one: Pinned) => async (signal: AbortSignal) =>
+    await store.find(recipe(one, NO_ACCESS), { span, signal }) ??
+      await store.ensure(recipe(one, await (access ??= pullAccess(options))), {
+        span,
+        signal,
+        assumeYes,
+      });
+  return await together(wanted.map(pull), { signal: options.signal, atOnce: PARALLEL });
 }
 
 /** What is there already is found without it. */

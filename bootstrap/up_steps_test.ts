@@ -1,0 +1,33 @@
+import { assertEquals, assertRejects } from "@std/assert";
+import { delay } from "@std/async";
+import { join } from "@std/path";
+import { GatewayError, interruptedError } from "../vm/error.ts";
+import { silentSpan } from "../vm/event.ts";
+import { ensureKeys } from "./up_steps.ts";
+import { tempDir } from "../tests/fakes/temp_dir.ts";
+
+Deno.test("ensureKeys() that is interrupted writes nothing any more", async () => {
+  const dir = await tempDir();
+  const paths = { pkiDir: join(dir, "pki"), sshDir: join(dir, "ssh") };
+  const user = new AbortController();
+  const keys = ensureKeys(paths, { span: silentSpan(), signal: user.signal });
+  user.abort(interruptedError());
+  assertEquals((await assertRejects(() => keys, GatewayError)).code, "interrupted");
+  const found = await filesBelow(dir);
+  await delay(300);
+  assertEquals(await filesBelow(dir), found);
+  assertEquals(found.filter((path) => path.includes(".tmp-")), []);
+  const { signal } = new AbortController();
+  const [pki, ssh] = await ensureKeys(paths, { span: silentSpan(), signal });
+  assertEquals([pki.change, Object.keys(ssh.payload).length], ["created", 3]);
+});
+
+async function filesBelow(dir: string): Promise<string[]> {
+  const found: string[] = [];
+  for await (const { name, isDirectory } of Deno.readDir(dir)) {
+    const path = join(dir, name);
+    if (isDirectory) found.push(...await filesBelow(path));
+    else found.push(path);
+  }
+  return found.sort();
+}

@@ -1,0 +1,52 @@
+/**
+ * Work side by side that ends as one: nothing of it goes on behind the back of who asked for it.
+ * It must not know what the work is.
+ *
+ * @module
+ */
+import { abortError, interruptedError } from "./error.ts";
+
+/** One piece of the work; the signal tells it to end early. */
+export type Task<T> = (signal: AbortSignal) => Promise<T>;
+
+/** How {@linkcode together} works. */
+export interface TogetherOptions {
+  /** Ends all with its reason. */
+  readonly signal: AbortSignal;
+  /** How many run at a time, in the tasks' order; all by default. */
+  readonly atOnce?: number;
+}
+
+/**
+ * Runs tasks side by side and gives their values in the tasks' order. The first failure tells the others to end, and is
+ * thrown once they have: a process that exits on it leaves no half-written file and no program running.
+ *
+ * @throws what the first task to fail threw, or the signal's reason.
+ */
+export async function together<T extends readonly unknown[]>(
+  tasks: { readonly [K in keyof T]: Task<T[K]> },
+  options: TogetherOptions,
+): Promise<T> {
+  const failed = new AbortController();
+  const signal = AbortSignal.any([options.signal, failed.signal]);
+  const values: unknown[] = [];
+  const failures: unknown[] = [];
+  const queue = [...tasks.entries()] as [number, Task<unknown>][];
+  const worker = async () => {
+    while (!signal.aborted) {
+      const next = queue.shift();
+      if (next === undefined) return;
+      const [at, task] = next;
+      try {
+        values[at] = await task(signal);
+      } catch (error) {
+        failures.push(error);
+        failed.abort(interruptedError("what went on beside it failed"));
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: options.atOnce ?? tasks.length }, worker));
+  if (failures.length > 0) throw failures[0];
+  if (queue.length > 0) throw abortError(options.signal);
+  return values as unknown as T;
+}
