@@ -1,6 +1,6 @@
 /**
  * `--exec`: a fresh VM without a cluster whose main process is the user's command. The same line as up.ts with
- * fewer stations; its folder is temporary and nothing is left behind.
+ * fewer stations; its folder is temporary and nothing is left behind. The VM ends with this process, even a killed one.
  * It must not touch an instance.
  *
  * @module
@@ -13,6 +13,7 @@ import type { EventLog, Span } from "../vm/event.ts";
 import { dataDir, ensurePrivateDir, runtimeDir, writeFileAtomic } from "../vm/layout.ts";
 import { connectUnix } from "../vm/lines.ts";
 import { tsiFirmware } from "../vm/libkrun_find.ts";
+import { identifyProcess, isAlive } from "../vm/process.ts";
 import { StdioPort, type StdioStreams } from "../vm/stdio_port.ts";
 import { raceAbort, waitFor, within } from "../vm/wait.ts";
 import { ensureArtifacts, hostArch } from "./artifacts.ts";
@@ -106,8 +107,10 @@ export async function execWith(
 ): Promise<number> {
   const { span, signal } = ctx;
   await using stack = new AsyncDisposableStack();
+  await sweepExec();
   const id = `exec-${crypto.randomUUID().slice(0, 8)}`;
-  const dir = await temporaryDir(stack, join(dataDir(), "exec"), id);
+  const { pid, startTime } = identifyProcess(Deno.pid) ?? { pid: Deno.pid, startTime: "" };
+  const dir = await temporaryDir(stack, execDir(), `${pid}-${startTime}-${id}`);
   const sockets = await temporaryDir(stack, runtimeDir(), id);
   const gvproxyLogPath = join(dir, "gvproxy.log");
   const gvproxy = options.net !== "gvproxy" ? undefined : stack.use(
@@ -208,6 +211,23 @@ async function temporaryDir(
   await Deno.mkdir(path, { mode: 0o700 });
   stack.defer(() => Deno.remove(path, { recursive: true }).catch(() => {}));
   return path;
+}
+
+const execDir = () => join(dataDir(), "exec");
+
+/** Removes the folders of commands that were killed; their VMs ended with them. */
+async function sweepExec(): Promise<void> {
+  try {
+    for await (const { name } of Deno.readDir(execDir())) {
+      const [, pid, startTime, id] = /^(\d+)-(\d*)-(exec-\w+)$/.exec(name) ?? [];
+      if (id === undefined || isAlive({ pid: Number(pid), startTime })) continue;
+      for (const dir of [join(runtimeDir(), id), join(execDir(), name)]) {
+        await Deno.remove(dir, { recursive: true }).catch(() => {});
+      }
+    }
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
 }
 
 async function connectStdio(

@@ -97,6 +97,7 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
       (s) => attachVm(stack, instance, spec, run, ctx, s),
     );
     await span.run("guest up", () => guestUp(control, slot, guarded, prepared.digest));
+    await vm.keep();
     const ports = await span.run(
       "expose ports",
       () => exposePorts(gvproxy.client, paths, config, slot),

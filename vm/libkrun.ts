@@ -10,11 +10,12 @@ import { describeError, GatewayError } from "./error.ts";
 import { exists, writeFileAtomic } from "./layout.ts";
 import { findFirmware, findLibraries, noLibrary } from "./libkrun_find.ts";
 import { type LibkrunVerdict, probeLibkrun } from "./libkrun_probe.ts";
-import { type ChildExit, type ChildProcess, spawnChild } from "./process.ts";
+import type { ChildExit } from "./process.ts";
 import { candidateAccelerator } from "./qemu_probe.ts";
 import { ensureSignedRuntime } from "./signed_runtime.ts";
 import type { VmSpec } from "./spec.ts";
 import type { RunningVm, StartOptions, Vmm, VmmCheck } from "./vmm.ts";
+import { spawnVmm, type VmmChild } from "./vmm_child.ts";
 import { settleWithin } from "./wait.ts";
 
 /** A command line. */
@@ -106,12 +107,9 @@ export class LibkrunVmm implements Vmm {
     await removeAll(sockets);
     const command = await this.options.child(plan, options);
     const program = await ensureSignedRuntime(command.program, this.options.cacheDir);
-    const child = spawnChild("/bin/sh", {
-      // The shell gives the child a private umask (its sockets are then 0600) and its log, and becomes it.
-      args: ["-c", 'umask 077; log=$1; shift; exec "$@" >"$log" 2>&1', "sh", spec.vmmLogPath]
-        .concat(program, command.args),
+    const child = spawnVmm(program, command.args, {
+      logPath: spec.vmmLogPath,
       env: { [LIBRARY_VARIABLE]: library, ...loaderEnv(library) },
-      ownGroup: true,
     });
     options.span.log("libkrun's process started", { pid: child.pid });
     const vm = new LibkrunVm(child, sockets);
@@ -139,7 +137,7 @@ class LibkrunVm implements RunningVm {
   readonly pid: number;
   readonly exited: Promise<ChildExit>;
 
-  constructor(private readonly child: ChildProcess, private readonly sockets: readonly string[]) {
+  constructor(private readonly child: VmmChild, private readonly sockets: readonly string[]) {
     this.pid = child.pid;
     // The child cannot remove its sockets: libkrun ends it with the guest.
     this.exited = child.exited.then(async (exit) => (await removeAll(sockets), exit));
@@ -174,6 +172,10 @@ class LibkrunVm implements RunningVm {
     const all = async () => (await Promise.all(this.sockets.map(exists))).every((there) => there);
     if (await all()) return;
     for await (const _ of changes) if (await all()) return;
+  }
+
+  async keep(): Promise<void> {
+    await this.child.keep();
   }
 
   async stop(timeoutMs: number): Promise<ChildExit> {

@@ -10,7 +10,7 @@ import { hostCpu } from "./host_cpu.ts";
 import type { HostTool } from "./host_tools.ts";
 import type { Span } from "./event.ts";
 import { checkKernelFile } from "./kernel_file.ts";
-import { type ChildProcess, run, spawnChild, which } from "./process.ts";
+import { run, which } from "./process.ts";
 import { probeAccelerator } from "./qemu_probe.ts";
 import { machineType, qemuArgv, type QemuMachine, qmpPath, ramPlaceholder } from "./qemu_argv.ts";
 import { QemuSaver, ramSocket } from "./qemu_save.ts";
@@ -19,6 +19,7 @@ import { loadDevices } from "./qemu_state.ts";
 import { QmpClient } from "./qmp.ts";
 import type { VmSpec } from "./spec.ts";
 import type { RunningVm, StartOptions, Vmm, VmmCheck } from "./vmm.ts";
+import { spawnVmm, type VmmChild } from "./vmm_child.ts";
 import { pause, within } from "./wait.ts";
 
 /** The program and its Debian package. */
@@ -87,12 +88,9 @@ export class QemuVmm implements Vmm {
     if (!spec.incoming) await writeEmpty(spec.consoleLogPath);
     const argv = qemuArgv(spec, this.#machine);
     for (const path of spec.ram?.layers ?? []) await checkLayer(path, spec.memoryMiB);
-    const child = spawnChild("/bin/sh", {
-      // The shell gives QEMU a private umask (its sockets are then 0600) and its log, and becomes QEMU.
-      args: ["-c", 'umask 077; log=$1; shift; exec "$@" >"$log" 2>&1', "sh", spec.vmmLogPath]
-        .concat(this.#machine.program, argv),
+    const child = spawnVmm(this.#machine.program, argv, {
+      logPath: spec.vmmLogPath,
       env: spec.ram ? layerEnv(spec, this.options.ramshim) : {},
-      ownGroup: true,
     });
     options.span.log("QEMU started", { pid: child.pid });
     const vm = new QemuVm(child, spec, options.span);
@@ -126,7 +124,7 @@ export class QemuVm implements RunningVm {
   #saving = false;
 
   constructor(
-    private readonly child: ChildProcess,
+    private readonly child: VmmChild,
     private readonly spec: VmSpec,
     private readonly span: Pick<Span, "log" | "warn">,
   ) {
@@ -196,6 +194,10 @@ export class QemuVm implements RunningVm {
   get trim(): RunningVm["trim"] {
     if (!this.spec.ram) return undefined;
     return (atMostMiB, signal) => trimCode(ramSocket(this.spec), atMostMiB, signal);
+  }
+
+  async keep(): Promise<void> {
+    await this.child.keep();
   }
 
   async stop(timeoutMs: number): Promise<Awaited<RunningVm["exited"]>> {

@@ -55,6 +55,11 @@ export interface RunningVm extends AsyncDisposable {
    * @throws GatewayError `vmm-failed`; the guest runs on.
    */
   readonly trim?: (atMostMiB: number, signal: AbortSignal) => Promise<number | undefined>;
+  /**
+   * Tells that the guest is up and the VM on record. Until then the VMM ends with this process, even a killed one; from
+   * then on a guest whose host is gone powers off by itself, cleanly. A VM without a disk needs no such thing.
+   */
+  keep(): Promise<void>;
   /** Ends the VMM now, without asking the guest; resolves when it is gone. */
   stop(timeoutMs: number): Promise<ChildExit>;
 }

@@ -5,6 +5,7 @@
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { digestBytes } from "../../vm/digest.ts";
+import { waitFor } from "../../vm/wait.ts";
 import { TestHome } from "./harness.ts";
 
 Deno.test("--exec", async (t) => {
@@ -101,6 +102,28 @@ Deno.test("--exec", async (t) => {
     Deno.kill(Number(vm.split(" ")[0]), "SIGKILL");
     assertEquals((await gateway.exited).code, 1);
     assertStringIncludes(gateway.text(), "it ended (SIGKILL)");
+    await home.assertClean();
+  });
+
+  await t.step("takes its VM along when it is killed, and the next one its folders", async () => {
+    {
+      await using gateway = await home.start([
+        "--exec",
+        "/bin/sh",
+        "--",
+        "-c",
+        "echo up; sleep 600",
+      ]);
+      await gateway.says("up\n");
+      gateway.signal("SIGKILL");
+      await gateway.exited;
+    }
+    await waitFor({
+      what: "the end of the VM",
+      probe: () => Promise.resolve(home.processes().length === 0 || undefined),
+      timeoutMs: 30_000,
+    });
+    await home.ok(["--exec", "/bin/true"]);
     await home.assertClean();
   });
 });

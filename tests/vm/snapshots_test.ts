@@ -11,6 +11,7 @@ import { run } from "../../vm/process.ts";
 import { pause, waitFor } from "../../vm/wait.ts";
 import { Client } from "./client.ts";
 import { freePort, TestHome, withEvidence } from "./harness.ts";
+import { atRest, flipByte, leaveFree, runRecord, unnamedStateFiles } from "./instance_files.ts";
 
 const SIZE = ["--memory", "3072", "--cpus", "2"];
 const UP_TIMEOUT_MS = 20 * 60_000;
@@ -276,9 +277,7 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
     await step(`kill -9 of the ${who} ${waitMs} ms into ${verb.join(" ")}`, async () => {
       await using asking = await home.start(verb);
       await pause(waitMs);
-      const { supervisor } = JSON.parse(
-        await Deno.readTextFile(join(dirOf("default"), "run.json")).catch(() => "{}"),
-      );
+      const { supervisor } = await runRecord(dirOf("default"));
       try {
         if (who === "command") asking.signal("SIGKILL");
         else if (supervisor) Deno.kill(supervisor.pid, "SIGKILL");
@@ -286,8 +285,11 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
         // It was done already: the shortest case of all.
       }
       await asking.exited;
-      // What a command asked for before it was killed is still being done.
-      if (who === "command") await pause(4000);
+      // What a command asked for before it was killed is still being done, or about to begin.
+      if (who === "command") {
+        await pause(2000);
+        await atRest(home);
+      }
       // Whatever is listed is whole.
       for (const name of await snapshots()) {
         await home.ok(["snapshot", "restore", name], { timeoutMs: 90_000 });
@@ -300,6 +302,18 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
       assertEquals(await snapshots(), ["base"]);
     });
   }
+
+  await step("down while a snapshot is made leaves no half of one", async () => {
+    await using asking = await home.start(["snapshot", "create", "half"]);
+    await pause(400);
+    await home.ok(["down"], { timeoutMs: 120_000 });
+    const { code } = await asking.exited;
+    assertEquals(await snapshots(), code === 0 ? ["base", "half"] : ["base"]);
+    assertEquals(await unnamedStateFiles(dirOf("default")), []);
+    await home.ok(["snapshot", "restore", "base"], { timeoutMs: 180_000 });
+    if (code === 0) await home.ok(["snapshot", "rm", "half"]);
+    assert(await client.answers());
+  });
 
   await step("a snapshot of an instance whose VMM died says so and is not listed", async () => {
     Deno.kill(await vmmPid(), "SIGKILL");
@@ -375,21 +389,3 @@ const KILLS: readonly (readonly ["command" | "supervisor", readonly string[], nu
   ["command", ["fork", "default", "half-fork"], 1500],
   ["supervisor", ["fork", "default", "half-fork"], 500],
 ];
-
-/** Makes a tmpfs as large as what is in it and this much more. */
-async function leaveFree(mount: string, mib: number): Promise<void> {
-  const { stdout } = await run("df", { args: ["--output=used", "-BM", mount] });
-  const size = parseInt(stdout.trim().split("\n").at(-1)!) + mib;
-  await run("mount", { args: ["-o", `remount,size=${size}m`, mount] });
-}
-
-async function flipByte(path: string): Promise<void> {
-  using file = await Deno.open(path, { read: true, write: true });
-  const at = (await file.stat()).size >> 1;
-  const byte = new Uint8Array(1);
-  await file.seek(at, Deno.SeekMode.Start);
-  await file.read(byte);
-  byte[0] ^= 1;
-  await file.seek(at, Deno.SeekMode.Start);
-  await file.write(byte);
-}
