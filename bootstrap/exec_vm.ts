@@ -107,11 +107,7 @@ export async function execWith(
 ): Promise<number> {
   const { span, signal } = ctx;
   await using stack = new AsyncDisposableStack();
-  await sweepExec();
-  const id = `exec-${crypto.randomUUID().slice(0, 8)}`;
-  const { pid, startTime } = identifyProcess(Deno.pid) ?? { pid: Deno.pid, startTime: "" };
-  const dir = await temporaryDir(stack, execDir(), `${pid}-${startTime}-${id}`);
-  const sockets = await temporaryDir(stack, runtimeDir(), id);
+  const { id, dir, sockets } = await makeFolders(stack);
   const gvproxyLogPath = join(dir, "gvproxy.log");
   const gvproxy = options.net !== "gvproxy" ? undefined : stack.use(
     await startGvproxy({
@@ -211,6 +207,15 @@ async function temporaryDir(
   await Deno.mkdir(path, { mode: 0o700 });
   stack.defer(() => Deno.remove(path, { recursive: true }).catch(() => {}));
   return path;
+}
+
+/** The command's own folders, of which those in the user's data tell whose they are. */
+async function makeFolders(stack: AsyncDisposableStack) {
+  await sweepExec();
+  const id = `exec-${crypto.randomUUID().slice(0, 8)}`;
+  const { pid, startTime } = identifyProcess(Deno.pid) ?? { pid: Deno.pid, startTime: "" };
+  const dir = await temporaryDir(stack, execDir(), `${pid}-${startTime}-${id}`);
+  return { id, dir, sockets: await temporaryDir(stack, runtimeDir(), id) };
 }
 
 const execDir = () => join(dataDir(), "exec");
