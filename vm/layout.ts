@@ -218,7 +218,7 @@ export async function sweepTemporaries(dir: string): Promise<void> {
   for await (const { name, isDirectory } of Deno.readDir(dir)) {
     const path = join(dir, name);
     if (isDirectory) await sweepTemporaries(path);
-    else if (TEMPORARY.test(name)) await Deno.remove(path);
+    else if (TEMPORARY.test(name)) await Deno.remove(path).catch(() => {});
   }
 }
 
