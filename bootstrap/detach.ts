@@ -8,7 +8,7 @@ import { join } from "@std/path";
 import { abortError, GatewayError } from "../vm/error.ts";
 import { type EventRecord, parseEventLine } from "../vm/event.ts";
 import { ensurePrivateDir, runtimeDir } from "../vm/layout.ts";
-import { identifyProcess, isAlive, spawnChild } from "../vm/process.ts";
+import { orphanId, ownedName, spawnChild } from "../vm/process.ts";
 import { pause } from "../vm/wait.ts";
 import { selfCommand } from "./self.ts";
 
@@ -26,9 +26,8 @@ export async function startDetached(
 ): Promise<void> {
   await ensurePrivateDir(runtimeDir());
   await sweepEvents();
-  const { pid, startTime } = identifyProcess(Deno.pid)!;
-  const id = crypto.randomUUID().slice(0, 8);
-  const eventsPath = join(runtimeDir(), `up-${pid}-${startTime}-${id}.jsonl`);
+  const name = ownedName("up-", `${crypto.randomUUID().slice(0, 8)}.jsonl`);
+  const eventsPath = join(runtimeDir(), name);
   const command = selfCommand(["up", ...args, "--events-to", eventsPath]);
   const child = spawnChild(command.program, { args: command.args, detached: true });
   child.unref();
@@ -63,8 +62,7 @@ export async function startDetached(
 /** Removes the files of followers that were killed. */
 async function sweepEvents(): Promise<void> {
   for await (const { name } of Deno.readDir(runtimeDir())) {
-    const [, pid, startTime] = /^up-(\d+)-(\d+)-\w+\.jsonl$/.exec(name) ?? [];
-    if (pid === undefined || isAlive({ pid: Number(pid), startTime })) continue;
+    if (!orphanId("up-", name)?.endsWith(".jsonl")) continue;
     await Deno.remove(join(runtimeDir(), name)).catch(() => {});
   }
 }

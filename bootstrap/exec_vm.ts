@@ -13,7 +13,7 @@ import type { EventLog, Span } from "../vm/event.ts";
 import { dataDir, ensurePrivateDir, runtimeDir, writeFileAtomic } from "../vm/layout.ts";
 import { connectUnix } from "../vm/lines.ts";
 import { tsiFirmware } from "../vm/libkrun_find.ts";
-import { identifyProcess, isAlive } from "../vm/process.ts";
+import { orphanId, ownedName } from "../vm/process.ts";
 import { StdioPort, type StdioStreams } from "../vm/stdio_port.ts";
 import { raceAbort, waitFor, within } from "../vm/wait.ts";
 import { ensureArtifacts, hostArch } from "./artifacts.ts";
@@ -212,9 +212,10 @@ async function temporaryDir(
 /** The command's own folders, of which those in the user's data tell whose they are. */
 async function makeFolders(stack: AsyncDisposableStack) {
   await sweepExec();
-  const id = `exec-${crypto.randomUUID().slice(0, 8)}`;
-  const { pid, startTime } = identifyProcess(Deno.pid) ?? { pid: Deno.pid, startTime: "" };
-  const dir = await temporaryDir(stack, execDir(), `${pid}-${startTime}-${id}`);
+  const random = crypto.randomUUID().slice(0, 8);
+  // Also the name of the folder of sockets, whose paths have to be short.
+  const id = `exec-${random}`;
+  const dir = await temporaryDir(stack, execDir(), ownedName("exec-", random));
   return { id, dir, sockets: await temporaryDir(stack, runtimeDir(), id) };
 }
 
@@ -224,9 +225,9 @@ const execDir = () => join(dataDir(), "exec");
 async function sweepExec(): Promise<void> {
   try {
     for await (const { name } of Deno.readDir(execDir())) {
-      const [, pid, startTime, id] = /^(\d+)-(\d*)-(exec-\w+)$/.exec(name) ?? [];
-      if (id === undefined || isAlive({ pid: Number(pid), startTime })) continue;
-      for (const dir of [join(runtimeDir(), id), join(execDir(), name)]) {
+      const random = orphanId("exec-", name);
+      if (random === undefined) continue;
+      for (const dir of [join(runtimeDir(), `exec-${random}`), join(execDir(), name)]) {
         await Deno.remove(dir, { recursive: true }).catch(() => {});
       }
     }

@@ -3,6 +3,7 @@ import { delay } from "@std/async";
 import { join } from "@std/path";
 import { GatewayError, interruptedError } from "../vm/error.ts";
 import { silentSpan } from "../vm/event.ts";
+import { filesBelow } from "./package/app.ts";
 import { ensureKeys } from "./up_steps.ts";
 import { tempDir } from "../tests/fakes/temp_dir.ts";
 
@@ -21,13 +22,3 @@ Deno.test("ensureKeys() that is interrupted writes nothing any more", async () =
   const [pki, ssh] = await ensureKeys(paths, { span: silentSpan(), signal });
   assertEquals([pki.change, Object.keys(ssh.payload).length], ["created", 3]);
 });
-
-async function filesBelow(dir: string): Promise<string[]> {
-  const found: string[] = [];
-  for await (const { name, isDirectory } of Deno.readDir(dir)) {
-    const path = join(dir, name);
-    if (isDirectory) found.push(...await filesBelow(path));
-    else found.push(path);
-  }
-  return found.sort();
-}

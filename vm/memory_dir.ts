@@ -7,7 +7,7 @@
  */
 import { join } from "@std/path";
 import { ensurePrivateDir } from "./layout.ts";
-import { identifyProcess, isAlive, run } from "./process.ts";
+import { orphanId, ownedName, run } from "./process.ts";
 
 const SHM = "/dev/shm";
 /** What has to stay free there, and in memory. */
@@ -32,8 +32,7 @@ export async function inMemoryDir(id: string, sizeMiB: number): Promise<string |
     const [kind, free] = stdout.trim().split("\n").at(-1)!.trim().split(/\s+/);
     const room = Math.min(Number(free), await availableMiB() ?? 0);
     if (kind !== "tmpfs" || !(room > sizeMiB + RESERVE_MIB)) return undefined;
-    const { pid, startTime } = identifyProcess(Deno.pid)!;
-    const dir = join(ourDir(), `${pid}-${startTime}-${id}`);
+    const dir = join(ourDir(), ownedName("", id));
     await ensurePrivateDir(ourDir());
     await ensurePrivateDir(dir);
     return dir;
@@ -46,8 +45,7 @@ export async function inMemoryDir(id: string, sizeMiB: number): Promise<string |
 export async function sweepMemory(): Promise<void> {
   try {
     for await (const { name } of Deno.readDir(ourDir())) {
-      const [pid, startTime] = name.split("-");
-      if (isAlive({ pid: Number(pid), startTime })) continue;
+      if (orphanId("", name) === undefined) continue;
       await Deno.remove(join(ourDir(), name), { recursive: true }).catch(() => {});
     }
   } catch {

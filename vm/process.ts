@@ -344,6 +344,20 @@ export function isAlive(id: ProcessId): boolean {
   return processStartTime(id.pid) === id.startTime;
 }
 
+/** A name for what belongs to this process and goes with it; {@linkcode orphanId} tells others when it is left over. */
+export function ownedName(prefix: string, id: string): string {
+  const { pid, startTime } = identifyProcess(Deno.pid) ?? { pid: Deno.pid, startTime: "" };
+  return `${prefix}${pid}-${startTime}-${id}`;
+}
+
+/** The id in a name that {@linkcode ownedName} gave to a process that is gone; undefined for any other name. */
+export function orphanId(prefix: string, name: string): string | undefined {
+  if (!name.startsWith(prefix)) return undefined;
+  const [, pid, startTime, id] = /^(\d+)-(\d*)-(.+)$/.exec(name.slice(prefix.length)) ?? [];
+  if (id === undefined || isAlive({ pid: Number(pid), startTime })) return undefined;
+  return id;
+}
+
 /** Where a program is on PATH, or undefined. */
 export function which(program: string): string | undefined {
   if (program.includes("/")) return isFile(program) ? program : undefined;

@@ -1,6 +1,14 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { GatewayError } from "./error.ts";
-import { identifyProcess, isAlive, run, spawnChild, which } from "./process.ts";
+import {
+  identifyProcess,
+  isAlive,
+  orphanId,
+  ownedName,
+  run,
+  spawnChild,
+  which,
+} from "./process.ts";
 
 Deno.test("run() returns output and code, and feeds stdin", async () => {
   const result = await run("sh", {
@@ -86,4 +94,14 @@ Deno.test("spawnChild() throws at once when there is no such program", () => {
 Deno.test("which() finds programs in sbin although PATH lacks it", () => {
   assertEquals(which("no-such-program-here"), undefined);
   assert(which("sh")?.endsWith("/sh"));
+});
+
+Deno.test("orphanId() knows a name of a process that is gone, and no other", () => {
+  assertEquals(orphanId("up-", ownedName("up-", "a1.jsonl")), undefined);
+  assertEquals(orphanId("up-", "up-999999999-1-a1.jsonl"), "a1.jsonl");
+  assertEquals(orphanId("", "999999999-1-of-it"), "of-it");
+  // The same pid, but a later process.
+  assertEquals(orphanId("", `${Deno.pid}-1-x`), "x");
+  const others = ["999999999-1-x", "up-1", "up-x-1-y", "exec-999999999-1-x"];
+  assertEquals(others.map((name) => orphanId("up-", name)), others.map(() => undefined));
 });

@@ -5,7 +5,6 @@
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { digestBytes } from "../../vm/digest.ts";
-import { waitFor } from "../../vm/wait.ts";
 import { TestHome } from "./harness.ts";
 
 Deno.test("--exec", async (t) => {
@@ -118,11 +117,8 @@ Deno.test("--exec", async (t) => {
       gateway.signal("SIGKILL");
       await gateway.exited;
     }
-    await waitFor({
-      what: "the end of the VM",
-      probe: () => Promise.resolve(home.processes().length === 0 || undefined),
-      timeoutMs: 30_000,
-    });
+    await home.allEnded(30_000);
+    assert((await home.leftovers()).length > 0, "it left no folder to be taken away");
     await home.ok(["--exec", "/bin/true"]);
     await home.assertClean();
   });

@@ -97,14 +97,6 @@ Deno.test("Ctrl-C and crashes", async (t) => {
     });
   }
 
-  const allEnded = (timeoutMs: number) =>
-    waitFor({
-      what: "the end of what the supervisor owned",
-      probe: () => Promise.resolve(home.processes().length === 0 || undefined),
-      timeoutMs,
-      intervalMs: 200,
-    });
-
   // The guest is not up yet, so it could not see that its host is gone.
   for (const stage of ["start gvproxy", "start vm", "guest up", "guest: init"]) {
     await step(`kill -9 of the supervisor at "${stage}" leaves nothing running`, async () => {
@@ -112,7 +104,7 @@ Deno.test("Ctrl-C and crashes", async (t) => {
       await gateway.says(`] ${stage}`);
       gateway.signal("SIGKILL");
       await gateway.exited;
-      await allEnded(60_000);
+      await home.allEnded();
       await home.ok(["down"]);
       await home.assertClean();
     });
@@ -123,7 +115,7 @@ Deno.test("Ctrl-C and crashes", async (t) => {
     await gateway.says("] guest: cluster-start");
     gateway.signal("SIGKILL");
     await gateway.exited;
-    await allEnded(90_000);
+    await home.allEnded(90_000);
     assertEquals(JSON.parse((await home.ok(["list", "--json"])).stdout)[0].state, "crashed");
     await home.ok(["down"]);
     await home.assertClean();

@@ -173,6 +173,16 @@ export class TestHome implements AsyncDisposable {
     return found;
   }
 
+  /** Waits until no process of this home is left. */
+  async allEnded(timeoutMs = 60_000): Promise<void> {
+    await waitFor({
+      what: "the end of this home's processes",
+      probe: () => Promise.resolve(this.processes().length === 0 || undefined),
+      timeoutMs,
+      intervalMs: 200,
+    });
+  }
+
   /** Insists that nothing of a run is left. */
   async assertClean(): Promise<void> {
     assertEquals([this.processes(), await this.leftovers()], [[], []]);

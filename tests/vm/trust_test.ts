@@ -11,9 +11,9 @@ import { type Artifact, ArtifactStore } from "../../vm/artifact.ts";
 import { silentSpan } from "../../vm/event.ts";
 import { cacheDir } from "../../vm/layout.ts";
 import { TestHome } from "./harness.ts";
+import { flipByte } from "./instance_files.ts";
 
 const EXEC = ["--exec", "/bin/true"];
-const ONE_MIB = 1 << 20;
 
 /** A cache with copies of what boots, since others use the real one. */
 async function ownCache(home: TestHome): Promise<{ cache: string; artifacts: Artifact[] }> {
@@ -35,18 +35,6 @@ async function ownCache(home: TestHome): Promise<{ cache: string; artifacts: Art
     }
   }
   return { cache, artifacts };
-}
-
-async function flip(path: string): Promise<void> {
-  using file = await Deno.open(path, { read: true, write: true });
-  const { size } = await file.stat();
-  const at = Math.min(ONE_MIB, Math.floor(size / 2));
-  const byte = new Uint8Array(1);
-  await file.seek(at, Deno.SeekMode.Start);
-  await file.read(byte);
-  byte[0] ^= 1;
-  await file.seek(at, Deno.SeekMode.Start);
-  await file.write(byte);
 }
 
 Deno.test("signed images", async (t) => {
@@ -92,9 +80,9 @@ Deno.test("signed images", async (t) => {
     await t.step(
       `a flipped byte in the ${what} is refused by name, and nothing is started`,
       async () => {
-        await flip(path);
+        await flipByte(path);
         const { code, stderr } = await call(...EXEC);
-        await flip(path);
+        await flipByte(path);
         assertEquals(code, 1);
         assertStringIncludes(stderr, basename(path));
         const digests = new Set(stderr.match(/[0-9a-f]{64}/g));
