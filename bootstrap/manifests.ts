@@ -88,12 +88,28 @@ function openFiles(payload: Payload, archives: readonly Uint8Array[]): Record<st
 }
 
 /** A chart as k3s's Helm controller takes it. Nothing in it differs between two instances. */
+/**
+ * Names the content of one chart: its archive, its values and where it goes. The controller copies it from the HelmChart
+ * to the job that installs it (variable CHART), and neither uses it for a chart that comes with its content. So a job
+ * that has it installed exactly this content. Pure.
+ */
+export function chartRevision(
+  { namespace }: Pick<Payload, "namespace">,
+  chart: PayloadChart,
+  archive: Uint8Array,
+): string {
+  const target = chart.namespace ?? namespace;
+  const parts = [digestBytes(archive), target, stringify(chart.values, YAML)];
+  return `${chart.name}@sha256:${digestBytes(parts.join("\n"))}`;
+}
+
 function chartObject(payload: Payload, chart: PayloadChart, archive: Uint8Array): object {
   return {
     apiVersion: "helm.cattle.io/v1",
     kind: "HelmChart",
     metadata: { name: chart.name, namespace: SYSTEM_NAMESPACE, labels: { ...LABELS } },
     spec: {
+      chart: chartRevision(payload, chart, archive),
       chartContent: toBase64(archive),
       targetNamespace: chart.namespace ?? payload.namespace,
       createNamespace: true,

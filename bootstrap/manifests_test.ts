@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { parseAllDocuments } from "yaml";
-import { packedDigest, payloadFiles as filesOf } from "./manifests.ts";
+import { chartRevision, packedDigest, payloadFiles as filesOf } from "./manifests.ts";
 import type { Payload } from "./payload_spec.ts";
 import { loadPayload } from "./payloads.ts";
 
@@ -250,12 +250,27 @@ Deno.test("payloadFiles() makes a HelmChart of each chart, after the manifests",
   ]);
   const { valuesContent, ...spec } = chart.spec;
   assertEquals(spec, {
+    chart: chartRevision(demo, charts[0], ARCHIVE),
     chartContent: "H4sI",
     targetNamespace: "web",
     createNamespace: true,
     jobImage: "gateway.local/helm:1",
   });
   assertEquals(parse(valuesContent), [charts[0].values]);
+});
+
+Deno.test("chartRevision() differs for another archive, other values and another target namespace", () => {
+  const from = { kind: "folder", path: "/nowhere" } as const;
+  const chart = { name: "hello", values: { a: 1 }, from };
+  const revisions = [
+    chartRevision(demo, chart, ARCHIVE),
+    chartRevision(demo, chart, new Uint8Array([1])),
+    chartRevision(demo, { ...chart, values: { a: 2 } }, ARCHIVE),
+    chartRevision(demo, { ...chart, namespace: "web" }, ARCHIVE),
+    chartRevision({ ...demo, namespace: "web2" }, chart, ARCHIVE),
+  ];
+  assertEquals(new Set(revisions).size, revisions.length);
+  assertEquals(chartRevision(demo, { ...chart, namespace: demo.namespace }, ARCHIVE), revisions[0]);
 });
 
 Deno.test("packedDigest() changes with what the cluster gets, and with no secret", () => {

@@ -10,9 +10,14 @@ import type { InstancePaths } from "../vm/layout.ts";
 import { run } from "../vm/process.ts";
 import { waitFor } from "../vm/wait.ts";
 import type { ApiClient } from "./api_request.ts";
-import { CHART_LABEL, HELM_ERROR, RECORD_NAME, SYSTEM_NAMESPACE } from "./manifests.ts";
+import {
+  CHART_LABEL,
+  chartRevision,
+  HELM_ERROR,
+  RECORD_NAME,
+  SYSTEM_NAMESPACE,
+} from "./manifests.ts";
 import type { PreparedPayload } from "./payload_images.ts";
-import type { Payload } from "./payload_spec.ts";
 import { namespacesOf } from "./secrets.ts";
 
 /** What the guest's own boot does with its payload, for a guest that goes on. */
@@ -55,18 +60,13 @@ export async function waitRolledOut(
 ): Promise<void> {
   const { payload } = prepared;
   const namespaces = namespacesOf(payload);
-  let installed = 0;
   await waitFor({
     what: "the cluster take the payload",
     probe: async (inner) => {
       const given = await read<Objects>(api, recordPath, inner);
       const digest = given.items[0]?.data?.digest;
       if (digest !== prepared.digest) throw new Error("it still has the content of before");
-      if (payload.charts.length > 0) {
-        installed = await allInstalled(api, payload, inner) ? installed + 1 : 0;
-        // Right after a change the jobs of before are still there.
-        if (installed < SETTLED) throw new Error("its charts are not installed yet");
-      }
+      if (payload.charts.length > 0) await checkInstalled(api, prepared, inner);
       for (const namespace of namespaces) {
         const kinds = ["deployments", "statefulsets", "daemonsets"];
         for (const kind of kinds) {
@@ -85,28 +85,36 @@ export async function waitRolledOut(
   });
 }
 
-/** Looks in a row, a second apart, that find all charts installed. */
-const SETTLED = 3;
-
-/** Whether the job of each chart has succeeded, and no chart tells of a failure. */
-async function allInstalled(
+/**
+ * Throws the name of the first chart whose newest content is not installed. A job of older content is still there for a
+ * while after a change, with its success; so each job is asked which content it installed.
+ */
+async function checkInstalled(
   api: Reader,
-  { charts }: Pick<Payload, "charts">,
+  { payload, charts }: Pick<PreparedPayload, "payload" | "charts">,
   signal: AbortSignal,
-): Promise<boolean> {
+): Promise<void> {
   const inSystem = (path: string) =>
     read<Objects>(api, path.replace("*", `namespaces/${SYSTEM_NAMESPACE}`), signal);
   const [jobs, objects] = [
     await inSystem(`/apis/batch/v1/*/jobs?labelSelector=${CHART_LABEL}`),
     await inSystem("/apis/helm.cattle.io/v1/*/helmcharts"),
   ];
-  return charts.every(({ name }) => {
-    const chart = objects.items.find(({ metadata }) => metadata.name === name);
-    const job = jobs.items.find(({ metadata }) => metadata.labels?.[CHART_LABEL] === name);
-    return chart !== undefined && chart.metadata.annotations?.[HELM_ERROR] === undefined &&
+  payload.charts.forEach((chart, at) => {
+    const revision = chartRevision(payload, chart, charts[at]);
+    const object = objects.items.find(({ metadata }) => metadata.name === chart.name);
+    const job = jobs.items.find(({ metadata }) => metadata.labels?.[CHART_LABEL] === chart.name);
+    const installed = object !== undefined &&
+      object.metadata.annotations?.[HELM_ERROR] === undefined &&
       job !== undefined && job.metadata.deletionTimestamp === undefined &&
-      (job.status?.succeeded ?? 0) > 0;
+      jobRevision(job) === revision && (job.status?.succeeded ?? 0) > 0;
+    if (!installed) throw new Error(`the chart "${chart.name}" is not installed yet`);
   });
+}
+
+function jobRevision({ spec }: Workload): string | undefined {
+  const [container] = spec?.template?.spec.containers ?? [];
+  return container?.env?.find(({ name }) => name === "CHART")?.value;
 }
 
 // A list with one object at most, since one that is not there is no error then.
@@ -133,7 +141,16 @@ export interface Workload {
     readonly deletionTimestamp?: string;
   };
   readonly data?: Readonly<Record<string, string>>;
-  readonly spec?: { readonly replicas?: number };
+  readonly spec?: {
+    readonly replicas?: number;
+    readonly template?: {
+      readonly spec: {
+        readonly containers: readonly {
+          readonly env?: readonly { readonly name: string; readonly value?: string }[];
+        }[];
+      };
+    };
+  };
   readonly status?: {
     readonly observedGeneration?: number;
     readonly succeeded?: number;

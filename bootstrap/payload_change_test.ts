@@ -2,6 +2,7 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { GatewayError } from "../vm/error.ts";
 import type { JsonValue } from "../vm/event.ts";
 import type { ApiCall } from "./api_request.ts";
+import { chartRevision } from "./manifests.ts";
 import { isCurrent, waitRolledOut, type Workload } from "./payload_change.ts";
 import { loadPayload } from "./payloads.ts";
 
@@ -30,7 +31,8 @@ const prepared = (charts: readonly string[] = []) => ({
       from: { kind: "folder", path: "/x" } as const,
     })),
   },
-  ...{ charts: [], digest: "new", images: [] },
+  charts: charts.map((name) => new TextEncoder().encode(name)),
+  ...{ digest: "new", images: [] },
 });
 
 const metadata = { name: "a", generation: 3 };
@@ -73,27 +75,39 @@ Deno.test("waitRolledOut() waits for the content and for every workload", async 
   assertEquals([error.code, error.why], ["service-not-ready", "openshell/a is not rolled out yet"]);
 });
 
-Deno.test("waitRolledOut() waits for each chart's job, and not for one of before", async () => {
+Deno.test("waitRolledOut() waits for the job that installed this content, however slow the controller is", async () => {
   const labels = { "helmcharts.helm.cattle.io/chart": "web" };
   const chart = { metadata: { name: "web" } };
-  const job = { metadata: { name: "helm-install-web", labels }, status: { succeeded: 1 } };
+  const now = prepared(["web"]);
+  const job = (content: string, succeeded = 1) => ({
+    metadata: { name: "helm-install-web", labels },
+    spec: { template: { spec: { containers: [{ env: [{ name: "CHART", value: content }] }] } } },
+    status: { succeeded },
+  });
+  const revision = chartRevision(now.payload, now.payload.charts[0], now.charts[0]);
+  const good = job(revision);
   const why = async (lists: Readonly<Record<string, readonly unknown[]>>) =>
     (await assertRejects(
-      () => waitRolledOut(api(["new"], lists), prepared(["web"]), 300, signal),
+      () => waitRolledOut(api(["new"], lists), now, 300, signal),
       GatewayError,
     )).why;
-  const missing = "its charts are not installed yet";
+  const missing = 'the chart "web" is not installed yet';
   assertEquals(await why({ "/helmcharts": [chart] }), missing);
   const failed = {
     metadata: { ...chart.metadata, annotations: { "helm.gateway.local/error": "x" } },
   };
-  assertEquals(await why({ "/helmcharts": [failed], "/jobs": [job] }), missing);
-  const leaving = { ...job, metadata: { ...job.metadata, deletionTimestamp: "2026-01-01" } };
+  assertEquals(await why({ "/helmcharts": [failed], "/jobs": [good] }), missing);
+  const leaving = { ...good, metadata: { ...good.metadata, deletionTimestamp: "2026-01-01" } };
   assertEquals(await why({ "/helmcharts": [chart], "/jobs": [leaving] }), missing);
-  await waitRolledOut(
-    api(["new"], { "/helmcharts": [chart], "/jobs": [job] }),
-    prepared(["web"]),
-    9000,
-    signal,
-  );
+  // The one that installed what was there before the change, which has succeeded, too.
+  assertEquals(await why({ "/helmcharts": [chart], "/jobs": [job("web@sha256:0")] }), missing);
+  assertEquals(await why({ "/helmcharts": [chart], "/jobs": [job(revision, 0)] }), missing);
+  let looks = 0;
+  const slow = api(["new"], { "/helmcharts": [chart] });
+  const call = (asked: ApiCall) =>
+    asked.path.includes("/jobs")
+      ? Promise.resolve({ items: [++looks < 6 ? job("web@sha256:0") : good] } as JsonValue)
+      : slow.call(asked);
+  await waitRolledOut({ call }, now, 20_000, signal);
+  assertEquals(looks, 6);
 });

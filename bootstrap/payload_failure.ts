@@ -38,23 +38,28 @@ export function notReady(
   const { payload, keep, instance, chartFault, deployLog = [] } = told;
   const name = instance === "default" ? "" : ` --name ${instance}`;
   const lines = [...deployLog.map((line) => `manifests: ${line}`), ...told.lines];
+  const advice = keep
+    ? `look inside with \`gateway kubectl${name} -- get pods -A\`, then stop it: gateway down${name}`
+    : keepAdvice(instance);
+  const awaited = awaitedThing(error);
   return new GatewayError({
     code: "service-not-ready",
-    what: `Cannot see the payload "${payload.name}" answer within ` +
-      formatMs(payload.service.health.timeoutSeconds * 1000),
-    why: chartFault ?? awaitedWords(error),
-    fix: keep
-      ? `look inside with \`gateway kubectl${name} -- get pods -A\`, then stop it: gateway down${name}`
-      : keepAdvice(instance),
+    what: awaited === undefined
+      ? `${error.what} of the payload "${payload.name}"`
+      : `Cannot see the payload "${payload.name}" answer within ` +
+        formatMs(payload.service.health.timeoutSeconds * 1000),
+    why: chartFault ??
+      (awaited === undefined ? error.why : `the last wait was for ${awaited}: ${error.why}`),
+    // What ended before the bound knows better what to do.
+    fix: awaited === undefined ? `${error.fix}; ${advice}` : advice,
     details: lines.slice(0, MOST.lines).map((line) => openText(line, MOST.columns)),
     cause: error,
   });
 }
 
-/** What a wait was for, and what was seen instead; its own bound is only what was left of the payload's. */
-function awaitedWords({ what, why }: GatewayError): string {
-  const awaited = /^Cannot see (.+) within [\w. ]+$/.exec(what)?.[1];
-  return awaited === undefined ? why : `the last wait was for ${awaited}: ${why}`;
+/** What a wait was for whose bound was reached; that bound is only what was left of the payload's own. */
+function awaitedThing({ what }: GatewayError): string | undefined {
+  return /^Cannot see (.+) within [\w. ]+$/.exec(what)?.[1];
 }
 
 /** What to do about a payload whose VM is gone. */

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { errorText, GatewayError } from "../vm/error.ts";
 import type { JsonValue } from "../vm/event.ts";
 import type { ApiCall } from "./api_request.ts";
-import { gatherEvidence, notReady } from "./payload_failure.ts";
+import { gatherEvidence, keepAdvice, notReady } from "./payload_failure.ts";
 import { loadPayload } from "./payloads.ts";
 
 const demo = await loadPayload("demo");
@@ -161,6 +161,19 @@ Deno.test("notReady() is one bounded error without secrets", () => {
   const text = errorText(error);
   assert(text.split("\n").length <= 63);
   assert(text.split("\n").every((line) => line.length <= 300));
+});
+
+Deno.test("notReady() keeps the words of a wait that ended before its bound", () => {
+  const final = new GatewayError({
+    ...{ code: "service-not-ready", what: "Cannot ask for the health of the service" },
+    ...{ why: "status 12", fix: "correct it" },
+  });
+  const error = notReady(final, { payload: demo, keep: false, instance: "default", lines: [] });
+  assertEquals([error.what, error.why], [
+    'Cannot ask for the health of the service of the payload "demo"',
+    "status 12",
+  ]);
+  assertEquals(error.fix, `correct it; ${keepAdvice("default")}`);
 });
 
 Deno.test("notReady() says how to look into a VM that is kept", () => {

@@ -136,6 +136,12 @@ const Health = v.strictObject({
   grpcService: v.optional(
     v.pipe(v.string(), v.regex(/^[\w.]*$/, "it is no name of a gRPC service")),
   ),
+  grpcMethod: v.optional(
+    v.pipe(
+      v.string(),
+      v.regex(/^(\w+\.)*\w+\/\w+$/, "it is no method in the form package.Service/Method"),
+    ),
+  ),
   timeoutSeconds: v.optional(
     v.pipe(
       v.number(),

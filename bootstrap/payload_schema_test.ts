@@ -20,7 +20,7 @@ const FAULTS: readonly (readonly [
     "an unknown field deep inside",
     ["    path: /healthz", "    pat: /healthz"],
     "payload.yaml:26:5: service.health.pat: there is no such field",
-    "remove it, or use one of path, grpcService, timeoutSeconds",
+    "remove it, or use one of path, grpcService, grpcMethod, timeoutSeconds",
   ],
   [
     "an unknown field of an entry",
@@ -87,6 +87,18 @@ const FAULTS: readonly (readonly [
     ["protocol: https", "protocol: tcp"],
     "payload.yaml:26:5: service.health.path: a service that speaks tcp is not asked that way",
     "leave it out, or make the protocol http or https",
+  ],
+  [
+    "a method for a service that speaks no gRPC",
+    ["path: /healthz", "grpcMethod: a.B/Health"],
+    "payload.yaml:26:5: service.health.grpcMethod: a service that speaks https is not asked that way",
+    "leave it out, or make the protocol grpcs",
+  ],
+  [
+    "a method that is none",
+    ["path: /healthz", "grpcMethod: /a.B/Health"],
+    "payload.yaml:26:5: service.health.grpcMethod: it is no method in the form package.Service/Method",
+    "write it in its form, such as `grpcMethod: hello.v1.Hello/Health`",
   ],
   [
     "a Secret's entry of an unknown source",

@@ -155,6 +155,7 @@ const EXAMPLES: Readonly<Record<string, string>> = {
   "service.health": "health: {path: /healthz, timeoutSeconds: 300}",
   "service.health.path": "path: /healthz",
   "service.health.grpcService": "grpcService: hello.v1.Hello",
+  "service.health.grpcMethod": "grpcMethod: hello.v1.Hello/Health",
   "service.health.timeoutSeconds": "timeoutSeconds: 300",
   "notes": "notes: Open {endpoint} in a browser.",
 };

@@ -83,6 +83,8 @@ export interface PayloadService {
     readonly path?: string;
     /** Asked of the gRPC health service; the server as a whole where it is absent. */
     readonly grpcService?: string;
+    /** For grpcs: `package.Service/Method` of the service's own, in place of the gRPC health service. */
+    readonly grpcMethod?: string;
     /** From the moment the guest's ports are open. */
     readonly timeoutSeconds: number;
   };
@@ -170,15 +172,21 @@ function checkTogether(spec: PayloadSpec, source: YamlSource): void {
   const { health, protocol } = spec.service;
   const misplaced = health.path !== undefined && !protocol.startsWith("http")
     ? "path"
-    : health.grpcService !== undefined && protocol !== "grpcs"
-    ? "grpcService"
-    : undefined;
+    : protocol === "grpcs"
+    ? undefined
+    : (["grpcService", "grpcMethod"] as const).find((key) => health[key] !== undefined);
   if (misplaced) {
     throw source.fault(["service", "health", misplaced], {
       why: `a service that speaks ${protocol} is not asked that way`,
       fix: misplaced === "path"
         ? "leave it out, or make the protocol http or https"
         : "leave it out, or make the protocol grpcs",
+    });
+  }
+  if (health.grpcService !== undefined && health.grpcMethod !== undefined) {
+    throw source.fault(["service", "health", "grpcMethod"], {
+      why: "it names a method, and grpcService is asked of the gRPC health service",
+      fix: "leave one of them out",
     });
   }
   const inNamespace = (one: { name: string; namespace?: string }) =>

@@ -9,6 +9,7 @@ import { describeError, GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import { pause, waitFor } from "../vm/wait.ts";
 import type { PayloadService } from "./payload_spec.ts";
+import { EMPTY_MESSAGE, healthRequest, readHealthStatus, readStatusField } from "./grpc_message.ts";
 import { getOnce, postGrpcOnce, type ProbeRequest, type RequestTls } from "./probe_request.ts";
 
 /** Where a service is asked and with which certificates; host is always this machine's loopback. */
@@ -21,6 +22,8 @@ export interface ProbeTarget {
   readonly path?: string;
   /** Of a gRPC health service; the server as a whole where it is absent. */
   readonly grpcService?: string;
+  /** `package.Service/Method`, asked in place of the gRPC health service. */
+  readonly grpcMethod?: string;
 }
 
 /** PEM texts; the key is secret. */
@@ -46,7 +49,7 @@ export interface ReadinessProbe {
 /** What is asked of a service and how. */
 export type AskedService = {
   readonly protocol: PayloadService["protocol"];
-  readonly health?: Pick<PayloadService["health"], "path" | "grpcService">;
+  readonly health?: Pick<PayloadService["health"], "path" | "grpcService" | "grpcMethod">;
 };
 
 const HOST = "127.0.0.1";
@@ -82,6 +85,13 @@ const grpcProbe: ReadinessProbe = {
   description: "the service report SERVING",
   probe: probeGrpcHealth,
   hint: "run `gateway kubectl -- get pods -A` and read the log of the service's pod",
+};
+
+/** The same by a method of the service's own. */
+const grpcMethodProbe: ReadinessProbe = {
+  ...grpcProbe,
+  description: "the service report that it is healthy",
+  probe: probeGrpcMethod,
 };
 
 const httpProbe: ReadinessProbe = {
@@ -136,7 +146,11 @@ export async function waitServiceReady(
 ): Promise<void> {
   const { port, pki, service: { protocol, health } = { protocol: "grpcs" } } = options;
   const target = { port, ...health, tls: usesTls(protocol) ? pki : undefined };
-  await waitProbes(SERVICE_PROBES[protocol], target, options);
+  const probes = SERVICE_PROBES[protocol];
+  const asked = health?.grpcMethod === undefined
+    ? probes
+    : probes.map((probe) => probe === grpcProbe ? grpcMethodProbe : probe);
+  await waitProbes(asked, target, options);
 }
 
 /** Whether a service shows a certificate, and is shown one. */
@@ -154,8 +168,7 @@ export async function askOnce(
   if (protocol === "https") {
     return void await getOnce({ port, path: health?.path ?? "/", tls, signal });
   }
-  const body = healthRequest(health?.grpcService);
-  const answer = await postGrpcOnce({ port, path: HEALTH_CHECK, tls, signal, body });
+  const answer = await postGrpcOnce({ port, tls, signal, ...grpcCall(health ?? {}) });
   // A stream that was cut before any head is no answer.
   if (answer.status === 0) throw new Error("it gives no answer");
 }
@@ -213,10 +226,12 @@ async function waitProbe(
       intervalMs: INTERVAL_MS,
       probeTimeoutMs: PROBE_TIMEOUT_MS,
       signal: options.signal,
+      isFinal: (error) => error instanceof Unimplemented,
       code: "service-not-ready",
       hint,
     });
   } catch (error) {
+    if (error instanceof Unimplemented) throw error.toGatewayError();
     if (!(error instanceof GatewayError) || error.code !== "service-not-ready") throw error;
     // The last try is cut short by the bound and says nothing; the last one that ended by itself does.
     const { code, what, why, fix, cause } = error;
@@ -261,17 +276,63 @@ async function probeTls(target: ProbeTarget, signal: AbortSignal, alpn = "h2"): 
 }
 
 async function probeGrpcHealth(target: ProbeTarget, signal: AbortSignal): Promise<void> {
-  const { status, headers, body } = await postGrpcOnce({
-    ...requestTo(target, HEALTH_CHECK, signal),
-    body: healthRequest(target.grpcService),
-  });
-  if (status !== 200) throw new Error(`it answers with HTTP status ${status}`);
-  const grpcStatus = headers["grpc-status"];
-  if (grpcStatus !== "0") {
-    throw new Error(`its health service answers with gRPC status ${grpcStatus ?? "missing"}`);
-  }
+  const body = await callGrpc(target, signal, "its health service");
   const serving = readHealthStatus(body);
   if (serving !== "SERVING") throw new Error(`its health service reports ${serving}`);
+}
+
+async function probeGrpcMethod(target: ProbeTarget, signal: AbortSignal): Promise<void> {
+  const body = await callGrpc(target, signal, target.grpcMethod!);
+  const status = readStatusField(body);
+  if (status !== 1) throw new Error(`${target.grpcMethod} reports status ${status}; 1 is healthy`);
+}
+
+/** The message of a gRPC answer with status 0; `asked` is what an error names. */
+async function callGrpc(
+  target: ProbeTarget,
+  signal: AbortSignal,
+  asked: string,
+): Promise<Uint8Array> {
+  const call = grpcCall(target);
+  const request = requestTo(target, call.path, signal);
+  const { status, headers, body } = await postGrpcOnce({ ...request, body: call.body });
+  if (status !== 200) throw new Error(`it answers with HTTP status ${status}`);
+  const grpcStatus = headers["grpc-status"];
+  if (grpcStatus === UNIMPLEMENTED) throw new Unimplemented(call.path.slice(1), target.grpcMethod);
+  if (grpcStatus !== "0") {
+    throw new Error(`${asked} answers with gRPC status ${grpcStatus ?? "missing"}`);
+  }
+  return body;
+}
+
+/** What a gRPC service is asked to learn whether it is healthy. */
+function grpcCall(
+  { grpcMethod, grpcService }: Pick<ProbeTarget, "grpcMethod" | "grpcService">,
+): { readonly path: string; readonly body: Uint8Array } {
+  return grpcMethod === undefined
+    ? { path: HEALTH_CHECK, body: healthRequest(grpcService) }
+    : { path: `/${grpcMethod}`, body: EMPTY_MESSAGE };
+}
+
+/** gRPC's status of a method that the server does not have. */
+const UNIMPLEMENTED = "12";
+
+/** The service answers, and never will be able to say whether it is healthy: more tries are pointless. */
+class Unimplemented extends Error {
+  constructor(private readonly asked: string, private readonly named: string | undefined) {
+    super(`the service answers that it does not implement ${asked} (gRPC status 12)`);
+  }
+
+  toGatewayError(): GatewayError {
+    return new GatewayError({
+      code: "service-not-ready",
+      what: "Cannot ask for the health of the service",
+      why: this.message,
+      fix: this.named === undefined
+        ? "name a method of the service's own in payload.yaml, service.health.grpcMethod"
+        : `correct service.health.grpcMethod in payload.yaml: "${this.asked}" is not there`,
+    });
+  }
 }
 
 async function probeHttp(target: ProbeTarget, signal: AbortSignal): Promise<void> {
@@ -303,30 +364,6 @@ function requestTo(target: ProbeTarget, path: string, signal: AbortSignal): Prob
 }
 
 const HEALTH_CHECK = "/grpc.health.v1.Health/Check";
-
-/** One uncompressed message: HealthCheckRequest, empty for the server as a whole. Pure; exported for its test. */
-export function healthRequest(service = ""): Uint8Array {
-  const name = new TextEncoder().encode(service);
-  if (name.length > 127) throw new Error("the name of a gRPC service has more than 127 bytes");
-  // Field 1, a string.
-  const message = name.length === 0 ? [] : [0x0a, name.length, ...name];
-  return new Uint8Array([0, 0, 0, 0, message.length, ...message]);
-}
-
-const HEALTH_STATUS = ["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"];
-
-/** The status of a framed HealthCheckResponse. Pure; exported for its test. */
-export function readHealthStatus(body: Uint8Array): string {
-  if (body.length < 5 || body[0] !== 0) return "nothing that can be read";
-  const length = new DataView(body.buffer, body.byteOffset).getUint32(1);
-  const message = body.subarray(5, 5 + length);
-  if (message.length !== length) return "nothing that can be read";
-  // Proto 3 leaves out a field that is zero; else field 1, varint.
-  if (length === 0) return HEALTH_STATUS[0];
-  return message[0] === 0x08
-    ? HEALTH_STATUS[message[1]] ?? `status ${message[1]}`
-    : "nothing that can be read";
-}
 
 function closeQuietly(connection: Deno.Conn): void {
   try {

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import { ensurePki, type Pki } from "../bootstrap/pki.ts";
 import { waitApiReady, waitServiceReady } from "../bootstrap/readiness.ts";
@@ -77,16 +77,60 @@ Deno.test("waitServiceReady() tells the last thing it saw when the bound is reac
   withPki((pki) =>
     withServer(
       pki,
-      () => new Response(null, { headers: { "grpc-status": "12" } }),
+      () => new Response(null, { headers: { "grpc-status": "14" } }),
       async (port) => {
         const error = await expectNotReady(
           waitServiceReady({ ...base(), port, pki, timeoutMs: 1_500 }),
         );
-        assertEquals(error.why, "its health service answers with gRPC status 12");
+        assertEquals(error.why, "its health service answers with gRPC status 14");
         assert(error.fix.includes("gateway kubectl"));
       },
     )
   ));
+
+Deno.test("waitServiceReady() asks a method of the service's own, and takes status 1 for healthy", () =>
+  withPki((pki) => {
+    const seen: string[] = [];
+    // Degraded at first. The second field is a version.
+    return withServer(pki, (request) => {
+      seen.push(`${request.method} ${new URL(request.url).pathname}`);
+      const status = seen.length < 3 ? 2 : 1;
+      const body = new Uint8Array([0, 0, 0, 0, 9, 8, status, 18, 5, 48, 46, 48, 46, 48]);
+      return new Response(body, { headers: { "grpc-status": "0" } });
+    }, async (port) => {
+      const health = { grpcMethod: "openshell.v1.OpenShell/Health" };
+      await waitServiceReady({ ...base(), port, pki, service: { protocol: "grpcs", health } });
+      assertEquals(seen, Array(3).fill("POST /openshell.v1.OpenShell/Health"));
+    });
+  }));
+
+Deno.test("waitServiceReady() ends at the first answer that a method is not implemented", () =>
+  withPki(async (pki) => {
+    let asked = 0;
+    const fault = async (health: { readonly grpcMethod?: string }) => {
+      asked = 0;
+      let error: GatewayError | undefined;
+      await withServer(pki, () => {
+        asked++;
+        return new Response(null, { headers: { "grpc-status": "12" } });
+      }, async (port) => {
+        const service = { protocol: "grpcs", health } as const;
+        error = await expectNotReady(waitServiceReady({ ...base(), port, pki, service }));
+      });
+      return error!;
+    };
+    const standard = await fault({});
+    assertEquals(asked, 1);
+    assertEquals(
+      standard.why,
+      "the service answers that it does not implement grpc.health.v1.Health/Check (gRPC status 12)",
+    );
+    assertStringIncludes(standard.fix, "service.health.grpcMethod");
+    const own = await fault({ grpcMethod: "a.B/Health" });
+    assertEquals(asked, 1);
+    assertStringIncludes(own.why, "a.B/Health");
+    assertStringIncludes(own.fix, '"a.B/Health" is not there');
+  }));
 
 Deno.test("waitServiceReady() does not accept a server of another authority", () =>
   withPki((pki) =>

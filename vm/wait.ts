@@ -21,6 +21,8 @@ export interface WaitOptions<T> {
   readonly probeTimeoutMs?: number;
   /** Ends the wait with its reason. */
   readonly signal?: AbortSignal;
+  /** Whether more tries are pointless after this error of the probe; then it is thrown at once. */
+  readonly isFinal?: (error: unknown) => boolean;
   /** Code of the error when the bound is reached; "timeout" by default. */
   readonly code?: ErrorCode;
   /** What the user does when the bound is reached. */
@@ -46,6 +48,7 @@ export async function waitFor<T>(options: WaitOptions<T>): Promise<T> {
     } catch (error) {
       if (signal?.aborted) throw abortError(signal);
       if (error instanceof GatewayError && FINAL_CODES.has(error.code)) throw error;
+      if (options.isFinal?.(error)) throw error;
       lastReason = describeError(error);
     }
     const pauseMs = Math.min(intervalMs, deadline - performance.now());
@@ -116,7 +119,10 @@ export function raceAbort<T>(promise: Promise<T>, signal?: AbortSignal): Promise
 }
 
 /** A promise that has to settle in time. */
-export type SettleOptions = Omit<WaitOptions<never>, "probe" | "intervalMs" | "probeTimeoutMs">;
+export type SettleOptions = Omit<
+  WaitOptions<never>,
+  "probe" | "intervalMs" | "probeTimeoutMs" | "isFinal"
+>;
 
 /**
  * The promise's own outcome, if it comes within the bound.

@@ -66,6 +66,17 @@ Deno.test("waitFor() ends at once when the probe finds a usage error", async () 
   assertEquals(error, wrong);
 });
 
+Deno.test("waitFor() ends at the first error that the caller calls final", async () => {
+  let tries = 0;
+  const probe = () => Promise.reject(new RangeError(`try ${++tries}`));
+  const isFinal = (error: unknown) => error instanceof RangeError && tries === 3;
+  const error = await assertRejects(
+    () => waitFor({ what: "x", probe, isFinal, timeoutMs: 10_000, intervalMs: 1 }),
+    RangeError,
+  );
+  assertEquals([error.message, tries], ["try 3", 3]);
+});
+
 Deno.test("within() is undefined when the promise is late", async () => {
   assertEquals(await within(new Promise((resolve) => setTimeout(resolve, 20)), 1), undefined);
   await new Promise((resolve) => setTimeout(resolve, 25));
