@@ -11,7 +11,7 @@ import { buildTargets } from "../../bootstrap/artifacts.ts";
 import { silentSpan } from "../../vm/event.ts";
 import { ensureTools } from "../../vm/host_tools.ts";
 import { run } from "../../vm/process.ts";
-import { initramfs } from "./initramfs.ts";
+import { initramfs } from "../kernel/initramfs.ts";
 
 const options = () => ({
   span: silentSpan(),
