@@ -178,6 +178,15 @@ const Spec = v.strictObject({
   ),
   secrets: v.optional(v.array(Secret), []),
   service: Service,
+  recreatePodsOf: v.optional(
+    v.array(
+      v.pipe(
+        v.string(),
+        v.regex(/^[A-Z][A-Za-z0-9]*(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+$/, "it is no Kind.group"),
+      ),
+    ),
+    [],
+  ),
   notes: v.optional(v.pipe(v.string(), v.maxLength(4000, "it has more than 4000 characters")), ""),
 });
 

@@ -14,7 +14,7 @@ const FAULTS: readonly (readonly [
     "an unknown field",
     ["namespace: web\n", "namespace: web\nnamspace: x\n"],
     "payload.yaml:3:1: namspace: there is no such field",
-    "remove it, or use one of name, namespace, charts, manifests, images, secrets, service, notes",
+    "remove it, or use one of name, namespace, charts, manifests, images, secrets, service, recreatePodsOf, notes",
   ],
   [
     "an unknown field deep inside",
@@ -99,6 +99,12 @@ const FAULTS: readonly (readonly [
     ["path: /healthz", "grpcMethod: /a.B/Health"],
     "payload.yaml:26:5: service.health.grpcMethod: it is no method in the form package.Service/Method",
     "write it in its form, such as `grpcMethod: hello.v1.Hello/Health`",
+  ],
+  [
+    "an owner's kind without its group",
+    ["namespace: web\n", "namespace: web\nrecreatePodsOf: [Sandbox]\n"],
+    "payload.yaml:3:18: recreatePodsOf[0]: it is no Kind.group",
+    "write it in its form, such as `Sandbox.agents.x-k8s.io`",
   ],
   [
     "a Secret's entry of an unknown source",

@@ -154,6 +154,7 @@ const EXAMPLES: Readonly<Record<string, string>> = {
   "service.protocol": "protocol: https",
   "service.health": "health: {path: /healthz, timeoutSeconds: 300}",
   "service.health.path": "path: /healthz",
+  "recreatePodsOf.*": "Sandbox.agents.x-k8s.io",
   "service.health.grpcService": "grpcService: hello.v1.Hello",
   "service.health.grpcMethod": "grpcMethod: hello.v1.Hello/Health",
   "service.health.timeoutSeconds": "timeoutSeconds: 300",

@@ -110,6 +110,8 @@ export interface Payload {
   readonly secrets: readonly PayloadSecret[];
   /** What READY waits for. */
   readonly service: PayloadService;
+  /** `Kind.group` of owners whose pods are created again after a boot that ended them. */
+  readonly recreatePodsOf: readonly string[];
   /** For people, once it is READY; may name {endpoint}, {port}, {instance} and {clientFiles}. */
   readonly notes: string;
 }
@@ -138,11 +140,11 @@ export async function readPayload(dir: string): Promise<Payload> {
       fix: "leave out what the cluster does not need, or put large data into an image",
     });
   }
-  const { name, namespace, images, secrets, service, notes } = spec;
+  const { name, namespace, images, secrets, service, recreatePodsOf, notes } = spec;
   const digest = digestBytes(folder.lines().join("\n"));
   return {
     ...{ name, namespace, dir: folder.dir, digest, charts, manifests },
-    ...{ images, secrets, service, notes },
+    ...{ images, secrets, service, recreatePodsOf, notes },
   };
 }
 

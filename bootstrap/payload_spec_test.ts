@@ -38,6 +38,7 @@ Deno.test("readPayload() reads a whole payload", async () => {
       protocol: "https",
       health: { path: "/healthz", timeoutSeconds: 60 },
     },
+    recreatePodsOf: [],
     notes: "Open {endpoint}.",
   });
 });

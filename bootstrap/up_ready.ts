@@ -19,6 +19,7 @@ import { giveImages, type PreparedPayload } from "./payload_images.ts";
 import { placeContent, waitRolledOut } from "./payload_change.ts";
 import type { Payload, PayloadService } from "./payload_spec.ts";
 import { usesTls, waitServiceReady } from "./readiness.ts";
+import { startRecreating } from "./recreate_pods.ts";
 import type { SecretMaterial } from "./secrets.ts";
 import type { UpContext } from "./up.ts";
 
@@ -188,7 +189,15 @@ export async function announceReady(
   await kubeApi;
   const config = { ...guest.config, payloadDigest: digest };
   await instance.saveConfig(config);
-  await ctx.onReady(await instance.saveRun(readyNow(payload, config, port)));
+  const run = await instance.saveRun(readyNow(payload, config, port));
+  await ctx.onReady(run);
+  const kinds = payload.recreatePodsOf;
+  // A resumed guest has its pods as they were, and a new instance has none of before.
+  if (!guest.slot && guest.config.payloadDigest !== null && kinds.length > 0) {
+    const { startedAt } = run;
+    const options = { kinds, startedAt: Date.parse(startedAt), signal: guest.guarded };
+    startRecreating(stack, span, guest, options);
+  }
   return config;
 }
 
