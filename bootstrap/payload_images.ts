@@ -14,6 +14,7 @@ import type { InstanceConfig } from "../vm/instance.ts";
 import type { InstancePaths } from "../vm/layout.ts";
 import { together } from "../vm/together.ts";
 import { waitFor } from "../vm/wait.ts";
+import { unknownValues } from "./chart_values.ts";
 import { describeArchive } from "./images/archive.ts";
 import { ensureCharts, ensureImages, type ImageArchive } from "./images/ensure.ts";
 import { listImages, loadImages } from "./images/load.ts";
@@ -72,9 +73,15 @@ export async function chartArchives(
   const pull = { ...how, store, hostCa: config?.network?.hostCa };
   const archive = (chart: Payload["charts"][number]) => async (signal: AbortSignal) => {
     const { from } = chart;
-    if (from.kind !== "oci") return await packedChart(chart);
-    const [path] = await ensureCharts([from], { ...pull, signal });
-    return await Deno.readFile(path);
+    const bytes = from.kind === "oci"
+      ? await Deno.readFile((await ensureCharts([from], { ...pull, signal }))[0])
+      : await packedChart(chart);
+    const unknown = await unknownValues(bytes, chart.values);
+    if (unknown.length > 0) {
+      const names = unknown.join(", ");
+      options.span.warn(`the chart "${chart.name}" has no value ${names}: Helm ignores it`);
+    }
+    return bytes;
   };
   return await together(charts.map(archive), options);
 }
