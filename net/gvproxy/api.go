@@ -27,8 +27,10 @@ type Stats struct {
 	// Connections is the number of relayed TCP connections, UDPFlows that of UDP flows.
 	Connections int   `json:"connections"`
 	UDPFlows    int64 `json:"udpFlows"`
-	Forwards    int   `json:"forwards"`
-	UptimeMs    int64 `json:"uptimeMs"`
+	// ServiceConnections is how many lead to the host's services, those being opened included.
+	ServiceConnections int   `json:"serviceConnections"`
+	Forwards           int   `json:"forwards"`
+	UptimeMs           int64 `json:"uptimeMs"`
 }
 
 func (a *api) handler() http.Handler {
@@ -68,7 +70,31 @@ func (a *api) handler() http.Handler {
 		}
 		reply(w, http.StatusOK, map[string]bool{"ok": true})
 	})
+	a.handleServices(mux)
 	return mux
+}
+
+func (a *api) handleServices(mux *http.ServeMux) {
+	services := a.network.services
+	mux.HandleFunc("GET /services", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusOK, services.list())
+	})
+	change := func(do func(HostService) error) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			var service HostService
+			err := readBody(w, r, "a host service", &service)
+			if err == nil {
+				err = do(service)
+			}
+			if err != nil {
+				replyError(w, err)
+				return
+			}
+			reply(w, http.StatusOK, services.list())
+		}
+	}
+	mux.HandleFunc("POST /services", change(services.add))
+	mux.HandleFunc("DELETE /services", change(func(s HostService) error { return services.remove(s.GuestPort) }))
 }
 
 func (a *api) stats() Stats {
@@ -79,20 +105,29 @@ func (a *api) stats() Stats {
 		DroppedFrames:  a.network.dropped.Load(),
 		Connections:    a.network.relays.count(),
 		UDPFlows:       a.network.relays.udpFlows.Load(),
-		Forwards:       len(a.forwards.list()),
-		UptimeMs:       time.Since(a.started).Milliseconds(),
+
+		ServiceConnections: a.network.services.count(),
+		Forwards:           len(a.forwards.list()),
+		UptimeMs:           time.Since(a.started).Milliseconds(),
 	}
 }
 
 func readForward(w http.ResponseWriter, r *http.Request) (Forward, bool) {
 	var f Forward
-	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&f); err != nil {
-		replyError(w, failf(codeBadRequest, "the body is not a forward: %v", err))
+	if err := readBody(w, r, "a forward", &f); err != nil {
+		replyError(w, err)
 		return f, false
 	}
 	return f, true
+}
+
+func readBody(w http.ResponseWriter, r *http.Request, what string, into any) error {
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil {
+		return failf(codeBadRequest, "the body is not %s: %v", what, err)
+	}
+	return nil
 }
 
 func reply(w http.ResponseWriter, status int, body any) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,6 +27,10 @@ type Config struct {
 	GuestIP string `json:"guestIp,omitempty"`
 	// GatewayIP is the address of gateway and DNS; empty means the first address of Subnet.
 	GatewayIP string `json:"gatewayIp,omitempty"`
+	// ServiceIP is the address of HostServices; empty means the last but two of Subnet.
+	ServiceIP string `json:"serviceIp,omitempty"`
+	// HostServices are ports of the host's loopback that the guest may reach, from the start on.
+	HostServices []HostService `json:"hostServices,omitempty"`
 	// MTU is told to the guest by DHCP.
 	MTU int `json:"mtu,omitempty"`
 	// ExitWithParent makes the end of stdin the end of the program.
@@ -36,6 +41,7 @@ type Config struct {
 	subnet  netip.Prefix
 	gateway netip.Addr
 	guest   netip.Addr
+	service netip.Addr
 }
 
 const (
@@ -91,7 +97,21 @@ func (c *Config) complete() error {
 	if err := c.completeAddresses(); err != nil {
 		return err
 	}
+	if err := c.checkServices(); err != nil {
+		return err
+	}
 	return c.checkSockets()
+}
+
+func (c *Config) checkServices() error {
+	seen := map[uint16]bool{}
+	for _, service := range c.HostServices {
+		if service.GuestPort == 0 || service.HostPort == 0 || seen[service.GuestPort] {
+			return fmt.Errorf("hostServices has port 0, or port %d of the guest twice", service.GuestPort)
+		}
+		seen[service.GuestPort] = true
+	}
+	return nil
 }
 
 func (c *Config) completeAddresses() error {
@@ -108,11 +128,23 @@ func (c *Config) completeAddresses() error {
 	if c.guest, err = addressIn(c.subnet, "guestIp", c.GuestIP, first.Next()); err != nil {
 		return err
 	}
-	if c.gateway == c.guest {
-		return fmt.Errorf("gatewayIp and guestIp are both %s", c.guest)
+	if c.service, err = addressIn(c.subnet, "serviceIp", c.ServiceIP, lastButTwo(c.subnet)); err != nil {
+		return err
 	}
-	c.GatewayIP, c.GuestIP = c.gateway.String(), c.guest.String()
+	if c.gateway == c.guest || c.gateway == c.service || c.guest == c.service {
+		return fmt.Errorf("gatewayIp %s, guestIp %s and serviceIp %s are not three addresses",
+			c.gateway, c.guest, c.service)
+	}
+	c.GatewayIP, c.GuestIP, c.ServiceIP = c.gateway.String(), c.guest.String(), c.service.String()
 	return nil
+}
+
+// lastButTwo leaves out the broadcast address, and the one that stock gvproxy gives to the host.
+func lastButTwo(subnet netip.Prefix) netip.Addr {
+	address := subnet.Addr().As4()
+	last := binary.BigEndian.Uint32(address[:]) | (1<<(32-subnet.Bits()) - 1)
+	binary.BigEndian.PutUint32(address[:], last-2)
+	return netip.AddrFrom4(address)
 }
 
 func addressIn(subnet netip.Prefix, field, text string, fallback netip.Addr) (netip.Addr, error) {

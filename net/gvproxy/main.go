@@ -2,7 +2,7 @@
 // the socket of its VMM and forwards ports of the host to it.
 //
 // It differs from the program of the same name whose library it uses in what it leaves out. The guest
-// is offered no API, no address of it leads to the host's loopback, no DNS name leads to the host,
+// is offered no API, no address leads to the host's loopback but for the ports that the user names,
 // and only the user who started it can talk to it, through sockets of mode 0600.
 package main
 
@@ -86,7 +86,7 @@ func setLog(level string, out io.Writer) error {
 
 // serve runs until ctx ends and leaves no socket behind.
 func serve(ctx context.Context, config *Config) error {
-	network, err := newNetwork(config, &hostResolver{})
+	network, err := newNetwork(config, newHostResolver())
 	if err != nil {
 		return err
 	}

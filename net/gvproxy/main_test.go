@@ -25,7 +25,7 @@ func TestTheGuestFindsNoWayToTheHost(t *testing.T) {
 	port := hostServer(t, "127.0.0.1:0")
 	for _, target := range []string{
 		"192.168.127.1:80", "192.168.127.1:" + port, "192.168.127.254:" + port, "192.168.127.254:80",
-		"192.168.127.3:" + port,
+		"192.168.127.3:" + port, "192.168.127.253:" + port, "192.168.127.253:80", "192.168.127.253:53",
 	} {
 		if conn, err := g.dial(target, 4*time.Second); err == nil {
 			conn.Close()
@@ -33,7 +33,7 @@ func TestTheGuestFindsNoWayToTheHost(t *testing.T) {
 		}
 	}
 	for _, address := range []string{
-		"127.0.0.1", "127.1.2.3", "0.0.0.0", "0.0.0.1", "192.168.127.1", "192.168.127.254", "192.168.127.255",
+		"127.0.0.1", "127.1.2.3", "0.0.0.0", "0.0.0.1", "192.168.127.1", "192.168.127.253", "192.168.127.254", "192.168.127.255",
 		"255.255.255.255", "224.0.0.1", "169.254.169.254",
 	} {
 		if g.synAnswered(address+":"+port, 700*time.Millisecond) {

@@ -8,14 +8,11 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/containers/gvisor-tap-vsock/pkg/services/dhcp"
-	"github.com/containers/gvisor-tap-vsock/pkg/services/dns"
 	"github.com/containers/gvisor-tap-vsock/pkg/tap"
 	"github.com/containers/gvisor-tap-vsock/pkg/types"
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -33,13 +30,14 @@ const nicID = 1
 // that one dials whatever address the guest names (its own subnet and 0.0.0.0, which is the host's
 // loopback, among them) and cannot be told not to.
 type Network struct {
-	config  *Config
-	stack   *stack.Stack
-	fabric  *tap.Switch
-	pool    *tap.IPPool
-	relays  *relaySet
-	guests  atomic.Int64
-	dropped atomic.Uint64
+	config   *Config
+	stack    *stack.Stack
+	fabric   *tap.Switch
+	pool     *tap.IPPool
+	relays   *relaySet
+	services *serviceTable
+	guests   atomic.Int64
+	dropped  atomic.Uint64
 
 	currentLock sync.Mutex
 	current     net.Conn
@@ -47,7 +45,9 @@ type Network struct {
 
 // newNetwork builds the network, whose DNS asks resolver; nothing listens on the host after it.
 func newNetwork(config *Config, resolver *hostResolver) (*Network, error) {
-	endpoint, err := tap.NewLinkEndpoint(false, uint32(config.MTU), gatewayMAC, config.GatewayIP, nil)
+	// The gateway answers ARP for the host services' address, too, whether one is open or not.
+	virtual := []string{config.ServiceIP}
+	endpoint, err := tap.NewLinkEndpoint(false, uint32(config.MTU), gatewayMAC, config.GatewayIP, virtual)
 	if err != nil {
 		return nil, err
 	}
@@ -62,11 +62,19 @@ func newNetwork(config *Config, resolver *hostResolver) (*Network, error) {
 	if err != nil {
 		return nil, err
 	}
+	relays := newRelaySet()
 	n := &Network{
-		config: config, stack: ipStack, fabric: fabric, pool: tap.NewIPPool(subnet), relays: newRelaySet(),
+		config: config, stack: ipStack, fabric: fabric, pool: tap.NewIPPool(subnet), relays: relays,
+		services: newServiceTable(relays),
+	}
+	for _, service := range config.HostServices {
+		if err := n.services.add(service); err != nil {
+			return nil, err
+		}
 	}
 	n.pool.Reserve(net.ParseIP(config.GatewayIP), gatewayMAC)
 	n.pool.Reserve(net.ParseIP(config.GuestIP), config.GuestMAC)
+	n.pool.Reserve(net.ParseIP(config.ServiceIP), gatewayMAC)
 	n.serveOutbound()
 	if err := n.serveDNS(resolver); err != nil {
 		return nil, fmt.Errorf("DNS: %w", err)
@@ -108,46 +116,6 @@ func newStack(config *Config, endpoint stack.LinkEndpoint) (*stack.Stack, error)
 	}
 	s.SetRouteTable([]tcpip.Route{{Destination: subnet, NIC: nicID}})
 	return s, nil
-}
-
-// hostResolver asks the host's resolver. The guest has no IPv6, so the AAAA half of each lookup,
-// which would be thrown away, is not made; and every lookup ends.
-type hostResolver struct{ net.Resolver }
-
-// LookupIPAddr returns the IPv4 addresses of host.
-func (r *hostResolver) LookupIPAddr(ctx context.Context, host string) ([]net.IPAddr, error) {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-	defer cancel()
-	addresses, err := r.LookupIP(ctx, "ip4", host)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]net.IPAddr, len(addresses))
-	for i, address := range addresses {
-		out[i].IP = address
-	}
-	return out, nil
-}
-
-// serveDNS answers on the gateway's port 53 with what the host's resolver says. There are no zones:
-// no name leads to the host.
-func (n *Network) serveDNS(resolver *hostResolver) error {
-	at := tcpip.FullAddress{NIC: nicID, Addr: tcpip.AddrFrom4(n.config.gateway.As4()), Port: 53}
-	packets, err := gonet.DialUDP(n.stack, &at, nil, ipv4.ProtocolNumber)
-	if err != nil {
-		return err
-	}
-	listener, err := gonet.ListenTCP(n.stack, at, ipv4.ProtocolNumber)
-	if err != nil {
-		return err
-	}
-	server, err := dns.NewWithUpstreamResolver(packets, listener, nil, resolver)
-	if err != nil {
-		return err
-	}
-	go logEnd("DNS over UDP", server.Serve)
-	go logEnd("DNS over TCP", server.ServeTCP)
-	return nil
 }
 
 func (n *Network) serveDHCP() error {

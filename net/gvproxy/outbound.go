@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -53,13 +54,18 @@ func (n *Network) mayDial(address tcpip.Address) bool {
 	return true
 }
 
-// serveOutbound relays what the guest sends to the world. A refused TCP connection gets a reset from
-// the stack (the handler says "not mine"), a refused datagram gets silence.
+// serveOutbound relays what the guest sends to the world and to the host's chosen services. A refused
+// TCP connection gets a reset from the stack (the handler says "not mine"), a refused datagram silence.
 func (n *Network) serveOutbound() {
-	tcpForwarder := tcp.NewForwarder(n.stack, 0, maxDialing, n.relayTCP)
+	toWorld := tcp.NewForwarder(n.stack, 0, maxDialing, n.relayTCP)
+	toHost := tcp.NewForwarder(n.stack, 0, maxDialing, n.relayService)
+	serviceAddress := tcpip.AddrFrom4(n.config.service.As4())
 	n.stack.SetTransportProtocolHandler(tcp.ProtocolNumber,
 		func(id stack.TransportEndpointID, packet *stack.PacketBuffer) bool {
-			return n.mayDial(id.LocalAddress) && tcpForwarder.HandlePacket(id, packet)
+			if id.LocalAddress == serviceAddress {
+				return toHost.HandlePacket(id, packet)
+			}
+			return n.mayDial(id.LocalAddress) && toWorld.HandlePacket(id, packet)
 		})
 	udpForwarder := udp.NewForwarder(n.stack, n.relayUDP)
 	n.stack.SetTransportProtocolHandler(udp.ProtocolNumber,
@@ -75,10 +81,14 @@ func hostPort(address tcpip.Address, port uint16) string {
 // relayTCP connects first and answers the guest's SYN after, so that the guest sees a refusal as one.
 func (n *Network) relayTCP(request *tcp.ForwarderRequest) {
 	target := hostPort(request.ID().LocalAddress, request.ID().LocalPort)
+	if n.relays.full() {
+		slog.Debug("the guest has too many connections", "target", target)
+		request.Complete(true)
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
 	defer cancel()
-	var dialer net.Dialer
-	outbound, err := dialer.DialContext(ctx, "tcp4", target)
+	outbound, err := dialTCP(ctx, "tcp4", target)
 	if err != nil {
 		slog.Debug("outbound refused", "target", target, "error", err)
 		request.Complete(true)
@@ -92,7 +102,27 @@ func (n *Network) relayTCP(request *tcp.ForwarderRequest) {
 		return
 	}
 	setKeepalive(endpoint)
-	n.relays.run(gonet.NewTCPConn(&queue, endpoint), outbound.(*net.TCPConn))
+	n.relays.run(gonet.NewTCPConn(&queue, endpoint), outbound)
+}
+
+// dialTCP connects to another end than itself: when nobody listens on a port that the system also
+// gives to clients, a connection to it can meet itself, and would hold the port of a service that is down.
+func dialTCP(ctx context.Context, network, target string) (*net.TCPConn, error) {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, network, target)
+	if err != nil {
+		return nil, err
+	}
+	return refuseItself(conn.(*net.TCPConn))
+}
+
+func refuseItself(conn *net.TCPConn) (*net.TCPConn, error) {
+	if conn.LocalAddr().String() != conn.RemoteAddr().String() {
+		return conn, nil
+	}
+	_ = conn.SetLinger(0)
+	_ = conn.Close()
+	return nil, syscall.ECONNREFUSED
 }
 
 // setKeepalive lets a connection to a guest that is gone end after two minutes.

@@ -32,20 +32,21 @@ type proxy struct {
 	ended  chan struct{}
 }
 
-func startProxy(t *testing.T) *proxy {
+func startProxy(t *testing.T, services ...HostService) *proxy {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "gvp") // t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	return startProxyIn(t, dir)
+	return startProxyIn(t, dir, services...)
 }
 
-func startProxyIn(t *testing.T, dir string) *proxy {
+func startProxyIn(t *testing.T, dir string, services ...HostService) *proxy {
 	t.Helper()
 	p := &proxy{t: t, ended: make(chan struct{}), config: Config{
 		ListenQemu: dir + "/qemu", ListenVfkit: dir + "/vfkit", API: dir + "/api", ExitWithParent: true,
+		HostServices: services,
 	}}
 	text, _ := json.Marshal(p.config)
 	_ = os.WriteFile(dir+"/config.json", text, 0o600)

@@ -16,6 +16,8 @@ type halfCloser interface {
 // relaySet knows the TCP connections that are being relayed, in both directions, so that they can be
 // counted and closed together when the guest is gone.
 type relaySet struct {
+	// limit bounds the connections that a guest opens to the world; tests lower it.
+	limit    int
 	lock     sync.Mutex
 	active   map[*relay]struct{}
 	udpFlows atomic.Int64
@@ -23,11 +25,20 @@ type relaySet struct {
 
 type relay struct{ guest, host halfCloser }
 
-func newRelaySet() *relaySet { return &relaySet{active: map[*relay]struct{}{}} }
+// maxConnections bounds the relayed TCP connections of a network, give or take those being opened.
+const maxConnections = 4096
+
+func newRelaySet() *relaySet {
+	return &relaySet{limit: maxConnections, active: map[*relay]struct{}{}}
+}
+
+// full tells whether a guest has to end a connection before it opens another.
+func (s *relaySet) full() bool { return s.count() >= s.limit }
 
 // run copies between the two until both sides have ended, then closes them. It returns after that.
-func (s *relaySet) run(guest, host halfCloser) {
-	r := &relay{guest, host}
+func (s *relaySet) run(guest, host halfCloser) { s.serve(&relay{guest, host}) }
+
+func (s *relaySet) serve(r *relay) {
 	s.lock.Lock()
 	s.active[r] = struct{}{}
 	s.lock.Unlock()
@@ -39,10 +50,10 @@ func (s *relaySet) run(guest, host halfCloser) {
 	}()
 	done := make(chan struct{})
 	go func() {
-		r.copy(guest, host)
+		r.copy(r.guest, r.host)
 		close(done)
 	}()
-	r.copy(host, guest)
+	r.copy(r.host, r.guest)
 	<-done
 }
 

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sort"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+const (
+	// maxServiceConnections bounds what one guest can hold open on the host's services at a time.
+	maxServiceConnections = 256
+	serviceDialTimeout    = 10 * time.Second
+)
+
+// HostService is a TCP port of the host's loopback that the user opened to the guest. The guest finds
+// it on Config.ServiceIP, an address that leads nowhere else.
+type HostService struct {
+	// GuestPort is the port of Config.ServiceIP, HostPort that of the host's loopback.
+	GuestPort uint16 `json:"guestPort"`
+	HostPort  uint16 `json:"hostPort"`
+}
+
+// serviceTable holds the open host services by guest port.
+type serviceTable struct {
+	relays *relaySet
+	// limit is maxServiceConnections; tests lower it.
+	limit int
+
+	lock        sync.Mutex
+	open        map[uint16]*openService
+	connections int
+}
+
+type openService struct {
+	HostService
+	// active are its relayed connections; they end when the service is removed.
+	active map[*relay]struct{}
+}
+
+func newServiceTable(relays *relaySet) *serviceTable {
+	return &serviceTable{relays: relays, limit: maxServiceConnections, open: map[uint16]*openService{}}
+}
+
+// add opens a service. The same service again is no error.
+func (t *serviceTable) add(service HostService) error {
+	if service.GuestPort == 0 || service.HostPort == 0 {
+		return failf(codeBadRequest, "a host service needs two ports from 1 to 65535")
+	}
+	t.lock.Lock()
+	defer t.lock.Unlock()
+	if old, ok := t.open[service.GuestPort]; ok {
+		if old.HostPort == service.HostPort {
+			return nil
+		}
+		return failf(codePortInUse, "the guest's port %d already leads to port %d of the host",
+			service.GuestPort, old.HostPort)
+	}
+	t.open[service.GuestPort] = &openService{service, map[*relay]struct{}{}}
+	slog.Info("host service added", "guestPort", service.GuestPort, "hostPort", service.HostPort)
+	return nil
+}
+
+// remove closes a service and the connections to it: what is no longer allowed ends.
+func (t *serviceTable) remove(guestPort uint16) error {
+	t.lock.Lock()
+	defer t.lock.Unlock()
+	service, ok := t.open[guestPort]
+	if !ok {
+		return failf(codeNotFound, "no host service is open on port %d", guestPort)
+	}
+	delete(t.open, guestPort)
+	for r := range service.active {
+		r.reset()
+	}
+	slog.Info("host service removed", "guestPort", guestPort, "connectionsClosed", len(service.active))
+	return nil
+}
+
+// list returns the open services in the order of their guest ports.
+func (t *serviceTable) list() []HostService {
+	t.lock.Lock()
+	defer t.lock.Unlock()
+	all := make([]HostService, 0, len(t.open))
+	for _, service := range t.open {
+		all = append(all, service.HostService)
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].GuestPort < all[j].GuestPort })
+	return all
+}
+
+// any tells whether a service is open.
+func (t *serviceTable) any() bool {
+	t.lock.Lock()
+	defer t.lock.Unlock()
+	return len(t.open) > 0
+}
+
+// count returns the number of connections that are open or being opened.
+func (t *serviceTable) count() int {
+	t.lock.Lock()
+	defer t.lock.Unlock()
+	return t.connections
+}
+
+// reserve counts a new connection to a service; nil when it is not open or the guest has too many.
+func (t *serviceTable) reserve(guestPort uint16) *openService {
+	t.lock.Lock()
+	defer t.lock.Unlock()
+	service := t.open[guestPort]
+	if service == nil || t.connections >= t.limit {
+		return nil
+	}
+	t.connections++
+	return service
+}
+
+func (t *serviceTable) release() {
+	t.lock.Lock()
+	defer t.lock.Unlock()
+	t.connections--
+}
+
+// run relays a connection to a service unless the service was removed meanwhile.
+func (t *serviceTable) run(service *openService, r *relay) {
+	t.lock.Lock()
+	removed := t.open[service.GuestPort] != service
+	if !removed {
+		service.active[r] = struct{}{}
+	}
+	t.lock.Unlock()
+	if removed {
+		r.reset()
+		return
+	}
+	defer func() {
+		t.lock.Lock()
+		delete(service.active, r)
+		t.lock.Unlock()
+	}()
+	t.relays.serve(r)
+}
+
+// relayService connects to the host first and answers the guest's SYN after, so that the guest sees at
+// once that a service is down, and finds it again when it is back.
+func (n *Network) relayService(request *tcp.ForwarderRequest) {
+	service := n.services.reserve(request.ID().LocalPort)
+	if service == nil {
+		request.Complete(true)
+		return
+	}
+	defer n.services.release()
+	outbound, err := dialLoopback(service.HostPort)
+	if err != nil {
+		slog.Debug("host service refused", "hostPort", service.HostPort, "error", err)
+		request.Complete(true)
+		return
+	}
+	var queue waiter.Queue
+	endpoint, tcpErr := request.CreateEndpoint(&queue)
+	request.Complete(false)
+	if tcpErr != nil {
+		_ = outbound.Close()
+		return
+	}
+	setKeepalive(endpoint)
+	n.services.run(service, &relay{gonet.NewTCPConn(&queue, endpoint), outbound})
+}
+
+// dialLoopback connects to a port of 127.0.0.1, or of ::1 when nobody listens on the first.
+func dialLoopback(port uint16) (*net.TCPConn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), serviceDialTimeout)
+	defer cancel()
+	number := strconv.Itoa(int(port))
+	conn, err := dialTCP(ctx, "tcp4", net.JoinHostPort("127.0.0.1", number))
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return dialTCP(ctx, "tcp6", net.JoinHostPort("::1", number))
+	}
+	return conn, err
+}
