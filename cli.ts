@@ -352,6 +352,7 @@ async function main(): Promise<void> {
 async function commandTree(): Promise<Command> {
   const { addFork, addPorts, addSnapshots } = await import("./bootstrap/cli_commands.ts");
   const { addChecks } = await import("./bootstrap/check_commands.ts");
+  const { addHostServices } = await import("./bootstrap/host_service_commands.ts");
   const { addImages } = await import("./bootstrap/image_commands.ts");
   const { addDeploy } = await import("./bootstrap/deploy_command.ts");
   const { addShellHelp } = await import("./bootstrap/shell_commands.ts");
@@ -375,6 +376,7 @@ async function commandTree(): Promise<Command> {
   addPorts(root, KIT);
   addSnapshots(root, KIT);
   addFork(root, KIT);
+  addHostServices(root, KIT);
   addDeploy(root, KIT);
   addImages(root, KIT);
   addChecks(root, KIT);

@@ -42,6 +42,8 @@ export type {
 } from "./bootstrap/payload_spec.ts";
 export { fork } from "./bootstrap/fork.ts";
 export type { ForkedInstance, ForkRequest } from "./bootstrap/fork.ts";
+export type { HostServiceChange } from "./bootstrap/host_service.ts";
+export { changeHostServices, hostServicesOf } from "./bootstrap/host_service_commands.ts";
 export type { SaveReport } from "./bootstrap/save.ts";
 export {
   createSnapshot,
@@ -73,7 +75,13 @@ export { GatewayError } from "./vm/error.ts";
 export type { ErrorCode, GatewayErrorOptions } from "./vm/error.ts";
 export { EventLog } from "./vm/event.ts";
 export type { Attrs, EventRecord, EventSink, JsonValue, Span } from "./vm/event.ts";
-export type { InstanceConfig, InstanceState, PortForward, RunRecord } from "./vm/instance.ts";
+export type {
+  HostService,
+  InstanceConfig,
+  InstanceState,
+  PortForward,
+  RunRecord,
+} from "./vm/instance.ts";
 export type { ProcessId } from "./vm/process.ts";
 export type { SignatureState } from "./vm/signing.ts";
 export type { StdioStreams } from "./vm/stdio_port.ts";

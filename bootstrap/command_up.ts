@@ -15,6 +15,7 @@ import { signalProcess } from "../vm/process.ts";
 import { formatMs } from "../vm/wait.ts";
 import { BUILD_TARGETS, buildTargets } from "./artifacts.ts";
 import { READY_MESSAGE, startDetached } from "./detach.ts";
+import { hostServiceFlags, leftBehindWords } from "./host_service.ts";
 import { hostFacts, resolveOptions, type UpOptions, type UpRequest } from "./options.ts";
 import type { Payload } from "./payload_spec.ts";
 import { preparedFiles, preparePayload } from "./payload_images.ts";
@@ -132,6 +133,7 @@ function upRequest(flags: CommandIo["flags"], args: readonly string[]): UpReques
     memoryMiB: flags.memory as number | undefined,
     stateMiB: flags.disk as number | undefined,
     ports: (flags.port as string[]).map(parseForward),
+    hostServices: hostServiceFlags(flags),
     net: flags.net as string | undefined,
     vmm: flags.vmm as string | undefined,
     libkrun: flags.libkrun as string | undefined,
@@ -208,7 +210,11 @@ async function runForeground(options: UpOptions, io: CommandIo): Promise<number>
     },
   };
   let end = await up(options, ctx);
-  while (end === "again" && !io.signal.aborted) end = await up({ ...options, cold: false }, ctx);
+  while (end === "again" && !io.signal.aborted) {
+    // Its settings may have been changed since, by `gateway host-service`.
+    const { config } = await requireInstance(options.config.name);
+    end = await up({ ...options, config, cold: false }, ctx);
+  }
   if ((ready || kept) && !follower) {
     const after = await findInstance(options.config.name);
     io.err(`${after?.state === "suspended" ? "Suspended" : "Stopped"} "${options.config.name}".`);
@@ -251,18 +257,21 @@ export async function runFork(
       "leave --port out: each clone gets free ports",
     );
   }
+  const hostServices = hostServiceFlags(flags) || undefined;
   const { fork } = await import("./fork.ts");
   const started = performance.now();
   const log = new EventLog();
   const clones = await (async () => {
     using view = attachProgress(log, { ...io, quiet: names.length > 1 });
     const onEvent = (_: string, record: EventRecord) => view.show(record);
-    return await fork({ source, names, ports, onEvent, signal: io.signal });
+    return await fork({ source, names, ports, hostServices, onEvent, signal: io.signal });
   })();
   if (flags.json) io.json(clones);
   else {
     for (const { name, endpoint } of clones) io.out(`${name}  ${endpoint}`);
     io.err(`Ready in ${formatMs(performance.now() - started)}.`);
+    const left = hostServices ? [] : (await findInstance(source))?.config.hostServices ?? [];
+    if (left.length > 0) io.err(leftBehindWords(source, names[0], left));
   }
   return 0;
 }

@@ -114,6 +114,7 @@ export async function execWith(
       binary: parts.gvproxy,
       socketDir: sockets,
       logPath: gvproxyLogPath,
+      hostServices: options.config.hostServices,
       span,
       signal,
     }),

@@ -7,10 +7,12 @@
  */
 import { join } from "@std/path";
 import { checkDistinct, checkPortsFree } from "../net/forward.ts";
+import { distinctHostServices } from "../net/host_service.ts";
 import { GatewayError, usageError } from "../vm/error.ts";
 import type { EventRecord } from "../vm/event.ts";
 import {
   findInstance,
+  type HostService,
   type InstanceConfig,
   listInstances,
   LockedInstance,
@@ -36,6 +38,8 @@ export interface ForkRequest {
   readonly names: readonly string[];
   /** Of the only clone; free ports near the source's for each when empty. */
   readonly ports: readonly PortForward[];
+  /** What of this host each clone may reach; the source's are not taken along. */
+  readonly hostServices?: readonly HostService[];
   /** Every record of a clone's start. */
   readonly onEvent: (name: string, record: EventRecord) => void;
   /** Ends it; clones that were not ready are removed. */
@@ -123,9 +127,20 @@ async function choosePorts(
     }
     checkDistinct(ports);
     await checkPortsFree(ports);
-    clones.push({ ...source, name, createdAt: new Date().toISOString(), ports });
+    clones.push(cloneConfig(source, name, ports, request.hostServices));
   }
   return clones;
+}
+
+/** The settings of a clone: its source's, but for what is reached from this host and what it reaches there. */
+export function cloneConfig(
+  source: InstanceConfig,
+  name: string,
+  ports: readonly PortForward[],
+  hostServices: readonly HostService[] = [],
+): InstanceConfig {
+  const own = { name, createdAt: new Date().toISOString(), ports };
+  return { ...source, ...own, hostServices: distinctHostServices(hostServices) };
 }
 
 async function nextFree(forward: PortForward, taken: ReadonlySet<number>): Promise<number> {

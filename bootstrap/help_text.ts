@@ -39,6 +39,8 @@ Commands:
                                        instance: memory, devices, disk
   fork [options] <source> <names...>   running clones of a running instance,
                                        with ports and certificates of their own
+  host-service                         open ports of this host's loopback to an
+                                       instance, and to nobody else
   deploy [options]                     the payload and its certificates into a
                                        cluster you have
   image                                bring container images into a running

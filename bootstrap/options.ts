@@ -5,8 +5,9 @@
  * @module
  */
 import { checkDistinct, LOOPBACK } from "../net/forward.ts";
+import { distinctHostServices } from "../net/host_service.ts";
 import { GatewayError, usageError } from "../vm/error.ts";
-import type { InstanceConfig, PortForward } from "../vm/instance.ts";
+import type { HostService, InstanceConfig, PortForward } from "../vm/instance.ts";
 import { checkInstanceName } from "../vm/layout.ts";
 import type { Payload } from "./payload_spec.ts";
 import { DEMO, payloadSource, payloadWords } from "./payloads.ts";
@@ -52,6 +53,8 @@ export interface UpRequest {
   readonly hostProxy?: boolean;
   /** A file with certificates that the cluster's pulls trust, absolute; false: none any more. */
   readonly hostCa?: string | false;
+  /** Replaces what the instance remembers; false: none any more. */
+  readonly hostServices?: readonly HostService[] | false;
   /** Set: no cluster, this command is the guest's main process. */
   readonly exec?: readonly string[];
   /** `--cold`. */
@@ -121,6 +124,7 @@ export function resolveOptions(
   const base = request.exec ? EXEC_DEFAULTS : CLUSTER_DEFAULTS;
   const net = pick("--net", request.net ?? (request.exec ? "none" : "gvproxy"), NET_CHOICES);
   checkExecOnly(request);
+  checkHostServices(request, net);
   const vmm = pick("--vmm", request.vmm ?? stored?.vmm ?? "auto", VMM_CHOICES);
   checkNet(net, vmm, mode);
   checkLibkrun(request.libkrun, vmm);
@@ -148,6 +152,7 @@ export function resolveOptions(
       payload: checkPayload(request.payload, stored?.payload),
       payloadDigest: stored?.payloadDigest ?? null,
       ...networkOf(request, stored),
+      ...hostServicesOf(request, stored),
     },
     net,
     libkrun: request.libkrun,
@@ -167,6 +172,24 @@ function networkOf(
   const hostProxy = request.hostProxy ?? before?.hostProxy ?? false;
   const hostCa = request.hostCa === false ? null : request.hostCa ?? before?.hostCa ?? null;
   return hostProxy || hostCa !== null ? { network: { hostProxy, hostCa } } : {};
+}
+
+function hostServicesOf(
+  request: UpRequest,
+  stored: InstanceConfig | undefined,
+): Pick<InstanceConfig, "hostServices"> {
+  const asked = request.hostServices === false ? [] : request.hostServices;
+  const hostServices = distinctHostServices(asked ?? stored?.hostServices ?? []);
+  return hostServices.length > 0 ? { hostServices } : {};
+}
+
+function checkHostServices({ hostServices }: UpRequest, net: NetChoice): void {
+  if (!hostServices || hostServices.length === 0 || net === "gvproxy") return;
+  throw usageError(
+    `Cannot use --host-service with --net "${net}"`,
+    "only gvproxy opens ports of this host to a guest",
+    "add --net gvproxy",
+  );
 }
 
 /** The payload's own port of the node, from the same port of the host. */

@@ -52,6 +52,21 @@ const REFUSED: readonly (readonly [string, Partial<UpRequest>, readonly string[]
     "its endpoint is reached through gvproxy",
     "leave --net out, or add --exec for a VM without a cluster",
   ]],
+  ["a host service without a network", {
+    exec: ["/bin/true"],
+    hostServices: [{ hostPort: 80, guestPort: 80 }],
+  }, [
+    `Cannot use --host-service with --net "none"`,
+    "only gvproxy opens ports of this host to a guest",
+    "add --net gvproxy",
+  ]],
+  ["two host services on one port of the guest", {
+    hostServices: [{ hostPort: 8000, guestPort: 80 }, { hostPort: 80, guestPort: 80 }],
+  }, [
+    `Cannot open the host services "8000:80" and "80"`,
+    "both are port 80 in the guest",
+    "give one of them another port: --host-service 80:GUESTPORT",
+  ]],
   ["a library that is not named from the root on", { libkrun: "libkrun.so" }, [
     `Cannot use --libkrun "libkrun.so"`,
     "it is not an absolute path",
@@ -260,4 +275,18 @@ Deno.test("resolveOptions() keeps an instance's payload, and refuses another one
     error.why,
     'the instance runs the folder "/srv/hello", and payloads are not exchanged',
   );
+});
+
+Deno.test("resolveOptions() opens no host service unless told, and remembers what it was told", () => {
+  const [one, two] = [{ hostPort: 11_434, guestPort: 80 }, { hostPort: 8000, guestPort: 8000 }];
+  const servicesOf = (change: Partial<UpRequest>, before?: InstanceConfig) =>
+    resolveOptions({ ...request, ...change }, host, before).config.hostServices;
+  const remembered = { ...stored, hostServices: [one] };
+  assertEquals(servicesOf({}), undefined);
+  assertEquals(servicesOf({ hostServices: [one] }), [one]);
+  assertEquals(servicesOf({}, remembered), [one]);
+  assertEquals(servicesOf({ hostServices: [two] }, remembered), [two]);
+  assertEquals(servicesOf({ hostServices: false }, remembered), undefined);
+  const exec = { exec: ["/bin/true"], net: "gvproxy", hostServices: [one] };
+  assertEquals(servicesOf(exec), [one]);
 });

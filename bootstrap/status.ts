@@ -14,6 +14,7 @@ import { type EventRecord, parseEventLine } from "../vm/event.ts";
 import { join } from "@std/path";
 import { chainFiles, readDiskChain } from "../vm/disk_chain.ts";
 import type { InstancePaths } from "../vm/layout.ts";
+import { HOST_SERVICE_ADDRESS } from "../net/host_service.ts";
 import { clientFilesPath } from "./client_files.ts";
 import { kubeconfigPath } from "./kubeconfig.ts";
 import { buildTimeline, lastRun, renderTimeline, type TimelineRow } from "./timeline.ts";
@@ -48,6 +49,8 @@ export interface StatusReport {
   readonly notes: string | null;
   /** Forwards the user asked for; `host` is address:port. */
   readonly ports: readonly { readonly host: string; readonly guestPort: number }[];
+  /** Ports of this host's loopback that the guest may reach; `guest` is address:port in its network. */
+  readonly hostServices: readonly { readonly hostPort: number; readonly guest: string }[];
   /** Loopback port that leads to the guest's sshd; null when it does not run. */
   readonly sshPort: number | null;
   /** Loopback port that leads to the cluster's API; null when it is not forwarded. */
@@ -100,6 +103,10 @@ export async function statusOf(view: InstanceView): Promise<StatusReport> {
     ports: config.ports.map(({ address, hostPort, guestPort }) => ({
       host: `${address}:${hostPort}`,
       guestPort,
+    })),
+    hostServices: (config.hostServices ?? []).map(({ hostPort, guestPort }) => ({
+      hostPort,
+      guest: `${HOST_SERVICE_ADDRESS}:${guestPort}`,
     })),
     sshPort: run?.sshPort ?? null,
     apiPort: run?.apiPort ?? null,

@@ -17,6 +17,7 @@ const config: InstanceConfig = {
   payload: "demo",
   payloadDigest: null,
   clusterBinary: null,
+  hostServices: [{ hostPort: 11_434, guestPort: 80 }],
 };
 
 const run: RunRecord = {
@@ -74,6 +75,7 @@ Deno.test("statusOf() tells what runs, with memory where the host shows it", asy
       payload: "demo",
       notes: "Hello.",
       ports: [{ host: "127.0.0.1:30052", guestPort: 30_051 }],
+      hostServices: [{ hostPort: 11_434, guest: "192.168.127.253:80" }],
       sshPort: 40_001,
       apiPort: 40_002,
       stateDisk: { sizeMiB: 1024, usedMiB: 0 },

@@ -1,6 +1,6 @@
 /**
  * What a supervisor does between READY and the end: keeps the guest's clock, watches that guest and network answer, and
- * serves the requests of other `gateway` processes on a socket: suspend, snapshot, forget a snapshot.
+ * serves the requests of other `gateway` processes on a socket: suspend, snapshot, forget a snapshot, change host services.
  * It must not save by itself (save.ts) or end the run but by a suspend.
  *
  * @module
@@ -16,6 +16,7 @@ import { raceAbort } from "../vm/wait.ts";
 import type { RunningGvproxy } from "../net/gvproxy.ts";
 import { keepClock } from "./clock.ts";
 import { NetworkHealth } from "./health.ts";
+import { applyHostServices, HostServiceRequest } from "./host_service.ts";
 import { trimWhenIdle } from "./idle_memory.ts";
 import { type SaveParts, type SaveReport, saveRun } from "./save.ts";
 import { SharedMemory } from "./shared_memory.ts";
@@ -25,6 +26,7 @@ const Request = v.variant("do", [
   v.object({ do: v.literal("snapshot"), name: v.string(), ramDir: v.nullable(v.string()) }),
   v.object({ do: v.literal("forget"), name: v.string() }),
   v.object({ do: v.literal("discard") }),
+  HostServiceRequest,
 ]);
 
 /** What can be asked of a supervisor. */
@@ -92,7 +94,7 @@ class Desk {
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(
-    private readonly parts: SaveParts,
+    private readonly parts: SaveParts & { readonly gvproxy: RunningGvproxy },
     private readonly shared: SharedMemory,
     private readonly signal: AbortSignal,
   ) {}
@@ -120,6 +122,10 @@ class Desk {
       );
     }
     if (request.do === "discard") return await this.#end(parts.vm.stop(2000).then(() => undefined));
+    if (request.do === "host-service") {
+      await applyHostServices(paths, parts.gvproxy.client, request, signal);
+      return undefined;
+    }
     checkSnapshotName(request.name);
     const record = snapshotRecord(paths, request.name);
     if (request.do === "forget") {
@@ -201,7 +207,7 @@ export async function askSupervisor(
   if (!supervisor) {
     throw new GatewayError({
       code: "instance-locked",
-      what: `Cannot ${request.do} the instance "${paths.name}"`,
+      what: `Cannot ${verbOf(request)} the instance "${paths.name}"`,
       why: "it is not ready yet, or it is stopping",
       fix: "wait until `gateway status` says ready, then try again",
     });
@@ -209,12 +215,16 @@ export async function askSupervisor(
   await supervisor.say(JSON.stringify(request));
   const what = "the supervisor's answer";
   const value = await supervisor.hear({ what, timeoutMs: ANSWER_TIMEOUT_MS, signal });
-  if (value === undefined) throw vmGone(paths.name, request.do);
+  if (value === undefined) throw vmGone(paths.name, verbOf(request));
   const reply = v.parse(Reply, JSON.parse(value));
   if (reply.error) {
     throw new GatewayError(reply.error as ConstructorParameters<typeof GatewayError>[0]);
   }
   return reply.report;
+}
+
+function verbOf(request: SupervisorRequest): string {
+  return request.do === "host-service" ? "change the host services of" : request.do;
 }
 
 function vmGone(name: string, verb: string): GatewayError {

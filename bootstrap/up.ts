@@ -88,7 +88,7 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
     const { slot, spec } = source;
     const gvproxy = await span.run(
       "start gvproxy",
-      (s) => networkFor(stack, paths, artifacts, ctx, s),
+      (s) => networkFor(stack, paths, config, artifacts, ctx, s),
     );
     const vm = await span.run("start vm", (s) => startGuest(stack, source, paths, chosen, ctx, s));
     const run = { gvproxy, vm, chosen, artifacts };

@@ -38,6 +38,7 @@ import { offeringDemo } from "./payloads.ts";
 import { writePayload } from "./payload.ts";
 import { ensurePki, type Pki } from "./pki.ts";
 import { GUEST_ADDRESS, GUEST_API_PORT, netTransport, planVm } from "./plan.ts";
+import { tellSilentServices } from "./host_service.ts";
 import type { UpOptions } from "./options.ts";
 import { type SecretMaterial, wantsJwt } from "./secrets.ts";
 import type { UpContext } from "./up.ts";
@@ -85,6 +86,7 @@ export function newRun(config: InstanceConfig): RunRecord {
 export async function networkFor(
   stack: AsyncDisposableStack,
   paths: InstancePaths,
+  config: InstanceConfig,
   artifacts: BootArtifacts,
   ctx: UpContext,
   span: Span,
@@ -94,10 +96,12 @@ export async function networkFor(
       binary: artifacts.gvproxy.files.gvproxy.path,
       socketDir: paths.runtimeDir,
       logPath: paths.gvproxyLog,
+      hostServices: config.hostServices,
       span,
       signal: ctx.signal,
     }),
   );
+  await tellSilentServices(config.hostServices, span);
   ctx.owned.add(gvproxy.pid);
   return gvproxy;
 }

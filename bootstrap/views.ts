@@ -18,6 +18,7 @@ export function statusText(report: StatusReport): string {
     ["client files", report.endpoint?.startsWith("https:") ? report.clientFiles : null],
     ["kubeconfig", report.endpoint && report.kubeconfig],
     ["ports", report.ports.map((port) => `${port.host} -> ${port.guestPort}`).join(", ")],
+    ["host services", hostServiceWords(report) || null],
     [
       "ssh",
       report.sshPort === null
@@ -33,6 +34,10 @@ export function statusText(report: StatusReport): string {
     ["folder", report.dir],
   ];
   return table(rows.filter((row): row is [string, string] => !!row[1]));
+}
+
+function hostServiceWords({ hostServices }: StatusReport): string {
+  return hostServices.map(({ hostPort, guest }) => `${guest} -> 127.0.0.1:${hostPort}`).join(", ");
 }
 
 function stateWords(report: StatusReport): string {

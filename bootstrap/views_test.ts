@@ -20,6 +20,7 @@ const running: StatusReport = {
     { host: "127.0.0.1:30051", guestPort: 30_051 },
     { host: "0.0.0.0:8080", guestPort: 80 },
   ],
+  hostServices: [],
   sshPort: 40_001,
   apiPort: 40_002,
   kubeconfig: "/home/u/.kube/gateway.yaml",
@@ -44,6 +45,7 @@ const stopped: StatusReport = {
   vmmWhy: null,
   cluster: null,
   ports: [],
+  hostServices: [],
   sshPort: null,
   apiPort: null,
   processes: [],
@@ -84,6 +86,15 @@ Deno.test("statusText() leaves out what a stopped instance does not have", () =>
     "folder    /home/u/.local/share/gateway/instances/dev",
   ]);
   assertNarrow(text);
+});
+
+Deno.test("statusText() shows the host services, whether it runs or not", () => {
+  const services = [{ hostPort: 11_434, guest: "192.168.127.253:80" }];
+  for (const report of [running, stopped]) {
+    const lines = statusText({ ...report, hostServices: services }).split("\n");
+    const line = "host services  192.168.127.253:80 -> 127.0.0.1:11434";
+    assertEquals(lines.filter((one) => one.startsWith("host services")), [line]);
+  }
 });
 
 Deno.test("statusText() says what to do about a crash, and how far a start is", () => {

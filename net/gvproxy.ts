@@ -11,7 +11,9 @@ import { socketPath, writeFileAtomic } from "../vm/layout.ts";
 import { connectUnix } from "../vm/lines.ts";
 import { type ChildProcess, spawnChild } from "../vm/process.ts";
 import { waitFor } from "../vm/wait.ts";
+import type { HostService } from "../vm/instance.ts";
 import { describeHolder, hostPort, LOOPBACK, portHolder } from "./forward.ts";
+import { HOST_SERVICE_ADDRESS, hostServiceText } from "./host_service.ts";
 
 /** How a gvproxy is started. */
 export interface StartGvproxyOptions {
@@ -25,6 +27,8 @@ export interface StartGvproxyOptions {
   readonly span: Span;
   /** Ends the wait for its start. */
   readonly signal: AbortSignal;
+  /** Ports of this host's loopback that the guest may reach from the start on. */
+  readonly hostServices?: readonly HostService[];
   /** Listen for datagrams too, as libkrun on a Mac sends them; by default on a Mac. */
   readonly vfkit?: boolean;
 }
@@ -84,6 +88,25 @@ export class GvproxyClient implements Disposable {
     ) as unknown as GvproxyForward[];
   }
 
+  /**
+   * Opens a port of this host's loopback to the guest. The same service again is no error.
+   *
+   * @throws GatewayError `port-in-use` when the guest's port leads to another one, `port-forward-failed` else.
+   */
+  async addHostService(service: HostService, signal?: AbortSignal): Promise<void> {
+    await this.#call("POST", "/services", { ...service }, signal);
+  }
+
+  /** Closes a host service and the connections to it. @throws GatewayError `port-forward-failed`. */
+  async removeHostService(service: HostService, signal?: AbortSignal): Promise<void> {
+    await this.#call("DELETE", "/services", { ...service }, signal);
+  }
+
+  /** The open host services, by port of the guest. */
+  async hostServices(signal?: AbortSignal): Promise<HostService[]> {
+    return await this.#call("GET", "/services", undefined, signal) as unknown as HostService[];
+  }
+
   /** Counters, as gvproxy gives them. */
   async stats(signal?: AbortSignal): Promise<Readonly<Record<string, number>>> {
     return await this.#call("GET", "/stats", undefined, signal) as Record<string, number>;
@@ -136,14 +159,21 @@ async function nameHolder(body: JsonValue | undefined, why: string): Promise<str
 }
 
 function forwardError(code: ErrorCode, body: JsonValue | undefined, why: string): GatewayError {
-  const local = (body as { local?: string } | undefined)?.local;
+  const { local, guestPort } = (body ?? {}) as { local?: string; guestPort?: number };
+  const service = guestPort === undefined ? undefined : body as unknown as HostService;
   return new GatewayError({
     code,
-    what: local ? `Cannot forward "${local}"` : "Cannot talk to gvproxy",
+    what: local
+      ? `Cannot forward "${local}"`
+      : service
+      ? `Cannot change the host service "${hostServiceText(service)}"`
+      : "Cannot talk to gvproxy",
     why,
-    fix: code === "port-in-use"
-      ? "choose another port with --port, or stop what holds this one"
-      : "read gvproxy.log in the instance's folder",
+    fix: code !== "port-in-use"
+      ? "read gvproxy.log in the instance's folder"
+      : service
+      ? `choose another port of the guest: ${service.hostPort}:GUESTPORT`
+      : "choose another port with --port, or stop what holds this one",
   });
 }
 
@@ -190,6 +220,8 @@ export async function startGvproxy(options: StartGvproxyOptions): Promise<Runnin
       listenQemu: qemuSocket,
       listenVfkit: vfkitSocket,
       api,
+      serviceIp: HOST_SERVICE_ADDRESS,
+      hostServices: options.hostServices ?? [],
       exitWithParent: true,
       logLevel: "info",
     }),

@@ -40,12 +40,18 @@ Deno.test("GvproxyClient sends what the API takes and returns what it answers", 
       assertEquals(await client.expose("127.0.0.1:0", "192.168.127.2:22"), forward);
       await client.unexpose("127.0.0.1:4711");
       assertEquals(await client.list(), [forward]);
+      await client.addHostService({ hostPort: 11434, guestPort: 80 });
+      await client.removeHostService({ hostPort: 11434, guestPort: 80 });
+      await client.hostServices();
       await client.stats();
       await client.leases();
       assertEquals(requests, [
         'POST /forwards {"protocol":"tcp","local":"127.0.0.1:0","remote":"192.168.127.2:22"}',
         'DELETE /forwards {"protocol":"tcp","local":"127.0.0.1:4711"}',
         "GET /forwards",
+        'POST /services {"hostPort":11434,"guestPort":80}',
+        'DELETE /services {"hostPort":11434,"guestPort":80}',
+        "GET /services",
         "GET /stats",
         "GET /leases",
       ]);
@@ -61,6 +67,20 @@ Deno.test("GvproxyClient.expose() names the holder when gvproxy says the port is
     const error = await assertRejects(() => client.expose(local, ":80"), GatewayError);
     assertEquals([error.code, error.what], ["port-in-use", `Cannot forward "${local}"`]);
     assert(error.why.endsWith("holds it") || error.why === body.error, error.why);
+  });
+});
+
+Deno.test("GvproxyClient.addHostService() names the service when its port of the guest is taken", async () => {
+  const body = { code: "port-in-use", error: "the guest's port 80 already leads to port 1" };
+  await withServer(() => Response.json(body, { status: 409 }), async (client) => {
+    const service = { hostPort: 11434, guestPort: 80 };
+    const error = await assertRejects(() => client.addHostService(service), GatewayError);
+    assertEquals([error.code, error.what, error.why, error.fix], [
+      "port-in-use",
+      'Cannot change the host service "11434:80"',
+      body.error,
+      "choose another port of the guest: 11434:GUESTPORT",
+    ]);
   });
 });
 

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { parse } from "yaml";
+import { HOST_SERVICE_ADDRESS } from "../net/host_service.ts";
 import { digestFile } from "../vm/artifact.ts";
 import { exists } from "../vm/layout.ts";
 import { sourcePath } from "../vm/source.ts";
@@ -66,4 +67,8 @@ Deno.test("openshell's chart mounts Secrets that the payload fills", () => {
     server.tls.clientTlsSecretName,
     server.sandboxJwt.signingSecretName,
   ]);
+});
+
+Deno.test("openshell's sandboxes find the host services where gvproxy has them", () => {
+  assertEquals(payload.charts[0].values.server.hostGatewayIP, HOST_SERVICE_ADDRESS);
 });

@@ -53,6 +53,19 @@ const REFUSALS: readonly Refusal[] = [
     "add --port 30051:30051",
   ),
   usage(
+    ["up", "--host-service", "70000"],
+    `Cannot open the host service "70000"`,
+    "70000 is not a port: those go from 1 to 65535",
+    "write it as 11434, or as 11434:80 for another port in the guest",
+  ),
+  usage(
+    ["--exec", "/bin/true", "--host-service", "80"],
+    `Cannot use --host-service with --net "none"`,
+    "only gvproxy opens ports of this host to a guest",
+    "add --net gvproxy",
+  ),
+  failure(["host-service", "add", "80", "--name", "ghost"], unknown("ghost")),
+  usage(
     ["up", "--net", "bridge"],
     `Cannot use --net "bridge"`,
     "the choices are gvproxy, tsi, none",

@@ -11,6 +11,7 @@ import { startGvproxy } from "../net/gvproxy.ts";
 import { ArtifactStore } from "../vm/artifact.ts";
 import { GatewayError } from "../vm/error.ts";
 import { silentSpan } from "../vm/event.ts";
+import type { HostService } from "../vm/instance.ts";
 import { exists } from "../vm/layout.ts";
 import { processStartTime, run, which } from "../vm/process.ts";
 import { waitFor } from "../vm/wait.ts";
@@ -28,6 +29,7 @@ async function binary(): Promise<string> {
 
 async function withProxy(
   test: (gvproxy: Awaited<ReturnType<typeof startGvproxy>>, dir: string) => Promise<void>,
+  hostServices: readonly HostService[] = [],
 ): Promise<void> {
   const dir = await Deno.makeTempDir({ prefix: "gw" });
   try {
@@ -35,6 +37,7 @@ async function withProxy(
       binary: await binary(),
       socketDir: dir,
       logPath: join(dir, "gvproxy.log"),
+      hostServices,
       span: silentSpan(),
       signal,
     };
@@ -62,6 +65,26 @@ Deno.test("startGvproxy() exposes, lists and unexposes when it runs (skipped wit
     assertEquals(gone.code, "port-forward-failed");
   });
 });
+
+Deno.test(
+  "startGvproxy() opens the host services of its start, and changes them later (skipped without go)",
+  {
+    ...without,
+  },
+  async () => {
+    const service = { hostPort: 11434, guestPort: 80 };
+    await withProxy(async ({ client }) => {
+      assertEquals(await client.hostServices(), [service]);
+      const other = { hostPort: 8000, guestPort: 443 };
+      await client.addHostService(other);
+      assertEquals(await client.hostServices(), [service, other]);
+      const taken = () => client.addHostService({ hostPort: 1, guestPort: 443 });
+      assertEquals((await assertRejects(taken, GatewayError)).code, "port-in-use");
+      await client.removeHostService(service);
+      assertEquals(await client.hostServices(), [other]);
+    }, [service]);
+  },
+);
 
 Deno.test("startGvproxy() tells who holds a port when it is taken (skipped without go)", {
   ...without,

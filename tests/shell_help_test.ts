@@ -52,6 +52,8 @@ const OFFERS: readonly (readonly [line: string, offers: readonly string[]])[] = 
   ["gateway build k", ["kernel", "kernel-arm64"]],
   ["gateway completions ", ["bash", "fish", "zsh"]],
   ["gateway port add --n", ["--name"]],
+  ["gateway host-service ", ["add", "list", "remove"]],
+  ["gateway fork --host", ["--host-service"]],
   ["gateway snapshot create --name dev", ["dev-2"]],
 ];
 

@@ -17,20 +17,13 @@ import {
   writeFileAtomic,
 } from "./layout.ts";
 import { sweepMemory } from "./memory_dir.ts";
+import { Forward, type HostService, type PortForward, Service } from "./ports.ts";
 import { isAlive, type ProcessId, signalProcess } from "./process.ts";
 import { parseJson } from "./spec.ts";
 import { isSuspended } from "./saved_state.ts";
 import { pause, waitFor } from "./wait.ts";
 
-/** A host port that leads to a guest port. */
-export interface PortForward {
-  /** Host address to listen on, without brackets. */
-  readonly address: string;
-  /** 1 to 65535. */
-  readonly hostPort: number;
-  /** 1 to 65535. */
-  readonly guestPort: number;
-}
+export type { HostService, PortForward } from "./ports.ts";
 
 /** What the user chose for an instance; kept between starts. */
 export interface InstanceConfig {
@@ -65,6 +58,8 @@ export interface InstanceConfig {
     /** A file with certificates of authorities, absolute; null for none. */
     readonly hostCa: string | null;
   };
+  /** What of this host the guest may reach; absent for nothing. */
+  readonly hostServices?: readonly HostService[];
 }
 
 /** What runs now; removed when the run ends, so one whose supervisor is gone means a crash. */
@@ -101,12 +96,6 @@ export interface RunRecord {
   readonly notes: string | null;
 }
 
-const Forward: v.GenericSchema<unknown, PortForward> = v.object({
-  address: v.string(),
-  hostPort: v.number(),
-  guestPort: v.number(),
-});
-
 const InstanceFile: v.GenericSchema<unknown, InstanceConfig> = v.object({
   schemaVersion: v.literal(1),
   name: v.string(),
@@ -122,6 +111,7 @@ const InstanceFile: v.GenericSchema<unknown, InstanceConfig> = v.object({
   payloadDigest: v.optional(v.nullable(v.string()), null),
   clusterBinary: v.optional(v.nullable(v.string()), null),
   network: v.optional(v.object({ hostProxy: v.boolean(), hostCa: v.nullable(v.string()) })),
+  hostServices: v.optional(v.array(Service)),
 });
 
 const ProcessRecord = v.object({ pid: v.number(), startTime: v.string() });
@@ -306,7 +296,7 @@ export class LockedInstance implements AsyncDisposable {
 
   /** Keeps what the user chose. */
   async saveConfig(config: InstanceConfig): Promise<void> {
-    await writeFileAtomic(this.paths.instanceFile, JSON.stringify(config, null, 2) + "\n");
+    await writeConfig(this.paths, config);
     this.#created = false;
   }
 
@@ -333,6 +323,11 @@ export class LockedInstance implements AsyncDisposable {
       await Deno.remove(dir).catch(() => {});
     }
   }
+}
+
+/** Writes an instance's settings; only whoever holds its lock may. */
+export async function writeConfig(paths: InstancePaths, config: InstanceConfig): Promise<void> {
+  await writeFileAtomic(paths.instanceFile, JSON.stringify(config, null, 2) + "\n");
 }
 
 async function takeLock(

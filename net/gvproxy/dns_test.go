@@ -33,15 +33,8 @@ func newHostWith(t *testing.T, resolvConf, hosts string, records ...string) *hos
 	t.Helper()
 	dir := t.TempDir()
 	h := &hostWith{hostResolver: &hostResolver{resolvConf: dir + "/resolv.conf", hosts: dir + "/hosts"}}
-	packets, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	packets, listener := listenBoth(t)
 	_, h.port, _ = net.SplitHostPort(packets.LocalAddr().String())
-	listener, err := net.Listen("tcp4", "127.0.0.1:"+h.port)
-	if err != nil {
-		t.Skip("the port is free by UDP only: ", err)
-	}
 	for path, text := range map[string]string{h.resolvConf: resolvConf + "\nnameserver 127.0.0.1\n", h.hosts: hosts} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -66,6 +59,26 @@ func newHostWith(t *testing.T, resolvConf, hosts string, records ...string) *hos
 		t.Cleanup(func() { _ = server.Shutdown() })
 	}
 	return h
+}
+
+// listenBoth finds a port that is free by UDP and by TCP.
+func listenBoth(t *testing.T) (net.PacketConn, net.Listener) {
+	t.Helper()
+	var last error
+	for range 50 {
+		packets, err := net.ListenPacket("udp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		listener, err := net.Listen("tcp4", packets.LocalAddr().String())
+		if err == nil {
+			return packets, listener
+		}
+		last = err
+		packets.Close()
+	}
+	t.Fatal(last)
+	return nil, nil
 }
 
 func answerFrom(r *dns.Msg, records []string) *dns.Msg {

@@ -9,6 +9,7 @@ import { assert, assertEquals, assertNotEquals, assertStringIncludes } from "@st
 import { join } from "@std/path";
 import { run } from "../../vm/process.ts";
 import { pause, waitFor } from "../../vm/wait.ts";
+import { HostServices } from "./host_services.ts";
 import { Client } from "./client.ts";
 import { freePort, TestHome, withEvidence } from "./harness.ts";
 import { atRest, flipByte, leaveFree, runRecord, unnamedStateFiles } from "./instance_files.ts";
@@ -19,6 +20,7 @@ const UP_TIMEOUT_MS = 20 * 60_000;
 Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
   const home = await TestHome.make();
   const client = new Client(home);
+  await using services = new HostServices(home);
   const port = freePort();
   const dirOf = (name: string) => join(home.home, "data/gateway/instances", name);
   const step = (name: string, fn: () => Promise<void>) =>
@@ -42,11 +44,13 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
     await client.sh("echo before >/root/note; echo before >/dev/shm/note; sync");
     const pods = await client.settledPods();
     await home.ok(["snapshot", "create", "base"]);
+    await home.ok(["host-service", "add", services.spec]);
     await client.sh("echo after >/root/note; echo after >/dev/shm/note; sync");
     await home.ok(["kubectl", "--", "delete", "pods", "-n", "openshell", "--all", "--wait=false"]);
     await home.ok(["snapshot", "restore", "base"], { timeoutMs: 60_000 });
     assertEquals(await client.sh("cat /root/note /dev/shm/note"), "before\nbefore\n");
     assertEquals(await client.pods(), pods);
+    await services.assertOpen();
     assertEquals(await client.nodeReady(), "True");
     assert(await client.answers());
   });
@@ -128,7 +132,8 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
     };
     const apps = ["app.kubernetes.io/name=gateway-demo", "app=plain"];
     const [demo, plain] = await Promise.all(apps.map((app) => uid(app, "default")));
-    await home.ok(["fork", "default", "left", "right"], { timeoutMs: 180_000 });
+    const { stderr } = await home.ok(["fork", "default", "left", "right"], { timeoutMs: 180_000 });
+    await services.closedToClones(stderr, ["left", "right"]);
     // The service that reloads its certificates keeps its pod, the other gets a new one.
     assertEquals(await uid(apps[0], "left"), demo);
     assertNotEquals(await uid(apps[1], "left"), plain);
@@ -161,6 +166,7 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
     await home.ok(["resume", "left"], { timeoutMs: 60_000 });
     assertEquals(await client.sh("cat /root/note", "left"), "left\n");
     assert(await client.answers("left"));
+    await services.assertOpen("left");
     await home.ok(["rm", "--force", "left"], { timeoutMs: 120_000 });
     assert(await client.answers());
   });
@@ -194,6 +200,7 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
       intervalMs: 500,
     });
     assertEquals(await client.pods(), pods);
+    await services.assertOpen();
   });
 
   await step(

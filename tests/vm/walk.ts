@@ -18,6 +18,7 @@ import { run } from "../../vm/process.ts";
 import { pause, waitFor } from "../../vm/wait.ts";
 import { TestRegistry } from "../fakes/registry.ts";
 import { offerOpenshell } from "./openshell_payload.ts";
+import { HostServices } from "./host_services.ts";
 import { Client, type Status } from "./client.ts";
 import { freePort, FROM_SOURCES, TestHome, withEvidence } from "./harness.ts";
 
@@ -71,6 +72,7 @@ async function walk(
 ): Promise<void> {
   const port = freePort();
   const client = new Client(home);
+  await using services = new HostServices(home);
   const { status, curl, kubectlJson } = {
     status: (name?: string) => client.status(name),
     curl: (report: Status, path: string, bare?: boolean) => client.curl(report, path, bare),
@@ -187,6 +189,14 @@ async function walk(
     assert((await curl(through, "/")).code !== 0);
   });
 
+  await step(
+    "a port of this host's loopback is opened to the guest, and no other",
+    async () => {
+      await services.open();
+      await services.downAndUp();
+    },
+  );
+
   await step("manifests in the auto-deploy folder are applied, re-applied and pruned", async () => {
     const path = "/var/lib/rancher/k3s/server/manifests/test.yaml";
     const write = (value: string) =>
@@ -212,7 +222,9 @@ async function walk(
   });
 
   await step("a volume claim on local-path is bound and written", async () => {
-    await home.ok(["kubectl", "--", "apply", "-f", "-"], { stdin: PVC_POD });
+    await home.ok(["kubectl", "--", "apply", "-f", "-"], {
+      stdin: pvcPod(services.askingContainer),
+    });
     await waitFor({
       what: "the pod with the volume",
       probe: async () => {
@@ -223,6 +235,10 @@ async function walk(
       intervalMs: 2000,
     });
     await home.ok(["exec", "--", "sync"]);
+  });
+
+  await step("a pod reaches the opened port of this host by name, and no other", async () => {
+    await services.assertHeardByPod("keeper");
   });
 
   await step("a second up of a running instance is refused", async () => {
@@ -255,6 +271,7 @@ async function walk(
       "cat /var/lib/rancher/k3s/storage/*/kept",
     ]);
     assertEquals(stdout, "kept\n");
+    await services.assertOpen();
   });
 
   await step("started again no pod had to try twice", async () => {
@@ -275,6 +292,7 @@ async function walk(
     assertEquals((await curl(report, "/")).code, 0);
     assertEquals(await client.pods(), before);
     assertEquals(await client.nodeReady(), "True");
+    await services.assertOpen();
   });
 
   await step("after a resume the guest's clock is the host's", async () => {
@@ -311,6 +329,8 @@ async function walk(
     const crossed = await curl({ ...second, clientFiles: first.clientFiles }, "/");
     assert(crossed.code !== 0, "the first one's files work with the second");
     assertEquals(second.kubeconfig, null as unknown as string);
+    await services.assertClosed("second");
+    await services.assertOpen();
     await home.ok(["rm", "--force", "second"], { timeoutMs: 120_000 });
     assertEquals((await curl(first, "/")).code, 0);
   });
@@ -326,7 +346,7 @@ async function walk(
   });
 }
 
-const PVC_POD = `
+const pvcPod = (more: string) => `
 apiVersion: v1
 kind: PersistentVolumeClaim
 metadata: {name: keep, namespace: default}
@@ -343,5 +363,6 @@ spec:
     imagePullPolicy: Never
     command: [sh, -c, "echo kept >/data/kept && sync"]
     volumeMounts: [{name: data, mountPath: /data}]
+  - ${more}
   volumes: [{name: data, persistentVolumeClaim: {claimName: keep}}]
 `;
