@@ -5,8 +5,9 @@
  * @module
  */
 import { gunzipSync } from "node:zlib";
-import { parse } from "yaml";
+import { type Document, parseDocument } from "yaml";
 import type { JsonValue } from "../vm/event.ts";
+import { documentValue, PARSE_OPTIONS } from "./kube_yaml.ts";
 import type { JsonObject } from "./payload_spec.ts";
 
 /** What an archive unpacks to at the most; the cluster takes less than 1 MiB packed. */
@@ -100,7 +101,8 @@ function addDependencies(about: JsonValue | undefined, inner: Set<string>): void
 /** What a broken file has is not told here: Helm says it with its place. */
 function read(text: string): JsonValue | undefined {
   try {
-    return parse(text) as JsonValue;
+    const document = parseDocument(text, PARSE_OPTIONS) as Document.Parsed;
+    return document.errors.length > 0 ? undefined : documentValue(document) as JsonValue;
   } catch {
     return undefined;
   }

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { stringify } from "yaml";
+import { toJsonText } from "./kube_yaml.ts";
 import { canonicalJson, digestBytes } from "../vm/digest.ts";
 import type { JsonValue } from "../vm/event.ts";
 import type { Payload, PayloadChart } from "./payload_spec.ts";
@@ -87,7 +87,6 @@ function openFiles(payload: Payload, archives: readonly Uint8Array[]): Record<st
   return files;
 }
 
-/** A chart as k3s's Helm controller takes it. Nothing in it differs between two instances. */
 /**
  * Names the content of one chart: its archive, its values and where it goes. The controller copies it from the HelmChart
  * to the job that installs it (variable CHART), and neither uses it for a chart that comes with its content. So a job
@@ -99,10 +98,11 @@ export function chartRevision(
   archive: Uint8Array,
 ): string {
   const target = chart.namespace ?? namespace;
-  const parts = [digestBytes(archive), target, stringify(chart.values, YAML)];
+  const parts = [digestBytes(archive), target, toJsonText(chart.values)];
   return `${chart.name}@sha256:${digestBytes(parts.join("\n"))}`;
 }
 
+/** A chart as k3s's Helm controller takes it. Nothing in it differs between two instances. */
 function chartObject(payload: Payload, chart: PayloadChart, archive: Uint8Array): object {
   return {
     apiVersion: "helm.cattle.io/v1",
@@ -116,7 +116,8 @@ function chartObject(payload: Payload, chart: PayloadChart, archive: Uint8Array)
       jobImage: HELM_IMAGE,
       ...(Object.keys(chart.values).length === 0
         ? {}
-        : { valuesContent: stringify(chart.values, YAML) }),
+        // JSON, which Helm's reader of YAML 1.1 takes for the same values.
+        : { valuesContent: toJsonText(chart.values) }),
     },
   };
 }
@@ -130,11 +131,9 @@ function recordObject(payload: Payload, digest: string): object {
   };
 }
 
-/** Long lines are not folded and no anchors are used, so that any parser reads it. */
-const YAML = { lineWidth: 0, aliasDuplicateObjects: false } as const;
-
+/** JSON documents: any reader of YAML takes them for the same. */
 function toYaml(documents: readonly object[]): string {
-  return documents.map((document) => stringify(document, YAML)).join("---\n");
+  return documents.map((document) => `${toJsonText(document)}\n`).join("---\n");
 }
 
 function toBase64(bytes: Uint8Array): string {

@@ -4,15 +4,17 @@
  *
  * @module
  */
+import { type KubeValue, toJsonText } from "./kube_yaml.ts";
 import { fieldName, type FieldPath, type YamlSource } from "./payload_source.ts";
 
 /**
- * Checks one manifest. `seen` holds every object so far and where it is from, and grows.
+ * Checks one manifest and returns its documents as JSON, one a line, with `---` between: every reader of the cluster
+ * takes them for what was checked here. `seen` holds every object so far and where it is from, and grows.
  *
  * @throws GatewayError `payload-invalid`.
  */
-export function readManifest(source: YamlSource, seen: Map<string, string>): void {
-  let objects = 0;
+export function readManifest(source: YamlSource, seen: Map<string, string>): string {
+  const objects: string[] = [];
   for (const document of source.documents) {
     const value = source.value(document);
     if (value === null || value === undefined) continue;
@@ -24,17 +26,13 @@ export function readManifest(source: YamlSource, seen: Map<string, string>): voi
     }
     for (const key of ["apiVersion", "kind"] as const) {
       if (typeof object[key] === "string" && object[key] !== "") continue;
-      throw refuse([key], "it is missing, or no text", `add it; every object has one`);
+      throw refuse([key], ...noText(object[key]));
     }
-    objects++;
+    objects.push(toJsonText(value));
     if (object.kind!.endsWith("List") && Array.isArray(object.items)) continue;
     const name = object.metadata?.name;
     if (typeof name !== "string" || name === "") {
-      throw refuse(
-        ["metadata", "name"],
-        "it is missing, or no text",
-        "add it; every object has one",
-      );
+      throw refuse(["metadata", "name"], ...noText(name));
     }
     const namespace = object.metadata?.namespace ?? "";
     // The version may differ: the same object in another form.
@@ -51,12 +49,24 @@ export function readManifest(source: YamlSource, seen: Map<string, string>): voi
     }
     seen.set(identity, source.name);
   }
-  if (objects === 0) {
+  if (objects.length === 0) {
     throw source.fault([], {
       why: "it holds no object",
       fix: "write one into it, or take it off the list of manifests",
     });
   }
+  return objects.map((one) => `${one}\n`).join("---\n");
+}
+
+/** Why something is no text, and what to do: a name such as `on` or `123` has to stand in quotes. */
+function noText(value: unknown): [why: string, fix: string] {
+  if (value === undefined || value === null || value === "") {
+    return ["it is missing", "add it; every object has one"];
+  }
+  return typeof value === "object" ? ["it is no text", "write a name"] : [
+    `YAML reads it as ${toJsonText(value as KubeValue)}, which is no text`,
+    "put it into quotes",
+  ];
 }
 
 interface KubernetesObject {

@@ -20,6 +20,7 @@ import { whyUnreachable } from "./images/reach.ts";
 import { readRegistries } from "./images/registries.ts";
 import type { PrepareOptions } from "./payload_images.ts";
 import { readPayload, SPEC_FILE } from "./payload_spec.ts";
+import { PARSE_OPTIONS } from "./kube_yaml.ts";
 
 const LOCK_FILE = "lock.json";
 
@@ -213,7 +214,7 @@ async function checkReadable(dir: string, { manifests }: Lock): Promise<void> {
 
 /** payload.yaml with the digests of its lock file and with its own comments. */
 function withDigests(text: string, { chart, images }: Lock): string {
-  const document = parseDocument(text);
+  const document = parseDocument(text, PARSE_OPTIONS);
   const fill = (list: string, key: string, { ref, digest }: PinnedRef) => {
     const entries = document.get(list);
     const entry = isSeq(entries)

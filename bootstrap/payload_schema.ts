@@ -98,6 +98,7 @@ const values = v.pipe(
 
 function isJson(value: unknown): boolean {
   if (typeof value === "number") return Number.isFinite(value);
+  if (typeof value === "bigint") return true;
   if (value === null || ["string", "boolean"].includes(typeof value)) return true;
   return typeof value === "object" && Object.values(value).every(isJson);
 }

@@ -8,13 +8,22 @@ import {
   type Document,
   isMap,
   isNode,
+  isScalar,
   isSeq,
   LineCounter,
   type Node,
   parseAllDocuments,
+  type Scalar,
   type YAMLError,
 } from "yaml";
 import { GatewayError } from "../vm/error.ts";
+import {
+  controlCharacter,
+  documentValue,
+  KubeYamlError,
+  PARSE_OPTIONS,
+  plainValue,
+} from "./kube_yaml.ts";
 
 /** From the top of a document down to a field. */
 export type FieldPath = readonly (string | number)[];
@@ -57,9 +66,17 @@ export class YamlSource {
   /** @throws GatewayError `payload-invalid` for the first place that is no YAML. */
   constructor(readonly dir: string, readonly name: string, text: string) {
     this.documents = parseAllDocuments(text, {
+      ...PARSE_OPTIONS,
       lineCounter: this.#lines,
       prettyErrors: false,
     }) as Document.Parsed[];
+    const control = controlCharacter(text);
+    if (control) {
+      throw payloadFault(dir, this.#at(this.#place(control.offset)), {
+        why: `it holds the control character ${control.name}, which no YAML may`,
+        fix: 'write it as an escape in double quotes, such as "\\u0007"',
+      });
+    }
     const errors: readonly YAMLError[] = this.documents.flatMap((document) => document.errors);
     if (errors.length > 0) {
       const [{ message, pos }] = errors;
@@ -70,14 +87,19 @@ export class YamlSource {
     }
   }
 
-  /** A document as plain values. @throws GatewayError `payload-invalid` for aliases that lead nowhere or grow too much. */
+  /**
+   * A document as the cluster's programs read it.
+   *
+   * @throws GatewayError `payload-invalid` for what they refuse, and for aliases that lead nowhere or grow too much.
+   */
   value(document: Document.Parsed): unknown {
     try {
-      return document.toJS();
+      return documentValue(document);
     } catch (error) {
-      throw payloadFault(this.dir, this.#at(this.#place(document.range[0])), {
-        why: error instanceof Error ? error.message.split("\n")[0] : String(error),
-        fix: "write the value out instead of the alias",
+      if (!(error instanceof KubeYamlError)) throw error;
+      throw payloadFault(this.dir, this.#at(this.#place(error.offset)), {
+        why: error.message,
+        fix: "correct the YAML there; a text that YAML takes for something else stands in quotes",
       });
     }
   }
@@ -105,7 +127,7 @@ export class YamlSource {
         offset = node?.range?.[0] ?? offset;
       } else if (isMap(node)) {
         const pair: { key: unknown; value: unknown } | undefined = node.items.find(({ key }) =>
-          String(isNode(key) ? key.toJSON() : key) === String(step)
+          isScalar(key) && keyText(key) === String(step)
         );
         if (isNode(pair?.key)) offset = pair.key.range?.[0] ?? offset;
         node = isNode(pair?.value) ? pair.value : undefined;
@@ -123,6 +145,11 @@ export class YamlSource {
   #at({ line, column }: Place): string {
     return `${this.name}:${line}:${column}`;
   }
+}
+
+/** A key as the value has it: the plain key `on` is `true` there. */
+function keyText({ type, value }: Scalar): string {
+  return type === "PLAIN" ? String(plainValue(String(value))) : String(value);
 }
 
 /** How each field of payload.yaml is written, for the errors' advice; `*` stands for an entry's number or a key. */

@@ -47,7 +47,7 @@ export interface PayloadChart {
 export interface PayloadManifest {
   /** The file's name without its folder. */
   readonly name: string;
-  /** YAML or JSON, one document or more. */
+  /** Documents of JSON, one a line, with `---` between. */
   readonly text: string;
 }
 
@@ -214,8 +214,8 @@ async function readManifests(
   const manifests: PayloadManifest[] = [];
   for (const [at, path] of spec.manifests.entries()) {
     const text = await folder.text(path, source, ["manifests", at]);
-    readManifest(new YamlSource(folder.dir, path, text), seen);
-    manifests.push({ name: basename(path), text });
+    const objects = readManifest(new YamlSource(folder.dir, path, text), seen);
+    manifests.push({ name: basename(path), text: objects });
   }
   return manifests;
 }

@@ -13,7 +13,11 @@ Deno.test("readPayload() reads a whole payload", async () => {
   const dir = await folder();
   const { digest, manifests, ...payload } = await readPayload(dir);
   assert(/^[0-9a-f]{64}$/.test(digest));
-  assertEquals(manifests, [{ name: "web.yaml", text: WEB }]);
+  const service =
+    '{"apiVersion":"v1","kind":"Service","metadata":{"name":"web","namespace":"web"}}';
+  const deployment =
+    '{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web","namespace":"web"}}';
+  assertEquals(manifests, [{ name: "web.yaml", text: `${service}\n---\n${deployment}\n` }]);
   assertEquals(payload, {
     name: "hello",
     namespace: "web",
@@ -92,6 +96,26 @@ const OBJECTS: readonly (readonly [what: string, text: string, where: string])[]
     `web.yaml:4:3: metadata.name: the Secret "hello-tls" comes from payload.yaml's secrets, too`,
   ],
   ["a template", "apiVersion: v1\nkind: {{ .Kind }}\n", "web.yaml:2:"],
+  [
+    "a template as a value",
+    "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  t: {{ .Values.x }}\n",
+    "web.yaml:5:7: a key has to be a text",
+  ],
+  [
+    "a name that YAML takes for true",
+    "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: yes\n",
+    "web.yaml:4:3: metadata.name: YAML reads it as true, which is no text",
+  ],
+  [
+    "a name that is a number",
+    "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: 123\n",
+    "web.yaml:4:3: metadata.name: YAML reads it as 123, which is no text",
+  ],
+  [
+    "a control character",
+    'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {s: "a\u0007b"}\n',
+    "web.yaml:4:13: it holds the control character U+0007, which no YAML may",
+  ],
 ];
 
 for (const [what, text, where] of OBJECTS) {
@@ -102,6 +126,25 @@ for (const [what, text, where] of OBJECTS) {
     assert(error.why.startsWith(where), error.why);
   });
 }
+
+Deno.test("readPayload() hands on manifests as JSON that every reader takes for the same", async () => {
+  const object = (data: string) =>
+    `{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": ${data}}`;
+  const handedOn = async (text: string) => {
+    const { manifests } = await readPayload(await folder({ "web.yaml": text }));
+    return manifests[0].text.split("\n---\n").map((one) => JSON.parse(one));
+  };
+  const [escaped] = await handedOn(object('{"k": "\\ud83d\\ude00", "slash": "a\\/b"}'));
+  assertEquals(escaped.data, { k: "😀", slash: "a/b" });
+  const [modes] = await handedOn(
+    'apiVersion: v1\nkind: X\nmetadata: {name: a}\nspec: {mode: 0644, text: "0644", no: "NO"}\n',
+  );
+  assertEquals(modes.spec, { mode: 420, text: "0644", false: "NO" });
+  const one = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
+  const two = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\n";
+  const both = await handedOn(`${one}---\t# second\n${two}`);
+  assertEquals(both.map(({ metadata }) => metadata.name), ["a", "b"]);
+});
 
 Deno.test("readPayload() refuses links that lead out of the folder", async () => {
   const dir = await folder({ "web.yaml": undefined });

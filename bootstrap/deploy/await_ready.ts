@@ -13,6 +13,7 @@ import type { KubeApi, KubeObject } from "./kube_api.ts";
 import { idOf, objectLabel, objectWords, podTemplate } from "./objects.ts";
 import type { PlacedObject } from "./plan.ts";
 import { type Progress, progressOf, WAITED_KINDS } from "./workloads.ts";
+import { toJsonText } from "../kube_yaml.ts";
 
 /** What {@linkcode awaitReady} needs. */
 export interface AwaitOptions {
@@ -92,7 +93,7 @@ async function currentProgress(
   const progress = progressOf(object);
   if (object.kind !== "PersistentVolumeClaim" || progress.state !== "waiting") return progress;
   const used = placed.some(({ object: other }) =>
-    JSON.stringify(podTemplate(other)?.spec?.volumes ?? []).includes(
+    toJsonText(podTemplate(other)?.spec?.volumes ?? []).includes(
       `"claimName":"${object.metadata.name}"`,
     )
   );

@@ -40,6 +40,7 @@ import { planObjects } from "./plan.ts";
 import { findStale, removalRights, removeObjects, type StaleObject } from "./prune.ts";
 import { isAllowed, missingRights, rightsError, rightsFor } from "./rights.ts";
 import { openTarget, type TargetRequest } from "./target.ts";
+import { toJsonText } from "../kube_yaml.ts";
 
 /** What the user wants. */
 export interface DeployRequest extends TargetRequest {
@@ -284,7 +285,7 @@ async function applyAll(
   }));
   const apply = async ({ plan, placed }: typeof todo[number]) => {
     const changed = plan.change !== "same" ||
-      JSON.stringify(plan.object) !== JSON.stringify(placed.object);
+      toJsonText(plan.object) !== toJsonText(placed.object);
     // What is the same and not ours yet is applied, too: the fields become ours.
     if (changed || !isOurs(plan.live!)) {
       await applyObject(api, placed, applyOptions(work));

@@ -26,7 +26,7 @@ Deno.test("readObjects() takes lists apart, drops empty documents and orders by 
     "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}",
     "",
     "kind: List\napiVersion: v1\nitems:\n- {apiVersion: v1, kind: Service, metadata: {name: s}}\n" +
-    "- {apiVersion: v1, kind: Namespace, metadata: {name: n}}",
+    "- {apiVersion: v1, kind: Namespace, metadata: {name: web}}",
   ].join("\n---\n");
   const secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: k}";
   assertEquals(readObjects([text, secret]).map(({ kind }) => kind), [
@@ -34,9 +34,21 @@ Deno.test("readObjects() takes lists apart, drops empty documents and orders by 
   ]);
 });
 
+Deno.test("readObjects() reads modes and integers as kubectl does", () => {
+  const [secret] = readObjects([
+    "apiVersion: v1\nkind: Secret\nmetadata: {name: k}\nmode: 0400\nquoted: '0400'\nbig: 9007199254740993",
+  ]) as unknown as Record<string, unknown>[];
+  assertEquals([secret.mode, secret.quoted, secret.big], [256, "0400", 9007199254740993n]);
+});
+
 for (
   const [text, why] of [
     ["a: [", "it is not YAML"],
+    [
+      "a: {{ x }}",
+      "a key has to be a text; for a template such as {{ … }} put the value into quotes",
+    ],
+    ["apiVersion: v1\nkind: Pod\nmetadata: {name: on}", "a Pod has no name"],
     ["a: 1", "one of its documents has no apiVersion or kind"],
     ["apiVersion: v1\nkind: Pod", "a Pod has no name"],
     [

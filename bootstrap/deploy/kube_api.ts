@@ -9,6 +9,7 @@
 import type { KubeConfig, RequestContext } from "@kubernetes/client-node";
 import { causeOf, describeError, GatewayError } from "../../vm/error.ts";
 import { formatMs } from "../../vm/wait.ts";
+import { toJsonText } from "../kube_yaml.ts";
 
 /** An object of Kubernetes as the API gives and takes it. */
 export interface KubeObject {
@@ -193,7 +194,7 @@ export class KubeApi implements Disposable {
     request.setHeaderParam("user-agent", FIELD_MANAGER);
     if (call.body !== undefined) {
       request.setHeaderParam("content-type", type);
-      request.setBody(JSON.stringify(call.body));
+      request.setBody(toJsonText(call.body));
     }
     request.setSignal(signal);
     try {

@@ -5,10 +5,11 @@
  *
  * @module
  */
-import { parseAllDocuments } from "yaml";
+import { type Document, parseAllDocuments } from "yaml";
 import { GatewayError } from "../../vm/error.ts";
 import { digestBytes } from "../../vm/digest.ts";
 import { RELOADS_ANNOTATION } from "../identity.ts";
+import { documentValue, KubeYamlError, PARSE_OPTIONS, toJsonText } from "../kube_yaml.ts";
 import type { KubeObject } from "./kube_api.ts";
 
 /** What names an object whatever version of it is meant. */
@@ -36,10 +37,10 @@ const FIRST = [
  * @throws GatewayError `usage` for a text that holds no objects of Kubernetes.
  */
 export function readObjects(texts: readonly string[]): KubeObject[] {
-  const objects = texts.flatMap((text) => parseAllDocuments(text))
+  const objects = texts.flatMap((text) => parseAllDocuments(text, PARSE_OPTIONS))
     .flatMap((document) => {
       if (document.errors.length > 0) throw noObject("it is not YAML");
-      return flatten(document.toJS());
+      return flatten(valueOf(document as Document.Parsed));
     });
   const seen = new Set<string>();
   for (const object of objects) {
@@ -48,6 +49,14 @@ export function readObjects(texts: readonly string[]): KubeObject[] {
     seen.add(key);
   }
   return objects.sort((a, b) => rank(a.kind) - rank(b.kind));
+}
+
+function valueOf(document: Document.Parsed): unknown {
+  try {
+    return documentValue(document);
+  } catch (error) {
+    throw error instanceof KubeYamlError ? noObject(error.message) : error;
+  }
 }
 
 function flatten(value: unknown): KubeObject[] {
@@ -141,7 +150,7 @@ export function withCertificateMark(
   return objects.map((original) => {
     if (!["Deployment", "StatefulSet", "DaemonSet"].includes(original.kind)) return original;
     const template = podTemplate(original);
-    const text = JSON.stringify(template?.spec ?? {});
+    const text = toJsonText(template?.spec ?? {});
     const uses = secrets.some((name) => text.includes(`"${name}"`));
     if (!uses || template.metadata?.annotations?.[RELOADS_ANNOTATION] === "true") return original;
     const object = structuredClone(original) as KubeObject;

@@ -6,10 +6,10 @@
  * @module
  */
 import { isAbsolute } from "@std/path";
-import { stringify } from "yaml";
 import { describeError, usageError } from "../../vm/error.ts";
 import type { Span } from "../../vm/event.ts";
 import type { InstanceConfig } from "../../vm/instance.ts";
+import { toJsonText } from "../kube_yaml.ts";
 import { readRegistries, type Registries } from "./registries.ts";
 
 /** Files of the payload by name. Secret. */
@@ -138,7 +138,8 @@ async function guestRegistries(registries: Registries): Promise<Record<string, s
     }
     configs[host] = { ...config, ...(config.tls && { tls }) };
   }
-  files["registries.yaml"] = stringify({ ...registries, configs });
+  // JSON: a password such as "on" or "1_000" is a text for the cluster's reader, too.
+  files["registries.yaml"] = toJsonText({ ...registries, configs }) + "\n";
   return files;
 }
 

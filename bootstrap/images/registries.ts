@@ -7,10 +7,11 @@
  */
 import { dirname, isAbsolute, join } from "@std/path";
 import * as v from "valibot";
-import { isMap, isScalar, LineCounter, parseDocument } from "yaml";
+import { isMap, isScalar, LineCounter, parseDocument, visit } from "yaml";
 import { describeError, GatewayError } from "../../vm/error.ts";
 import type { Span } from "../../vm/event.ts";
 import { xdgConfigHome } from "../../vm/layout.ts";
+import { PARSE_OPTIONS, plainValue } from "../kube_yaml.ts";
 
 /** Where a registry's images are looked for instead. */
 export interface RegistryMirror {
@@ -43,29 +44,43 @@ export interface Registries {
 }
 
 const text = v.string("it has to be a text");
+/** True or false in any of the words that YAML 1.1 has. */
+const flag = v.pipe(
+  text,
+  v.check((word) => typeof plainValue(word) === "boolean", "it has to be true or false"),
+  v.transform((word) => plainValue(word) === true),
+);
+
+/** A group of fields that may stand there with nothing in it, as in files with all of it commented out. */
+function group<T extends v.GenericSchema>(schema: T) {
+  return v.pipe(v.unknown(), v.transform((found) => found === null ? {} : found), schema);
+}
+
 const Mirror = v.strictObject({
-  endpoint: v.optional(v.array(text, "it has to be a list")),
-  rewrite: v.optional(v.record(v.string(), text, "it has to be a mapping")),
+  endpoint: v.nullish(v.array(text, "it has to be a list")),
+  rewrite: v.nullish(v.record(v.string(), text, "it has to be a mapping")),
+  // Known from containerd's own files. k3s ignores it: an endpoint with a path is taken as it is.
+  override_path: v.nullish(v.unknown()),
 }, "it is no field of a mirror, which has endpoint and rewrite");
 const Auth = v.strictObject({
-  username: v.optional(text),
-  password: v.optional(text),
-  auth: v.optional(text),
-  identity_token: v.optional(text),
+  username: v.nullish(text),
+  password: v.nullish(text),
+  auth: v.nullish(text),
+  identity_token: v.nullish(text),
 }, "it is no field of auth, which has username, password, auth and identity_token");
 const Tls = v.strictObject({
-  ca_file: v.optional(text),
-  cert_file: v.optional(text),
-  key_file: v.optional(text),
-  insecure_skip_verify: v.optional(v.boolean("it has to be true or false")),
+  ca_file: v.nullish(text),
+  cert_file: v.nullish(text),
+  key_file: v.nullish(text),
+  insecure_skip_verify: v.nullish(flag),
 }, "it is no field of tls, which has ca_file, cert_file, key_file and insecure_skip_verify");
 const Config = v.strictObject({
-  auth: v.optional(Auth),
-  tls: v.optional(Tls),
+  auth: v.nullish(Auth),
+  tls: v.nullish(Tls),
 }, "it is no field of a configuration, which has auth and tls");
 const File = v.strictObject({
-  mirrors: v.optional(v.record(v.string(), Mirror, "it has to be a mapping")),
-  configs: v.optional(v.record(v.string(), Config, "it has to be a mapping")),
+  mirrors: v.nullish(v.record(v.string(), group(Mirror), "it has to be a mapping")),
+  configs: v.nullish(v.record(v.string(), group(Config), "it has to be a mapping")),
 }, "it is no field of this file, which has mirrors and configs");
 
 /** Where the user puts it: `$XDG_CONFIG_HOME/gateway/registries.yaml`. */
@@ -106,19 +121,26 @@ export async function readRegistries(
 /** The checked content of registries.yaml; relative paths are taken from the file's folder. @throws GatewayError `usage`. */
 export function parseRegistries(source: string, path: string): Registries {
   const lines = new LineCounter();
-  const document = parseDocument(source, { lineCounter: lines });
+  const document = parseDocument(source, { ...PARSE_OPTIONS, lineCounter: lines });
   const [broken] = document.errors;
   if (broken) {
     throw wrong(path, lines.linePos(broken.pos[0]).line, "it is no YAML: " + broken.code);
   }
-  const value = document.toJS() ?? {};
+  // A user's name or password is the text that stands there, also where YAML has a number or a word for it.
+  visit(document, {
+    Scalar: (_, node) => {
+      const isNothing = node.type === "PLAIN" && plainValue(String(node.value)) === null;
+      if (isNothing) node.value = null;
+    },
+  });
+  const value = document.toJS({ maxAliasCount: 100 }) ?? {};
   const result = v.safeParse(File, value);
   const [issue] = result.issues ?? [];
   if (issue) {
     const keys = (issue.path ?? []).map(({ key }) => key as string | number);
     throw wrong(path, lineOf(document, keys, lines), `${keys.join(".")}: ${issue.message}`);
   }
-  const found = result.output as Registries;
+  const found = withoutNothing(result.output) as Registries;
   for (const [name, { endpoint = [], rewrite = {} }] of Object.entries(found.mirrors ?? {})) {
     const at = (keys: (string | number)[]) => lineOf(document, ["mirrors", name, ...keys], lines);
     endpoint.forEach((one, index) => {
@@ -133,6 +155,15 @@ export function parseRegistries(source: string, path: string): Registries {
     }
   }
   return withAbsolutePaths(found, dirname(path));
+}
+
+/** Leaves out fields that hold nothing, and those that are ignored. */
+function withoutNothing(value: unknown): unknown {
+  if (Array.isArray(value) || typeof value !== "object" || value === null) return value;
+  const fields = Object.entries(value)
+    .filter(([key, inner]) => inner !== null && inner !== undefined && key !== "override_path")
+    .map(([key, inner]) => [key, withoutNothing(inner)] as const);
+  return Object.fromEntries(fields);
 }
 
 function isEndpoint(endpoint: string): boolean {

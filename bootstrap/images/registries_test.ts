@@ -35,7 +35,8 @@ Deno.test("parseRegistries() names the line and the field of what is wrong, and 
       ['"^(.*)$"', '"^(.*$"', 7, "no regular expression"],
       ["{username: someone, password: secret}", "secret", 10, "configs.mirror.example.auth"],
       ["password: secret", "pasword: secret", 10, "configs.mirror.example.auth.pasword"],
-      ["ca_file: own/ca.pem", "ca_file: 7", 11, "tls.ca_file: it has to be a text"],
+      ["ca_file: own/ca.pem", "ca_file: [7]", 11, "tls.ca_file: it has to be a text"],
+      ["ca_file: own/ca.pem", "insecure_skip_verify: maybe", 11, "it has to be true or false"],
       ["configs:", "configs: [", 9, "it is no YAML"],
     ] as const
   ) {
@@ -45,6 +46,36 @@ Deno.test("parseRegistries() names the line and the field of what is wrong, and 
     if (words !== "it is no YAML") assertStringIncludes(error.why, `line ${line}:`);
     assertEquals(error.why.includes("secret"), false, error.why);
   }
+});
+
+Deno.test("parseRegistries() keeps names and passwords as the text that stands there", () => {
+  const login = (user: string, password: string) =>
+    parseRegistries(`configs: {a: {auth: {username: ${user}, password: ${password}}}}`, "/r")
+      .configs?.a.auth;
+  assertEquals(login('"on"', '"1_000"'), { username: "on", password: "1_000" });
+  assertEquals(login('"y"', '"no"'), { username: "y", password: "no" });
+  assertEquals(login('"123"', '"0o17"'), { username: "123", password: "0o17" });
+  // As k3s takes them: plain ones, too.
+  assertEquals(login("on", "0123"), { username: "on", password: "0123" });
+  assertEquals(login("1e3", "12345678901234567890"), {
+    ...{ username: "1e3", password: "12345678901234567890" },
+  });
+});
+
+Deno.test("parseRegistries() takes files as k3s users have them", () => {
+  const read = (text: string) => parseRegistries(text, "/r");
+  assertEquals(read('mirrors:\n  "*":\n'), { mirrors: { "*": {} } });
+  assertEquals(read("mirrors:\n  docker.io:\nconfigs:\n  # a:\n"), {
+    mirrors: { "docker.io": {} },
+  });
+  assertEquals(read("configs: {a: {tls: {insecure_skip_verify: yes}}}"), {
+    configs: { a: { tls: { insecure_skip_verify: true } } },
+  });
+  assertEquals(read("configs: {a: {auth: , tls: {ca_file: }}}"), { configs: { a: { tls: {} } } });
+  const mirror = "{endpoint: [https://m.example/v2/x], override_path: true}";
+  assertEquals(read(`mirrors: {docker.io: ${mirror}}`), {
+    mirrors: { "docker.io": { endpoint: ["https://m.example/v2/x"] } },
+  });
 });
 
 Deno.test("readRegistries() warns of credentials that others can read", async () => {

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"sigs.k8s.io/yaml"
 )
 
@@ -143,8 +144,8 @@ func isManifest(base string) bool {
 func Parse(f File) ([]Object, error) {
 	var out []Object
 	for i, document := range split(f.Data) {
-		fields := map[string]any{}
-		if err := yaml.Unmarshal(document, &fields); err != nil {
+		fields, err := decode(document)
+		if err != nil {
 			return nil, fmt.Errorf("%s: document %d: %w", f.Name, i+1, err)
 		}
 		if len(fields) == 0 {
@@ -159,12 +160,29 @@ func Parse(f File) ([]Object, error) {
 	return out, nil
 }
 
+// decode reads one document as kubectl does: JSON as JSON, since YAML has other escapes, and whole numbers with all their
+// digits.
+func decode(document []byte) (map[string]any, error) {
+	data := document
+	if !bytes.HasPrefix(bytes.TrimSpace(document), []byte("{")) || !json.Valid(document) {
+		var err error
+		if data, err = yaml.YAMLToJSON(document); err != nil {
+			return nil, err
+		}
+	}
+	fields := map[string]any{}
+	if err := utiljson.Unmarshal(data, &fields); err != nil {
+		return nil, err
+	}
+	return fields, nil
+}
+
 func split(data []byte) [][]byte {
 	var out [][]byte
 	var current []byte
 	for _, line := range bytes.SplitAfter(data, []byte("\n")) {
 		text := bytes.TrimRight(line, " \t\r\n")
-		if bytes.Equal(text, []byte("---")) || bytes.HasPrefix(text, []byte("--- ")) {
+		if bytes.Equal(text, []byte("---")) || bytes.HasPrefix(text, []byte("--- ")) || bytes.HasPrefix(text, []byte("---\t")) {
 			out, current = append(out, current), nil
 			continue
 		}

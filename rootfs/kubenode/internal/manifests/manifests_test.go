@@ -141,3 +141,28 @@ func TestUnsettledWaitsForAFileToStandStill(t *testing.T) {
 		t.Errorf("from the future: got %s", got)
 	}
 }
+
+func TestParseReadsJSONAsJSONAndSplitsAtAnySeparator(t *testing.T) {
+	read := func(text string) []Object {
+		t.Helper()
+		objects, err := Parse(File{Name: "m.yaml", Data: []byte(text)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return objects
+	}
+	// Escapes that YAML does not have: surrogates, and a slash.
+	objects := read(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"k":"\ud83d\ude00","s":"a\/b"}}`)
+	data := objects[0].Fields["data"].(map[string]any)
+	if data["k"] != "\U0001F600" || data["s"] != "a/b" {
+		t.Errorf("got %v", data)
+	}
+	one := "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"
+	if got := read(one + "---\t# second\n" + one + "--- # third\n" + one); len(got) != 3 {
+		t.Errorf("got %d objects instead of 3", len(got))
+	}
+	whole := read("apiVersion: v1\nkind: X\nmetadata: {name: a}\nspec: {big: 9007199254740993, flow: {a: 1}}\n")
+	if got := whole[0].Fields["spec"].(map[string]any)["big"]; got != int64(9007199254740993) {
+		t.Errorf("a large integer became %v", got)
+	}
+}
