@@ -178,6 +178,11 @@ func (s *space) echoServer(address string) (net.PacketConn, error) {
 
 // ask sends datagrams to an echo server until one is answered, and returns the host that the server saw.
 func (s *space) ask(address string) (string, error) {
+	// A busy host can take a second for what takes milliseconds elsewhere.
+	return s.askWithin(address, 5, time.Second)
+}
+
+func (s *space) askWithin(address string, tries int, wait time.Duration) (string, error) {
 	var conn net.Conn
 	err := s.inside(func() (err error) {
 		conn, err = net.Dial("udp4", address)
@@ -189,9 +194,8 @@ func (s *space) ask(address string) (string, error) {
 	defer conn.Close()
 	buffer := make([]byte, 64)
 	var last error
-	// A busy host can take a second for what takes milliseconds elsewhere.
-	for range 5 {
-		_ = conn.SetDeadline(time.Now().Add(time.Second))
+	for range tries {
+		_ = conn.SetDeadline(time.Now().Add(wait))
 		if _, last = conn.Write([]byte("?")); last != nil {
 			continue
 		}

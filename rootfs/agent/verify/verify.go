@@ -58,7 +58,7 @@ func checks() map[string]check {
 	all := map[string]check{}
 	for _, group := range []map[string]check{
 		bootChecks(), cgroupChecks(), fileChecks(), linkChecks(), bridgeChecks(), natChecks(),
-		nftChecks(), deviceChecks(), clockChecks(),
+		nftChecks(), policyChecks(), deviceChecks(), clockChecks(),
 	} {
 		for name, one := range group {
 			all[name] = one

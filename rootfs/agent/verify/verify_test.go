@@ -169,6 +169,26 @@ func TestChecksLeaveTheirCallersNamespaceAlone(t *testing.T) {
 	}
 }
 
+func TestReadQueuedTakesAMessageWhoseEndIsNotPadded(t *testing.T) {
+	message := []byte{11, 0, 1, 0, 0, 0, 0, 9, 8, 0, 4, 0, 7, 0, 10, 0, 'a', 'b', 'c'}
+	if id, payload := readQueued(message); !bytes.Equal(id, []byte{0, 0, 0, 9}) || string(payload) != "abc" {
+		t.Errorf("%v, %q", id, payload)
+	}
+	for cut := range message {
+		readQueued(message[:cut]) // a cut message must not end the agent
+	}
+}
+
+func TestUDPPortReadsPastTheOptionsOfAHeader(t *testing.T) {
+	packet := append([]byte{0x46}, make([]byte, 23)...)
+	if got := udpPort(append(packet, 0, 1, 0x23, 0x28)); got != openPort {
+		t.Errorf("got %q", got)
+	}
+	if got := udpPort(packet); got != "" {
+		t.Errorf("a packet that ends early gave %q", got)
+	}
+}
+
 func TestThreadsKeepTheirFiltersToThemselves(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("the checks need root")
