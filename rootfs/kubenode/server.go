@@ -75,6 +75,8 @@ func runServer(s *args.Server) error {
 		case err := <-begun:
 			failure, running = err, err == nil
 		case failure = <-c.failed:
+			// Said at once: a part that is stopped before it was up can end the process.
+			logf("stopping: %v", failure)
 			running = false
 		case got := <-signals:
 			logf("stopping on %s", got)
@@ -132,6 +134,9 @@ func (c *cluster) start() error {
 	}
 	var ctx context.Context
 	ctx, c.stopCRI = context.WithCancel(context.Background())
+	if err := c.closePods(); err != nil {
+		return err
+	}
 	if c.containers, err = startContainerd(ctx, c.layout, c.settings); err != nil {
 		return err
 	}
@@ -154,6 +159,9 @@ func (c *cluster) start() error {
 	c.launch("kube-controller-manager", run)
 	if !c.settings.DisableKubeProxy {
 		c.launch("kube-proxy", run)
+	}
+	if !c.settings.DisablePolicy {
+		c.launch(netpolName, run)
 	}
 	if resuming {
 		go c.resumeNode(run)
@@ -179,6 +187,7 @@ func (c *cluster) prepareParts() (map[string]part, error) {
 	for name, prepare := range map[string]func(layout.Layout, *args.Server) (part, error){
 		"kube-apiserver": prepareAPIServer, "kube-controller-manager": prepareControllers,
 		"kube-scheduler": prepareScheduler, "kubelet": prepareKubelet, "kube-proxy": prepareProxy,
+		netpolName: prepareNetworkPolicies,
 	} {
 		prepared, err := prepare(c.layout, c.settings)
 		if err != nil {

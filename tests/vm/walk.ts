@@ -20,6 +20,7 @@ import { TestRegistry } from "../fakes/registry.ts";
 import { offerOpenshell } from "./openshell_payload.ts";
 import { HostServices } from "./host_services.ts";
 import { Client, type Status } from "./client.ts";
+import { PolicyPods } from "./policies.ts";
 import { freePort, FROM_SOURCES, TestHome, withEvidence } from "./harness.ts";
 
 const UP_TIMEOUT_MS = 15 * 60_000;
@@ -78,6 +79,7 @@ async function walk(
     curl: (report: Status, path: string, bare?: boolean) => client.curl(report, path, bare),
     kubectlJson: (...args: string[]) => client.kubectlJson(args),
   };
+  const policies = new PolicyPods(home, client);
   let restarts: Record<string, number> = {};
   const step = (name: string, fn: () => Promise<void>) =>
     t.step(name, () => withEvidence(home, "default", fn));
@@ -241,6 +243,12 @@ async function walk(
     await services.assertHeardByPod("keeper");
   });
 
+  await step("network policies hold between pods, and an unknown field is refused", async () => {
+    await policies.create();
+    await policies.assertClosed();
+    await policies.assertUnknownFieldRefused();
+  });
+
   await step("a second up of a running instance is refused", async () => {
     const { code, stderr } = await home.call(["up", "--port", `${freePort()}:30051`]);
     assertEquals(code, 1);
@@ -280,6 +288,11 @@ async function walk(
     assertEquals(await client.settledRestarts(), Object.fromEntries(once));
   });
 
+  await step("started again the network policies hold", async () => {
+    await policies.ready();
+    await policies.assertClosed();
+  });
+
   await step("suspend leaves nothing running, and up goes on with the same pods", async () => {
     const before = await client.settledPods();
     await home.ok(["suspend"]);
@@ -293,6 +306,12 @@ async function walk(
     assertEquals(await client.pods(), before);
     assertEquals(await client.nodeReady(), "True");
     await services.assertOpen();
+  });
+
+  await step("after a resume the network policies hold until they are removed", async () => {
+    await policies.assertClosed();
+    await policies.removePolicies();
+    await policies.remove();
   });
 
   await step("after a resume the guest's clock is the host's", async () => {

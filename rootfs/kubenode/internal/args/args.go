@@ -44,6 +44,7 @@ type Server struct {
 	Verbosity       int
 
 	DisableKubeProxy bool
+	DisablePolicy    bool
 	DisableHelm      bool
 	HelmJobImage     string
 
@@ -59,7 +60,7 @@ type Server struct {
 
 // inert are k3s's flags for parts that kubenode does not have; turning them off is what it does anyway.
 var inert = []string{
-	"disable-cloud-controller", "disable-network-policy",
+	"disable-cloud-controller",
 	"disable-apiserver-lb", "disable-agent-lb", "embedded-registry", "secrets-encryption",
 	"rootless", "prefer-bundled-bin", "docker", "protect-kernel-defaults", "cluster-init",
 	"selinux", "disable-etcd", "disable-kube-apiserver-lb",
@@ -125,6 +126,7 @@ func newFlagSet(s *Server) (*pflag.FlagSet, *rawFlags) {
 	fs.StringSliceVar(&s.Disable, "disable", nil, "packaged components not to deploy")
 	fs.StringVar(&s.FlannelBackend, "flannel-backend", "none", "only none: the network is the host's CNI configuration")
 	fs.BoolVar(&s.DisableKubeProxy, "disable-kube-proxy", false, "do not run kube-proxy")
+	fs.BoolVar(&s.DisablePolicy, "disable-network-policy", false, "do not enforce NetworkPolicies")
 	fs.BoolVar(&s.DisableHelm, "disable-helm-controller", false, "do not serve HelmChart")
 	fs.StringVar(&s.HelmJobImage, "helm-job-image", "gateway.local/helm:1", "image that installs a HelmChart which names none")
 	fs.BoolVar(&s.Debug, "debug", false, "log what the parts log at level 2")

@@ -24,7 +24,7 @@ func TestParseServerReadsTheGatewaysCommandLine(t *testing.T) {
 	if got := Flags(s.ProxyArgs); len(got) != 1 || got[0] != "--proxy-mode=nftables" {
 		t.Errorf("proxy arguments: got %q", got)
 	}
-	if len(s.Ignored) != 2 || !s.DisableHelm || s.HelmJobImage != "gateway.local/helm:1" {
+	if len(s.Ignored) != 1 || !s.DisableHelm || !s.DisablePolicy || s.HelmJobImage != "gateway.local/helm:1" {
 		t.Errorf("ignored: got %q", s.Ignored)
 	}
 }

@@ -7,5 +7,6 @@ const (
 	Containerd = "v2.4.2"
 	Kine       = "v0.17.5"
 	Helm       = "v0.17.9"
+	Policies   = "v0.8.0"
 	Kubenode   = Kubernetes + "+gateway.1"
 )
