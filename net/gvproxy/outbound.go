@@ -94,15 +94,22 @@ func (n *Network) relayTCP(request *tcp.ForwarderRequest) {
 		request.Complete(true)
 		return
 	}
+	if guest := acceptFor(request, outbound); guest != nil {
+		n.relays.run(guest, outbound)
+	}
+}
+
+// acceptFor answers a guest's SYN once its other end is connected; nil, with the other end closed, when the guest is gone.
+func acceptFor(request *tcp.ForwarderRequest, outbound *net.TCPConn) *gonet.TCPConn {
 	var queue waiter.Queue
-	endpoint, tcpErr := request.CreateEndpoint(&queue)
+	endpoint, err := request.CreateEndpoint(&queue)
 	request.Complete(false)
-	if tcpErr != nil {
+	if err != nil {
 		_ = outbound.Close()
-		return
+		return nil
 	}
 	setKeepalive(endpoint)
-	n.relays.run(gonet.NewTCPConn(&queue, endpoint), outbound)
+	return gonet.NewTCPConn(&queue, endpoint)
 }
 
 // dialTCP connects to another end than itself: when nobody listens on a port that the system also

@@ -11,9 +11,7 @@ import (
 	"syscall"
 	"time"
 
-	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
-	"gvisor.dev/gvisor/pkg/waiter"
 )
 
 const (
@@ -165,15 +163,9 @@ func (n *Network) relayService(request *tcp.ForwarderRequest) {
 		request.Complete(true)
 		return
 	}
-	var queue waiter.Queue
-	endpoint, tcpErr := request.CreateEndpoint(&queue)
-	request.Complete(false)
-	if tcpErr != nil {
-		_ = outbound.Close()
-		return
+	if guest := acceptFor(request, outbound); guest != nil {
+		n.services.run(service, &relay{guest, outbound})
 	}
-	setKeepalive(endpoint)
-	n.services.run(service, &relay{gonet.NewTCPConn(&queue, endpoint), outbound})
 }
 
 // dialLoopback connects to a port of 127.0.0.1, or of ::1 when nobody listens on the first.
