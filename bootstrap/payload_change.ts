@@ -60,13 +60,18 @@ export async function waitRolledOut(
 ): Promise<void> {
   const { payload } = prepared;
   const namespaces = namespacesOf(payload);
+  const revisions = new Map(
+    payload.charts.map((chart, at) =>
+      [chart.name, chartRevision(payload, chart, prepared.charts[at])] as const
+    ),
+  );
   await waitFor({
     what: "the cluster take the payload",
     probe: async (inner) => {
       const given = await read<Objects>(api, recordPath, inner);
       const digest = given.items[0]?.data?.digest;
       if (digest !== prepared.digest) throw new Error("it still has the content of before");
-      if (payload.charts.length > 0) await checkInstalled(api, prepared, inner);
+      if (revisions.size > 0) await checkInstalled(api, revisions, inner);
       for (const namespace of namespaces) {
         const kinds = ["deployments", "statefulsets", "daemonsets"];
         for (const kind of kinds) {
@@ -78,7 +83,7 @@ export async function waitRolledOut(
       return true;
     },
     timeoutMs,
-    intervalMs: payload.charts.length > 0 ? 1000 : 400,
+    intervalMs: revisions.size > 0 ? 1000 : 400,
     probeTimeoutMs: 20_000,
     signal,
     code: "service-not-ready",
@@ -91,7 +96,7 @@ export async function waitRolledOut(
  */
 async function checkInstalled(
   api: Reader,
-  { payload, charts }: Pick<PreparedPayload, "payload" | "charts">,
+  revisions: ReadonlyMap<string, string>,
   signal: AbortSignal,
 ): Promise<void> {
   const inSystem = (path: string) =>
@@ -100,16 +105,15 @@ async function checkInstalled(
     await inSystem(`/apis/batch/v1/*/jobs?labelSelector=${CHART_LABEL}`),
     await inSystem("/apis/helm.cattle.io/v1/*/helmcharts"),
   ];
-  payload.charts.forEach((chart, at) => {
-    const revision = chartRevision(payload, chart, charts[at]);
-    const object = objects.items.find(({ metadata }) => metadata.name === chart.name);
-    const job = jobs.items.find(({ metadata }) => metadata.labels?.[CHART_LABEL] === chart.name);
+  for (const [chart, revision] of revisions) {
+    const object = objects.items.find(({ metadata }) => metadata.name === chart);
+    const job = jobs.items.find(({ metadata }) => metadata.labels?.[CHART_LABEL] === chart);
     const installed = object !== undefined &&
       object.metadata.annotations?.[HELM_ERROR] === undefined &&
       job !== undefined && job.metadata.deletionTimestamp === undefined &&
       jobRevision(job) === revision && (job.status?.succeeded ?? 0) > 0;
-    if (!installed) throw new Error(`the chart "${chart.name}" is not installed yet`);
-  });
+    if (!installed) throw new Error(`the chart "${chart}" is not installed yet`);
+  }
 }
 
 function jobRevision({ spec }: Workload): string | undefined {
