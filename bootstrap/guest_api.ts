@@ -14,6 +14,7 @@ import type { InstanceConfig } from "../vm/instance.ts";
 import { exists, type InstancePaths, writeFileAtomic } from "../vm/layout.ts";
 import { run } from "../vm/process.ts";
 import type { SavedState } from "../vm/saved_state.ts";
+import { startBeside } from "../vm/together.ts";
 import { waitFor } from "../vm/wait.ts";
 import { ApiClient } from "./api_request.ts";
 import { kubeconfigPath, readCredentials, writeKubeconfig } from "./kubeconfig.ts";
@@ -34,13 +35,7 @@ export function startKubeApi(
   access: ApiAccess,
   guarded: AbortSignal,
 ): Promise<void> {
-  const over = new AbortController();
-  const settled = bringKubeApi(parent, config, access, AbortSignal.any([guarded, over.signal]));
-  stack.defer(async () => {
-    over.abort();
-    await settled;
-  });
-  return settled;
+  return startBeside(stack, guarded, (signal) => bringKubeApi(parent, config, access, signal));
 }
 
 async function bringKubeApi(

@@ -7,11 +7,12 @@
  */
 import { describeError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
+import { startBeside } from "../vm/together.ts";
 import { waitFor } from "../vm/wait.ts";
 import type { ApiClient } from "./api_request.ts";
 import { type ApiAccess, withApi } from "./guest_api.ts";
 
-/** How {@linkcode recreateLostPods} and {@linkcode recreatePods} find pods. */
+/** How {@linkcode recreateLostPods} finds pods. */
 export interface RecreateOptions {
   /** `Kind.group` of the owners, such as `Sandbox.agents.x-k8s.io`. */
   readonly kinds: readonly string[];
@@ -62,21 +63,17 @@ export function startRecreating(
   access: ApiAccess,
   options: RecreateOptions,
 ): void {
-  const over = new AbortController();
-  const signal = AbortSignal.any([options.signal, over.signal]);
-  const settled = withApi(access, signal, (api) => recreateLostPods(api, { ...options, signal }))
-    .then((pods) => {
+  startBeside(stack, options.signal, async (signal) => {
+    try {
+      const recreate = (api: Api) => recreateLostPods(api, { ...options, signal });
+      const pods = await withApi(access, signal, recreate);
       if (pods.length === 0) return;
       const names = pods.join(", ");
       span.log(`created again after the boot: ${names}; processes in them are lost, volumes kept`);
-    }, (error) => {
-      if (!signal.aborted) {
-        span.warn(`pods of before were not looked after: ${describeError(error)}`);
-      }
-    });
-  stack.defer(async () => {
-    over.abort();
-    await settled;
+    } catch (error) {
+      if (signal.aborted) return;
+      span.warn(`pods of before were not looked after: ${describeError(error)}`);
+    }
   });
 }
 
@@ -94,10 +91,12 @@ export async function recreateLostPods(api: Api, options: RecreateOptions): Prom
     probe: async (inner) => {
       const pods = (await ownedPods(api, options.kinds, inner))
         .filter((pod) => Date.parse(pod.metadata.creationTimestamp) < startedAt);
+      let unseen: Pod | undefined;
       for (const pod of pods) {
-        if (fateOf(pod, startedAt) === "lost") deleted.add(await deletePod(api, pod, inner));
+        const fate = fateOf(pod, startedAt);
+        if (fate === "lost") deleted.add(await deletePod(api, pod, inner));
+        else if (fate === "unseen") unseen ??= pod;
       }
-      const unseen = pods.find((pod) => fateOf(pod, startedAt) === "unseen");
       if (unseen) throw new Error(`${nameOf(unseen)} is not looked at yet`);
       return [...deleted];
     },
@@ -125,18 +124,6 @@ export function fateOf({ metadata, status }: Pod, startedAt: number): "unseen" |
   const started = (status?.containerStatuses ?? [])
     .map(({ state }) => Date.parse(state?.running?.startedAt ?? ""));
   return started.some((at) => at < startedAt) ? "unseen" : "kept";
-}
-
-/**
- * Deletes every pod of the kinds that was there before this run: of a clone, whose pods hold the source's certificates
- * in memory. Returns namespace/name of each.
- */
-export async function recreatePods(api: Api, options: RecreateOptions): Promise<string[]> {
-  const { kinds, startedAt, signal } = options;
-  const pods = (await ownedPods(api, kinds, signal)).filter(({ metadata }) =>
-    metadata.deletionTimestamp === undefined && Date.parse(metadata.creationTimestamp) < startedAt
-  );
-  return await Promise.all(pods.map((pod) => deletePod(api, pod, signal)));
 }
 
 /** Whether the controller of a pod is an object of one of the kinds. Pure. */

@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import type { JsonValue } from "../vm/event.ts";
 import type { ApiCall } from "./api_request.ts";
-import { fateOf, isOwnedBy, recreateLostPods, recreatePods } from "./recreate_pods.ts";
+import { fateOf, isOwnedBy, recreateLostPods } from "./recreate_pods.ts";
 
 const STARTED = Date.parse("2026-11-28T12:00:00.500Z");
 const BEFORE = "2026-11-28T11:00:00Z";
@@ -95,11 +95,4 @@ Deno.test("recreateLostPods() goes by a pod that is gone meanwhile, and ends wit
   const ended = AbortSignal.timeout(50);
   const error = await assertRejects(() => recreateLostPods(waiting, { ...options, signal: ended }));
   assertStringIncludes(String(error), "signal");
-});
-
-Deno.test("recreatePods() deletes the pods of the kinds that are older than the run", async () => {
-  const { signal } = new AbortController();
-  const young = pod("young", running(AFTER), { creationTimestamp: "2026-11-28T12:00:30Z" });
-  const given = api([[pod("one", running(BEFORE)), young]]);
-  assertEquals(await recreatePods(given, { ...options, signal }), ["openshell/one"]);
 });

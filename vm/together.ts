@@ -50,3 +50,21 @@ export async function together<T extends readonly unknown[]>(
   if (queue.length > 0) throw abortError(options.signal);
   return values as unknown as T;
 }
+
+/**
+ * Starts work beside what the caller does next; the work never rejects. Disposing the stack ends the work and waits for
+ * that.
+ */
+export function startBeside(
+  stack: AsyncDisposableStack,
+  signal: AbortSignal,
+  work: (signal: AbortSignal) => Promise<void>,
+): Promise<void> {
+  const over = new AbortController();
+  const settled = work(AbortSignal.any([signal, over.signal]));
+  stack.defer(async () => {
+    over.abort();
+    await settled;
+  });
+  return settled;
+}

@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async";
 import { GatewayError, interruptedError } from "./error.ts";
-import { together } from "./together.ts";
+import { startBeside, together } from "./together.ts";
 
 const never = new AbortController().signal;
 
@@ -71,4 +71,26 @@ Deno.test("together() ends with the signal's reason when it left tasks out, and 
     return at;
   });
   assertEquals(await together(both, { signal: late.signal }), [0, 1]);
+});
+
+Deno.test("startBeside() goes on beside the caller, and ends with its stack or the signal", async () => {
+  const ended: string[] = [];
+  const work = (name: string) => async (signal: AbortSignal) => {
+    await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
+    // Disposing waits for what the work does last.
+    await Promise.resolve();
+    ended.push(name);
+  };
+  const stop = new AbortController();
+  {
+    await using stack = new AsyncDisposableStack();
+    void startBeside(stack, stop.signal, work("by its stack"));
+    assertEquals(ended, []);
+  }
+  assertEquals(ended, ["by its stack"]);
+  await using stack = new AsyncDisposableStack();
+  const settled = startBeside(stack, stop.signal, work("by the signal"));
+  stop.abort();
+  await settled;
+  assertEquals(ended, ["by its stack", "by the signal"]);
 });
