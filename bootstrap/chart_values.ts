@@ -4,16 +4,12 @@
  *
  * @module
  */
-import { gunzipSync } from "node:zlib";
 import { type Document, parseDocument } from "yaml";
 import type { JsonValue } from "../vm/event.ts";
 import { documentValue, PARSE_OPTIONS } from "./kube_yaml.ts";
 import type { JsonObject } from "./payload_spec.ts";
 
-/** What an archive unpacks to at the most; the cluster takes less than 1 MiB packed. */
-const MAX_BYTES = 64 * 1024 * 1024;
-
-/** What of a packed chart tells which values it takes. */
+/** The parts of a packed chart that show which values it takes. */
 interface ChartText {
   readonly defaults: JsonValue;
   /** All templates of the chart itself. */
@@ -51,7 +47,7 @@ function collect(
     unknown.push(path.join("."));
     return;
   }
-  // Below an empty default, or one that is no group, anything may stand.
+  // An empty default, or one that is not a group of fields, allows any value below it.
   if (!isGroup(value) || !isGroup(fallback) || Object.keys(fallback).length === 0) return;
   for (const [key, inner] of Object.entries(value)) {
     collect(chart, [...path, key], inner, child(fallback, key), unknown);
@@ -71,8 +67,8 @@ function isMentioned(templates: string, path: readonly string[]): boolean {
 }
 
 async function readChart(archive: Uint8Array): Promise<ChartText> {
-  const { readTar } = await import("./tar.ts");
-  const entries = await readTar(gunzipSync(archive, { maxOutputLength: MAX_BYTES }));
+  const { readChartFiles } = await import("./tar.ts");
+  const entries = await readChartFiles(archive);
   const text = (data: Uint8Array) => new TextDecoder().decode(data);
   const inner = new Set<string>();
   let defaults: JsonValue = {};
@@ -98,7 +94,7 @@ function addDependencies(about: JsonValue | undefined, inner: Set<string>): void
   }
 }
 
-/** What a broken file has is not told here: Helm says it with its place. */
+/** A file that is not YAML is skipped: Helm reports it with its place. */
 function read(text: string): JsonValue | undefined {
   try {
     const document = parseDocument(text, PARSE_OPTIONS) as Document.Parsed;

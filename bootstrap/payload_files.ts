@@ -6,7 +6,7 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { gunzipSync, gzipSync } from "node:zlib";
+import { gzipSync } from "node:zlib";
 import { join } from "@std/path";
 import { parse } from "yaml";
 import { describeError, GatewayError } from "../vm/error.ts";
@@ -233,10 +233,9 @@ function readChartYaml(text: string): { name?: unknown; version?: unknown } | un
 
 /** The Chart.yaml of a packed chart, undefined when there is none. */
 async function chartYaml(archive: Uint8Array): Promise<string | undefined> {
-  const tar = gunzipSync(archive, { maxOutputLength: 64 * 1024 * 1024 });
-  const { readTar } = await import("./tar.ts");
+  const { readChartFiles } = await import("./tar.ts");
   let found: string | undefined;
-  for (const { name, data } of await readTar(tar)) {
+  for (const { name, data } of await readChartFiles(archive)) {
     if (/^[^/]+\/Chart\.yaml$/.test(name)) found = new TextDecoder().decode(data);
   }
   return found;

@@ -5,6 +5,7 @@
  * @module
  */
 import { Buffer } from "node:buffer";
+import { gunzipSync } from "node:zlib";
 // @ts-types="@types/tar-stream"
 import { extract, pack } from "tar-stream";
 
@@ -46,4 +47,14 @@ export async function readTar(bytes: Uint8Array): Promise<Pick<TarEntry, "name" 
     }
   }
   return found;
+}
+
+/** What a packed chart unpacks to at the most. */
+const MAX_CHART_BYTES = 64 * 1024 * 1024;
+
+/** The regular files of a packed chart (.tgz). Rejects when it is none, or unpacks to more than 64 MiB. */
+export async function readChartFiles(
+  archive: Uint8Array,
+): Promise<Pick<TarEntry, "name" | "data">[]> {
+  return await readTar(gunzipSync(archive, { maxOutputLength: MAX_CHART_BYTES }));
 }
