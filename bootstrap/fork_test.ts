@@ -1,23 +1,17 @@
 import { assertEquals, assertThrows } from "@std/assert";
+import { instanceConfig } from "../tests/fakes/instance_config.ts";
 import { GatewayError } from "../vm/error.ts";
-import type { InstanceConfig } from "../vm/instance.ts";
 import { cloneConfig } from "./fork.ts";
 
-const source: InstanceConfig = {
-  schemaVersion: 1,
-  name: "default",
-  createdAt: "2026-01-02T03:04:05.000Z",
+const source = instanceConfig({
   cpus: 3,
   memoryMiB: 5000,
   stateMiB: 20_000,
   ports: [{ address: "127.0.0.1", hostPort: 30_051, guestPort: 30_051 }],
   vmm: "qemu",
   kubeApi: false,
-  payload: "demo",
-  payloadDigest: null,
-  clusterBinary: null,
   hostServices: [{ hostPort: 11_434, guestPort: 11_434 }],
-};
+});
 const ports = [{ address: "127.0.0.1", hostPort: 30_052, guestPort: 30_051 }];
 
 Deno.test("cloneConfig() takes the source's settings, and none of its host services", () => {
@@ -26,7 +20,7 @@ Deno.test("cloneConfig() takes the source's settings, and none of its host servi
   assertEquals(clone, { ...before, name: "try", ports, hostServices: [] });
 });
 
-Deno.test("cloneConfig() opens the host services that the clone was told, and no two on one port", () => {
+Deno.test("cloneConfig() opens the host services named for the clone, and refuses two on one guest port", () => {
   const [one, two] = [{ hostPort: 8000, guestPort: 80 }, { hostPort: 80, guestPort: 80 }];
   assertEquals(cloneConfig(source, "try", ports, [one]).hostServices, [one]);
   const error = assertThrows(() => cloneConfig(source, "try", ports, [one, two]), GatewayError);

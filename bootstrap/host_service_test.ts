@@ -1,12 +1,7 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { instanceConfig } from "../tests/fakes/instance_config.ts";
 import { GatewayError } from "../vm/error.ts";
-import {
-  findInstance,
-  type HostService,
-  type InstanceConfig,
-  LockedInstance,
-  requireInstance,
-} from "../vm/instance.ts";
+import { findInstance, type HostService, LockedInstance, requireInstance } from "../vm/instance.ts";
 import {
   applyHostServices,
   changedHostServices,
@@ -19,20 +14,9 @@ const ollama: HostService = { hostPort: 11434, guestPort: 11434 };
 const web: HostService = { hostPort: 8000, guestPort: 80 };
 const signal = new AbortController().signal;
 
-const config: InstanceConfig = {
-  schemaVersion: 1,
+const config = instanceConfig({
   name: "dev",
-  createdAt: "2026-01-02T03:04:05.000Z",
-  cpus: 1,
-  memoryMiB: 1536,
-  stateMiB: 64,
-  ports: [],
-  vmm: "auto",
-  kubeApi: true,
-  payload: "demo",
-  payloadDigest: null,
-  clusterBinary: null,
-};
+});
 
 Deno.test("hostServiceFlags() tells a list, none, and nothing said apart", () => {
   assertEquals(hostServiceFlags({ hostService: ["11434", "8000:80"] }), [ollama, web]);

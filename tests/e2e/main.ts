@@ -7,10 +7,9 @@
  */
 import { basename, dirname, fromFileUrl, join } from "@std/path";
 import { run, signalProcess, spawnChild, which } from "../../vm/process.ts";
+import { freePort, FROM_SOURCES } from "../vm/harness.ts";
 import { collectLogs } from "./logs.ts";
 
-const CLI = fromFileUrl(new URL("../../cli.ts", import.meta.url));
-const CONFIG = fromFileUrl(new URL("../../deno.json", import.meta.url));
 const LOGS = fromFileUrl(new URL("../../dist/e2e", import.meta.url));
 const UP_TIMEOUT_MS = 90 * 60_000;
 const END_TIMEOUT_MS = 3 * 60_000;
@@ -62,8 +61,9 @@ function stopSignal(): AbortSignal {
 
 /** `gateway ARGS…` of this checkout; gives what it printed, whatever its exit code. */
 async function gateway(args: readonly string[], signal?: AbortSignal) {
-  return await run(Deno.execPath(), {
-    args: ["run", "-A", "--quiet", "--no-check", "--config", CONFIG, CLI, ...args],
+  const [program, ...words] = FROM_SOURCES;
+  return await run(program, {
+    args: [...words, ...args],
     check: false,
     timeoutMs: args[0] === "up" ? UP_TIMEOUT_MS : END_TIMEOUT_MS,
     ...(signal ? { signal } : {}),
@@ -126,11 +126,6 @@ async function runCommand(
   });
   signal.addEventListener("abort", () => signalProcess(child.pid, "SIGTERM"), { once: true });
   return (await child.exited).code;
-}
-
-function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return (listener.addr as Deno.NetAddr).port;
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

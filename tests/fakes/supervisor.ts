@@ -7,6 +7,7 @@
  */
 import { LockedInstance } from "../../vm/instance.ts";
 import { identifyProcess, spawnChild } from "../../vm/process.ts";
+import { instanceConfig } from "./instance_config.ts";
 
 const [name, ending] = Deno.args;
 const done = Promise.withResolvers<void>();
@@ -14,20 +15,7 @@ Deno.addSignalListener("SIGTERM", () => {
   if (ending === "clean") done.resolve();
 });
 const instance = await LockedInstance.open(name);
-await instance.saveConfig({
-  schemaVersion: 1,
-  name,
-  createdAt: "2026-01-02T03:04:05.000Z",
-  cpus: 1,
-  memoryMiB: 1536,
-  stateMiB: 64,
-  ports: [],
-  vmm: "auto",
-  kubeApi: true,
-  payload: "demo",
-  payloadDigest: null,
-  clusterBinary: null,
-});
+await instance.saveConfig(instanceConfig({ name }));
 await Deno.writeTextFile(instance.paths.stateDisk, "what must survive a stop");
 const vmm = spawnChild("sleep", { args: ["300"], ownGroup: true });
 await instance.saveRun({
