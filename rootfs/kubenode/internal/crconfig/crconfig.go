@@ -2,6 +2,7 @@
 package crconfig
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -42,7 +43,7 @@ var unused = []string{
 func TOML(s Settings) string {
 	var b strings.Builder
 	line := func(parts ...string) { b.WriteString(strings.Join(parts, "") + "\n") }
-	q := strconv.QuoteToASCII
+	q := Quote
 	line("# Written by k3s at every start; changes here are lost.")
 	line("version = 3")
 	line("root = ", q(s.Root))
@@ -88,5 +89,24 @@ func TOML(s Settings) string {
 		line("  config_path = ", q(s.CertsDir))
 		line(s.Registries)
 	}
+	return b.String()
+}
+
+// Quote makes a basic string of TOML, whose escapes are fewer than Go's: it has no \a, \v or \x.
+func Quote(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case r < 0x20 || r == 0x7f:
+			fmt.Fprintf(&b, "\\u%04x", r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	b.WriteByte('"')
 	return b.String()
 }

@@ -3,6 +3,8 @@ package crconfig
 import (
 	"strings"
 	"testing"
+
+	"github.com/pelletier/go-toml/v2"
 )
 
 func TestTOMLNamesWhatItWasGiven(t *testing.T) {
@@ -20,5 +22,14 @@ func TestTOMLKeepsTheSnapshotterThatIsAskedFor(t *testing.T) {
 	}
 	if strings.Contains(TOML(Settings{Snapshotter: "overlayfs"}), "runtime_path") {
 		t.Error("an empty shim path is written")
+	}
+}
+
+func TestQuoteIsReadByContainerdAsTheSameText(t *testing.T) {
+	for _, text := range []string{"", "on", `a"b\c`, "\a\v\b\x00\x1f\x7f\n\t", "é\u0085\u2028\U0001f600"} {
+		var got struct{ A string }
+		if err := toml.Unmarshal([]byte("A = "+Quote(text)), &got); err != nil || got.A != text {
+			t.Errorf("%q became %q (%v)", text, got.A, err)
+		}
 	}
 }

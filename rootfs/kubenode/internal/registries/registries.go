@@ -7,46 +7,50 @@ import (
 	"net"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 
-	"sigs.k8s.io/yaml"
+	// As k3s: a user's name or password is the text that stands there, be it 0123 or on.
+	"go.yaml.in/yaml/v2"
+
+	"gateway.local/kubenode/internal/crconfig"
 )
 
 // Config is registries.yaml.
 type Config struct {
-	Mirrors map[string]Mirror   `json:"mirrors"`
-	Configs map[string]Registry `json:"configs"`
+	Mirrors map[string]Mirror   `yaml:"mirrors"`
+	Configs map[string]Registry `yaml:"configs"`
 }
 
 // Mirror lists where to look instead of a registry.
 type Mirror struct {
-	Endpoints []string `json:"endpoint"`
+	Endpoints []string `yaml:"endpoint"`
 	// Rewrites are expressions of repositories and what takes their place. containerd itself has none, so only
 	// those that put something in front can be followed: they become a part of the endpoint's path.
-	Rewrites map[string]string `json:"rewrite"`
+	Rewrites map[string]string `yaml:"rewrite"`
+	// OverridePath is a field of containerd's own files that k3s ignores: an endpoint's path is taken as it is.
+	OverridePath any `yaml:"override_path"`
 }
 
 // Registry holds what is needed to talk to one registry.
 type Registry struct {
-	Auth *Auth `json:"auth"`
-	TLS  *TLS  `json:"tls"`
+	Auth *Auth `yaml:"auth"`
+	TLS  *TLS  `yaml:"tls"`
 }
 
 // Auth is a registry's credentials; they end in a file readable by root only.
 type Auth struct {
-	Username      string `json:"username"`
-	Password      string `json:"password"`
-	Auth          string `json:"auth"`
-	IdentityToken string `json:"identity_token"`
+	Username      string `yaml:"username"`
+	Password      string `yaml:"password"`
+	Auth          string `yaml:"auth"`
+	IdentityToken string `yaml:"identity_token"`
 }
 
 // TLS names the files for a registry's TLS.
 type TLS struct {
-	CAFile             string `json:"ca_file"`
-	CertFile           string `json:"cert_file"`
-	KeyFile            string `json:"key_file"`
-	InsecureSkipVerify bool   `json:"insecure_skip_verify"`
+	CAFile             string `yaml:"ca_file"`
+	CertFile           string `yaml:"cert_file"`
+	KeyFile            string `yaml:"key_file"`
+	InsecureSkipVerify bool   `yaml:"insecure_skip_verify"`
 }
 
 // Parse reads registries.yaml and refuses what it does not know.
@@ -137,7 +141,7 @@ func (c *Config) Hosts() map[string]string {
 func (c *Config) hostsFile(name string) string {
 	var b strings.Builder
 	if name != "*" {
-		fmt.Fprintf(&b, "server = %s\n", quote("https://"+upstream(name)))
+		fmt.Fprintf(&b, "server = %s\n", crconfig.Quote("https://"+upstream(name)))
 		c.tls(&b, "", name)
 	}
 	prefix, _ := c.Mirrors[name].prefix()
@@ -153,7 +157,7 @@ func (c *Config) hostsFile(name string) string {
 			}
 			path += "/" + prefix
 		}
-		fmt.Fprintf(&b, "\n[host.%s]\n  capabilities = [\"pull\", \"resolve\"]\n", quote(u.Scheme+"://"+u.Host+path))
+		fmt.Fprintf(&b, "\n[host.%s]\n  capabilities = [\"pull\", \"resolve\"]\n", crconfig.Quote(u.Scheme+"://"+u.Host+path))
 		if path != "" {
 			b.WriteString("  override_path = true\n")
 		}
@@ -176,10 +180,10 @@ func (c *Config) tls(b *strings.Builder, indent, host string) {
 		return
 	}
 	if t.CAFile != "" {
-		fmt.Fprintf(b, "%sca = %s\n", indent, quote(t.CAFile))
+		fmt.Fprintf(b, "%sca = %s\n", indent, crconfig.Quote(t.CAFile))
 	}
 	if t.CertFile != "" && t.KeyFile != "" {
-		fmt.Fprintf(b, "%sclient = [[%s, %s]]\n", indent, quote(t.CertFile), quote(t.KeyFile))
+		fmt.Fprintf(b, "%sclient = [[%s, %s]]\n", indent, crconfig.Quote(t.CertFile), crconfig.Quote(t.KeyFile))
 	}
 	if t.InsecureSkipVerify {
 		fmt.Fprintf(b, "%sskip_verify = true\n", indent)
@@ -198,15 +202,12 @@ func (c *Config) AuthTOML() string {
 	var b strings.Builder
 	for _, host := range hosts {
 		a := c.Configs[host].Auth
-		fmt.Fprintf(&b, "\n[plugins.'io.containerd.cri.v1.images'.registry.configs.%s.auth]\n", quote(host))
+		fmt.Fprintf(&b, "\n[plugins.'io.containerd.cri.v1.images'.registry.configs.%s.auth]\n", crconfig.Quote(host))
 		for _, pair := range [][2]string{{"username", a.Username}, {"password", a.Password}, {"auth", a.Auth}, {"identitytoken", a.IdentityToken}} {
 			if pair[1] != "" {
-				fmt.Fprintf(&b, "  %s = %s\n", pair[0], quote(pair[1]))
+				fmt.Fprintf(&b, "  %s = %s\n", pair[0], crconfig.Quote(pair[1]))
 			}
 		}
 	}
 	return b.String()
 }
-
-// quote makes a TOML basic string; Go's escapes are a subset of TOML's for what strconv leaves of plain ASCII.
-func quote(s string) string { return strconv.QuoteToASCII(s) }

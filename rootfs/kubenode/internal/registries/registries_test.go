@@ -82,3 +82,33 @@ func TestParseRefusesWhatItDoesNotKnow(t *testing.T) {
 		}
 	}
 }
+
+func TestParseTakesFilesAsK3sUsersHaveThem(t *testing.T) {
+	c, err := Parse([]byte(`
+mirrors:
+  "*":
+  docker.io:
+  ghcr.io: {endpoint: ["https://mirror.example/v2/x"], override_path: true}
+configs:
+  a.example: {auth: {username: on, password: 0123}, tls: {insecure_skip_verify: yes}}
+  b.example: {auth: {username: "1_000", password: 12345678901234567890}}
+  c.example:
+    # auth: {}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := *c.Configs["a.example"].Auth; got.Username != "on" || got.Password != "0123" {
+		t.Errorf("got %+v", got)
+	}
+	if got := *c.Configs["b.example"].Auth; got.Username != "1_000" || got.Password != "12345678901234567890" {
+		t.Errorf("got %+v", got)
+	}
+	hosts := c.Hosts()
+	if !strings.Contains(hosts["a.example"], "skip_verify = true") || !strings.Contains(hosts["docker.io"], "registry-1.docker.io") {
+		t.Errorf("got %q", hosts)
+	}
+	if _, err := Parse([]byte("configs:\n  # a.example:\n")); err != nil {
+		t.Error(err)
+	}
+}
