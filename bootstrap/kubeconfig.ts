@@ -117,7 +117,8 @@ export function renderKubeconfig(k3sYaml: string, apiPort: number, owner: Owner)
       name: MARKER,
       extension: { instance: owner.instance, instanceDir: owner.instanceDir },
     }],
-  }, { lineWidth: 0 });
+    // kubectl reads YAML 1.1: an instance named "on" or "0b11" stands in quotes.
+  }, { lineWidth: 0, compat: "yaml-1.1" });
 }
 
 /**

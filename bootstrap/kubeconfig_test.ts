@@ -48,6 +48,13 @@ async function withTemporary(fn: (dir: string) => Promise<void>): Promise<void> 
   }
 }
 
+Deno.test("renderKubeconfig() puts names into quotes that kubectl would take for something else", () => {
+  for (const instance of ["on", "y", "0b11", "0o17", "1e3"]) {
+    const text = renderKubeconfig(K3S_YAML, 45123, { ...OWNER, instance });
+    assert(text.includes(`instance: "${instance}"\n`), text);
+  }
+});
+
 Deno.test("renderKubeconfig() gives the golden text when the instance is `default`", () => {
   assertEquals(
     renderKubeconfig(K3S_YAML, 45123, OWNER),
