@@ -6,6 +6,7 @@
  */
 import { type KubeValue, toJsonText } from "./kube_yaml.ts";
 import { fieldName, type FieldPath, type YamlSource } from "./payload_source.ts";
+import { findNoText } from "./payload_texts.ts";
 
 /**
  * Checks one manifest and returns its documents as JSON, one a line, with `---` between: every reader of the cluster
@@ -28,6 +29,8 @@ export function readManifest(source: YamlSource, seen: Map<string, string>): str
       if (typeof object[key] === "string" && object[key] !== "") continue;
       throw refuse([key], ...noText(object[key]));
     }
+    const wrong = findNoText(value as KubeValue);
+    if (wrong) throw refuse(wrong.path, ...noText(wrong.value));
     objects.push(toJsonText(value));
     if (object.kind!.endsWith("List") && Array.isArray(object.items)) continue;
     const name = object.metadata?.name;
