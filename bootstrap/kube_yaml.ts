@@ -13,6 +13,7 @@ import {
   isScalar,
   isSeq,
   type Node,
+  type Pair,
   type ParseOptions,
   type Scalar,
   type SchemaOptions,
@@ -24,6 +25,9 @@ export const PARSE_OPTIONS: ParseOptions & SchemaOptions = {
   schema: "failsafe",
   // The reader below does it, as Go's does.
   merge: false,
+  resolveKnownTags: false,
+  // Which blanks stand after a key's colon.
+  keepSourceTokens: true,
 };
 
 /** A value as JSON has it; an integer beyond 2^53 is a bigint. */
@@ -62,10 +66,16 @@ class Reader {
 
   constructor(private readonly document: Document.Parsed) {}
 
-  read(node: Node | null): KubeValue {
+  /** `flow`: it stands between brackets or braces. */
+  read(node: Node | null, flow = false): KubeValue {
     if (node === null) return null;
     if (++this.#values > MAX_VALUES) throw fault(node, "its aliases unfold to too many values");
-    if (isScalar(node)) return scalarOf(node);
+    if (isScalar(node)) {
+      if (flow && node.type === "PLAIN" && /^[?:]/.test(node.source ?? "")) {
+        throw fault(node, "a text that begins with ? or : has to stand in quotes here");
+      }
+      return scalarOf(node);
+    }
     if (isAlias(node)) {
       const target = node.resolve(this.document);
       if (target === undefined) throw fault(node, `the alias "${node.source}" leads nowhere`);
@@ -74,7 +84,7 @@ class Reader {
     }
     this.#open.add(node);
     try {
-      if (isSeq(node)) return node.items.map((item) => this.read(asNode(item)));
+      if (isSeq(node)) return node.items.map((item) => this.read(asNode(item), node.flow));
       if (isMap(node)) return this.#map(node);
     } finally {
       this.#open.delete(node);
@@ -83,21 +93,28 @@ class Reader {
   }
 
   #map(map: YAMLMap): KubeValue {
-    const own: [string, KubeValue][] = [];
-    const merged: [string, KubeValue][] = [];
-    for (const { key, value } of map.items) {
-      const keyNode = asNode(key);
-      if (isScalar(keyNode) && keyNode.type === "PLAIN" && keyNode.source === "<<") {
-        merged.push(...this.#merged(asNode(value), map));
-      } else own.push([this.#key(keyNode, map), this.read(asNode(value))]);
+    const fields = new Map<string, KubeValue>();
+    const own = new Set<string>();
+    for (const pair of map.items) {
+      const key = asNode(pair.key);
+      if (isScalar(key) && key.type === "PLAIN" && key.source === "<<") {
+        // As in Go's reader a group takes the place of the keys above it, and gives way to those below.
+        for (const [name, value] of this.#merged(asNode(pair.value), map)) fields.set(name, value);
+        continue;
+      }
+      if (map.flow) checkFlowKey(pair, key);
+      const name = this.#key(key, map);
+      if (own.has(name)) throw fault(key ?? map, `the key "${name}" comes twice`);
+      own.add(name);
+      fields.set(name, this.read(asNode(pair.value), map.flow));
     }
-    // The first of several merged groups wins, and own keys over all of them.
-    return Object.fromEntries([...merged.reverse(), ...own]);
+    return Object.fromEntries(fields);
   }
 
+  /** The fields of what is merged; of several groups the first one wins. */
   #merged(node: Node | null, map: YAMLMap): [string, KubeValue][] {
     const value = this.read(node);
-    const groups = Array.isArray(value) ? value : [value];
+    const groups: readonly KubeValue[] = Array.isArray(value) ? value.toReversed() : [value];
     return groups.flatMap((group) => {
       if (typeof group !== "object" || group === null || Array.isArray(group)) {
         throw fault(node ?? map, "only a group of fields can be merged");
@@ -107,16 +124,51 @@ class Reader {
   }
 
   #key(node: Node | null, map: YAMLMap): string {
-    const value = this.read(node);
+    const value = this.read(node, map.flow);
     if (value === null || typeof value === "object") {
       throw fault(
         node ?? map,
         "a key has to be a text; for a template such as {{ … }} put the value into quotes",
       );
     }
-    return String(value);
+    if (typeof value === "bigint" && value >= 2n ** 63n) {
+      throw fault(node ?? map, "the key is too large a number; put it into quotes");
+    }
+    if (typeof value !== "number" || isScalar(node) && isWhole(node)) return String(value);
+    return floatKey(value);
   }
 }
+
+/** Refuses what Go's reader takes for another key: in `{a:}` the colon is a part of it. */
+function checkFlowKey(pair: Pair, key: Node | null): void {
+  const { sep = [], value } = pair.srcToken ?? {};
+  const bare = isScalar(key) && key.type === "PLAIN";
+  if (bare && value === undefined && sep.at(-1)?.type === "map-value-ind") {
+    throw fault(key, "a blank is missing after its colon");
+  }
+}
+
+function isWhole(node: Scalar): boolean {
+  return integer(String(node.value).replaceAll("_", "")) !== undefined;
+}
+
+/** A float as a key: Go's reader writes it as the shortest text for its 32 bits. */
+function floatKey(value: number): string {
+  const single = Math.fround(value);
+  if (!Number.isFinite(single)) return single > 0 ? ".inf" : "-.inf";
+  if (single === 0) return Object.is(single, -0) ? "-0" : "0";
+  let digits = 1;
+  while (Math.fround(Number(single.toPrecision(digits))) !== single) digits++;
+  const [mantissa, exponent] = single.toExponential(digits - 1).split("e");
+  const size = Number(exponent);
+  if (size < -4 || size >= FLOAT_KEY_EXPONENT) {
+    return `${mantissa}e${size < 0 ? "-" : "+"}${String(Math.abs(size)).padStart(2, "0")}`;
+  }
+  return String(Number(single.toPrecision(digits)));
+}
+
+/** From this power of ten on Go writes a float with an exponent. */
+const FLOAT_KEY_EXPONENT = 6;
 
 function asNode(value: unknown): Node | null {
   return isNode(value) ? value : null;
@@ -146,9 +198,11 @@ function taggedValue(tag: string, text: string): KubeValue | undefined {
   const value = plainValue(text);
   switch (tag.replace("tag:yaml.org,2002:", "")) {
     case "int":
-      return typeof value === "bigint" || Number.isInteger(value) ? value : undefined;
+      return integer(text.replaceAll("_", ""));
     case "float":
-      return typeof value === "number" || typeof value === "bigint" ? Number(value) : undefined;
+      return typeof value === "number" || typeof value === "bigint" && value < 2n ** 63n
+        ? Number(value)
+        : undefined;
     case "bool":
       return typeof value === "boolean" ? value : undefined;
     case "null":
@@ -183,11 +237,15 @@ export function plainValue(text: string): null | boolean | number | bigint | str
   const word = WORDS.get(text);
   if (word !== undefined) return word as null | boolean | number;
   if (!/^[-+0-9.]/.test(text)) return text;
-  if (text.startsWith(".")) {
-    return FLOAT.test(text) ? Number(text) : text;
-  }
+  if (text.startsWith(".")) return float(text.replaceAll(/(?<=[0-9])_(?=[0-9])/g, "")) ?? text;
   const plain = text.replaceAll("_", "");
-  return integer(plain) ?? (FLOAT.test(plain) ? Number(plain) : text);
+  return integer(plain) ?? float(plain) ?? text;
+}
+
+/** Undefined for what is no float, or too large for one. */
+function float(plain: string): number | undefined {
+  const value = FLOAT.test(plain) ? Number(plain) : NaN;
+  return Number.isFinite(value) ? value : undefined;
 }
 
 const FLOAT = /^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$/;
@@ -211,6 +269,7 @@ function integer(plain: string): number | bigint | undefined {
  */
 export function toJsonText(value: unknown): string {
   if (typeof value === "bigint") return String(value);
+  if (Object.is(value, -0)) return "-0.0";
   if (typeof value === "string") return quote(value);
   if (Array.isArray(value)) return `[${value.map((one) => toJsonText(one ?? null)).join(",")}]`;
   if (typeof value === "object" && value !== null) {
@@ -229,10 +288,38 @@ function quote(text: string): string {
 
 // deno-lint-ignore no-control-regex
 const CONTROL = /[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]/;
+/** Line breaks in YAML 1.1 and plain characters in YAML 1.2. */
+const BREAK = /\r(?!\n)|[\x85\u2028\u2029]/;
 
-/** Where a text has a character that no YAML may hold; undefined for none. Pure. */
-export function controlCharacter(text: string): { offset: number; name: string } | undefined {
-  const offset = text.search(CONTROL);
-  if (offset < 0) return undefined;
-  return { offset, name: `U+${text.charCodeAt(offset).toString(16).padStart(4, "0")}` };
+/**
+ * Where a text has a character that Go's reader refuses or takes for the end of a line; undefined for none. A text that is
+ * JSON may hold them, since it is read as JSON. Pure.
+ */
+export function controlCharacter(text: string): { offset: number; why: string } | undefined {
+  const [control, lineBreak] = [text.search(CONTROL), text.search(BREAK)];
+  const offset = control < 0 ? lineBreak : control;
+  if (offset < 0 || isJson(text)) return undefined;
+  const name = `U+${text.charCodeAt(offset).toString(16).padStart(4, "0")}`;
+  const why = control < 0
+    ? `it holds ${name}, which is a line break in YAML 1.1`
+    : `it holds the control character ${name}, which no YAML may`;
+  return { offset, why };
+}
+
+function isJson(text: string): boolean {
+  try {
+    return /^\s*\{/.test(text) && typeof JSON.parse(text) === "object";
+  } catch {
+    return false;
+  }
+}
+
+/** JSON with all digits of its integers: those beyond 2^53 become a bigint. @throws SyntaxError */
+export function fromJsonText(text: string): unknown {
+  if (!/[0-9]{16}/.test(text)) return JSON.parse(text);
+  const exact = (_key: string, value: unknown, { source = "" }: { source?: string }) =>
+    typeof value === "number" && !Number.isSafeInteger(value) && /^-?[0-9]+$/.test(source)
+      ? BigInt(source)
+      : value;
+  return JSON.parse(text, exact as (key: string, value: unknown) => unknown);
 }

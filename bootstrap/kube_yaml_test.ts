@@ -1,7 +1,13 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { parseAllDocuments } from "yaml";
 import cases from "./kube_yaml_cases.json" with { type: "json" };
-import { controlCharacter, documentValue, PARSE_OPTIONS, toJsonText } from "./kube_yaml.ts";
+import {
+  controlCharacter,
+  documentValue,
+  fromJsonText,
+  PARSE_OPTIONS,
+  toJsonText,
+} from "./kube_yaml.ts";
 
 /** Keys in order, as Go prints them. */
 function sorted(value: unknown): unknown {
@@ -32,15 +38,40 @@ Deno.test("documentValue() refuses aliases that contain themselves or unfold to 
   assertThrows(() => read(bomb.join("\n")), Error, "too many values");
 });
 
+Deno.test("fromJsonText() keeps the digits of integers", () => {
+  assertEquals(fromJsonText('{"a":9007199254740993,"b":[1,"9007199254740993"],"c":0.1e1}'), {
+    ...{ a: 9007199254740993n, b: [1, "9007199254740993"], c: 1 },
+  });
+});
+
+Deno.test("documentValue() refuses a key that comes twice by its value", () => {
+  assertThrows(() => read("a: {n: 1, no: 2}"), Error, 'the key "false" comes twice');
+  assertThrows(() => read("1: a\n0x1: b"), Error, 'the key "1" comes twice');
+});
+
+Deno.test("documentValue() refuses in braces what Go's reader takes for another key", () => {
+  for (const text of ["a: {b:}", "a: [b:]", "a: [?b]", "a: {?b: 1}"]) {
+    assertThrows(() => read(text), Error, undefined, text);
+  }
+  assertEquals(read('a: {b: , "c":, d}'), '{"a":{"b":null,"c":null,"d":null}}');
+});
+
 Deno.test("toJsonText() gives JSON that a YAML 1.1 reader takes for the same value", () => {
   assertEquals(
     toJsonText({ a: "on", b: [1, 2n ** 63n], c: undefined, d: null }),
     '{"a":"on","b":[1,9223372036854775808],"d":null}',
   );
+  assertEquals(toJsonText([-0, 0]), "[-0.0,0]");
   assertEquals(toJsonText("😀/\u0007\u0085\u007f"), '"😀/\\u0007\\u0085\\u007f"');
 });
 
 Deno.test("controlCharacter() finds what no YAML may hold", () => {
   assertEquals(controlCharacter("a: 1\t\r\n"), undefined);
-  assertEquals(controlCharacter('s: "a\u0007b"'), { offset: 5, name: "U+0007" });
+  const place = (text: string) => controlCharacter(text)?.offset;
+  assertEquals(place('s: "a\u0007b"'), 5);
+  // Line breaks for a reader of YAML 1.1, and for that of the host characters of a text.
+  for (const text of ["s: a\u2028b", "s: a\u2029b", "s: a\u0085b", "s: a\rb"]) {
+    assertEquals(place(text), 4, JSON.stringify(text));
+  }
+  assertEquals(place('{"s": "a\u2028b\u007f"}'), undefined);
 });

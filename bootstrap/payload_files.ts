@@ -8,9 +8,10 @@
 import { Buffer } from "node:buffer";
 import { gzipSync } from "node:zlib";
 import { join } from "@std/path";
-import { parse } from "yaml";
+import { type Document, parseDocument } from "yaml";
 import { describeError, GatewayError } from "../vm/error.ts";
 import { digestBytes } from "../vm/digest.ts";
+import { documentValue, PARSE_OPTIONS } from "./kube_yaml.ts";
 import type { PayloadChart } from "./payload_spec.ts";
 import {
   type FaultWords,
@@ -224,8 +225,11 @@ export async function checkChart(check: ChartCheck): Promise<void> {
 
 function readChartYaml(text: string): { name?: unknown; version?: unknown } | undefined {
   try {
-    const value = parse(text);
-    return typeof value === "object" && value !== null ? value : undefined;
+    const document = parseDocument(text, PARSE_OPTIONS) as Document.Parsed;
+    const value = document.errors.length > 0 ? undefined : documentValue(document);
+    return typeof value === "object" && value !== null
+      ? value as Record<string, unknown>
+      : undefined;
   } catch {
     return undefined;
   }

@@ -73,7 +73,7 @@ export class YamlSource {
     const control = controlCharacter(text);
     if (control) {
       throw payloadFault(dir, this.#at(this.#place(control.offset)), {
-        why: `it holds the control character ${control.name}, which no YAML may`,
+        why: control.why,
         fix: 'write it as an escape in double quotes, such as "\\u0007"',
       });
     }

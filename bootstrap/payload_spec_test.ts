@@ -112,6 +112,21 @@ const OBJECTS: readonly (readonly [what: string, text: string, where: string])[]
     "web.yaml:4:3: metadata.name: YAML reads it as 123, which is no text",
   ],
   [
+    "a value that YAML takes for true where only texts may be",
+    "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  debug: on\n",
+    "web.yaml:5:3: data.debug: YAML reads it as true, which is no text",
+  ],
+  [
+    "a key that comes twice for YAML 1.1",
+    "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  n: a\n  no: b\n",
+    'web.yaml:6:3: the key "false" comes twice',
+  ],
+  [
+    "a line break of YAML 1.1",
+    'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {s: "a\u2028b"}\n',
+    "web.yaml:4:13: it holds U+2028, which is a line break in YAML 1.1",
+  ],
+  [
     "a control character",
     'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {s: "a\u0007b"}\n',
     "web.yaml:4:13: it holds the control character U+0007, which no YAML may",

@@ -9,6 +9,7 @@ import { X509Certificate } from "node:crypto";
 import { deploy, type DeployRequest } from "../bootstrap/deploy/deploy.ts";
 import { removeDeployment } from "../bootstrap/deploy/remove.ts";
 import { diffText } from "../bootstrap/deploy/views.ts";
+import { toJsonText } from "../bootstrap/kube_yaml.ts";
 import { silentSpan } from "../vm/event.ts";
 import { assertGatewayError } from "./fakes/gateway_error.ts";
 import {
@@ -30,7 +31,7 @@ function request(file: string, documents: readonly object[], more: Partial<Deplo
       namespace: "try",
       nodePort: 30999,
       wantsJwt: false,
-      documents: () => Promise.resolve(documents.map((one) => JSON.stringify(one))),
+      documents: () => Promise.resolve(documents.map((one) => toJsonText(one))),
     },
     ...{ dryRun: false, forceConflicts: false, wait: true, timeoutMs: 3000 },
     ...more,
@@ -104,6 +105,16 @@ Deno.test("deploy() removes what left the payload, and only what it lists and ap
       false,
     ]);
     assert(kube.objects.has(at("stranger")) && kube.objects.has("/api/v1/namespaces/try"));
+  }));
+
+Deno.test("deploy() applies a change in the last digit of a 64-bit integer", () =>
+  withFunctions(async (kube, file, told) => {
+    const counter = (count: bigint) => ({ ...map("counter", "1"), count });
+    const path = "/api/v1/namespaces/try/configmaps/counter";
+    await deploy(request(file, [namespace, counter(9007199254740992n)]), told);
+    assertEquals(kube.objects.get(path).count, 9007199254740992n);
+    await deploy(request(file, [namespace, counter(9007199254740993n)]), told);
+    assertEquals(kube.objects.get(path).count, 9007199254740993n);
   }));
 
 Deno.test("deploy() names who owns a field, changes nothing, and takes it over when told", () =>

@@ -9,7 +9,7 @@
 import type { KubeConfig, RequestContext } from "@kubernetes/client-node";
 import { causeOf, describeError, GatewayError } from "../../vm/error.ts";
 import { formatMs } from "../../vm/wait.ts";
-import { toJsonText } from "../kube_yaml.ts";
+import { fromJsonText, toJsonText } from "../kube_yaml.ts";
 
 /** An object of Kubernetes as the API gives and takes it. */
 export interface KubeObject {
@@ -97,7 +97,7 @@ export class KubeApi implements Disposable {
    */
   async call<T = KubeObject>(call: KubeCall): Promise<T> {
     const text = await this.text(call);
-    return (text === "" ? null : JSON.parse(text)) as T;
+    return (text === "" ? null : fromJsonText(text)) as T;
   }
 
   /** As {@linkcode call}, for answers that are no JSON, such as logs. */

@@ -6,6 +6,7 @@
  * @module
  */
 import { join } from "@std/path";
+import { fromJsonText, toJsonText } from "../../bootstrap/kube_yaml.ts";
 
 // deno-lint-ignore no-explicit-any
 type Json = any;
@@ -65,7 +66,7 @@ export function startFakeKube(): FakeKube {
       const { pathname: path, searchParams: query } = url;
       asked.push(`${request.method} ${path}`);
       const text = await request.text();
-      const body = text === "" ? undefined : JSON.parse(text);
+      const body: Json = text === "" ? undefined : fromJsonText(text);
       if (path === "/version") return Response.json({ gitVersion: "v1.37.2" });
       if (path in SERVED) {
         const resources = SERVED[path].map(([name, kind, namespaced]) => ({
@@ -84,7 +85,7 @@ export function startFakeKube(): FakeKube {
       if (request.method !== "GET" && !dryRun) changes.push(`${request.method} ${path}`);
       switch (request.method) {
         case "GET": {
-          if (objects.has(path)) return Response.json(objects.get(path));
+          if (objects.has(path)) return exactJson(objects.get(path));
           if (/\/log$/.test(path)) return new Response("first line\npanic: no database\n");
           const plural = path.split("/").at(-1)!;
           if (!Object.values(SERVED).flat().some(([name]) => name === plural)) {
@@ -93,7 +94,7 @@ export function startFakeKube(): FakeKube {
             );
           }
           const items = [...objects].filter(([key]) => key.startsWith(`${path}/`));
-          return Response.json({ items: items.map(([, object]) => object) });
+          return exactJson({ items: items.map(([, object]) => object) });
         }
         case "DELETE":
           if (!objects.delete(path)) return notFound(path);
@@ -113,7 +114,7 @@ export function startFakeKube(): FakeKube {
             objects.set(path, result);
             fake.onApply(result);
           }
-          return Response.json(result);
+          return exactJson(result);
         }
         default:
           return new Response("", { status: 405 });
@@ -142,7 +143,7 @@ function applyTo(live: Json, body: Json, manager: string, force: boolean): Json 
   const conflicts: string[][] = [];
   for (const [path, value] of wanted) {
     const owner = owners.find((one) => one.manager !== manager && one.paths.includes(path));
-    if (!owner || JSON.stringify(now.get(path)) === JSON.stringify(value)) continue;
+    if (!owner || toJsonText(now.get(path)) === toJsonText(value)) continue;
     if (!force) conflicts.push([owner.manager, path]);
     else owner.paths = owner.paths.filter((one: string) => one !== path);
   }
@@ -168,6 +169,11 @@ function set(object: Json, path: string, value: Json): void {
   for (const key of keys.slice(0, -1)) at = at[key] ??= {};
   if (value === undefined) delete at[keys.at(-1)!];
   else at[keys.at(-1)!] = value;
+}
+
+/** With all digits of its integers, as the real one. */
+function exactJson(value: unknown): Response {
+  return new Response(toJsonText(value), { headers: { "content-type": "application/json" } });
 }
 
 function notFound(path: string): Response {
