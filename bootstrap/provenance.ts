@@ -121,7 +121,8 @@ async function runningPaths(view: InstanceView): Promise<[RunningFile["role"], s
 async function preloaded(pid: number | undefined): Promise<string | undefined> {
   if (pid === undefined) return undefined;
   const text = await Deno.readTextFile(`/proc/${pid}/environ`).catch(() => "");
-  return text.split("\0").find((pair) => pair.startsWith("LD_PRELOAD="))?.slice(11);
+  const variable = "GATEWAY_RAM_LIBRARY=";
+  return text.split("\0").find((pair) => pair.startsWith(variable))?.slice(variable.length);
 }
 
 async function storedManifests(store: ArtifactStore): Promise<ArtifactManifest[]> {

@@ -10,6 +10,8 @@ import { GatewayError } from "../vm/error.ts";
 import { silentSpan } from "../vm/event.ts";
 import { readLines, writeAll } from "../vm/lines.ts";
 import { spawnChild } from "../vm/process.ts";
+import { preloading } from "../vm/qemu.ts";
+import { ramSocket } from "../vm/qemu_save.ts";
 import { checkLayer, type LayerMode, saveLayer, trimCode } from "../vm/ram_layer.ts";
 import { ramshimRecipe } from "../vm/ramshim.ts";
 import { run } from "../vm/process.ts";
@@ -18,7 +20,7 @@ import { mappedOf } from "./fakes/smaps.ts";
 const signal = new AbortController().signal;
 const SOURCE = fromFileUrl(new URL("fakes/ramuser.c", import.meta.url));
 
-const shim = (await new ArtifactStore().ensure(await ramshimRecipe(), {
+const built = (await new ArtifactStore().ensure(await ramshimRecipe(), {
   span: silentSpan(),
   signal,
   assumeYes: true,
@@ -29,26 +31,28 @@ class Place implements AsyncDisposable {
   #stack = new AsyncDisposableStack();
   #count = 0;
 
-  private constructor(readonly dir: string) {}
+  private constructor(private readonly top: string, readonly dir: string) {}
 
   static async make(): Promise<Place> {
-    const dir = await Deno.makeTempDir({ prefix: "ram-" });
+    // As a home may be called; the loader, QEMU and ours each have a grammar that one of these letters belongs to.
+    const top = await Deno.makeTempDir({ prefix: "ram-" });
+    const dir = join(top, "ü :,%$");
+    await Deno.mkdir(dir);
+    await Deno.copyFile(built, join(dir, "ramshim.so"));
     await run("cc", { args: ["-O1", "-o", join(dir, "user"), SOURCE] });
-    return new Place(dir);
+    return new Place(top, dir);
   }
 
   /** Starts one. Its first line tells whether the memory could be mapped. */
   async start(layers: readonly string[]) {
     const id = this.#count++;
-    const socket = join(this.dir, `s${id}`);
+    const runtimeDir = join(this.dir, `run${id}`);
+    await Deno.mkdir(runtimeDir);
+    const socket = ramSocket({ runtimeDir });
+    const library = join(this.dir, "ramshim.so");
     const child = this.#stack.use(spawnChild(join(this.dir, "user"), {
       args: [],
-      env: {
-        LD_PRELOAD: shim,
-        GATEWAY_RAM_FILE: join(this.dir, `ram${id}`),
-        GATEWAY_RAM_LAYERS: layers.join("\n"),
-        GATEWAY_RAM_SOCKET: socket,
-      },
+      ...preloading({ runtimeDir, ram: { layers: [...layers] } }, library),
       stdin: "piped",
       stdout: "piped",
       stderr: "piped",
@@ -75,7 +79,7 @@ class Place implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stack[Symbol.asyncDispose]();
-    await Deno.remove(this.dir, { recursive: true });
+    await Deno.remove(this.top, { recursive: true });
   }
 }
 

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { join } from "@std/path";
+import { basename, dirname, join } from "@std/path";
 import { describeError, GatewayError } from "./error.ts";
 import { hostCpu } from "./host_cpu.ts";
 import type { HostTool } from "./host_tools.ts";
@@ -90,7 +90,7 @@ export class QemuVmm implements Vmm {
     for (const path of spec.ram?.layers ?? []) await checkLayer(path, spec.memoryMiB);
     const child = spawnVmm(this.#machine.program, argv, {
       logPath: spec.vmmLogPath,
-      env: spec.ram ? layerEnv(spec, this.options.ramshim) : {},
+      ...(spec.ram ? preloading(spec, this.options.ramshim) : { env: {} }),
     });
     options.span.log("QEMU started", { pid: child.pid });
     const vm = new QemuVm(child, spec, options.span);
@@ -213,15 +213,25 @@ export class QemuVm implements RunningVm {
   }
 }
 
-/** What vm/ramshim reads. */
-function layerEnv(spec: VmSpec, ramshim: string | undefined): Record<string, string> {
+/**
+ * What vm/ramshim reads. The loader splits LD_PRELOAD at spaces and colons and knows no quotes, so QEMU starts in the
+ * library's folder and the library is named from there. All other paths of a VMM are absolute.
+ */
+export function preloading(
+  spec: Pick<VmSpec, "ram" | "runtimeDir">,
+  ramshim: string | undefined,
+): { readonly cwd: string; readonly env: Record<string, string> } {
   if (ramshim === undefined) throw new Error("a spec with memory layers needs the ramshim library");
   return {
-    LD_PRELOAD: ramshim,
-    G_SLICE: "always-malloc",
-    GATEWAY_RAM_FILE: ramPlaceholder(spec),
-    GATEWAY_RAM_LAYERS: spec.ram!.layers.join("\n"),
-    GATEWAY_RAM_SOCKET: ramSocket(spec),
+    cwd: dirname(ramshim),
+    env: {
+      LD_PRELOAD: `./${basename(ramshim)}`,
+      G_SLICE: "always-malloc",
+      GATEWAY_RAM_LIBRARY: ramshim,
+      GATEWAY_RAM_FILE: ramPlaceholder(spec),
+      GATEWAY_RAM_LAYERS: spec.ram!.layers.join("\n"),
+      GATEWAY_RAM_SOCKET: ramSocket(spec),
+    },
   };
 }
 

@@ -71,7 +71,7 @@ export function qemuArgv(spec: VmSpec, machine: QemuMachine): string[] {
 const RAM_ID = "microvm.ram";
 
 /** The file that QEMU takes for the guest's memory and vm/ramshim replaces by layers. It stays empty. */
-export function ramPlaceholder(spec: VmSpec): string {
+export function ramPlaceholder(spec: Pick<VmSpec, "runtimeDir">): string {
   return join(spec.runtimeDir, "ram");
 }
 

@@ -20,7 +20,8 @@ import type { SavedParts, SaveTarget } from "./vmm.ts";
 const RESERVE_BYTES = 256 * 1024 * 1024;
 
 /** Where QEMU's memory library listens. */
-export const ramSocket = (spec: VmSpec) => socketPath(spec.runtimeDir, "ram.sock");
+export const ramSocket = (spec: Pick<VmSpec, "runtimeDir">) =>
+  socketPath(spec.runtimeDir, "ram.sock");
 
 /** A running QEMU whose guest can be saved, again and again. */
 export class QemuSaver {

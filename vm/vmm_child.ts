@@ -36,11 +36,16 @@ const WATCHER_END_MS = 5000;
 export function spawnVmm(
   program: string,
   args: readonly string[],
-  options: { readonly logPath: string; readonly env: Readonly<Record<string, string>> },
+  options: {
+    readonly logPath: string;
+    readonly env: Readonly<Record<string, string>>;
+    readonly cwd?: string;
+  },
 ): VmmChild {
   const child = spawnChild("/bin/sh", {
     args: ["-c", SCRIPT, "sh", options.logPath, program, ...args],
     env: options.env,
+    cwd: options.cwd,
     stdin: "piped",
     // The VMM's own goes to its log: this ends with the watcher.
     stdout: "piped",
