@@ -8,7 +8,7 @@
 import type { Command, CommanderError } from "commander";
 import type { CliKit } from "./bootstrap/cli_commands.ts";
 import { HELP_TEXT } from "./bootstrap/help_text.ts";
-import { describeError, errorText, GatewayError, interruptedError } from "./vm/error.ts";
+import { asHostError, errorText, GatewayError, interruptedError } from "./vm/error.ts";
 
 let commander: typeof import("commander");
 
@@ -312,15 +312,15 @@ async function finish(action: (signal: AbortSignal) => Promise<number>): Promise
 /** Tells an error in three lines and gives the exit code. */
 function report(thrown: unknown): number {
   // A disposer that throws hides the first error behind a SuppressedError.
-  const error = thrown instanceof SuppressedError ? thrown.suppressed : thrown;
+  const error = asHostError(thrown instanceof SuppressedError ? thrown.suppressed : thrown);
   const asJson = Deno.args.includes("--json");
   if (error instanceof GatewayError) {
     if (asJson) json({ error: error.toJSON() });
     else err(errorText(error));
     return error.exitCode;
   }
-  const stack = error instanceof Error ? error.stack ?? "" : "";
-  err(`bug: ${describeError(error)}\n${stack}\n  fix: report this with \`gateway --version\``);
+  const seen = error instanceof Error ? error.stack ?? error.message : String(error);
+  err(`bug: ${seen}\n  fix: report this with \`gateway --version\``);
   return 70;
 }
 

@@ -5,7 +5,7 @@
  * @module
  */
 import type { Span } from "../vm/event.ts";
-import { GatewayError } from "../vm/error.ts";
+import { asHostError, describeError, GatewayError } from "../vm/error.ts";
 import {
   endLeftovers,
   findInstance,
@@ -14,6 +14,7 @@ import {
   removeInstance,
   requireInstance,
 } from "../vm/instance.ts";
+import { lockHolder } from "../vm/instance_record.ts";
 import { instancePaths } from "../vm/layout.ts";
 import { isAlive, signalProcess } from "../vm/process.ts";
 import { waitFor } from "../vm/wait.ts";
@@ -74,7 +75,9 @@ async function stopSupervisor(
   options: { readonly span: Span; readonly signal: AbortSignal; readonly timeoutMs?: number },
 ): Promise<DownOutcome> {
   const { run, config } = view;
-  if (!run) {
+  // A record that cannot be read is not needed to stop what runs: the lock has its supervisor.
+  const supervisor = run?.supervisor ?? await lockHolder(view.paths);
+  if (!supervisor) {
     throw new GatewayError({
       code: "instance-locked",
       what: `Cannot stop the instance "${config.name}"`,
@@ -82,7 +85,7 @@ async function stopSupervisor(
       fix: "wait a moment and run the command again",
     });
   }
-  if (isAlive(run.supervisor)) signalProcess(run.supervisor.pid, "SIGTERM");
+  if (isAlive(supervisor)) signalProcess(supervisor.pid, "SIGTERM");
   const timeoutMs = options.timeoutMs ?? DOWN_TIMEOUT_MS;
   try {
     await waitFor({
@@ -95,8 +98,8 @@ async function stopSupervisor(
   } catch (error) {
     if (options.signal.aborted) throw error;
     options.span.warn(`the supervisor did not stop within ${timeoutMs / 1000} s; killing it`);
-    if (isAlive(run.supervisor)) signalProcess(run.supervisor.pid, "SIGKILL");
-    await endLeftovers(run);
+    if (isAlive(supervisor)) signalProcess(supervisor.pid, "SIGKILL");
+    if (run) await endLeftovers(run);
     return "killed";
   }
 }
@@ -125,7 +128,21 @@ export async function rm(
   }
   if (view) await down(name, options);
   const owner = { instance: name, instanceDir: instancePaths(name).dir };
-  await removeKubeconfig(owner);
-  await removeClientFiles(owner);
+  for (const remove of [removeKubeconfig, removeClientFiles]) {
+    try {
+      await remove(owner);
+    } catch (error) {
+      if (!options.force) throw withForce(asHostError(error), name);
+      options.span.warn(`left behind: ${describeError(asHostError(error))}`);
+    }
+  }
   await removeInstance(name);
+}
+
+/** What lies outside of the instance's folder does not keep it from being removed. */
+function withForce(error: unknown, name: string): unknown {
+  if (!(error instanceof GatewayError)) return error;
+  const { code, what, why, fix, cause } = error;
+  const force = `or leave it there with \`gateway rm --force --name ${name}\``;
+  return new GatewayError({ code, what, why, fix: `${fix}; ${force}`, cause });
 }

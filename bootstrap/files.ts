@@ -57,9 +57,14 @@ export async function readTextIfThere(path: string): Promise<string | undefined>
   try {
     return await Deno.readTextFile(path);
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
+    if (isAbsent(error)) return undefined;
     throw error;
   }
+}
+
+/** Below a file there is nothing either. */
+function isAbsent(error: unknown): boolean {
+  return error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory;
 }
 
 /** Removes a file or a tree; false when it was not there. A symbolic link is removed, not followed. */
@@ -68,7 +73,7 @@ export async function removeIfThere(path: string): Promise<boolean> {
     await Deno.remove(path, { recursive: true });
     return true;
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
+    if (isAbsent(error)) return false;
     throw error;
   }
 }

@@ -28,7 +28,7 @@ import { type ForeignState, placeState } from "./golden.ts";
 import { residentMiB } from "./status.ts";
 import { askSupervisor } from "./supervisor.ts";
 import { loadPayload } from "./payloads.ts";
-import { endpointUrl, servicePort } from "./up_ready.ts";
+import { endpointUrl, serviceForward } from "./up_ready.ts";
 
 /** What the user asked for. */
 export interface ForkRequest {
@@ -244,7 +244,7 @@ async function startAll(
   if (failures.length > 0) throw failures[0];
   return await Promise.all(clones.map(async (config) => {
     const payload = await loadPayload(config.payload);
-    const endpoint = endpointUrl(payload.service, servicePort(config, payload));
+    const endpoint = endpointUrl(payload.service, serviceForward(config, payload));
     return { name: config.name, endpoint };
   }));
 }

@@ -9,7 +9,8 @@ import { join } from "@std/path";
 import { chainFiles } from "../vm/disk_chain.ts";
 import { GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
-import { type InstanceConfig, readRun } from "../vm/instance.ts";
+import type { InstanceConfig } from "../vm/instance.ts";
+import { readRun } from "../vm/instance_record.ts";
 import { ensurePrivateDir, type InstancePaths, writeFileAtomic } from "../vm/layout.ts";
 import { readState, type SavedState, snapshotRecord, writeState } from "../vm/saved_state.ts";
 import { coresUsed } from "../vm/process.ts";
@@ -73,7 +74,8 @@ async function waitQuiet(golden: PrivateGateway, signal: AbortSignal): Promise<v
     "--timeout=150s",
   ];
   await golden.exec(...wait);
-  const pid = (await readRun(golden.paths))?.vmm?.pid;
+  const record = await readRun(golden.paths);
+  const pid = record === "unreadable" ? undefined : record?.vmm?.pid;
   await waitFor({
     what: "a cluster without work",
     probe: async (inner) => {

@@ -8,6 +8,7 @@
 import { join } from "@std/path";
 import { type Artifact, ArtifactStore } from "../vm/artifact.ts";
 import { PLAIN_DISK } from "../vm/disk_chain.ts";
+import { LOOPBACK } from "../net/forward.ts";
 import { ensurePrivateDir, instancePaths } from "../vm/layout.ts";
 import { ensureArtifacts, type EnsureArtifactsOptions } from "./artifacts.ts";
 import { chooseVmm } from "./choose_vmm.ts";
@@ -60,7 +61,7 @@ export async function buildGoldenTarget(
     // The key depends on the payload's size and on the plan, so both are made once for it.
     const preparing = preparePayload(payload, { ...options, config });
     const prepared = await offeringDemo(config.payload, preparing);
-    const [pki, ssh] = await ensureKeys(paths, options);
+    const [pki, ssh] = await ensureKeys(paths, LOOPBACK, options);
     const material = await readMaterial(paths, prepared.payload, pki);
     await writeUpPayload(paths, config, prepared, material, ssh);
     const spec = planFor(paths, config, artifacts, chosen, PLAIN_DISK);

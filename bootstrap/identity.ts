@@ -7,8 +7,10 @@
  * @module
  */
 import { join } from "@std/path";
+import { reachableAddress } from "../net/forward.ts";
 import type { GvproxyClient } from "../net/gvproxy.ts";
 import type { JsonValue, Span } from "../vm/event.ts";
+import type { PortForward } from "../vm/instance.ts";
 import type { SavedState } from "../vm/saved_state.ts";
 import { pause, waitFor } from "../vm/wait.ts";
 import { ApiClient } from "./api_request.ts";
@@ -38,8 +40,8 @@ export interface AdoptParts {
   readonly gvproxy: GvproxyClient;
   /** The cluster's own certificates are made anew, so a saved kubeconfig is of no use. */
   readonly renewed: boolean;
-  /** The port that leads to the service. */
-  readonly servicePort: number;
+  /** The forward that leads to the service. */
+  readonly forward: PortForward;
   /** Reads the guest's kubeconfig where the saved state has none. */
   readonly readKubeconfig: () => Promise<string>;
   readonly span: Span;
@@ -230,18 +232,19 @@ class Nudger {
 }
 
 async function waitForNewCertificates(parts: AdoptParts): Promise<void> {
-  const { material, from, servicePort: port, guarded, payload } = parts;
+  const { material, from, forward, guarded, payload } = parts;
   const { service } = payload;
   const read = (name: string) => Deno.readTextFile(join(from.pkiDir, name)).catch(() => undefined);
   const [certPem, keyPem] = await Promise.all([read("client.crt"), read("client.key")]);
   const { caPem, client } = material.certificates;
+  const at = { host: reachableAddress(forward.address), port: forward.hostPort };
   const answers = (tls: RequestTls, signal: AbortSignal) =>
-    askOnce(service, port, tls, signal).then(() => true, () => false);
+    askOnce(service, at, tls, signal).then(() => true, () => false);
   await waitFor({
     what: "the service use this instance's certificates",
     probe: async (signal) => {
       // An answer at all is enough, TLS has said yes by then.
-      await askOnce(service, port, { caPem, ...client }, signal);
+      await askOnce(service, at, { caPem, ...client }, signal);
       if (!certPem || !keyPem || !await answers({ caPem, certPem, keyPem }, signal)) return true;
       // One that asks nobody for a certificate cannot refuse one.
       if (await answers({ caPem }, signal)) return true;

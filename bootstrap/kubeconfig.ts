@@ -8,7 +8,7 @@
 import { basename, dirname, join, resolve } from "@std/path";
 import * as v from "valibot";
 import { parse, stringify } from "yaml";
-import { asDiskFull, describeError, GatewayError, usageError } from "../vm/error.ts";
+import { asHostError, describeError, GatewayError, usageError } from "../vm/error.ts";
 import { homeDir, writeFileAtomic } from "../vm/layout.ts";
 import { readTextIfThere, removeIfThere } from "./files.ts";
 import { isSameOwner, type Owner, publicName } from "./names.ts";
@@ -125,17 +125,17 @@ export function renderKubeconfig(k3sYaml: string, apiPort: number, owner: Owner)
  * Writes the instance's kubeconfig, whole or not at all, mode 0600; a folder it has to make gets 0700.
  *
  * @throws GatewayError `guest-failed` for a bad k3s.yaml, `usage` when the path is the user's main kubeconfig or a
- * file that is not gateway's, `disk-full`.
+ * file that is not gateway's, `permission`, `disk-full`.
  */
 export async function writeKubeconfig(options: WriteKubeconfigOptions): Promise<WrittenKubeconfig> {
   const path = resolve(options.path ?? kubeconfigPath(options.owner.instance));
   const text = renderKubeconfig(options.k3sYaml, options.apiPort, options.owner);
-  await refuseForeign(path);
   try {
+    await refuseForeign(path);
     await Deno.mkdir(dirname(path), { recursive: true, mode: 0o700 });
     await writeFileAtomic(path, text, 0o600);
   } catch (error) {
-    throw asDiskFull(error, path);
+    throw cannotWrite(error, path);
   }
   return { path, context: publicName(options.owner.instance) };
 }
@@ -147,6 +147,20 @@ export async function removeKubeconfig(owner: Owner, path?: string): Promise<boo
   const found = text === undefined ? undefined : findOwner(text);
   if (found === undefined || !isSameOwner(found, owner)) return false;
   return await removeIfThere(target);
+}
+
+function cannotWrite(error: unknown, path: string): unknown {
+  const host = asHostError(error);
+  if (!(host instanceof GatewayError) || host.code !== "permission") return host;
+  return new GatewayError({
+    code: "permission",
+    what: `Cannot write the kubeconfig "${path}"`,
+    why: host.message,
+    fix: `make "${
+      dirname(path)
+    }" a folder of your own, or start without a kubeconfig: --no-kube-api`,
+    cause: error,
+  });
 }
 
 async function refuseForeign(path: string): Promise<void> {

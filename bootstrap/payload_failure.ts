@@ -33,6 +33,8 @@ export function notReady(
     readonly keep: boolean;
     readonly instance: string;
     readonly deployLog?: readonly string[];
+    /** How long it really was waited for: a step of the wait may have a shorter bound. */
+    readonly waitedMs?: number;
   },
 ): GatewayError {
   const { payload, keep, instance, chartFault, deployLog = [] } = told;
@@ -47,7 +49,7 @@ export function notReady(
     what: awaited === undefined
       ? `${error.what} of the payload "${payload.name}"`
       : `Cannot see the payload "${payload.name}" answer within ` +
-        formatMs(payload.service.health.timeoutSeconds * 1000),
+        formatMs(told.waitedMs ?? payload.service.health.timeoutSeconds * 1000),
     why: chartFault ??
       (awaited === undefined ? error.why : `the last wait was for ${awaited}: ${error.why}`),
     // What ended before the bound knows better what to do.

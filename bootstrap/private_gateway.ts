@@ -8,7 +8,7 @@
 import { join } from "@std/path";
 import { freeLoopbackPort } from "../net/forward.ts";
 import type { InstanceConfig } from "../vm/instance.ts";
-import { readRun } from "../vm/instance.ts";
+import { readRun } from "../vm/instance_record.ts";
 import {
   cacheDir,
   ensurePrivateDir,

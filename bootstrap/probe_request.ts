@@ -1,5 +1,5 @@
 /**
- * One request over one connection of its own to a port of 127.0.0.1, by HTTP/1.1 or HTTP/2, with a client certificate.
+ * One request over one connection of its own to a forward of this host, by HTTP/1.1 or HTTP/2, with a client certificate.
  * Made on the node modules and not on fetch, which would send loopback requests through a proxy named in the
  * environment and does not show trailers. It must not retry: vm/wait.ts does.
  *
@@ -10,6 +10,7 @@ import type { EventEmitter } from "node:events";
 import http from "node:http";
 import http2 from "node:http2";
 import https from "node:https";
+import { hostPort } from "../net/forward.ts";
 
 /** Certificates of one request, PEM; the key is secret. */
 export interface RequestTls {
@@ -23,7 +24,9 @@ export interface RequestTls {
 
 /** One request. */
 export interface ProbeRequest {
-  /** Port on 127.0.0.1. */
+  /** Address of this host; 127.0.0.1 by default. */
+  readonly host?: string;
+  /** Port there. */
   readonly port: number;
   /** Where it is. */
   readonly path: string;
@@ -43,15 +46,17 @@ export interface ProbeResponse {
   readonly body: Uint8Array;
 }
 
-const HOST = "127.0.0.1";
+const LOOPBACK = "127.0.0.1";
+/** In every certificate of ours; an address that the user forwards from is in none. */
+const SERVER_NAME = "localhost";
 /** The other side is the guest: what it sends is bounded. */
 const MAX_BODY_BYTES = 64 * 1024;
 
 /** GET by HTTP/1.1. Rejects with what broke the connection, or the signal's reason. */
 export function getOnce(request: ProbeRequest): Promise<ProbeResponse> {
-  const { port, path, tls, signal } = request;
+  const { host = LOOPBACK, port, path, tls, signal } = request;
   return new Promise((resolve, reject) => {
-    const options = { host: HOST, port, path, agent: false, ...tlsOptions(tls) };
+    const options = { host, port, path, agent: false, ...tlsOptions(tls, host) };
     const outgoing = (tls ? https : http).get(options, (incoming) => {
       collect(incoming, () => outgoing.destroy()).then((body) =>
         resolve({ status: incoming.statusCode ?? 0, headers: toHeaders(incoming.headers), body })
@@ -69,9 +74,9 @@ export function getOnce(request: ProbeRequest): Promise<ProbeResponse> {
 export function postGrpcOnce(
   request: ProbeRequest & { readonly body: Uint8Array },
 ): Promise<ProbeResponse> {
-  const { port, path, tls, signal, body } = request;
+  const { host = LOOPBACK, port, path, tls, signal, body } = request;
   const scheme = tls ? "https" : "http";
-  const session = http2.connect(`${scheme}://${HOST}:${port}`, tlsOptions(tls));
+  const session = http2.connect(`${scheme}://${hostPort(host, port)}`, tlsOptions(tls, host));
   return new Promise<ProbeResponse>((resolve, reject) => {
     session.on("error", reject);
     onAbort(signal, session, reject);
@@ -93,8 +98,9 @@ export function postGrpcOnce(
   }).finally(() => session.destroy());
 }
 
-function tlsOptions(tls: RequestTls | undefined) {
-  return tls ? { ca: [tls.caPem], cert: tls.certPem, key: tls.keyPem } : {};
+function tlsOptions(tls: RequestTls | undefined, host: string) {
+  const servername = host === LOOPBACK ? {} : { servername: SERVER_NAME };
+  return tls ? { ca: [tls.caPem], cert: tls.certPem, key: tls.keyPem, ...servername } : {};
 }
 
 function collect(stream: EventEmitter, stop: () => void): Promise<Uint8Array> {

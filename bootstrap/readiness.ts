@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { hostPort, LOOPBACK } from "../net/forward.ts";
 import { describeError, GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import { pause, waitFor } from "../vm/wait.ts";
@@ -12,9 +13,11 @@ import type { PayloadService } from "./payload_spec.ts";
 import { EMPTY_MESSAGE, healthRequest, readHealthStatus, readStatusField } from "./grpc_message.ts";
 import { getOnce, postGrpcOnce, type ProbeRequest, type RequestTls } from "./probe_request.ts";
 
-/** Where a service is asked and with which certificates; host is always this machine's loopback. */
+/** Where a service is asked and with which certificates. */
 export interface ProbeTarget {
-  /** Port on 127.0.0.1. */
+  /** Address of this host; 127.0.0.1 by default. */
+  readonly host?: string;
+  /** Port there. */
   readonly port: number;
   /** Certificates of a TLS service; none for plain HTTP. */
   readonly tls?: ProbeCertificates;
@@ -52,7 +55,6 @@ export type AskedService = {
   readonly health?: Pick<PayloadService["health"], "path" | "grpcService" | "grpcMethod">;
 };
 
-const HOST = "127.0.0.1";
 const INTERVAL_MS = 200;
 /** A handshake in an emulated guest with a busy CPU takes seconds. */
 const PROBE_TIMEOUT_MS = 15_000;
@@ -123,7 +125,9 @@ export const API_PROBES: readonly ReadinessProbe[] = [tcpProbe, apiProbe];
 
 /** One bounded wait for readiness. */
 export interface WaitReadyOptions {
-  /** Port on 127.0.0.1. */
+  /** Address of this host; 127.0.0.1 by default. */
+  readonly host?: string;
+  /** Port there. */
   readonly port: number;
   /** Where it is told what is done. */
   readonly span: Span;
@@ -144,8 +148,8 @@ export async function waitServiceReady(
     readonly service?: AskedService;
   },
 ): Promise<void> {
-  const { port, pki, service: { protocol, health } = { protocol: "grpcs" } } = options;
-  const target = { port, ...health, tls: usesTls(protocol) ? pki : undefined };
+  const { host, port, pki, service: { protocol, health } = { protocol: "grpcs" } } = options;
+  const target = { host, port, ...health, tls: usesTls(protocol) ? pki : undefined };
   const probes = SERVICE_PROBES[protocol];
   const asked = health?.grpcMethod === undefined
     ? probes
@@ -161,14 +165,14 @@ export function usesTls(protocol: AskedService["protocol"]): boolean {
 /** Asks a TLS service once, in its protocol, whatever it answers. Rejects when it is no answer or is refused. */
 export async function askOnce(
   { protocol, health }: AskedService,
-  port: number,
+  { host, port }: Pick<ProbeTarget, "host" | "port">,
   tls: RequestTls,
   signal: AbortSignal,
 ): Promise<void> {
   if (protocol === "https") {
-    return void await getOnce({ port, path: health?.path ?? "/", tls, signal });
+    return void await getOnce({ host, port, path: health?.path ?? "/", tls, signal });
   }
-  const answer = await postGrpcOnce({ port, tls, signal, ...grpcCall(health ?? {}) });
+  const answer = await postGrpcOnce({ host, port, tls, signal, ...grpcCall(health ?? {}) });
   // A stream that was cut before any head is no answer.
   if (answer.status === 0) throw new Error("it gives no answer");
 }
@@ -212,7 +216,7 @@ async function waitProbe(
   let observed: string | undefined;
   try {
     await waitFor({
-      what: `${description} on ${HOST}:${target.port}`,
+      what: `${description} on ${hostPort(target.host ?? LOOPBACK, target.port)}`,
       probe: async (signal) => {
         try {
           await probe(target, signal);
@@ -240,7 +244,11 @@ async function waitProbe(
 }
 
 async function probeTcp(target: ProbeTarget, signal: AbortSignal): Promise<void> {
-  using connection = await Deno.connect({ hostname: HOST, port: target.port, signal });
+  using connection = await Deno.connect({
+    hostname: target.host ?? LOOPBACK,
+    port: target.port,
+    signal,
+  });
   const closed = connection.read(new Uint8Array(1)).then(
     (count) => count === null,
     () => true,
@@ -251,10 +259,13 @@ async function probeTcp(target: ProbeTarget, signal: AbortSignal): Promise<void>
 }
 
 async function probeTls(target: ProbeTarget, signal: AbortSignal, alpn = "h2"): Promise<void> {
+  const { host = LOOPBACK } = target;
   const connection = await Deno.connectTls({
-    hostname: HOST,
+    hostname: host,
     port: target.port,
     alpnProtocols: [alpn],
+    // Only this instance's authority is trusted here, and its certificates name no other address of this host.
+    unsafelyDisableHostnameVerification: host !== LOOPBACK,
     ...(target.tls
       ? {
         caCerts: [target.tls.caPem],
@@ -354,8 +365,9 @@ async function probeApi(target: ProbeTarget, signal: AbortSignal): Promise<void>
 }
 
 function requestTo(target: ProbeTarget, path: string, signal: AbortSignal): ProbeRequest {
-  const { port, tls } = target;
+  const { host, port, tls } = target;
   return {
+    host,
     port,
     path,
     signal,

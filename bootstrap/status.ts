@@ -5,6 +5,7 @@
  * @module
  */
 import {
+  findRuntimeFault,
   type InstanceState,
   type InstanceView,
   listInstances,
@@ -27,6 +28,8 @@ export interface StatusReport {
   readonly state: InstanceState;
   /** starting, ready, failed (kept by --keep), stopping; null when it does not run. */
   readonly phase: string | null;
+  /** Why it cannot be reached although it runs; null in order. */
+  readonly fault: string | null;
   /** URL of the service once it answers. */
   readonly endpoint: string | null;
   /** When `up` began, ISO 8601; null when it does not run. */
@@ -90,6 +93,7 @@ export async function statusOf(view: InstanceView): Promise<StatusReport> {
     name: config.name,
     state: view.state,
     phase: run?.phase ?? null,
+    fault: run ? await findRuntimeFault(view) ?? null : null,
     endpoint: run?.endpoint ?? null,
     startedAt: run?.startedAt ?? null,
     readyAt: run?.readyAt ?? null,

@@ -36,6 +36,7 @@ const run: RunRecord = {
   apiPort: 40_002,
   endpoint: "https://127.0.0.1:30052",
   notes: "Hello.",
+  runtimeDir: "",
 };
 
 async function viewIn(dir: string, change: Partial<InstanceView>): Promise<InstanceView> {
@@ -64,6 +65,7 @@ Deno.test("statusOf() tells what runs, with memory where the host shows it", asy
       name: "dev",
       state: "running",
       phase: "ready",
+      fault: null,
       endpoint: "https://127.0.0.1:30052",
       startedAt: run.startedAt,
       readyAt: run.readyAt,

@@ -18,7 +18,7 @@ import { findGoldenDisk } from "./golden_disk.ts";
 import { prepareGuest, startGuest } from "./guest_source.ts";
 import { startKubeApi } from "./guest_api.ts";
 import { loadPayload } from "./payloads.ts";
-import { announceReady, keepForInspection, reachReady, servicePort } from "./up_ready.ts";
+import { announceReady, keepForInspection, reachReady, serviceForward } from "./up_ready.ts";
 import {
   attachVm,
   ensureKeys,
@@ -61,7 +61,7 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
   let end: RunEnd;
   try {
     const payload = await loadPayload(config.payload);
-    const port = servicePort(config, payload);
+    const forward = serviceForward(config, payload);
     if (options.payloadWhy) span.log(options.payloadWhy);
     await using stack = new AsyncDisposableStack();
     const instance = stack.use(
@@ -70,14 +70,17 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
     const { paths } = instance;
     keepEvents(stack, paths, ctx);
     await span.run("check host", () => checkPortsFree(config.ports));
-    await instance.saveRun(newRun(config));
+    await instance.saveRun(newRun(config, paths));
     const { artifacts, prepared } = await ensureParts(span, options, payload, signal);
     const chosen = await span.run(
       "choose vmm",
       (s) => chooseVmm(artifacts, { ...options, span: s, signal }),
     );
     await instance.saveConfig(config);
-    const [pki, ssh] = await span.run("pki", (s) => ensureKeys(paths, { span: s, signal }));
+    const [pki, ssh] = await span.run(
+      "pki",
+      (s) => ensureKeys(paths, forward.address, { span: s, signal }),
+    );
     const material = await readMaterial(paths, payload, pki);
     await span.run("payload", (s) => writeUpPayload(paths, config, prepared, material, ssh, s));
     const plan = (disk: DiskChain) => planFor(paths, config, artifacts, chosen, disk);
@@ -105,7 +108,7 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
     await instance.saveRun(ports);
     const access = { paths, slot, ports, gvproxy: gvproxy.client };
     const kubeApi = startKubeApi(stack, span, config, access, guarded);
-    const guest = { ...access, config, prepared, material, servicePort: port, guarded, keep };
+    const guest = { ...access, config, prepared, material, forward, guarded, keep };
     const failure = await reachReady(span, guest);
     const now = failure
       ? await keepForInspection(instance, config, ctx, failure)

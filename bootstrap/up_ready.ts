@@ -6,9 +6,10 @@
  * @module
  */
 import { join } from "@std/path";
+import { hostPort, reachableAddress, urlHost } from "../net/forward.ts";
 import { abortError, describeError, GatewayError, usageError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
-import type { InstanceConfig, LockedInstance, RunRecord } from "../vm/instance.ts";
+import type { InstanceConfig, LockedInstance, PortForward, RunRecord } from "../vm/instance.ts";
 import type { InstancePaths } from "../vm/layout.ts";
 import { formatMs } from "../vm/wait.ts";
 import { clientFilesPath, deactivateClientFiles, writeClientFiles } from "./client_files.ts";
@@ -31,8 +32,8 @@ export interface OpenGuest extends ApiAccess {
   readonly config: InstanceConfig;
   readonly prepared: PreparedPayload;
   readonly material: SecretMaterial;
-  /** The host port that leads to the service. */
-  readonly servicePort: number;
+  /** The forward that leads to the service. */
+  readonly forward: PortForward;
   readonly guarded: AbortSignal;
   /** The VM is left running for inspection when the payload does not answer. */
   readonly keep: boolean;
@@ -47,7 +48,8 @@ export async function reachReady(
   parent: Span,
   guest: OpenGuest,
 ): Promise<GatewayError | undefined> {
-  const { prepared, paths, config, slot, servicePort: port, material, guarded } = guest;
+  const { prepared, paths, config, slot, forward, material, guarded } = guest;
+  const startedMs = performance.now();
   const { service } = prepared.payload;
   const before = slot ? slot.payload : config.payloadDigest;
   if (before !== prepared.digest) {
@@ -70,23 +72,33 @@ export async function reachReady(
     await parent.run("service ready", (span) => {
       const pki = material.certificates;
       const timeoutMs = leftMs();
-      return waitServiceReady({ port, pki, service, span, signal: guarded, timeoutMs });
+      return waitServiceReady({
+        ...{ host: reachableAddress(forward.address), port: forward.hostPort },
+        ...{ pki, service, span, signal: guarded, timeoutMs },
+      });
     });
   } catch (error) {
     if (guarded.aborted || !(error instanceof GatewayError)) throw error;
     if (error.code !== "service-not-ready") throw error;
-    const explained = await parent.run("evidence", () => explain(error, guest));
+    const explained = await parent.run(
+      "evidence",
+      () => explain(error, guest, performance.now() - startedMs),
+    );
     if (!guest.keep || guarded.aborted) throw explained;
     return explained;
   }
 }
 
 /** The error with what was seen; the error alone where the cluster cannot be asked. */
-async function explain(error: GatewayError, guest: OpenGuest): Promise<GatewayError> {
+async function explain(
+  error: GatewayError,
+  guest: OpenGuest,
+  waitedMs: number,
+): Promise<GatewayError> {
   const { guarded, keep, config } = guest;
   const signal = AbortSignal.any([guarded, AbortSignal.timeout(EVIDENCE_TIMEOUT_MS)]);
   const { payload } = guest.prepared;
-  const told = { payload, keep, instance: config.name };
+  const told = { payload, keep, instance: config.name, waitedMs };
   try {
     const deployLog = await readDeployFaults(guest.paths, signal);
     const seen = await withApi(guest, signal, (api) => gatherEvidence(api, payload, signal))
@@ -121,13 +133,16 @@ async function becomeOwn(span: Span, guest: OpenGuest, timeoutMs: number): Promi
 }
 
 /**
- * The host port that leads to a payload's service.
+ * The forward that leads to a payload's service.
  *
  * @throws GatewayError `usage` when no forward leads there.
  */
-export function servicePort(config: InstanceConfig, { service }: Pick<Payload, "service">): number {
+export function serviceForward(
+  config: InstanceConfig,
+  { service }: Pick<Payload, "service">,
+): PortForward {
   const forward = config.ports.find((port) => port.guestPort === service.nodePort);
-  if (forward) return forward.hostPort;
+  if (forward) return forward;
   throw usageError(
     "Cannot tell when the service is ready",
     `no --port leads to the guest's port ${service.nodePort}`,
@@ -135,21 +150,24 @@ export function servicePort(config: InstanceConfig, { service }: Pick<Payload, "
   );
 }
 
-/** The address of a service behind a host port. */
-export function endpointUrl({ protocol }: Pick<PayloadService, "protocol">, port: number): string {
+/** The URL of a service behind a forward, as this host reaches it. */
+export function endpointUrl(
+  { protocol }: Pick<PayloadService, "protocol">,
+  forward: PortForward,
+): string {
   const scheme = usesTls(protocol) ? "https" : protocol;
-  return `${scheme}://127.0.0.1:${port}`;
+  return `${scheme}://${hostPort(reachableAddress(forward.address), forward.hostPort)}`;
 }
 
 /** What the record of a run gains when its payload answers. */
 function readyNow(
   payload: Payload,
   config: InstanceConfig,
-  port: number,
+  forward: PortForward,
 ): Partial<RunRecord> {
-  const endpoint = endpointUrl(payload.service, port);
+  const endpoint = endpointUrl(payload.service, forward);
   const values: Readonly<Record<string, string>> = {
-    ...{ endpoint, port: String(port), instance: config.name },
+    ...{ endpoint, port: String(forward.hostPort), instance: config.name },
     clientFiles: join(clientFilesPath(config.name), "mtls"),
   };
   const notes = payload.notes.trim().replaceAll(
@@ -180,16 +198,16 @@ export async function announceReady(
   kubeApi: Promise<void>,
   ctx: UpContext,
 ): Promise<InstanceConfig> {
-  const { paths, material, servicePort: port, prepared: { payload, digest } } = guest;
+  const { paths, material, forward, prepared: { payload, digest } } = guest;
   const { certificates } = material;
   await span.run(
     "client files",
-    () => publishClientFiles(stack, paths, payload, certificates, port),
+    () => publishClientFiles(stack, paths, payload, certificates, forward),
   );
   await kubeApi;
   const config = { ...guest.config, payloadDigest: digest };
   await instance.saveConfig(config);
-  const run = await instance.saveRun(readyNow(payload, config, port));
+  const run = await instance.saveRun(readyNow(payload, config, forward));
   await ctx.onReady(run);
   const kinds = payload.recreatePodsOf;
   // A resumed guest has its pods as they were, and a new instance has none of before.
@@ -210,11 +228,18 @@ async function publishClientFiles(
   paths: InstancePaths,
   { service }: Pick<Payload, "service">,
   certificates: SecretMaterial["certificates"],
-  port: number,
+  { address, hostPort: port }: PortForward,
 ): Promise<void> {
   // Without TLS there is nothing that the client could show.
   if (!usesTls(service.protocol)) return;
   const owner = { instance: paths.name, instanceDir: paths.dir };
-  await writeClientFiles({ owner, port, caPem: certificates.caPem, client: certificates.client });
+  const host = urlHost(reachableAddress(address));
+  await writeClientFiles({
+    owner,
+    host,
+    port,
+    caPem: certificates.caPem,
+    client: certificates.client,
+  });
   stack.defer(() => deactivateClientFiles(owner).then(() => {}, () => {}));
 }

@@ -5,7 +5,7 @@
  * @module
  */
 import { join } from "@std/path";
-import { hostPort } from "../net/forward.ts";
+import { hostPort, reachableAddress } from "../net/forward.ts";
 import {
   type GvproxyClient,
   gvproxyNetSocket,
@@ -62,7 +62,7 @@ export function keepEvents(
 }
 
 /** The record of a run that has just begun. */
-export function newRun(config: InstanceConfig): RunRecord {
+export function newRun(config: InstanceConfig, { runtimeDir }: InstancePaths): RunRecord {
   return {
     schemaVersion: 1,
     phase: "starting",
@@ -79,6 +79,7 @@ export function newRun(config: InstanceConfig): RunRecord {
     apiPort: null,
     endpoint: null,
     notes: null,
+    runtimeDir,
   };
 }
 
@@ -151,13 +152,20 @@ export async function ensureParts(
   return { artifacts, prepared };
 }
 
-/** The instance's own certificates and ssh keys. @throws GatewayError as ensurePki(). */
+/**
+ * The instance's own certificates and ssh keys. The service's certificate also names the address that it is forwarded
+ * from, since a client calls it by that.
+ *
+ * @throws GatewayError as ensurePki().
+ */
 export async function ensureKeys(
   paths: Pick<InstancePaths, "pkiDir" | "sshDir">,
+  address: string,
   options: { readonly span: Span; readonly signal: AbortSignal },
 ): Promise<readonly [Pki, InstanceSsh]> {
+  const extraNames = [reachableAddress(address)];
   return await together<[Pki, InstanceSsh]>([
-    (signal) => ensurePki(paths.pkiDir, { ...options, signal }),
+    (both) => ensurePki(paths.pkiDir, { ...options, signal: both, extraNames }),
     () => ensureSsh(paths.sshDir),
   ], options);
 }

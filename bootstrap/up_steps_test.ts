@@ -11,7 +11,7 @@ Deno.test("ensureKeys() that is interrupted writes nothing any more", async () =
   const dir = await tempDir();
   const paths = { pkiDir: join(dir, "pki"), sshDir: join(dir, "ssh") };
   const user = new AbortController();
-  const keys = ensureKeys(paths, { span: silentSpan(), signal: user.signal });
+  const keys = ensureKeys(paths, "192.168.7.5", { span: silentSpan(), signal: user.signal });
   user.abort(interruptedError());
   assertEquals((await assertRejects(() => keys, GatewayError)).code, "interrupted");
   const found = await filesBelow(dir);
@@ -19,6 +19,7 @@ Deno.test("ensureKeys() that is interrupted writes nothing any more", async () =
   assertEquals(await filesBelow(dir), found);
   assertEquals(found.filter((path) => path.includes(".tmp-")), []);
   const { signal } = new AbortController();
-  const [pki, ssh] = await ensureKeys(paths, { span: silentSpan(), signal });
+  // The service is called by the address that it is forwarded from.
+  const [pki, ssh] = await ensureKeys(paths, "192.168.7.5", { span: silentSpan(), signal });
   assertEquals([pki.change, Object.keys(ssh.payload).length], ["created", 3]);
 });

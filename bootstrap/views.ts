@@ -14,6 +14,7 @@ import type { StatusReport } from "./status.ts";
 export function statusText(report: StatusReport): string {
   const rows: [string, string | null][] = [
     ["instance", `${report.name}   ${stateWords(report)}`],
+    ["fault", report.fault && `${report.fault}; restart it with \`gateway down\` and \`up\``],
     ["endpoint", report.endpoint],
     ["client files", report.endpoint?.startsWith("https:") ? report.clientFiles : null],
     ["kubeconfig", report.endpoint && report.kubeconfig],

@@ -1,4 +1,4 @@
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertStringIncludes } from "@std/assert";
 import type { StatusReport } from "./status.ts";
 import { doctorText, listText, readyText, statusText } from "./views.ts";
 
@@ -16,6 +16,7 @@ const running: StatusReport = {
   memoryMiB: 8192,
   payload: "demo",
   notes: null,
+  fault: null,
   ports: [
     { host: "127.0.0.1:30051", guestPort: 30_051 },
     { host: "0.0.0.0:8080", guestPort: 80 },
@@ -176,4 +177,9 @@ Deno.test("doctorText() puts the fix below each finding that has one", () => {
     "      fix: free some",
   ]);
   assertNarrow(text);
+});
+
+Deno.test("statusText() shows why an instance that runs cannot be reached", () => {
+  const text = statusText({ ...running, fault: "its sockets are gone" });
+  assertStringIncludes(text, "its sockets are gone; restart it with `gateway down` and `up`");
 });

@@ -48,7 +48,18 @@ function badForward(text: string, why: string): GatewayError {
 
 /** `address:port`, with brackets around an IPv6 address. */
 export function hostPort(address: string, port: number): string {
-  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+  return `${urlHost(address)}:${port}`;
+}
+
+/** An address as it stands before a port, with brackets around an IPv6 one. */
+export function urlHost(address: string): string {
+  return address.includes(":") ? `[${address}]` : address;
+}
+
+/** Where this host itself reaches a listener: at its own address, or by loopback when it listens at all of them. */
+export function reachableAddress(address: string): string {
+  if (!address.includes(":")) return address === "0.0.0.0" ? LOOPBACK : address;
+  return /^[0:]*$/.test(address) ? "::1" : address;
 }
 
 /** A loopback port nobody listens on at this moment. */

@@ -13,6 +13,7 @@ import {
   hostPort,
   listeningInodes,
   parseForward,
+  reachableAddress,
 } from "./forward.ts";
 
 Deno.test("parseForward() takes ports alone, IPv4 and IPv6 when they are well-formed", () => {
@@ -133,4 +134,10 @@ Deno.test("listeningInodes() counts listeners that stand in the way and no other
   assertEquals(listeningInodes(table, 8080, "::1"), ["1", "2", "3", "6"]);
   assertEquals(listeningInodes(table, 8081, "127.0.0.2"), []);
   assertEquals(listeningInodes("", 8080, "127.0.0.1"), []);
+});
+
+Deno.test("reachableAddress() is the forward's own, or loopback for one that listens everywhere", () => {
+  const reached = ["127.0.0.1", "192.168.7.5", "0.0.0.0", "::1", "::", "0:0::0", "fd00::5"]
+    .map(reachableAddress);
+  assertEquals(reached, ["127.0.0.1", "192.168.7.5", "127.0.0.1", "::1", "::1", "::1", "fd00::5"]);
 });

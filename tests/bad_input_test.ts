@@ -299,6 +299,7 @@ Deno.test("gateway up refuses an instance that runs already and leaves it alone"
     apiPort: null,
     endpoint: null,
     notes: null,
+    runtimeDir: "",
   };
   await Deno.writeTextFile(runFile, JSON.stringify(run));
   using lock = await Deno.open(lockFile, { create: true, write: true });

@@ -7,7 +7,7 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import { ensurePki, type Pki } from "../bootstrap/pki.ts";
-import { waitApiReady, waitServiceReady } from "../bootstrap/readiness.ts";
+import { askOnce, waitApiReady, waitServiceReady } from "../bootstrap/readiness.ts";
 import { GatewayError } from "../vm/error.ts";
 import { silentSpan } from "../vm/event.ts";
 
@@ -58,6 +58,39 @@ Deno.test("waitServiceReady() goes through all probes when the health service re
       assertEquals(started.map((event) => event.name), ["silent", "tcp", "tls", "grpc health"]);
     });
   }));
+
+for (const host of ["127.0.0.2", "::1"]) {
+  for (const protocol of ["grpcs", "https", "http"] as const) {
+    Deno.test(`waitServiceReady() asks a ${protocol} service at ${host} when it is forwarded from there`, () =>
+      withPki(async (pki) => {
+        const { certPem: cert, keyPem: key } = pki.server;
+        await using server = Deno.serve(
+          {
+            hostname: host,
+            port: 0,
+            onListen: () => {},
+            ...(protocol === "http" ? {} : { cert, key }),
+          },
+          () => new Response(SERVING, { headers: { "grpc-status": "0" } }),
+        );
+        const { port } = server.addr;
+        const service = { protocol };
+        await waitServiceReady({ ...base(), host, port, pki, service });
+        if (protocol !== "http") {
+          const tls = { caPem: pki.caPem, ...pki.client };
+          await askOnce(service, { host, port }, tls, never);
+        }
+      }));
+  }
+}
+
+Deno.test("waitServiceReady() names the address it asked", async () => {
+  const options = { ...base(), timeoutMs: 300, host: "::1", port: 1 };
+  const error = await expectNotReady(
+    waitServiceReady({ ...options, service: { protocol: "tcp" } }),
+  );
+  assertStringIncludes(error.what, "on [::1]:1 within");
+});
 
 Deno.test("waitServiceReady() tries again until the service serves", () =>
   withPki((pki) => {

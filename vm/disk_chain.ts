@@ -7,7 +7,7 @@
  */
 import { join } from "@std/path";
 import * as v from "valibot";
-import { describeError, GatewayError } from "./error.ts";
+import { asDiskFull, describeError, GatewayError } from "./error.ts";
 import type { HostTool } from "./host_tools.ts";
 import { exists, writeFileAtomic } from "./layout.ts";
 import { run } from "./process.ts";
@@ -84,7 +84,7 @@ export async function overlayOn(
 ): Promise<DiskChain> {
   const name = `disk-${crypto.randomUUID().slice(0, 8)}.qcow2`;
   const { head } = chain;
-  await run("qemu-img", {
+  const made = run("qemu-img", {
     // -u: the file below may be open in a VMM. Its name is kept relative, so that a folder can be linked elsewhere.
     args: [
       "create",
@@ -104,6 +104,12 @@ export async function overlayOn(
     timeoutMs: 20_000,
     what: `Cannot make a disk overlay in "${dir}"`,
   });
+  try {
+    await made;
+  } catch (error) {
+    await Deno.remove(join(dir, name)).catch(() => {});
+    throw asDiskFull(error, join(dir, name));
+  }
   await Deno.chmod(join(dir, name), 0o600);
   return { head: { name, format: "qcow2" }, below: [head, ...chain.below] };
 }
@@ -112,7 +118,7 @@ export async function overlayOn(
  * Makes a file also appear in another folder: as a link where both are on one file system, else as a copy (a reflink
  * where that works).
  *
- * @throws GatewayError `process-failed`.
+ * @throws GatewayError `process-failed`, `disk-full`; nothing of the copy is left then.
  */
 export async function shareFile(from: string, to: string, signal?: AbortSignal): Promise<void> {
   try {
@@ -123,7 +129,13 @@ export async function shareFile(from: string, to: string, signal?: AbortSignal):
     // No holes but the file's own: a VMM that has a layer mapped ends when it reads a hole in a full file system in
     // memory, which has no room for the page of zeros.
     const args = ["--reflink=auto", "--sparse=auto", "--preserve=mode,timestamps", from, to];
-    await run("cp", { args, signal, what: `Cannot copy "${from}"` });
+    try {
+      await run("cp", { args, signal, what: `Cannot copy "${from}"` });
+    } catch (error) {
+      // Half a copy would be taken for the whole by the next start.
+      await Deno.remove(to).catch(() => {});
+      throw asDiskFull(error, to);
+    }
   }
 }
 

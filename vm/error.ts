@@ -157,14 +157,61 @@ export function causeOf(error: unknown): unknown {
 
 /** Turns "no space left" into a `disk-full` error that names the path; anything else passes through. */
 export function asDiskFull(error: unknown, path: string): unknown {
-  if (error instanceof GatewayError) return error;
+  // A program that we ran reports the full disk in its own words.
+  if (error instanceof GatewayError && error.code !== "process-failed") return error;
   const text = error instanceof Error ? error.message : String(error);
-  if (!/os error 28|ENOSPC|[Nn]o space left/.test(text)) return error;
+  if (!NO_SPACE.test(text)) return error;
   return new GatewayError({
     code: "disk-full",
     what: `Cannot write "${path}"`,
     why: "the file system it is on has no space left",
     fix: "free some space, or point XDG_CACHE_HOME and XDG_DATA_HOME at a larger disk",
     cause: error,
+  });
+}
+
+/** ENOSPC, EDQUOT, and EFBIG: a file system too small for a disk image, even a sparse one. */
+const NO_SPACE =
+  /os error (28|122|27)\b|ENOSPC|EDQUOT|EFBIG|no space left|quota exceeded|file too large/i;
+
+/** What a user without the permission, a read-only file system or a file in place of a folder gives; with the reason in words. */
+const REFUSED: readonly (readonly [RegExp, string])[] = [
+  [/os error 13\b|EACCES/, "you do not have the permission"],
+  [/os error 1\b|EPERM/, "the operation is not permitted"],
+  [/os error 30\b|EROFS/, "the file system is read-only"],
+  [/os error 20\b|ENOTDIR/, "a file is where a folder is needed"],
+  [/os error 17\b.*mkdir/, "a file is where a folder is needed"],
+  [/os error 40\b|ELOOP/, "a symbolic link leads back to itself"],
+];
+
+/**
+ * Turns what a file system refuses into an error that a user can act on: `permission` or `disk-full`, with the path
+ * that the runtime names. Anything else passes through.
+ */
+export function asHostError(error: unknown): unknown {
+  if (!(error instanceof Error) || error instanceof GatewayError) return error;
+  // Ours to grant, not the host's.
+  if (error instanceof Deno.errors.NotCapable) return error;
+  const path = /'(\/[^']*)'/.exec(error.message)?.[1];
+  const full = asDiskFull(error, path ?? "a file");
+  if (full !== error) return full;
+  const why = REFUSED.find(([pattern]) => pattern.test(error.message))?.[1];
+  if (why === undefined) return error;
+  return permissionError(
+    path === undefined ? "Cannot use a file of this host" : `Cannot use "${path}"`,
+    path === undefined ? `${why}: ${describeError(error)}` : why,
+    error,
+  );
+}
+
+/** A `permission` error with the usual way on. */
+export function permissionError(what: string, why: string, cause?: unknown): GatewayError {
+  return new GatewayError({
+    code: "permission",
+    what,
+    why,
+    fix: "check its owner and mode with `ls -ld`, or set HOME and the XDG_* variables to folders " +
+      "of your own",
+    cause,
   });
 }

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { describeError, GatewayError } from "./error.ts";
+import { asHostError, describeError, GatewayError } from "./error.ts";
 
 /** Anything JSON can hold. */
 export type JsonValue =
@@ -118,9 +118,10 @@ export class EventLog {
           throw error;
         }
       },
-      end: (error) => {
+      end: (thrown) => {
         if (ended) return;
         ended = true;
+        const error = asHostError(thrown);
         this.#emit({
           kind: "end",
           ...at,

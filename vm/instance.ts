@@ -4,8 +4,7 @@
  *
  * @module
  */
-import { join } from "@std/path";
-import * as v from "valibot";
+import { basename, dirname, join } from "@std/path";
 import { GatewayError } from "./error.ts";
 import {
   ensurePrivateDir,
@@ -17,122 +16,21 @@ import {
   writeFileAtomic,
 } from "./layout.ts";
 import { sweepMemory } from "./memory_dir.ts";
-import { Forward, type HostService, type PortForward, Service } from "./ports.ts";
-import { isAlive, type ProcessId, signalProcess } from "./process.ts";
+import { identifyProcess, isAlive, type ProcessId, signalProcess } from "./process.ts";
+import {
+  type InstanceConfig,
+  InstanceFile,
+  lockHolder,
+  readIfThere,
+  readRun,
+  type RunRecord,
+} from "./instance_record.ts";
 import { parseJson } from "./spec.ts";
 import { isSuspended } from "./saved_state.ts";
 import { pause, waitFor } from "./wait.ts";
 
+export type { InstanceConfig, RunRecord } from "./instance_record.ts";
 export type { HostService, PortForward } from "./ports.ts";
-
-/** What the user chose for an instance; kept between starts. */
-export interface InstanceConfig {
-  /** Of instance.json's format. */
-  readonly schemaVersion: 1;
-  /** A DNS label, also the folder's name. */
-  readonly name: string;
-  /** ISO 8601. */
-  readonly createdAt: string;
-  /** Virtual CPUs. */
-  readonly cpus: number;
-  /** Guest memory. */
-  readonly memoryMiB: number;
-  /** Size of the state disk as the guest sees it; it only grows. */
-  readonly stateMiB: number;
-  /** Opened on every start. */
-  readonly ports: readonly PortForward[];
-  /** `auto` chooses anew on every start. */
-  readonly vmm: "auto" | "qemu" | "libkrun";
-  /** Whether the cluster's API is forwarded and a kubeconfig written. */
-  readonly kubeApi: boolean;
-  /** What runs in the cluster: a built-in payload's name, or a folder's absolute path. */
-  readonly payload: string;
-  /** Digest of the payload's content at the last READY; null before the first one. */
-  readonly payloadDigest: string | null;
-  /** A cluster binary of the user's own; null for ours. */
-  readonly clusterBinary: string | null;
-  /** What the cluster's pulls take from this host; absent for nothing. */
-  readonly network?: {
-    /** Its proxy variables, as they are at each start. */
-    readonly hostProxy: boolean;
-    /** A file with certificates of authorities, absolute; null for none. */
-    readonly hostCa: string | null;
-  };
-  /** What of this host the guest may reach; absent for nothing. */
-  readonly hostServices?: readonly HostService[];
-}
-
-/** What runs now; removed when the run ends, so one whose supervisor is gone means a crash. */
-export interface RunRecord {
-  /** Of run.json's format. */
-  readonly schemaVersion: 1;
-  /** `ready` once the endpoint answered; `failed` when it never did and the VM is kept to look inside. */
-  readonly phase: "starting" | "ready" | "failed" | "stopping";
-  /** ISO 8601. */
-  readonly startedAt: string;
-  /** ISO 8601; null before. */
-  readonly readyAt: string | null;
-  /** The process that owns the others and holds the lock. */
-  readonly supervisor: ProcessId;
-  /** Null before it was started. */
-  readonly vmm: ProcessId | null;
-  /** Null before it was started. */
-  readonly gvproxy: ProcessId | null;
-  /** Such as "QEMU 7.2.22, TCG (emulation)". */
-  readonly vmmDescription: string | null;
-  /** The observed fact behind that choice. */
-  readonly vmmWhy: string | null;
-  /** Where the cluster binary came from. */
-  readonly cluster: string | null;
-  /** Forwards this run was started with. */
-  readonly ports: readonly PortForward[];
-  /** Loopback port of the guest's sshd. */
-  readonly sshPort: number | null;
-  /** Loopback port of the cluster's API. */
-  readonly apiPort: number | null;
-  /** URL of the service once it answered. */
-  readonly endpoint: string | null;
-  /** What the payload has to say to people. */
-  readonly notes: string | null;
-}
-
-const InstanceFile: v.GenericSchema<unknown, InstanceConfig> = v.object({
-  schemaVersion: v.literal(1),
-  name: v.string(),
-  createdAt: v.string(),
-  cpus: v.number(),
-  memoryMiB: v.number(),
-  stateMiB: v.number(),
-  ports: v.array(Forward),
-  vmm: v.picklist(["auto", "qemu", "libkrun"]),
-  kubeApi: v.boolean(),
-  payload: v.string(),
-  // Later than the first version: an older record lacks these.
-  payloadDigest: v.optional(v.nullable(v.string()), null),
-  clusterBinary: v.optional(v.nullable(v.string()), null),
-  network: v.optional(v.object({ hostProxy: v.boolean(), hostCa: v.nullable(v.string()) })),
-  hostServices: v.optional(v.array(Service)),
-});
-
-const ProcessRecord = v.object({ pid: v.number(), startTime: v.string() });
-
-const RunFile: v.GenericSchema<unknown, RunRecord> = v.object({
-  schemaVersion: v.literal(1),
-  phase: v.picklist(["starting", "ready", "failed", "stopping"]),
-  startedAt: v.string(),
-  readyAt: v.nullable(v.string()),
-  supervisor: ProcessRecord,
-  vmm: v.nullable(ProcessRecord),
-  gvproxy: v.nullable(ProcessRecord),
-  vmmDescription: v.nullable(v.string()),
-  vmmWhy: v.nullable(v.string()),
-  cluster: v.nullable(v.string()),
-  ports: v.array(Forward),
-  sshPort: v.nullable(v.number()),
-  apiPort: v.nullable(v.number()),
-  endpoint: v.nullable(v.string()),
-  notes: v.optional(v.nullable(v.string()), null),
-});
 
 /**
  * How an instance is. `suspended`: its memory is kept and `up` goes on from it. `crashed`: a record of a run is there, its
@@ -142,6 +40,7 @@ export type InstanceState = "running" | "stopped" | "crashed" | "suspended";
 
 /** An instance seen from outside, without its lock. */
 export interface InstanceView {
+  /** Those of the run, when there is one: its sockets lie where it was started. */
   readonly paths: InstancePaths;
   readonly config: InstanceConfig;
   readonly state: InstanceState;
@@ -153,7 +52,7 @@ export async function listInstances(): Promise<InstanceView[]> {
   const views: InstanceView[] = [];
   try {
     for await (const entry of Deno.readDir(instancesDir())) {
-      if (!entry.isDirectory) continue;
+      if (!entry.isDirectory && !entry.isSymlink) continue;
       const view = await findInstance(entry.name).catch(() => undefined);
       if (view) views.push(view);
     }
@@ -169,18 +68,23 @@ export async function findInstance(name: string): Promise<InstanceView | undefin
   const text = await readIfThere(paths.instanceFile);
   if (text === undefined) return undefined;
   const config = parseJson(InstanceFile, text, paths.instanceFile);
-  const run = await readRun(paths);
   const locked = await isLocked(paths);
-  return { paths, config, run, state: await stateOf(paths, locked, run) };
+  const left = await readRun(paths);
+  const run = left === "unreadable" ? undefined : left;
+  return {
+    ...{ config, run },
+    paths: run?.runtimeDir ? { ...paths, runtimeDir: run.runtimeDir } : paths,
+    state: await stateOf(paths, locked, left !== undefined),
+  };
 }
 
 async function stateOf(
   paths: InstancePaths,
   locked: boolean,
-  run: RunRecord | undefined,
+  hasRecord: boolean,
 ): Promise<InstanceState> {
   if (locked) return "running";
-  if (run) return "crashed";
+  if (hasRecord) return "crashed";
   return await isSuspended(paths) ? "suspended" : "stopped";
 }
 
@@ -197,33 +101,57 @@ export async function requireInstance(name: string): Promise<InstanceView> {
   });
 }
 
-/** The running instance and its record. @throws GatewayError `instance-unknown`, `instance-stopped`. */
+/**
+ * The running instance and its record.
+ *
+ * @throws GatewayError `instance-unknown`, `instance-stopped`, `instance-locked`, `guest-unreachable`.
+ */
 export async function requireRunning(
   name: string,
 ): Promise<InstanceView & { readonly run: RunRecord }> {
   const view = await requireInstance(name);
-  if (view.state === "running" && view.run) return { ...view, run: view.run };
+  const { run, state, paths } = view;
+  if (state === "running" && run) {
+    const fault = await findRuntimeFault(view);
+    if (fault !== undefined) throw unreachable(name, fault);
+    return { ...view, run };
+  }
+  if (state === "running") {
+    throw new GatewayError({
+      code: "instance-locked",
+      what: `Cannot reach the instance "${name}"`,
+      why: `it runs, and "${paths.runFile}" does not say how it is reached (yet)`,
+      fix: `wait a moment and try again, or restart it: gateway down --name ${name}`,
+    });
+  }
   throw new GatewayError({
     code: "instance-stopped",
     what: `Cannot reach the instance "${name}"`,
-    why: view.state === "crashed" ? "its supervisor is gone" : "it is not running",
+    why: state === "crashed" ? "its supervisor is gone" : "it is not running",
     fix: `run \`gateway up --name ${name} --detach\` first`,
   });
 }
 
-async function readIfThere(path: string): Promise<string | undefined> {
+/** Why a running instance cannot be reached from this host, although it runs; undefined when it can. */
+export async function findRuntimeFault({ run, paths }: InstanceView): Promise<string | undefined> {
+  if (!run?.runtimeDir) return undefined;
   try {
-    return await Deno.readTextFile(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
+    return await exists(paths.runtimeDir)
+      ? undefined
+      : `it runs, but the folder of its sockets, "${paths.runtimeDir}", was removed (at a logout?)`;
+  } catch {
+    return `it runs, but you may not enter the folder of its sockets, "${paths.runtimeDir}"`;
   }
 }
 
-/** The record of the run, undefined when nothing was left. */
-export async function readRun(paths: InstancePaths): Promise<RunRecord | undefined> {
-  const text = await readIfThere(paths.runFile);
-  return text === undefined ? undefined : parseJson(RunFile, text, paths.runFile);
+function unreachable(name: string, why: string): GatewayError {
+  return new GatewayError({
+    code: "guest-unreachable",
+    what: `Cannot reach the instance "${name}"`,
+    why,
+    fix: `restart it: gateway down --name ${name} && gateway up --name ${name} --detach; ` +
+      "`loginctl enable-linger` or another XDG_RUNTIME_DIR keeps the folder",
+  });
 }
 
 async function isLocked(paths: InstancePaths): Promise<boolean> {
@@ -260,17 +188,14 @@ export class LockedInstance implements AsyncDisposable {
    */
   static async open(name: string, signal?: AbortSignal): Promise<LockedInstance> {
     const paths = instancePaths(name);
+    await ensurePrivateDir(instancesDir(), { mayLink: true });
     const created = !await exists(paths.dir);
-    await ensurePrivateDir(instancesDir());
-    await ensurePrivateDir(paths.dir);
+    await ensurePrivateDir(paths.dir, { mayLink: true });
     const lock = await Deno.open(paths.lockFile, { create: true, write: true, mode: 0o600 });
     try {
       await takeLock(lock, paths, signal);
-      const left = await readRun(paths).catch(() => undefined);
-      if (left) {
-        await endLeftovers(left);
-        await sweepMemory();
-      }
+      const left = await readRun(paths);
+      if (left !== undefined) await endRun(paths, left);
       await Deno.remove(paths.runtimeDir, { recursive: true }).catch(() => {});
       await Deno.remove(paths.runFile).catch(() => {});
       await sweepTemporaries(paths.dir);
@@ -320,7 +245,7 @@ export class LockedInstance implements AsyncDisposable {
     this.#lock.close();
     // Folders that only we made and that hold nothing go too; others refuse to be removed.
     for (const dir of [join(this.paths.dir, ".."), join(this.paths.runtimeDir, "..")]) {
-      await Deno.remove(dir).catch(() => {});
+      await removeEmptyDir(dir);
     }
   }
 }
@@ -330,6 +255,30 @@ export async function writeConfig(paths: InstancePaths, config: InstanceConfig):
   await writeFileAtomic(paths.instanceFile, JSON.stringify(config, null, 2) + "\n");
 }
 
+/** Nothing happens to a folder with something in it, nor to a link of the user's to another disk. */
+async function removeEmptyDir(path: string): Promise<void> {
+  try {
+    if ((await Deno.lstat(path)).isDirectory) await Deno.remove(path);
+  } catch {
+    // It is not there, or not empty.
+  }
+}
+
+/** Ends and removes what the run of a dead supervisor left outside of the instance's folder. */
+async function endRun(paths: InstancePaths, left: RunRecord | "unreadable"): Promise<void> {
+  if (left !== "unreadable") {
+    await endLeftovers(left);
+    // A record is only text: nothing but a folder that a run of this instance makes is removed.
+    const { runtimeDir } = left;
+    const ours = /\/gateway(-\d+)?$/.test(dirname(runtimeDir));
+    if (ours && basename(runtimeDir) === paths.name) {
+      await Deno.remove(runtimeDir, { recursive: true }).catch(() => {});
+      await removeEmptyDir(dirname(runtimeDir));
+    }
+  }
+  await sweepMemory();
+}
+
 async function takeLock(
   lock: Deno.FsFile,
   paths: InstancePaths,
@@ -337,16 +286,29 @@ async function takeLock(
 ): Promise<void> {
   // `status` holds a shared lock for a moment; ten tries outlast it.
   for (let attempt = 0; attempt < 10; attempt++) {
-    if (await lock.tryLock(true)) return;
+    if (await lock.tryLock(true)) return await signLock(lock);
     await pause(50, signal);
   }
-  const run = await readRun(paths).catch(() => undefined);
+  const run = await readRun(paths);
+  const supervisor = await lockHolder(paths) ??
+    (run === "unreadable" ? undefined : run?.supervisor);
   throw new GatewayError({
     code: "instance-running",
     what: `Cannot start the instance "${paths.name}"`,
-    why: run ? `it is running already (supervisor ${run.supervisor.pid})` : "it is locked",
+    why: supervisor ? `it is running already (supervisor ${supervisor.pid})` : "it is locked",
     fix: `use it, stop it with \`gateway down --name ${paths.name}\`, or choose another --name`,
   });
+}
+
+/** Says in the lock who holds it: the record of the run may be empty after a power cut. */
+async function signLock(lock: Deno.FsFile): Promise<void> {
+  const text = JSON.stringify(identifyProcess(Deno.pid) ?? { pid: Deno.pid, startTime: "" });
+  try {
+    await lock.truncate();
+    await lock.write(new TextEncoder().encode(text + "\n"));
+  } catch {
+    // A full disk: the lock itself is held all the same.
+  }
 }
 
 /** Ends the processes of a run whose supervisor died. Only exactly those processes: a reused pid is left alone. */
@@ -366,15 +328,21 @@ export async function endLeftovers(run: RunRecord): Promise<void> {
 }
 
 /**
- * Removes an instance's folder for good. The caller has made sure that it does not run.
+ * Removes an instance's folder for good; of one that is a link to another disk, what is there and the link. The caller
+ * has made sure that it does not run.
  *
  * @throws GatewayError `instance-running` when its lock is held.
  */
 export async function removeInstance(name: string): Promise<void> {
   const paths = instancePaths(name);
   {
+    // Refuses a link that is not this user's, or leads to another user's folder.
     await using _locked = await LockedInstance.open(name);
     await Deno.remove(paths.instanceFile).catch(() => {});
   }
-  await Deno.remove(paths.dir, { recursive: true });
+  if (!(await Deno.lstat(paths.dir)).isSymlink) {
+    return await Deno.remove(paths.dir, { recursive: true });
+  }
+  await Deno.remove(await Deno.realPath(paths.dir), { recursive: true });
+  await Deno.remove(paths.dir);
 }

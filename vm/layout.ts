@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { join } from "@std/path";
-import { GatewayError, usageError } from "./error.ts";
+import { dirname, join } from "@std/path";
+import { asHostError, GatewayError, permissionError, usageError } from "./error.ts";
 
 /** The environment a path depends on; tests pass their own. */
 export type Env = (name: string) => string | undefined;
@@ -29,8 +29,20 @@ export function homeDir(env: Env = processEnv): string {
 function xdg(variable: string, fallback: readonly string[], env: Env): string {
   const value = env(variable);
   // The XDG specification: a relative path is invalid and is ignored.
-  if (value && value.startsWith("/")) return value;
-  return join(homeDir(env), ...fallback);
+  if (value && value.startsWith("/")) return oneLine(variable, value);
+  return join(oneLine("HOME", homeDir(env)), ...fallback);
+}
+
+/** Lists of paths and lines of commands are split at line breaks; every other character is quoted where it matters. */
+function oneLine(variable: string, path: string): string {
+  // deno-lint-ignore no-control-regex
+  if (!/[\x00-\x1f\x7f]/.test(path)) return path;
+  throw new GatewayError({
+    code: "host-unsupported",
+    what: `Cannot use the folder in ${variable}`,
+    why: "its path has a line break or another control character in it",
+    fix: `set ${variable} to a path without control characters`,
+  });
 }
 
 /** `$XDG_DATA_HOME/gateway`: instances. */
@@ -56,7 +68,7 @@ export const SOCKET_PATH_LIMIT = 103;
  */
 export function runtimeDir(env: Env = processEnv): string {
   const value = env("XDG_RUNTIME_DIR");
-  if (value && value.startsWith("/")) return join(value, "gateway");
+  if (value && value.startsWith("/")) return join(oneLine("XDG_RUNTIME_DIR", value), "gateway");
   return `/tmp/gateway-${Deno.uid() ?? "user"}`;
 }
 
@@ -67,11 +79,12 @@ export function runtimeDir(env: Env = processEnv): string {
  */
 export function socketPath(dir: string, name: string): string {
   const path = join(dir, name);
-  if (new TextEncoder().encode(path).length > SOCKET_PATH_LIMIT) {
+  const bytes = new TextEncoder().encode(path).length;
+  if (bytes > SOCKET_PATH_LIMIT) {
     throw new GatewayError({
       code: "path-too-long",
       what: `Cannot use the socket path "${path}"`,
-      why: `unix sockets allow ${SOCKET_PATH_LIMIT} bytes and it has ${path.length}`,
+      why: `unix sockets allow ${SOCKET_PATH_LIMIT} bytes and it has ${bytes}`,
       fix: "set XDG_RUNTIME_DIR to a shorter folder, such as /tmp/run",
     });
   }
@@ -166,26 +179,61 @@ export function checkSnapshotName(name: string): void {
 }
 
 /**
- * Makes a folder that only its owner can enter, and refuses one that belongs to somebody else.
+ * Makes a folder that only its owner can enter, and refuses one that belongs to somebody else. With `mayLink` it may be
+ * a symbolic link of the same user's to such a folder, as to a larger disk.
  *
- * @throws GatewayError `permission`.
+ * @throws GatewayError `permission`, `disk-full`.
  */
-export async function ensurePrivateDir(path: string): Promise<void> {
-  await Deno.mkdir(path, { recursive: true, mode: 0o700 });
-  const info = await Deno.lstat(path);
-  const uid = Deno.uid();
-  if (!info.isDirectory || (uid !== null && info.uid !== null && info.uid !== uid)) {
-    throw new GatewayError({
-      code: "permission",
-      what: `Cannot use the folder "${path}"`,
-      why: info.isDirectory ? `it belongs to user ${info.uid}` : "it is not a folder",
-      fix: `remove it, or set XDG_RUNTIME_DIR and XDG_DATA_HOME to folders of your own`,
-    });
+export async function ensurePrivateDir(
+  path: string,
+  options: { readonly mayLink?: boolean } = {},
+): Promise<void> {
+  try {
+    const link = await Deno.lstat(path).catch(() => undefined);
+    if (!link?.isSymlink) await Deno.mkdir(path, { recursive: true, mode: 0o700 });
+    const here = await Deno.lstat(path);
+    if (!isOwn(here)) throw notPrivate(path, `it belongs to user ${here.uid}`);
+    const info = here.isSymlink && options.mayLink ? await statTarget(path) : here;
+    if (!info.isDirectory) {
+      throw notPrivate(path, here.isSymlink ? "it is a symbolic link" : "it is not a folder");
+    }
+    if (!isOwn(info)) throw notPrivate(path, `it leads to a folder of user ${info.uid}`);
+    if (((info.mode ?? 0) & 0o077) !== 0) await Deno.chmod(path, 0o700);
+  } catch (error) {
+    const host = asHostError(error);
+    if (!(host instanceof GatewayError) || host.code !== "permission") throw host;
+    const { what, why, cause } = host;
+    const fix =
+      "check its owner with `ls -ld`; after su or sudo unset XDG_RUNTIME_DIR, or set it " +
+      "and XDG_DATA_HOME to folders of your own";
+    throw new GatewayError({ code: "permission", what, why, fix, cause });
   }
-  if (((info.mode ?? 0) & 0o077) !== 0) await Deno.chmod(path, 0o700);
 }
 
-/** Writes a whole file by a temporary name and a rename, so that a reader sees the old or the new one. */
+function isOwn({ uid }: Deno.FileInfo): boolean {
+  const own = Deno.uid();
+  return own === null || uid === null || uid === own;
+}
+
+async function statTarget(path: string): Promise<Deno.FileInfo> {
+  try {
+    return await Deno.stat(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    throw notPrivate(path, "it is a symbolic link to a folder that is not there");
+  }
+}
+
+function notPrivate(path: string, why: string): GatewayError {
+  return permissionError(`Cannot use the folder "${path}"`, why);
+}
+
+/**
+ * Writes a whole file by a temporary name and a rename, so that a reader sees the old or the new one. Both are on the
+ * disk when it returns: a power cut leaves no empty file.
+ *
+ * @throws GatewayError `permission`, `disk-full`; or what the runtime throws.
+ */
 export async function writeFileAtomic(
   path: string,
   data: string | Uint8Array,
@@ -198,12 +246,24 @@ export async function writeFileAtomic(
       using file = await Deno.open(temporary, { write: true, createNew: true, mode });
       let at = 0;
       while (at < bytes.length) at += await file.write(bytes.subarray(at));
+      await file.syncData();
     }
     await Deno.chmod(temporary, mode);
     await Deno.rename(temporary, path);
+    await syncDir(dirname(path));
   } catch (error) {
     await Deno.remove(temporary).catch(() => {});
-    throw error;
+    throw asHostError(error);
+  }
+}
+
+/** Makes the names in a folder last over a power cut, where the file system can. */
+async function syncDir(dir: string): Promise<void> {
+  try {
+    using folder = await Deno.open(dir);
+    await folder.sync();
+  } catch {
+    // Some file systems do not sync folders.
   }
 }
 
@@ -228,7 +288,9 @@ export async function exists(path: string): Promise<boolean> {
     await Deno.stat(path);
     return true;
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) {
+      return false;
+    }
     throw error;
   }
 }

@@ -80,3 +80,49 @@ Deno.test("writeFileAtomic() leaves the old file and no other when the write fai
   assertEquals([...Deno.readDirSync(top)].map((entry) => entry.name).sort(), ["a", "folder"]);
   await Deno.remove(top, { recursive: true });
 });
+
+Deno.test("a folder whose path has a line break is refused, not split", () => {
+  for (const variable of ["XDG_DATA_HOME", "HOME"]) {
+    const error = assertThrows(() => dataDir(env({ [variable]: "/a\nb" })), GatewayError);
+    assertEquals([error.code, error.what], [
+      "host-unsupported",
+      `Cannot use the folder in ${variable}`,
+    ]);
+  }
+});
+
+Deno.test("socketPath() counts bytes, not letters", () => {
+  const error = assertThrows(() => socketPath("/" + "ü".repeat(60), "qmp"), GatewayError);
+  assertEquals(error.why, "unix sockets allow 103 bytes and it has 125");
+});
+
+Deno.test("ensurePrivateDir() and writeFileAtomic() call a file in a folder's place `permission`", async () => {
+  const top = await Deno.makeTempDir();
+  await Deno.writeTextFile(join(top, "f"), "");
+  for (
+    const attempt of [
+      () => ensurePrivateDir(join(top, "f", "gateway")),
+      () => writeFileAtomic(join(top, "f", "run.json"), "x"),
+    ]
+  ) {
+    const error = await assertRejects(attempt, GatewayError);
+    assertEquals(error.code, "permission");
+  }
+  await Deno.remove(top, { recursive: true });
+});
+
+Deno.test("ensurePrivateDir() refuses a link unless one may be there", async () => {
+  const top = await Deno.makeTempDir();
+  await Deno.mkdir(join(top, "disk"));
+  await Deno.symlink("disk", join(top, "link"));
+  const error = await assertRejects(() => ensurePrivateDir(join(top, "link")), GatewayError);
+  assertEquals([error.code, error.why], ["permission", "it is a symbolic link"]);
+  await ensurePrivateDir(join(top, "link"), { mayLink: true });
+  await Deno.symlink("nothing", join(top, "dangling"));
+  const gone = await assertRejects(
+    () => ensurePrivateDir(join(top, "dangling"), { mayLink: true }),
+    GatewayError,
+  );
+  assertEquals(gone.why, "it is a symbolic link to a folder that is not there");
+  await Deno.remove(top, { recursive: true });
+});

@@ -1,0 +1,162 @@
+/**
+ * The records of an instance: what the user chose, what runs now, and who holds its lock.
+ * It must not take a lock or change anything.
+ *
+ * @module
+ */
+import * as v from "valibot";
+import type { InstancePaths } from "./layout.ts";
+import { Forward, type HostService, type PortForward, Service } from "./ports.ts";
+import { isAlive, type ProcessId } from "./process.ts";
+import { parseJson } from "./spec.ts";
+
+/** What the user chose for an instance; kept between starts. */
+export interface InstanceConfig {
+  /** Of instance.json's format. */
+  readonly schemaVersion: 1;
+  /** A DNS label, also the folder's name. */
+  readonly name: string;
+  /** ISO 8601. */
+  readonly createdAt: string;
+  /** Virtual CPUs. */
+  readonly cpus: number;
+  /** Guest memory. */
+  readonly memoryMiB: number;
+  /** Size of the state disk as the guest sees it; it only grows. */
+  readonly stateMiB: number;
+  /** Opened on every start. */
+  readonly ports: readonly PortForward[];
+  /** `auto` chooses anew on every start. */
+  readonly vmm: "auto" | "qemu" | "libkrun";
+  /** Whether the cluster's API is forwarded and a kubeconfig written. */
+  readonly kubeApi: boolean;
+  /** What runs in the cluster: a built-in payload's name, or a folder's absolute path. */
+  readonly payload: string;
+  /** Digest of the payload's content at the last READY; null before the first one. */
+  readonly payloadDigest: string | null;
+  /** A cluster binary of the user's own; null for ours. */
+  readonly clusterBinary: string | null;
+  /** What the cluster's pulls take from this host; absent for nothing. */
+  readonly network?: {
+    /** Its proxy variables, as they are at each start. */
+    readonly hostProxy: boolean;
+    /** A file with certificates of authorities, absolute; null for none. */
+    readonly hostCa: string | null;
+  };
+  /** What of this host the guest may reach; absent for nothing. */
+  readonly hostServices?: readonly HostService[];
+}
+
+/** What runs now; removed when the run ends, so one whose supervisor is gone means a crash. */
+export interface RunRecord {
+  /** Of run.json's format. */
+  readonly schemaVersion: 1;
+  /** `ready` once the endpoint answered; `failed` when it never did and the VM is kept to look inside. */
+  readonly phase: "starting" | "ready" | "failed" | "stopping";
+  /** ISO 8601. */
+  readonly startedAt: string;
+  /** ISO 8601; null before. */
+  readonly readyAt: string | null;
+  /** The process that owns the others and holds the lock. */
+  readonly supervisor: ProcessId;
+  /** Null before it was started. */
+  readonly vmm: ProcessId | null;
+  /** Null before it was started. */
+  readonly gvproxy: ProcessId | null;
+  /** Such as "QEMU 7.2.22, TCG (emulation)". */
+  readonly vmmDescription: string | null;
+  /** The observed fact behind that choice. */
+  readonly vmmWhy: string | null;
+  /** Where the cluster binary came from. */
+  readonly cluster: string | null;
+  /** Forwards this run was started with. */
+  readonly ports: readonly PortForward[];
+  /** Loopback port of the guest's sshd. */
+  readonly sshPort: number | null;
+  /** Loopback port of the cluster's API. */
+  readonly apiPort: number | null;
+  /** URL of the service once it answered. */
+  readonly endpoint: string | null;
+  /** What the payload has to say to people. */
+  readonly notes: string | null;
+  /** Where its sockets are: the environment of who asks may name another folder. */
+  readonly runtimeDir: string;
+}
+
+/** The schema of instance.json. */
+export const InstanceFile: v.GenericSchema<unknown, InstanceConfig> = v.object({
+  schemaVersion: v.literal(1),
+  name: v.string(),
+  createdAt: v.string(),
+  cpus: v.number(),
+  memoryMiB: v.number(),
+  stateMiB: v.number(),
+  ports: v.array(Forward),
+  vmm: v.picklist(["auto", "qemu", "libkrun"]),
+  kubeApi: v.boolean(),
+  payload: v.string(),
+  // Later than the first version: an older record lacks these.
+  payloadDigest: v.optional(v.nullable(v.string()), null),
+  clusterBinary: v.optional(v.nullable(v.string()), null),
+  network: v.optional(v.object({ hostProxy: v.boolean(), hostCa: v.nullable(v.string()) })),
+  hostServices: v.optional(v.array(Service)),
+});
+
+const ProcessRecord = v.object({ pid: v.number(), startTime: v.string() });
+
+const RunFile: v.GenericSchema<unknown, RunRecord> = v.object({
+  schemaVersion: v.literal(1),
+  phase: v.picklist(["starting", "ready", "failed", "stopping"]),
+  startedAt: v.string(),
+  readyAt: v.nullable(v.string()),
+  supervisor: ProcessRecord,
+  vmm: v.nullable(ProcessRecord),
+  gvproxy: v.nullable(ProcessRecord),
+  vmmDescription: v.nullable(v.string()),
+  vmmWhy: v.nullable(v.string()),
+  cluster: v.nullable(v.string()),
+  ports: v.array(Forward),
+  sshPort: v.nullable(v.number()),
+  apiPort: v.nullable(v.number()),
+  endpoint: v.nullable(v.string()),
+  notes: v.optional(v.nullable(v.string()), null),
+  // "" in a record of a version that did not keep it.
+  runtimeDir: v.optional(v.string(), ""),
+});
+
+/** The text of a file, undefined when there is none. */
+export async function readIfThere(path: string): Promise<string | undefined> {
+  try {
+    return await Deno.readTextFile(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * The record of the run; undefined when there is none. An empty or cut one says no more than that there was a run, so it
+ * stands in nobody's way: whether something runs, the lock tells.
+ */
+export async function readRun(
+  paths: InstancePaths,
+): Promise<RunRecord | "unreadable" | undefined> {
+  const text = await readIfThere(paths.runFile);
+  if (text === undefined) return undefined;
+  try {
+    return parseJson(RunFile, text, paths.runFile);
+  } catch {
+    return "unreadable";
+  }
+}
+
+/** Who holds an instance's lock, as it wrote into it; undefined when nobody does, or an older version. */
+export async function lockHolder(paths: InstancePaths): Promise<ProcessId | undefined> {
+  const text = await readIfThere(paths.lockFile);
+  try {
+    const holder = parseJson(ProcessRecord, text ?? "", paths.lockFile);
+    return isAlive(holder) ? holder : undefined;
+  } catch {
+    return undefined;
+  }
+}
