@@ -144,6 +144,17 @@ export async function kernelRecipe(arch: KernelArch): Promise<Recipe> {
   };
 }
 
+/** Before anything is downloaded. @throws GatewayError `host-unsupported`. */
+export function checkBuildPath(path: string): void {
+  if (!/[\s:]/.test(path)) return;
+  throw new GatewayError({
+    code: "host-unsupported",
+    what: `Cannot build the kernel in "${path}"`,
+    why: "Linux's makefiles take no space and no colon in the path of their source",
+    fix: "set XDG_CACHE_HOME to a folder without them, such as /var/tmp/cache",
+  });
+}
+
 async function buildKernel(
   ctx: BuildContext,
   arch: KernelArch,
@@ -153,6 +164,7 @@ async function buildKernel(
 ): Promise<Record<string, JsonValue>> {
   const { span } = ctx;
   const target = TARGETS[arch];
+  checkBuildPath(ctx.workDir);
   const source = await span.run("kernel source", () => ensureSourcePackage(lock.source, ctx));
   const tree = await span.run(
     "unpack",

@@ -6,7 +6,7 @@
 import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import { recipeKey } from "../vm/artifact.ts";
 import { GatewayError } from "../vm/error.ts";
-import { countCompiled, kernelRecipe } from "./kernel.ts";
+import { checkBuildPath, countCompiled, kernelRecipe } from "./kernel.ts";
 import { packageFileName, parseKernelLock } from "./lock.ts";
 import { parseMadison, parseShownDigest } from "./source.ts";
 
@@ -68,4 +68,11 @@ Deno.test("kernelRecipe() has the same key each time and names its outputs", asy
   assertEquals(one.outputs, ["vmlinux", "bzImage", "config"]);
   const other = { ...one, inputs: { ...one.inputs, options: "changed" } };
   assertNotEquals(recipeKey(other), recipeKey(one));
+});
+
+Deno.test("checkBuildPath() refuses what make cannot build in", () => {
+  checkBuildPath("/home/ü,%/work");
+  for (const path of ["/home/a b/work", "/home/a:b/work"]) {
+    assertEquals(assertThrows(() => checkBuildPath(path), GatewayError).code, "host-unsupported");
+  }
 });
