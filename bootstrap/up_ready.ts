@@ -7,6 +7,7 @@
  */
 import { join } from "@std/path";
 import { hostPort, reachableAddress, urlHost } from "../net/forward.ts";
+import { shellQuote } from "../net/ssh.ts";
 import { abortError, describeError, GatewayError, usageError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import type { InstanceConfig, LockedInstance, PortForward, RunRecord } from "../vm/instance.ts";
@@ -159,6 +160,11 @@ export function endpointUrl(
   return `${scheme}://${hostPort(reachableAddress(forward.address), forward.hostPort)}`;
 }
 
+/** A path as a user can paste it into a command. */
+function shellWord(path: string): string {
+  return /^[\w@%+=:,./-]+$/.test(path) ? path : shellQuote([path]);
+}
+
 /** What the record of a run gains when its payload answers. */
 function readyNow(
   payload: Payload,
@@ -168,7 +174,7 @@ function readyNow(
   const endpoint = endpointUrl(payload.service, forward);
   const values: Readonly<Record<string, string>> = {
     ...{ endpoint, port: String(forward.hostPort), instance: config.name },
-    clientFiles: join(clientFilesPath(config.name), "mtls"),
+    clientFiles: shellWord(join(clientFilesPath(config.name), "mtls")),
   };
   const notes = payload.notes.trim().replaceAll(
     /\{(endpoint|port|instance|clientFiles)\}/g,

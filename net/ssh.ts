@@ -98,9 +98,9 @@ export async function writeSshConfig(
   return path;
 }
 
-/** A path as ssh_config takes it: % would start a token, and a quoted path may have spaces. */
+/** A path as ssh_config takes it: % would start a token, and a quoted path may have spaces, but no bare quote. */
 function quote(path: string): string {
-  return `"${path.replaceAll("%", "%%")}"`;
+  return `"${path.replaceAll("%", "%%").replace(/["\\]/g, "\\$&")}"`;
 }
 
 /** The socket of the shared connection. ssh binds it with a dot and 16 more characters in its name first. */

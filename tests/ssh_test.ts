@@ -63,7 +63,8 @@ Deno.test({
   name: "ensureSsh() makes keys and a config that OpenSSH takes (skipped without it)",
   ignore: which("ssh") === undefined || which("ssh-keygen") === undefined,
   fn: async () => {
-    const dir = await Deno.makeTempDir({ prefix: "gw %h " });
+    const top = await Deno.makeTempDir({ prefix: "gw " });
+    const dir = join(top, `ü :,$%h"q"\\`);
     try {
       const { payload } = await ensureSsh(dir);
       for (const name of ["id_ed25519", "ssh_host_ed25519_key"]) {
@@ -84,6 +85,10 @@ Deno.test({
       assertEquals(settings.get("port"), "4711");
       assertEquals(settings.get("user"), "root");
       assertEquals(settings.get("controlpath"), "/tmp/gw/ssh");
+      // Shown before and after its tokens are replaced.
+      const doubled = dir.replaceAll("%", "%%");
+      assertEquals(settings.get("identityfile"), join(doubled, "id_ed25519"));
+      assertEquals(settings.get("userknownhostsfile"), join(dir, "known_hosts"));
       assertEquals(settings.get("forwardagent"), "no");
       assert(["true", "yes"].includes(settings.get("stricthostkeychecking")!));
       const found = await run("ssh-keygen", {
@@ -92,7 +97,7 @@ Deno.test({
       const key = payload["ssh_host_ed25519_key.pub"].split(" ")[1];
       assert(found.stdout.includes(key));
     } finally {
-      await Deno.remove(dir, { recursive: true });
+      await Deno.remove(top, { recursive: true });
     }
   },
 });
