@@ -180,3 +180,64 @@ Deno.test("gateway status --timeline shows the last start, as text and as JSON",
     "start vm",
   ]);
 });
+
+Deno.test("gateway rm --force works although ~/.kube is a file", async () => {
+  await using sandbox = await Sandbox.make();
+  await using _fake = await startInstance(sandbox, "dev", "clean");
+  await Deno.writeTextFile(join(sandbox.env.HOME, ".kube"), "mine");
+  const { code, stderr } = await sandbox.gateway(["rm", "--force", "dev"]);
+  assertEquals([code, stderr], [0, `Removed "dev".\n`]);
+  assertEquals(await sandbox.files(), ["home/.kube"]);
+});
+
+Deno.test("gateway rm says what it cannot reach outside of the instance, and --force leaves it", async () => {
+  await using sandbox = await Sandbox.make();
+  await using fake = await startInstance(sandbox, "dev", "clean");
+  // A link that leads back to itself cannot be read by anybody, root included.
+  const kube = join(sandbox.env.HOME, ".kube");
+  await Deno.symlink(kube, kube);
+  await sandbox.gateway(["down", "dev"]);
+  await fake.supervisor.exited;
+  const refused = await sandbox.gateway(["rm", "dev"]);
+  assertEquals(refused.code, 1, refused.stderr);
+  assertStringIncludes(refused.stderr, "  why: a symbolic link leads back to itself\n");
+  assertStringIncludes(refused.stderr, "gateway rm --force --name dev");
+  assert((await sandbox.files()).includes("data/gateway/instances/dev/state.img"));
+  const { code, stderr } = await sandbox.gateway(["rm", "--force", "dev"]);
+  assertEquals(code, 0, stderr);
+  assertStringIncludes(stderr, "left behind: ");
+  assertEquals(await sandbox.files(), ["home/.kube"]);
+});
+
+Deno.test("an empty run.json does not keep an instance from being listed, stopped or removed", async () => {
+  await using sandbox = await Sandbox.make();
+  await using fake = await startInstance(sandbox, "dev", "clean");
+  const { runFile } = sandbox.paths("dev");
+  await Deno.writeTextFile(runFile, "");
+  const list = await sandbox.gateway(["list", "--json"]);
+  assertEquals(JSON.parse(list.stdout).map(({ state }: { state: string }) => state), ["running"]);
+  assertEquals((await sandbox.gateway(["down", "dev"])).stderr, `Stopped "dev".\n`);
+  await fake.supervisor.exited;
+  // As after a power cut.
+  await Deno.writeTextFile(runFile, "");
+  const status = await sandbox.gateway(["status", "--name", "dev", "--json"]);
+  assertEquals(JSON.parse(status.stdout).state, "crashed");
+  const removed = await sandbox.gateway(["rm", "dev"]);
+  assertEquals([removed.code, removed.stderr], [0, `Removed "dev".\n`]);
+  assertEquals([await sandbox.files(), await sandbox.processes()], [[], []]);
+});
+
+for (const variable of ["XDG_RUNTIME_DIR", "XDG_DATA_HOME"]) {
+  Deno.test(`gateway up says in three lines that ${variable} is a file`, async () => {
+    await using sandbox = await Sandbox.make();
+    await Deno.remove(sandbox.env[variable]);
+    await Deno.writeTextFile(sandbox.env[variable], "");
+    for (const detach of [[], ["--detach"]]) {
+      const { code, stdout, stderr } = await sandbox.gateway(["up", ...detach]);
+      assertEquals([code, stdout], [1, ""], stderr);
+      assertStringIncludes(stderr, "  why: a file is where a folder is needed\n  fix: ");
+      assertStringIncludes(stderr, "XDG_");
+      assert(!stderr.includes("bug:"), stderr);
+    }
+  });
+}

@@ -1,0 +1,22 @@
+/**
+ * Writes one thing into a folder that is too small for it, and prints the error's code and what is left there.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import { shareFile } from "../../vm/disk_chain.ts";
+import { GatewayError } from "../../vm/error.ts";
+import { writeFileAtomic } from "../../vm/layout.ts";
+import { ensureStateDisk } from "../../vm/state_disk.ts";
+
+const [what, small, large] = Deno.args;
+let code = "none";
+try {
+  if (what === "state disk") await ensureStateDisk(join(small, "state.img"), 16 * 1024);
+  if (what === "shared file") await shareFile(large, join(small, "copy"));
+  if (what === "record") await writeFileAtomic(join(small, "record"), await Deno.readFile(large));
+} catch (error) {
+  code = error instanceof GatewayError ? error.code : String(error);
+}
+const left = [...Deno.readDirSync(small)].map(({ name }) => name);
+await Deno.stdout.write(new TextEncoder().encode(JSON.stringify({ code, left })));
