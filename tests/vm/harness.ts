@@ -53,8 +53,24 @@ export class TestHome implements AsyncDisposable {
     readonly home: string,
     private readonly program: readonly string[],
     private readonly more: Readonly<Record<string, string>>,
+    /** What is removed in the end. */
+    private readonly top: string = home,
   ) {
     TestHome.inUse.add(this);
+  }
+
+  /**
+   * Makes a home below the cache's own folder under another name, both with the letters that somebody's grammar owns: the
+   * loader's (space, colon), QEMU's (comma), ssh's (percent) and a shell's (dollar).
+   */
+  static async makeOddlyNamed(): Promise<TestHome> {
+    const top = await TestHome.make();
+    const home = join(top.home, "ü :,%$");
+    const cache = join(top.home, "c:ache d");
+    for (const dir of [home, cache]) await Deno.mkdir(dir);
+    await Deno.symlink(cacheDir(), join(cache, "gateway"));
+    TestHome.inUse.delete(top);
+    return new TestHome(home, top.program, { XDG_CACHE_HOME: cache }, top.home);
   }
 
   /**
@@ -165,7 +181,7 @@ export class TestHome implements AsyncDisposable {
       if (!/^\d+$/.test(entry.name)) continue;
       try {
         const line = Deno.readTextFileSync(`/proc/${entry.name}/cmdline`).replaceAll("\0", " ");
-        if (line.includes(this.home)) found.push(`${entry.name} ${line.slice(0, 220)}`);
+        if (line.includes(this.top)) found.push(`${entry.name} ${line.slice(0, 220)}`);
       } catch {
         // Gone meanwhile.
       }
@@ -220,7 +236,7 @@ export class TestHome implements AsyncDisposable {
     for (const { name } of JSON.parse(stdout || "[]") as { name: string }[]) {
       await this.call(["rm", "--force", name]);
     }
-    await Deno.remove(this.home, { recursive: true }).catch(() => {});
+    await Deno.remove(this.top, { recursive: true }).catch(() => {});
     TestHome.inUse.delete(this);
   }
 }

@@ -18,7 +18,7 @@ const SIZE = ["--memory", "3072", "--cpus", "2"];
 const UP_TIMEOUT_MS = 20 * 60_000;
 
 Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
-  const home = await TestHome.make();
+  const home = await TestHome.makeOddlyNamed();
   const client = new Client(home);
   await using services = new HostServices(home);
   const port = freePort();
