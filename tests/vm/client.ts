@@ -4,7 +4,6 @@
  *
  * @module
  */
-import { join } from "@std/path";
 import { run, type RunResult } from "../../vm/process.ts";
 import { waitFor } from "../../vm/wait.ts";
 import type { TestHome } from "./harness.ts";
@@ -42,13 +41,14 @@ export class Client {
 
   /** curl as a user would call it, with the client's certificate or, `bare`, without. */
   async curl(report: Status, path = "/", bare = false): Promise<RunResult> {
-    const file = (name: string) => join(report.clientFiles, name);
     return await run("curl", {
       args: [
-        ...["-sS", "--max-time", "30", "--cacert", file("ca.crt")],
-        ...(bare ? [] : ["--cert", file("tls.crt"), "--key", file("tls.key")]),
+        ...["-sS", "--max-time", "30", "--cacert", "ca.crt"],
+        ...(bare ? [] : ["--cert", "tls.crt", "--key", "tls.key"]),
         `${report.endpoint}${path}`,
       ],
+      // As READY says it: curl takes what follows a colon for a password.
+      cwd: report.clientFiles,
       check: false,
     });
   }
