@@ -7,8 +7,10 @@
  */
 import type { Command, CommanderError } from "commander";
 import type { CliKit } from "./bootstrap/cli_commands.ts";
+import { arrangeWords, commandLineError, ownWords } from "./bootstrap/command_line.ts";
 import { HELP_TEXT } from "./bootstrap/help_text.ts";
-import { asHostError, errorText, GatewayError, interruptedError } from "./vm/error.ts";
+import { stopSignals } from "./bootstrap/user_signals.ts";
+import { asHostError, errorText, GatewayError } from "./vm/error.ts";
 
 let commander: typeof import("commander");
 
@@ -34,12 +36,14 @@ function err(text: string): void {
 function writeSync(
   stream: { writeSync(data: Uint8Array): number },
   data: string | Uint8Array,
-): void {
+): boolean {
   const bytes = typeof data === "string" ? encoder.encode(data) : data;
   try {
     for (let at = 0; at < bytes.length;) at += stream.writeSync(bytes.subarray(at));
+    return true;
   } catch {
-    // The reader went away (a closed pipe); there is nobody left to tell.
+    // The reader closed the pipe.
+    return false;
   }
 }
 
@@ -94,23 +98,24 @@ function addUp(root: Command): void {
         "  echo hi | gateway --exec /bin/cat\n",
     );
   up.action((args: string[], flags: Flags) =>
-    finish(async (signal) => {
+    finish(async (signal, force) => {
       const { runUp } = await import("./bootstrap/command_up.ts");
       return await runUp({
         args,
         flags,
-        argv: Deno.args,
+        argv: words,
         out,
         err,
         json,
         signal,
+        force,
         terminal: terminal(),
       });
     })
   );
 }
 
-/** A subcommand that takes the instance's name as an argument, too. */
+/** A subcommand that acts on one instance. */
 function named(
   root: Command,
   verb: string,
@@ -118,9 +123,36 @@ function named(
   action: (name: string, flags: Flags, signal: AbortSignal) => Promise<void | number>,
 ): Command {
   return command(root, `${verb} [instance]`, description, `gateway ${verb} dev`)
-    .action((instance: string | undefined, flags: Flags) =>
-      finish(async (signal) => await action(instance ?? flags.name, flags, signal) ?? 0)
+    .action((_instance: string | undefined, flags: Flags) =>
+      finish(async (signal) => await action(flags.name, flags, signal) ?? 0)
     );
+}
+
+/** `[instance]` and --name are one: an action finds the name in its flags. */
+function takeInstance(action: Command): void {
+  const at = action.registeredArguments.findIndex((argument) => argument.name() === "instance");
+  const instance = at < 0 ? undefined : action.processedArgs[at] as string | undefined;
+  if (instance === undefined) return;
+  const { name } = action.opts<Flags>();
+  if (isNameGiven(action) && name !== instance) {
+    throw usageError(
+      `Cannot use the instances "${instance}" and "${name}" at once`,
+      `${action.name()} takes one instance`,
+      "name it once",
+    );
+  }
+  action.setOptionValueWithSource("name", instance, "cli");
+}
+
+const isNameGiven = (action: Command) => action.getOptionValueSource("name") === "cli";
+
+/** Asks on the terminal; false without one. */
+async function confirmed(question: string, signal: AbortSignal): Promise<boolean> {
+  writeSync(Deno.stderr, `${question} [y/N] `);
+  const { raceAbort } = await import("./vm/wait.ts");
+  const answer = new Uint8Array(80);
+  const length = await raceAbort(Deno.stdin.read(answer), signal) ?? 0;
+  return /^y(es)?$/i.test(new TextDecoder().decode(answer.subarray(0, length)).trim());
 }
 
 function addLifecycle(root: Command): void {
@@ -130,11 +162,26 @@ function addLifecycle(root: Command): void {
     const outcome = await down(name, { span: await warningSpan(), signal });
     flags.json ? json({ name, outcome }) : err(downText(name, outcome));
   }).addOption(jsonOption());
-  named(root, "rm", "remove an instance with its disk and keys", async (name, flags, signal) => {
-    const { rm } = await import("./bootstrap/down.ts");
-    await rm(name, { span: await warningSpan(), signal, force: flags.force === true });
-    err(`Removed "${name}".`);
-  }).option("-f, --force", "stop it first");
+  const remove = named(
+    root,
+    "rm",
+    "remove an instance with its disk and keys",
+    async (name, flags, signal) => {
+      if (!isNameGiven(remove)) {
+        if (!Deno.stdin.isTerminal()) {
+          const fix = "run `gateway rm NAME`; `gateway list` shows the names";
+          throw usageError("Cannot remove an instance", "no name was given", fix);
+        }
+        if (!await confirmed(`Remove the instance "${name}" with its disk and keys?`, signal)) {
+          err("Nothing was removed.");
+          return 1;
+        }
+      }
+      const { rm } = await import("./bootstrap/down.ts");
+      await rm(name, { span: await warningSpan(), signal, force: flags.force === true });
+      err(`Removed "${name}".`);
+    },
+  ).option("-f, --force", "stop it first");
   named(root, "suspend", "memory to disk; nothing runs until resume", async (name, _, signal) => {
     const { suspend } = await import("./bootstrap/snapshots.ts");
     await suspend(name, signal);
@@ -176,105 +223,6 @@ function addLifecycle(root: Command): void {
     );
 }
 
-function addAccess(root: Command): void {
-  command(root, "exec <command...>", "run a command in the guest", "gateway exec -- uname -a")
-    .option("-t, --tty", "with a terminal of its own")
-    .passThroughOptions()
-    .action((words: string[], flags: Flags) =>
-      finish(async () => {
-        const { execInGuest } = await import("./bootstrap/access.ts");
-        return await execInGuest(flags.name, words, { tty: flags.tty === true });
-      })
-    );
-  command(root, "shell", "a login shell in the guest", "gateway shell --name dev")
-    .action((flags: Flags) =>
-      finish(async () => {
-        const { execInGuest } = await import("./bootstrap/access.ts");
-        return await execInGuest(flags.name, [], { tty: Deno.stdin.isTerminal() });
-      })
-    );
-  root.command("cp <source> <destination>")
-    .description("copy files; one side is NAME:PATH")
-    .option("-r, --recursive", "folders too")
-    .addHelpText("after", "\nExample:\n  gateway cp notes.txt default:/root/\n")
-    .action((source: string, destination: string, flags: Flags) =>
-      finish(async () => {
-        const { copy } = await import("./bootstrap/access.ts");
-        return await copy(source, destination, { recursive: flags.recursive === true });
-      })
-    );
-  command(
-    root,
-    "kubectl <args...>",
-    "kubectl against the instance's cluster",
-    "gateway kubectl -- get pods -A",
-  ).passThroughOptions()
-    .action((args: string[], flags: Flags) =>
-      finish(async () => {
-        const { kubectl } = await import("./bootstrap/access.ts");
-        return await kubectl(flags.name, args);
-      })
-    );
-}
-
-function addInspection(root: Command): void {
-  command(root, "status", "how an instance is", "gateway status --timeline").addOption(jsonOption())
-    .option("--timeline", "host spans and guest marks of the last start on one line of time")
-    .action((flags: Flags) =>
-      finish(async () => {
-        const { instanceStatus, instanceTimeline } = await import("./bootstrap/status.ts");
-        if (flags.timeline) {
-          const timeline = await instanceTimeline(flags.name, columns());
-          flags.json ? json(timeline.rows) : out(timeline.text);
-          return 0;
-        }
-        const { statusText } = await import("./bootstrap/views.ts");
-        const report = await instanceStatus(flags.name);
-        flags.json ? json(report) : out(statusText(report));
-        return report.state === "running" ? 0 : 1;
-      })
-    );
-  root.command("list").alias("ls").description("all instances").addOption(jsonOption())
-    .addHelpText("after", "\nExample:\n  gateway list --json\n")
-    .action((flags: Flags) =>
-      finish(async () => {
-        const { listStatus } = await import("./bootstrap/status.ts");
-        const { listText } = await import("./bootstrap/views.ts");
-        const reports = await listStatus();
-        flags.json ? json(reports) : out(listText(reports));
-        return 0;
-      })
-    );
-  command(
-    root,
-    "logs",
-    "the guest's console and the other logs",
-    "gateway logs -f --source cluster",
-  )
-    .option("-f, --follow", "go on as lines come")
-    .addOption(
-      new commander.Option("--source <log>", "which log").choices([
-        "console",
-        "cluster",
-        "gvproxy",
-        "vmm",
-        "events",
-      ])
-        .default("console"),
-    )
-    .action((flags: Flags) =>
-      finish(async (signal) => {
-        const { logs } = await import("./bootstrap/access.ts");
-        return await logs(flags.name, {
-          source: flags.source as "console",
-          follow: flags.follow === true,
-          write: (bytes) => writeSync(Deno.stdout, bytes),
-          signal,
-        });
-      })
-    );
-}
-
 /** A span whose warnings reach the user. */
 const warningSpan = async () => (await import("./bootstrap/progress_view.ts")).warningSpan(err);
 
@@ -290,22 +238,26 @@ function columns(): number {
 
 let exitCode = 0;
 
-/** Runs an action with the user's signals: the first aborts, the second ends this process. */
-async function finish(action: (signal: AbortSignal) => Promise<number>): Promise<void> {
-  const controller = new AbortController();
-  const onSignal = () => {
-    // Listeners that end our processes (command_up.ts) are called after this one: they go first.
-    if (controller.signal.aborted) return queueMicrotask(() => Deno.exit(130));
-    controller.abort(interruptedError());
-  };
-  const signals: Deno.Signal[] = ["SIGINT", "SIGTERM", "SIGHUP"];
-  for (const name of signals) Deno.addSignalListener(name, onSignal);
+/** The command line as the parser gets it. */
+let words: readonly string[] = Deno.args;
+
+/** What the parser printed for people. */
+let parserText = "";
+
+/** Runs an action with the user's signals: the first ends it cleanly, a second Ctrl-C ends this process. */
+async function finish(
+  action: (stop: AbortSignal, force: AbortSignal) => Promise<number>,
+): Promise<void> {
+  using signals = stopSignals(() => Deno.exit(130));
+  await wrap(() => action(signals.stop, signals.force));
+}
+
+/** Runs an action that wraps a program, which gets the user's signals. */
+async function wrap(action: () => Promise<number>): Promise<void> {
   try {
-    exitCode = await action(controller.signal);
+    exitCode = await action();
   } catch (error) {
     exitCode = report(error);
-  } finally {
-    for (const name of signals) Deno.removeSignalListener(name, onSignal);
   }
 }
 
@@ -313,7 +265,7 @@ async function finish(action: (signal: AbortSignal) => Promise<number>): Promise
 function report(thrown: unknown): number {
   // A disposer that throws hides the first error behind a SuppressedError.
   const error = asHostError(thrown instanceof SuppressedError ? thrown.suppressed : thrown);
-  const asJson = Deno.args.includes("--json");
+  const asJson = ownWords(words).includes("--json");
   if (error instanceof GatewayError) {
     if (asJson) json({ error: error.toJSON() });
     else err(errorText(error));
@@ -329,6 +281,10 @@ const KIT: CliKit = {
   command,
   withJson: (one) => one.addOption(jsonOption()),
   finish,
+  wrap,
+  write: (bytes) => writeSync(Deno.stdout, bytes),
+  stdinIsTerminal: () => Deno.stdin.isTerminal(),
+  columns,
   io: (flags, signal) => ({ flags, out, err, json, signal, terminal: terminal() }),
 };
 
@@ -346,13 +302,16 @@ async function main(): Promise<void> {
     return (await import("./vm/libkrun_child.ts")).vmmChild(Deno.args.slice(1), err);
   }
   commander = await import("commander");
-  await (await commandTree()).parseAsync(Deno.args, { from: "user" });
+  const root = await commandTree();
+  words = arrangeWords(root, Deno.args);
+  await root.parseAsync(words, { from: "user" });
 }
 
 async function commandTree(): Promise<Command> {
   const { addFork, addPorts, addSnapshots } = await import("./bootstrap/cli_commands.ts");
   const { addChecks } = await import("./bootstrap/check_commands.ts");
   const { addHostServices } = await import("./bootstrap/host_service_commands.ts");
+  const { addAccess, addInspection } = await import("./bootstrap/access_commands.ts");
   const { addImages } = await import("./bootstrap/image_commands.ts");
   const { addDeploy } = await import("./bootstrap/deploy_command.ts");
   const { addShellHelp } = await import("./bootstrap/shell_commands.ts");
@@ -366,13 +325,17 @@ async function commandTree(): Promise<Command> {
       "after",
       "\nExample:\n  gateway                  boot the instance `default`\n  gateway COMMAND --help   options and an example of each command\n",
     )
-    // Its errors are told by report(), in the form of all others.
-    .configureOutput({ writeOut: (text) => out(text), writeErr: () => {} })
+    .hook("preAction", (_, action) => takeInstance(action))
+    // Its errors are reported by report(), in the form of all others.
+    .configureOutput({
+      writeOut: (text) => out(text),
+      writeErr: (text) => void (parserText += text),
+    })
     .exitOverride();
   addUp(root);
   addLifecycle(root);
-  addAccess(root);
-  addInspection(root);
+  addAccess(root, KIT);
+  addInspection(root, KIT);
   addPorts(root, KIT);
   addSnapshots(root, KIT);
   addFork(root, KIT);
@@ -388,11 +351,15 @@ if (import.meta.main) {
   try {
     await main();
   } catch (error) {
-    // Whatever the parser throws has its own name and is told in our form.
-    const { commandLineError } = await import("./bootstrap/command_line.ts");
-    const parser = error instanceof Error && error.name === "CommanderError";
-    const code = parser ? (error as CommanderError).exitCode : 1;
-    exitCode = code === 0 ? 0 : report(parser ? commandLineError(error, Deno.args) : error);
+    const code = error instanceof Error && error.name === "CommanderError"
+      ? (error as CommanderError).code
+      : undefined;
+    // A command with others below it was called without one of them.
+    if (code === "commander.help") out(parserText);
+    else if (code === undefined) exitCode = report(error);
+    else if ((error as CommanderError).exitCode !== 0) {
+      exitCode = report(commandLineError(error as CommanderError, ownWords(words)));
+    }
   }
   Deno.exit(exitCode);
 }

@@ -1,21 +1,21 @@
 /**
- * The commands that reach into a running instance: exec, shell, cp, kubectl, logs, port.
- * It must not start or stop anything but the programs that carry the command (ssh, scp, kubectl, tail).
+ * The commands that reach into a running instance: exec, shell, cp, logs.
+ * It must not start or stop anything but the programs that carry the command (ssh, scp, tail).
  *
  * @module
  */
-import { gvproxyApiSocket, GvproxyClient, type GvproxyForward } from "../net/gvproxy.ts";
-import { hostPort, parseForward } from "../net/forward.ts";
-import { scpArgs, sshArgs, sshConfigPath } from "../net/ssh.ts";
+import { execToken, scpArgs, signalWords, sshArgs, sshConfigPath } from "../net/ssh.ts";
 import { usageError } from "../vm/error.ts";
 import { requireInstance, requireRunning } from "../vm/instance.ts";
-import { spawnChild, which } from "../vm/process.ts";
+import type { InstancePaths } from "../vm/layout.ts";
+import { run, spawnChild, which } from "../vm/process.ts";
 import { pause } from "../vm/wait.ts";
-import { kubeconfigPath } from "./kubeconfig.ts";
-import { GUEST_ADDRESS } from "./plan.ts";
+import { shareConnection } from "./connection.ts";
+import { runWrapped } from "./wrapped.ts";
 
 /**
- * Runs a command in the guest with our own stdin, stdout and stderr; no words give a login shell. Returns its exit code.
+ * Runs a command in the guest with our own stdin, stdout and stderr; no words give a login shell. Signals reach the
+ * program in the guest. Returns its exit code, 128 and the signal's number for a program that a signal killed.
  *
  * @throws GatewayError `instance-unknown`, `instance-stopped`, `tool-missing`.
  */
@@ -25,7 +25,33 @@ export async function execInGuest(
   options: { readonly tty: boolean },
 ): Promise<number> {
   const { paths } = await requireRunning(name);
-  return await inherit("ssh", sshArgs(sshConfigPath(paths.sshDir), name, words, options));
+  await shareConnection(name, paths);
+  const config = sshConfigPath(paths.sshDir);
+  if (words.length === 0) return await runWrapped("ssh", sshArgs(config, name, words, options));
+  const token = execToken();
+  return await runWrapped(
+    "ssh",
+    sshArgs(config, name, words, { ...options, token }),
+    (signal) => signalInGuest(name, paths, token, signal),
+  );
+}
+
+/** The bound of passing a signal on: one short command over the connection that is open. */
+const SIGNAL_TIMEOUT_MS = 5000;
+
+async function signalInGuest(
+  name: string,
+  paths: InstancePaths,
+  token: string,
+  signal: string,
+): Promise<boolean> {
+  try {
+    const args = sshArgs(sshConfigPath(paths.sshDir), name, signalWords(token, signal));
+    const { code } = await run("ssh", { args, check: false, timeoutMs: SIGNAL_TIMEOUT_MS });
+    return code === 0;
+  } catch {
+    return false;
+  }
 }
 
 /**
@@ -48,27 +74,11 @@ export async function copy(
     );
   }
   const { paths } = await requireRunning(names[0]);
-  return await inherit("scp", scpArgs(sshConfigPath(paths.sshDir), source, destination, options));
-}
-
-/** Runs kubectl: the host's with the instance's kubeconfig where both are there, else the guest's. */
-export async function kubectl(name: string, args: readonly string[]): Promise<number> {
-  const { run, config } = await requireRunning(name);
-  if (which("kubectl") && config.kubeApi && run.apiPort !== null) {
-    return await inherit("kubectl", ["--kubeconfig", kubeconfigPath(name), ...args]);
-  }
-  return await execInGuest(name, ["kubectl", ...args], { tty: false });
-}
-
-async function inherit(program: string, args: readonly string[]): Promise<number> {
-  const child = spawnChild(program, {
-    args,
-    stdin: "inherit",
-    stdout: "inherit",
-    stderr: "inherit",
-  });
-  const { code } = await child.exited;
-  return code;
+  await shareConnection(names[0], paths);
+  return await runWrapped(
+    "scp",
+    scpArgs(sshConfigPath(paths.sshDir), source, destination, options),
+  );
 }
 
 /** Which log. */
@@ -77,21 +87,27 @@ export type LogSource = "console" | "cluster" | "gvproxy" | "vmm" | "events";
 /** Where the cluster's own log is in the guest. */
 const CLUSTER_LOG = "/var/log/k3s.log";
 
-/** Writes a log, and goes on as it grows when asked to. Returns the exit code. */
-export async function logs(
-  name: string,
-  options: {
-    readonly source: LogSource;
-    readonly follow: boolean;
-    readonly write: (bytes: Uint8Array) => void;
-    readonly signal: AbortSignal;
-  },
-): Promise<number> {
-  const { source, follow } = options;
-  if (source === "cluster") {
-    const words = follow ? ["tail", "-n", "200", "-F", CLUSTER_LOG] : ["cat", CLUSTER_LOG];
-    return await execInGuest(name, words, { tty: false });
-  }
+/** Prints the cluster's own log by a program in the guest; returns its exit code. */
+export async function clusterLog(name: string, follow: boolean): Promise<number> {
+  const words = follow ? ["tail", "-n", "200", "-F", CLUSTER_LOG] : ["cat", CLUSTER_LOG];
+  return await execInGuest(name, words, { tty: false });
+}
+
+/** What a program exits with whose reader went away: 128 and the number of SIGPIPE. */
+export const READER_GONE = 141;
+
+/** What `logs` does with a log. */
+export interface LogOptions {
+  readonly source: Exclude<LogSource, "cluster">;
+  readonly follow: boolean;
+  /** Writes to stdout; false when nobody reads it any more. */
+  readonly write: (bytes: Uint8Array) => boolean;
+  readonly signal: AbortSignal;
+}
+
+/** Writes a log, and follows it as it grows when asked to. Returns the exit code. */
+export async function logs(name: string, options: LogOptions): Promise<number> {
+  const { source, follow, signal } = options;
   const { paths } = await requireInstance(name);
   const path = {
     console: paths.consoleLog,
@@ -99,37 +115,45 @@ export async function logs(
     vmm: paths.vmmLog,
     events: paths.eventsFile,
   }[source];
+  await using reader = follow ? watchReader() : undefined;
+  const end = AbortSignal.any([signal, ...(reader ? [reader.gone] : [])]);
   try {
-    await writeLog(path, options);
-    return 0;
+    return await writeLog(path, options, end) ? 0 : READER_GONE;
   } catch (error) {
     // Ctrl-C is how one leaves a log that is followed.
-    if (options.signal.aborted) return 130;
+    if (signal.aborted) return 130;
+    if (end.aborted) return READER_GONE;
     throw error;
   }
 }
 
+/**
+ * Aborts when a pipe that stdout is loses its reader, which one's own writes show only when there is something to write.
+ * tail looks after the pipe that it has got as stdout; one that does not is of no harm.
+ */
+function watchReader(): (AsyncDisposable & { readonly gone: AbortSignal }) | undefined {
+  if (!Deno.statSync("/dev/fd/1").isFifo || which("tail") === undefined) return undefined;
+  const gone = new AbortController();
+  const tail = spawnChild("tail", { args: ["-f", "/dev/null"], stdout: "inherit" });
+  void tail.exited.then(() => gone.abort());
+  return { gone: gone.signal, [Symbol.asyncDispose]: () => tail[Symbol.asyncDispose]() };
+}
+
 const FOLLOW_INTERVAL_MS = 200;
 
-async function writeLog(
-  path: string,
-  options: {
-    readonly follow: boolean;
-    readonly write: (bytes: Uint8Array) => void;
-    readonly signal: AbortSignal;
-  },
-): Promise<void> {
+/** False when the reader went away. */
+async function writeLog(path: string, options: LogOptions, end: AbortSignal): Promise<boolean> {
   let offset = 0;
   for (;;) {
     const bytes = await readFrom(path, offset);
     // A log that is shorter than what we have read was begun anew by a later start.
     if (bytes === undefined) offset = 0;
     else {
-      options.write(bytes);
+      if (!options.write(bytes)) return false;
       offset += bytes.length;
     }
-    if (!options.follow) return;
-    await pause(FOLLOW_INTERVAL_MS, options.signal);
+    if (!options.follow) return true;
+    await pause(FOLLOW_INTERVAL_MS, end);
   }
 }
 
@@ -153,22 +177,4 @@ async function readFrom(path: string, offset: number): Promise<Uint8Array | unde
     filled += read;
   }
   return buffer.subarray(0, filled);
-}
-
-/** Lists, adds or removes forwards of a running instance; they last until it stops. Returns the open ones. */
-export async function portCommand(
-  name: string,
-  verb: "list" | "add" | "remove",
-  spec: string | undefined,
-  signal: AbortSignal,
-): Promise<readonly GvproxyForward[]> {
-  const forward = spec === undefined ? undefined : parseForward(spec);
-  const { paths } = await requireRunning(name);
-  using client = new GvproxyClient(gvproxyApiSocket(paths.runtimeDir));
-  if (forward) {
-    const local = hostPort(forward.address, forward.hostPort);
-    if (verb === "add") await client.expose(local, `${GUEST_ADDRESS}:${forward.guestPort}`, signal);
-    if (verb === "remove") await client.unexpose(local, signal);
-  }
-  return await client.list(signal);
 }

@@ -1,6 +1,8 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { GatewayError } from "../vm/error.ts";
-import { copy, execInGuest, kubectl, logs, portCommand } from "./access.ts";
+import { clusterLog, copy, execInGuest, logs } from "./access.ts";
+import { portCommand } from "./forwards.ts";
+import { kubectl } from "./kubectl.ts";
 
 /** No instance has this name, so what gets as far as looking for it has accepted the rest. */
 const GHOST = "no-such-instance-here";
@@ -38,9 +40,13 @@ Deno.test("the commands that reach into a guest refuse an instance that is not t
     await codeOf(() => execInGuest(GHOST, ["true"], { tty: false })),
     "instance-unknown",
   );
-  assertEquals(await codeOf(() => kubectl(GHOST, ["get", "nodes"])), "instance-unknown");
-  const how = { follow: false, write: () => {}, signal };
-  for (const source of ["console", "cluster", "gvproxy", "vmm", "events"] as const) {
+  assertEquals(
+    await codeOf(() => kubectl(GHOST, ["get", "nodes"], { terminal: false })),
+    "instance-unknown",
+  );
+  assertEquals(await codeOf(() => clusterLog(GHOST, false)), "instance-unknown");
+  const how = { follow: false, write: () => true, signal };
+  for (const source of ["console", "gvproxy", "vmm", "events"] as const) {
     assertEquals(await codeOf(() => logs(GHOST, { ...how, source })), "instance-unknown");
   }
 });

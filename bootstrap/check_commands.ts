@@ -43,12 +43,12 @@ function addDoctor(root: Command, kit: CliKit): void {
 
 function addVerify(root: Command, kit: CliKit): void {
   const description = "try in the guest what its kernel must be able to do";
-  kit.withJson(kit.command(root, "verify", description, "gateway verify --name dev"))
+  kit.withJson(kit.command(root, "verify [instance]", description, "gateway verify dev"))
     .option("--matrix", "instead: try every VMM, kernel, network and mode on this host")
     .option("--no-clusters", "with --matrix: only VMs without a cluster")
     .option("--debian-kernel <file>", "with --matrix: a Debian kernel instead of that in /boot")
     .option("-y, --yes", "with --matrix: as root, install missing host tools")
-    .action((flags: Flags) =>
+    .action((_instance: string | undefined, flags: Flags) =>
       kit.finish(async (signal) => {
         const io = kit.io(flags, signal);
         if (flags.matrix) return await verifyMatrix(io);
@@ -80,8 +80,8 @@ async function verifyMatrix(io: CommandIo): Promise<number> {
 
 function addProvenance(root: Command, kit: CliKit): void {
   const description = "what an instance runs from: digests, origin, signatures";
-  kit.withJson(kit.command(root, "provenance", description, "gateway provenance --json"))
-    .action((flags: Flags) =>
+  kit.withJson(kit.command(root, "provenance [instance]", description, "gateway provenance --json"))
+    .action((_instance: string | undefined, flags: Flags) =>
       kit.finish(async (signal) => {
         const io = kit.io(flags, signal);
         const { instanceProvenance, provenanceText } = await import("./provenance.ts");
@@ -108,6 +108,7 @@ function addKeys(root: Command, kit: CliKit): void {
   for (const { usage, description, example, run } of KEY_VERBS) {
     const verb = kit.withJson(keys.command(usage).description(description))
       .addHelpText("after", `\nExample:\n  gateway keys ${example}\n`);
+    if (usage === "list") verb.alias("ls");
     if (usage === "sign") {
       verb.option("--cluster-binary <file>", "with this cluster binary instead of ours");
     }

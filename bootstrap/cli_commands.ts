@@ -15,6 +15,13 @@ export interface CliKit {
   readonly withJson: (command: Command) => Command;
   /** Runs an action with the user's signals. */
   readonly finish: (action: (signal: AbortSignal) => Promise<number>) => Promise<void>;
+  /** Runs an action that wraps a program, which gets the user's signals. */
+  readonly wrap: (action: () => Promise<number>) => Promise<void>;
+  /** Writes to stdout; false when nobody reads it any more. */
+  readonly write: (bytes: Uint8Array) => boolean;
+  readonly stdinIsTerminal: () => boolean;
+  /** Width of the terminal; 80 without one. */
+  readonly columns: () => number;
   readonly io: (flags: CommandIo["flags"], signal: AbortSignal) => CommandIo;
 }
 
@@ -40,8 +47,11 @@ export function addSnapshots(root: Command, kit: CliKit): void {
       return 0;
     },
   );
-  kit.withJson(kit.command(snapshot, "list", "list the snapshots", "gateway snapshot list"))
-    .action((flags: Flags) =>
+  kit.withJson(
+    kit.command(snapshot, "list [instance]", "list the snapshots", "gateway snapshot list"),
+  )
+    .alias("ls")
+    .action((_instance: string | undefined, flags: Flags) =>
       kit.finish(async (signal) => {
         const io = kit.io(flags, signal);
         const { snapshotsOf } = await import("./snapshots.ts");
@@ -115,16 +125,16 @@ function addSnapshot(
 export function addPorts(root: Command, kit: CliKit): void {
   const port = root.command("port").description("list, add or remove port forwards of an instance")
     .addHelpText("after", "\nExample:\n  gateway port add --name dev 8080:80\n");
-  for (const verb of ["list", "add", "remove"] as const) {
-    const usage = verb === "list" ? verb : `${verb} <[addr:]host:guest>`;
+  for (const [verb, alias] of [["list", "ls"], ["add"], ["remove", "rm"]] as const) {
+    const usage = verb === "list" ? `${verb} [instance]` : `${verb} <[addr:]host:guest>`;
     const example = verb === "list" ? "gateway port list" : `gateway port ${verb} 8080:80`;
-    kit.withJson(kit.command(port, usage, `${verb} forwards; they last until it stops`, example))
-      .action((...params: unknown[]) =>
+    const description = `${verb} forwards, until it stops`;
+    const one = kit.withJson(kit.command(port, usage, description, example))
+      .action((word: string | undefined, { name, json: asJson }: Flags) =>
         kit.finish(async (signal) => {
-          const [spec, flags] = verb === "list" ? [undefined, params[0]] : params;
-          const { name, json: asJson } = flags as { name: string; json?: boolean };
-          const { portCommand } = await import("./access.ts");
-          const forwards = await portCommand(name, verb, spec as string | undefined, signal);
+          const { portCommand } = await import("./forwards.ts");
+          const spec = verb === "list" ? undefined : word;
+          const forwards = await portCommand(name, verb, spec, signal);
           const { json, out } = kit.io({}, signal);
           asJson
             ? json(forwards)
@@ -132,5 +142,6 @@ export function addPorts(root: Command, kit: CliKit): void {
           return 0;
         })
       );
+    if (alias) one.alias(alias);
   }
 }

@@ -45,7 +45,12 @@ export interface CommandIo {
 
 /** Runs `up`; returns the exit code. */
 export async function runUp(
-  io: CommandIo & { readonly args: readonly string[]; readonly argv: readonly string[] },
+  io: CommandIo & {
+    readonly args: readonly string[];
+    readonly argv: readonly string[];
+    /** Aborts on a second Ctrl-C. */
+    readonly force: AbortSignal;
+  },
 ): Promise<number> {
   const { flags } = io;
   const asked = upRequest(flags, io.args);
@@ -171,7 +176,10 @@ async function runExec(options: UpOptions, io: CommandIo): Promise<number> {
   });
 }
 
-async function runForeground(options: UpOptions, io: CommandIo): Promise<number> {
+async function runForeground(
+  options: UpOptions,
+  io: CommandIo & { readonly force: AbortSignal },
+): Promise<number> {
   const { up } = await import("./up.ts");
   const log = new EventLog();
   const early: EventRecord[] = [];
@@ -181,7 +189,10 @@ async function runForeground(options: UpOptions, io: CommandIo): Promise<number>
   if (follower) log.addSink(follower);
   using view = attachProgress(log, { ...io, quiet: follower !== undefined });
   const owned = new Set<number>();
-  io.signal.addEventListener("abort", () => killOnSecondSignal(owned), { once: true });
+  // What the guest does not give up after the first Ctrl-C, a second one ends.
+  io.force.addEventListener("abort", () => {
+    for (const pid of owned) signalProcess(pid, "SIGKILL");
+  });
   const started = performance.now();
   let ready = false;
   let kept = false;
@@ -274,18 +285,6 @@ export async function runFork(
     if (left.length > 0) io.err(leftBehindWords(source, names[0], left));
   }
   return 0;
-}
-
-/** Between the first signal and the end, a second one may kill what the guest will not give up. */
-export function killOnSecondSignal(owned: ReadonlySet<number>): void {
-  // A listener added while a signal is handed out would be called for that very signal.
-  setTimeout(() => {
-    for (const name of ["SIGINT", "SIGTERM"] as const) {
-      Deno.addSignalListener(name, () => {
-        for (const pid of owned) signalProcess(pid, "SIGKILL");
-      });
-    }
-  }, 0);
 }
 
 async function runDetached(

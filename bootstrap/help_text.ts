@@ -27,12 +27,12 @@ Commands:
                                        cluster, images, golden, payload, libkrun
                                        or all
   exec [options] <command...>          run a command in the guest
-  shell [options]                      a login shell in the guest
+  shell [options] [instance]           a login shell in the guest
   cp [options] <source> <destination>  copy files; one side is NAME:PATH
   kubectl [options] <args...>          kubectl against the instance's cluster
-  status [options]                     how an instance is
+  status [options] [instance]          how an instance is
   list|ls [options]                    all instances
-  logs [options]                       the guest's console and the other logs
+  logs [options] [instance]            the guest's console and the other logs
   port                                 list, add or remove port forwards of an
                                        instance
   snapshot                             keep and bring back whole states of an
@@ -47,9 +47,9 @@ Commands:
                                        instance, and list them
   doctor [options]                     check this host, with a fix for each
                                        finding
-  verify [options]                     try in the guest what its kernel must be
+  verify [options] [instance]          try in the guest what its kernel must be
                                        able to do
-  provenance [options]                 what an instance runs from: digests,
+  provenance [options] [instance]      what an instance runs from: digests,
                                        origin, signatures
   keys                                 make a signing key, sign, and choose whom
                                        to trust

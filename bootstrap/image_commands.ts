@@ -34,8 +34,11 @@ export function addImages(root: Command, kit: CliKit): void {
       return await runImageLoad({ ...kit.io(flags, signal), name: flags.name, file });
     })
   );
-  kit.withJson(kit.command(image, "list", "what pods can use without a pull", "gateway image list"))
-    .action((flags: Flags) =>
+  kit.withJson(
+    kit.command(image, "list [instance]", "what pods can use without a pull", "gateway image list"),
+  )
+    .alias("ls")
+    .action((_instance: string | undefined, flags: Flags) =>
       kit.finish(async (signal) => {
         const { runImageList } = await import("./images/command.ts");
         return await runImageList({ ...kit.io(flags, signal), name: flags.name });

@@ -140,6 +140,16 @@ export async function writeKubeconfig(options: WriteKubeconfigOptions): Promise<
   return { path, context: publicName(options.owner.instance) };
 }
 
+/** Whether the file that an instance's kubeconfig has is there and was written by this instance. */
+export async function ownsKubeconfig(
+  owner: Owner,
+  path = kubeconfigPath(owner.instance),
+): Promise<boolean> {
+  const text = await readTextIfThere(path);
+  const found = text === undefined ? undefined : findOwner(text);
+  return found !== undefined && isSameOwner(found, owner);
+}
+
 /** Removes the instance's kubeconfig if this instance wrote it; false when it stays or was not there. */
 export async function removeKubeconfig(owner: Owner, path?: string): Promise<boolean> {
   const target = resolve(path ?? kubeconfigPath(owner.instance));

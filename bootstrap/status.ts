@@ -13,10 +13,12 @@ import {
 } from "../vm/instance.ts";
 import { type EventRecord, parseEventLine } from "../vm/event.ts";
 import { join } from "@std/path";
+import { hostPort } from "../net/forward.ts";
 import { chainFiles, readDiskChain } from "../vm/disk_chain.ts";
 import type { InstancePaths } from "../vm/layout.ts";
 import { HOST_SERVICE_ADDRESS } from "../net/host_service.ts";
 import { clientFilesPath } from "./client_files.ts";
+import { type ForwardReport, openForwards } from "./forwards.ts";
 import { kubeconfigPath } from "./kubeconfig.ts";
 import { buildTimeline, lastRun, renderTimeline, type TimelineRow } from "./timeline.ts";
 
@@ -50,8 +52,8 @@ export interface StatusReport {
   readonly payload: string;
   /** What the payload has to say to people; null when it does not run or says nothing. */
   readonly notes: string | null;
-  /** Forwards the user asked for; `host` is address:port. */
-  readonly ports: readonly { readonly host: string; readonly guestPort: number }[];
+  /** The user's forwards: the open ones while it runs, else those that a start opens. */
+  readonly ports: readonly ForwardReport[];
   /** Ports of this host's loopback that the guest may reach; `guest` is address:port in its network. */
   readonly hostServices: readonly { readonly hostPort: number; readonly guest: string }[];
   /** Loopback port that leads to the guest's sshd; null when it does not run. */
@@ -104,10 +106,7 @@ export async function statusOf(view: InstanceView): Promise<StatusReport> {
     memoryMiB: config.memoryMiB,
     payload: config.payload,
     notes: run?.notes ?? null,
-    ports: config.ports.map(({ address, hostPort, guestPort }) => ({
-      host: `${address}:${hostPort}`,
-      guestPort,
-    })),
+    ports: await forwardsOf(view),
     hostServices: (config.hostServices ?? []).map(({ hostPort, guestPort }) => ({
       hostPort,
       guest: `${HOST_SERVICE_ADDRESS}:${guestPort}`,
@@ -120,6 +119,22 @@ export async function statusOf(view: InstanceView): Promise<StatusReport> {
     stateDisk: await diskUse(paths, config.stateMiB),
     dir: paths.dir,
   };
+}
+
+/** A start opens the forwards one after the other, so what is open counts from READY on. */
+async function forwardsOf({ config, paths, state, run }: InstanceView): Promise<ForwardReport[]> {
+  const remembered = config.ports.map(({ address, hostPort: port, guestPort }) => ({
+    host: hostPort(address, port),
+    guestPort,
+  }));
+  if (state !== "running" || !run || !["ready", "failed"].includes(run.phase)) return remembered;
+  const open = await openForwards(paths.runtimeDir, run);
+  if (open === undefined) return remembered;
+  const place = ({ host }: ForwardReport) => {
+    const at = remembered.findIndex((one) => one.host === host);
+    return at < 0 ? remembered.length : at;
+  };
+  return open.toSorted((a, b) => place(a) - place(b));
 }
 
 async function processReports(

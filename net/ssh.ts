@@ -104,24 +104,60 @@ function quote(path: string): string {
 }
 
 /** The socket of the shared connection. ssh binds it with a dot and 16 more characters in its name first. */
-function controlPath(runtimeDir: string): string {
+export function controlPath(runtimeDir: string): string {
   socketPath(runtimeDir, `ssh.${"x".repeat(16)}`);
   return socketPath(runtimeDir, "ssh");
 }
 
 /**
- * Arguments of `ssh` that run a program in the guest, each word unchanged; no words give a login shell. The program is
- * exec'ed by the guest's shell, so a shell's built-in commands are not found, as with any exec.
+ * Arguments of `ssh` that run a program in the guest, each word unchanged; no words give a login shell. The guest's shell
+ * starts the program with `exec`, so its built-in commands are not found, as with any exec. It stays as the parent, since
+ * ssh has no exit code for a program that a signal killed, and a shell does: 128 and the signal's number.
  */
 export function sshArgs(
   configPath: string,
   name: string,
   words: readonly string[],
-  options: { readonly tty?: boolean } = {},
+  options: {
+    readonly tty?: boolean;
+    /** Marks the program for {@linkcode signalWords}. */
+    readonly token?: string;
+  } = {},
 ): string[] {
   const tty = options.tty ? ["-tt"] : words.length > 0 ? ["-T"] : [];
-  const command = words.length > 0 ? ["--", `exec ${shellQuote(words)}`] : [];
+  const command = words.length > 0 ? ["--", remoteCommand(words, options.token)] : [];
   return ["-F", configPath, ...tty, name, ...command];
+}
+
+/** The shell takes part in signals to its group only by waiting for the program, in which they have their usual effect. */
+function remoteCommand(words: readonly string[], token: string | undefined): string {
+  const mark = token === undefined ? "" : ` # ${TOKEN_PREFIX}${token}`;
+  return `trap : HUP INT QUIT TERM; (exec ${shellQuote(words)}); exit $?${mark}`;
+}
+
+const TOKEN_PREFIX = "gateway-exec-";
+
+/** A new token for {@linkcode sshArgs}. */
+export function execToken(): string {
+  return randomBytes(8).toString("hex");
+}
+
+/**
+ * The words that send a signal to a program in the guest and to what it started in its process group. They fail where
+ * no program has the token.
+ */
+export function signalWords(token: string, signal: string): string[] {
+  // The last character in brackets keeps grep and this shell from finding themselves.
+  const pattern = `${TOKEN_PREFIX}${token.slice(0, -1)}[${token.slice(-1)}]`;
+  const script = [
+    "found=1",
+    `for file in $(grep -ls '${pattern}' /proc/[0-9]*/cmdline); do`,
+    "  pid=${file#/proc/}",
+    `  kill -s ${signal.replace(/^SIG/, "")} -- "-\${pid%/cmdline}" 2>/dev/null && found=0`,
+    "done",
+    "exit $found",
+  ].join("\n");
+  return ["sh", "-c", script];
 }
 
 /** Arguments of `scp`, one side `NAME:PATH`. A path of the host may have a colon in it. */

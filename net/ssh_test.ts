@@ -118,7 +118,7 @@ Deno.test("sshArgs() gives a terminal only when asked and one quoted command whe
     "-T",
     "dev",
     "--",
-    "exec 'uname' '-a'",
+    "trap : HUP INT QUIT TERM; (exec 'uname' '-a'); exit $?",
   ]);
 });
 

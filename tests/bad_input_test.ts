@@ -33,6 +33,12 @@ interface Refusal {
 const usage = (args: readonly string[], ...lines: Lines): Refusal => ({ args, code: 2, lines });
 const failure = (args: readonly string[], lines: Lines): Refusal => ({ args, code: 1, lines });
 
+/** Commands that take an instance's name as an argument. */
+const BY_NAME = [
+  ...["status", "logs", "shell", "verify", "provenance", "down", "suspend", "rm --force"],
+  ...["port list", "port ls", "snapshot ls", "image ls", "status --name"],
+];
+
 const REFUSALS: readonly Refusal[] = [
   usage(
     ["up", "--port", "99999:1"],
@@ -116,7 +122,7 @@ const REFUSALS: readonly Refusal[] = [
     "pass --memory 2048",
   ),
   usage(
-    ["--exec", "/bin/true", "--memory", "64"],
+    ["--memory", "64", "--exec", "/bin/true"],
     "Cannot use --memory 64",
     "a VM needs at least 128 MiB",
     "pass --memory 2048",
@@ -158,17 +164,25 @@ const REFUSALS: readonly Refusal[] = [
     "0 is not a port: those go from 1 to 65535",
     PORT_FIX,
   ),
+  usage(
+    ["rm"],
+    "Cannot remove an instance",
+    "no name was given",
+    "run `gateway rm NAME`; `gateway list` shows the names",
+  ),
+  usage(
+    ["status", "one", "--name", "two"],
+    'Cannot use the instances "one" and "two" at once',
+    "status takes one instance",
+    "name it once",
+  ),
   failure(["exec", "--name", "ghost", "--", "true"], unknown("ghost")),
-  failure(["shell", "--name", "ghost"], unknown("ghost")),
+  failure(["--name", "ghost", "exec", "true", "--json"], unknown("ghost")),
+  failure(["kubectl", "--name", "ghost", "-n", "x", "get", "--json"], unknown("ghost")),
+  failure(["--name", "ghost", "port", "ls"], unknown("ghost")),
   failure(["kubectl", "--name", "ghost", "--", "get", "nodes"], unknown("ghost")),
   failure(["cp", "notes.txt", "ghost:/root/"], unknown("ghost")),
-  failure(["logs", "--name", "ghost"], unknown("ghost")),
-  failure(["port", "list", "--name", "ghost"], unknown("ghost")),
-  failure(["status", "--name", "ghost"], unknown("ghost")),
-  failure(["down", "ghost"], unknown("ghost")),
-  failure(["rm", "--force", "ghost"], unknown("ghost")),
-  failure(["verify", "--name", "ghost"], unknown("ghost")),
-  failure(["provenance", "--name", "ghost"], unknown("ghost")),
+  ...BY_NAME.map((words) => failure([...words.split(" "), "ghost"], unknown("ghost"))),
   usage(
     ["keys", "trust", "/nowhere/key.pub"],
     'Cannot use the key "/nowhere/key.pub"',

@@ -82,6 +82,7 @@ function commandsNamed(text: string): string[] {
 function commandsDefined(): Set<string> {
   const files = [
     "cli_commands",
+    "access_commands",
     "check_commands",
     "image_commands",
     "shell_commands",

@@ -6,39 +6,13 @@
  */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
-import { type ChildProcess, identifyProcess, run, signalProcess } from "../vm/process.ts";
+import { identifyProcess, run, signalProcess } from "../vm/process.ts";
 import { readLines } from "../vm/lines.ts";
+import { startInstance } from "./fakes/instance.ts";
 import { denoArgs, Sandbox } from "./sandbox.ts";
 
-const SUPERVISOR = fromFileUrl(new URL("fakes/supervisor.ts", import.meta.url));
 const DOWN = fromFileUrl(new URL("fakes/down.ts", import.meta.url));
 const SECOND_SIGNAL = fromFileUrl(new URL("fakes/second_signal.ts", import.meta.url));
-
-interface FakeRun extends AsyncDisposable {
-  readonly supervisor: ChildProcess;
-  /** Stands for the VMM. */
-  readonly vmmPid: number;
-}
-
-async function startInstance(
-  sandbox: Sandbox,
-  name: string,
-  ending: "clean" | "never",
-): Promise<FakeRun> {
-  const supervisor = sandbox.start([name, ending], SUPERVISOR);
-  const { value } = await readLines(supervisor.stdout!).next();
-  await supervisor.stderr!.cancel();
-  const vmmPid = Number(value);
-  return {
-    supervisor,
-    vmmPid,
-    async [Symbol.asyncDispose]() {
-      signalProcess(supervisor.pid, "SIGKILL");
-      await supervisor.exited;
-      if (identifyProcess(vmmPid)) signalProcess(vmmPid, "SIGKILL");
-    },
-  };
-}
 
 Deno.test("gateway down stops the supervisor, keeps the disk, and is content the second time", async () => {
   await using sandbox = await Sandbox.make();
@@ -139,15 +113,26 @@ Deno.test("gateway logs -f goes on with new lines until Ctrl-C", async () => {
   await stderr;
 });
 
-Deno.test("the first signal leaves the VM to a clean stop, the second one kills it", async () => {
-  await using sandbox = await Sandbox.make();
-  const { stdout } = await run(Deno.execPath(), {
-    args: denoArgs(SECOND_SIGNAL, []),
-    env: sandbox.env,
-    timeoutMs: 20_000,
+for (
+  const [signals, states] of [
+    ["SIGINT SIGINT", "stop force after its listeners"],
+    ["SIGTERM SIGTERM", "stop stop"],
+    // A terminal that is closed after a Ctrl-C.
+    ["SIGINT SIGHUP SIGHUP SIGINT", "stop stop stop force after its listeners"],
+    ["SIGHUP SIGINT SIGTERM", "stop stop stop"],
+    ["SIGTERM SIGINT SIGINT", "stop stop force after its listeners"],
+  ]
+) {
+  Deno.test(`a command that gets ${signals} does: ${states}`, async () => {
+    await using sandbox = await Sandbox.make();
+    const { stdout } = await run(Deno.execPath(), {
+      args: denoArgs(SECOND_SIGNAL, signals.split(" ")),
+      env: sandbox.env,
+      timeoutMs: 20_000,
+    });
+    assertEquals(stdout, states);
   });
-  assertEquals(stdout, "alive gone");
-});
+}
 
 Deno.test("gateway up -dy ends with the supervisor's error instead of starting itself for ever", async () => {
   await using sandbox = await Sandbox.make();

@@ -60,6 +60,11 @@ export class Sandbox implements AsyncDisposable {
     });
   }
 
+  /** The same user with more in the environment; the folders stay this one's to remove. */
+  with(env: Readonly<Record<string, string>>): Sandbox {
+    return new Sandbox(this.top, { ...this.env, ...env });
+  }
+
   /** Runs `gateway ARGS…` to its end; a bound keeps one that should have failed from building. */
   gateway(args: readonly string[], options: { readonly stdin?: string } = {}): Promise<RunResult> {
     return run(Deno.execPath(), {

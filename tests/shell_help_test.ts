@@ -41,7 +41,7 @@ const OFFERS: readonly (readonly [line: string, offers: readonly string[]])[] = 
   ["gateway ver", ["verify"]],
   ["gateway s", ["shell", "snapshot", "status", "suspend"]],
   ["gateway l", ["list", "logs", "ls"]],
-  ["gateway snapshot ", ["create", "list", "restore", "rm"]],
+  ["gateway snapshot ", ["create", "list", "ls", "restore", "rm"]],
   ["gateway ls --j", ["--json"]],
   ["gateway --vmm ", ["auto", "libkrun", "qemu"]],
   ["gateway up --cpus 2 --net g", ["gvproxy"]],
@@ -128,4 +128,13 @@ Deno.test("the manual page has every command, and no reader complains", async ()
   assertEquals(missing, []);
   assertStringIncludes(text, "--source <log>");
   assertStringIncludes(text, "gateway logs -f --source cluster");
+});
+
+Deno.test("a command that only holds others prints its help when it is called alone", async () => {
+  await using sandbox = await Sandbox.make();
+  for (const group of ["snapshot", "port", "image", "keys"]) {
+    const alone = await sandbox.gateway([group]);
+    const help = await sandbox.gateway([group, "--help"]);
+    assertEquals([alone.code, alone.stdout, alone.stderr], [0, help.stdout, ""]);
+  }
 });

@@ -1,25 +1,22 @@
 /**
- * Two signals as a supervisor gets them: it owns a child, and tells on stdout whether the child outlived the first one.
- * It must not wait for signals of its user; it sends them to itself.
+ * Signals as a command gets them: it sends itself those that its arguments name, and prints after each whether it would
+ * go on, stop or be forced to end.
+ * It must not wait for signals of its user.
  *
  * @module
  */
-import { killOnSecondSignal } from "../../bootstrap/command_up.ts";
-import { identifyProcess, spawnChild } from "../../vm/process.ts";
+import { stopSignals } from "../../bootstrap/user_signals.ts";
 
-const child = spawnChild("sleep", { args: ["60"], ownGroup: true });
-const stop = new AbortController();
-stop.signal.addEventListener("abort", () => killOnSecondSignal(new Set([child.pid])));
-Deno.addSignalListener("SIGINT", () => stop.abort());
-
-const settle = () => new Promise((resolve) => setTimeout(resolve, 300));
-const state = () => identifyProcess(child.pid) === undefined ? "gone" : "alive";
+const forced: string[] = [];
+using signals = stopSignals(() =>
+  forced.push(signals.force.aborted ? "after its listeners" : "first")
+);
+const settle = () => new Promise((resolve) => setTimeout(resolve, 100));
+const state = () => signals.force.aborted ? "force" : signals.stop.aborted ? "stop" : "run";
 const words: string[] = [];
-for (let count = 0; count < 2; count++) {
-  Deno.kill(Deno.pid, "SIGINT");
+for (const name of Deno.args as Deno.Signal[]) {
+  Deno.kill(Deno.pid, name);
   await settle();
   words.push(state());
 }
-await child.stop(1000);
-await Deno.stdout.write(new TextEncoder().encode(words.join(" ")));
-Deno.exit(0);
+await Deno.stdout.write(new TextEncoder().encode([...words, ...forced].join(" ")));

@@ -1,6 +1,6 @@
 /**
  * A supervisor for tests: locks an instance, keeps its records, says so on stdout, and ends on SIGTERM as its second
- * argument says: `clean`, or `never`. It owns one child that stands for the VMM.
+ * argument says: `clean`, or `never`. Its third is the port of the cluster's API, if there is one. It owns one child that stands for the VMM.
  * It must not boot anything.
  *
  * @module
@@ -9,7 +9,7 @@ import { LockedInstance } from "../../vm/instance.ts";
 import { identifyProcess, spawnChild } from "../../vm/process.ts";
 import { instanceConfig } from "./instance_config.ts";
 
-const [name, ending] = Deno.args;
+const [name, ending, apiPort] = Deno.args;
 const done = Promise.withResolvers<void>();
 Deno.addSignalListener("SIGTERM", () => {
   if (ending === "clean") done.resolve();
@@ -31,7 +31,7 @@ await instance.saveRun({
   cluster: "none",
   ports: [],
   sshPort: null,
-  apiPort: null,
+  apiPort: apiPort === undefined ? null : Number(apiPort),
   endpoint: "https://127.0.0.1:1",
 });
 await Deno.stdout.write(new TextEncoder().encode(`${vmm.pid}\n`));

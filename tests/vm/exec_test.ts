@@ -18,7 +18,7 @@ Deno.test("--exec", async (t) => {
 
   await t.step("keeps stdout, stderr and the exit code apart", async () => {
     const script = 'printf "out"; printf "err" >&2; exit 7';
-    const result = await home.call(["--exec", "/bin/sh", "--", "-c", script]);
+    const result = await home.call(["--exec", "/bin/sh", "-c", script]);
     assertEquals([result.code, result.stdout, result.stderr], [7, "out", "err"]);
   });
 
@@ -33,7 +33,7 @@ Deno.test("--exec", async (t) => {
 
   await t.step("passes arguments unchanged, empty and odd ones too", async () => {
     const words = ["", "a b", "'", '"', "$HOME", "\n", "ü", "--flag", "*"];
-    const { stdout } = await home.ok(["--exec", "/usr/bin/printf", "--", "<%s>", ...words]);
+    const { stdout } = await home.ok(["--exec", "/usr/bin/printf", "<%s>", ...words]);
     assertEquals(stdout, words.map((word) => `<${word}>`).join(""));
   });
 
@@ -48,16 +48,16 @@ Deno.test("--exec", async (t) => {
   );
 
   await t.step("gives 128 and the signal's number for a command that a signal ends", async () => {
-    assertEquals((await home.call(["--exec", "/bin/sh", "--", "-c", "kill -9 $$"])).code, 137);
+    assertEquals((await home.call(["--exec", "/bin/sh", "-c", "kill -9 $$"])).code, 137);
   });
 
   await t.step("runs our kernel, with no way in or out unless --net asks for it", async () => {
     const script = "uname -r; ls /sys/class/net";
-    const { stdout } = await home.ok(["--exec", "/bin/sh", "--", "-c", script]);
+    const { stdout } = await home.ok(["--exec", "/bin/sh", "-c", script]);
     assertMatch(stdout, /^\d+\.\d+\.\d+-gateway/);
     assert(!stdout.includes("eth0"));
     const net = await home.ok([
-      ...["--net", "gvproxy", "--exec", "/bin/sh", "--", "-c"],
+      ...["--net", "gvproxy", "--exec", "/bin/sh", "-c"],
       "ip -4 -o addr show eth0; cat /etc/resolv.conf",
     ]);
     assertStringIncludes(net.stdout, "192.168.127.2/24");
@@ -80,14 +80,14 @@ Deno.test("--exec", async (t) => {
         "done; echo done",
       ].join("\n");
       const { stdout } = await home.ok([
-        ...["--net", "gvproxy", "--exec", "/usr/bin/busybox", "--", "ash", "-c", script],
+        ...["--net", "gvproxy", "--exec", "/usr/bin/busybox", "ash", "-c", script],
       ]);
       assertEquals([stdout, reached], ["done\n", false]);
     },
   );
 
   await t.step("ends with 130 and leaves nothing after Ctrl-C", async () => {
-    await using gateway = await home.start(["--exec", "/bin/sh", "--", "-c", "echo up; sleep 600"]);
+    await using gateway = await home.start(["--exec", "/bin/sh", "-c", "echo up; sleep 600"]);
     await gateway.says("up\n");
     gateway.signal("SIGINT");
     assertEquals((await gateway.exited).code, 130);
@@ -95,7 +95,7 @@ Deno.test("--exec", async (t) => {
   });
 
   await t.step("says so when the VM dies under it, and leaves nothing", async () => {
-    await using gateway = await home.start(["--exec", "/bin/sh", "--", "-c", "echo up; sleep 600"]);
+    await using gateway = await home.start(["--exec", "/bin/sh", "-c", "echo up; sleep 600"]);
     await gateway.says("up\n");
     const vm = home.processes().find((line) => line.includes("qemu-system"))!;
     Deno.kill(Number(vm.split(" ")[0]), "SIGKILL");
@@ -109,7 +109,6 @@ Deno.test("--exec", async (t) => {
       await using gateway = await home.start([
         "--exec",
         "/bin/sh",
-        "--",
         "-c",
         "echo up; sleep 600",
       ]);
