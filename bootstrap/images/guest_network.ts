@@ -118,8 +118,8 @@ export async function readAuthority(path: string): Promise<string> {
   } catch (error) {
     throw refuse(describeError(error));
   }
-  if (text.includes("PRIVATE KEY")) throw refuse("it holds a private key");
-  if (!text.includes("-----BEGIN CERTIFICATE-----")) throw refuse("it holds no certificate");
+  if (/^-----BEGIN [A-Z ]*PRIVATE KEY-----/m.test(text)) throw refuse("it holds a private key");
+  if (!/^-----BEGIN CERTIFICATE-----/m.test(text)) throw refuse("it holds no certificate");
   return text;
 }
 

@@ -82,6 +82,10 @@ Deno.test("guestNetworkFiles() brings certificates along, and says which file is
     assertEquals(await refused(ca), "it holds no certificate");
     await Deno.writeTextFile(ca, `${CERTIFICATE}-----BEGIN PRIVATE KEY-----\n`);
     assertEquals(await refused(ca), "it holds a private key");
+    const commented = `# Its PRIVATE KEY is elsewhere\n${CERTIFICATE}`;
+    await Deno.writeTextFile(ca, commented);
+    const found = await guestNetworkFiles({ hostProxy: false, hostCa: ca }, undefined);
+    assertEquals(found.authorities["host-ca.pem"], commented);
   } finally {
     await Deno.remove(dir, { recursive: true });
   }
