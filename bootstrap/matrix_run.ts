@@ -28,7 +28,7 @@ import {
 } from "./matrix.ts";
 import { hostFacts, resolveOptions, type UpRequest } from "./options.ts";
 import { up } from "./up.ts";
-import { countOutcomes, parseCapabilities, verifyWords } from "./verify.ts";
+import { countOutcomes, readVerification, verifyWords } from "./verify.ts";
 
 /** How the matrix is tried. */
 export interface MatrixOptions {
@@ -193,6 +193,7 @@ async function tryExec(
     kernelPath: one.kernel === "debian" ? host.debianKernel : undefined,
   };
   const [stdout, stderr] = [collector(), collector()];
+  const startMs = Date.now();
   const code = await execInFreshVm(upOptions, {
     log: new EventLog(),
     signal: AbortSignal.any([options.signal, AbortSignal.timeout(EXEC_TIMEOUT_MS)]),
@@ -201,7 +202,7 @@ async function tryExec(
   if (code !== 0) {
     return { outcome: "fail", detail: stderr.text().trim() || `the program gave ${code}` };
   }
-  const report = parseCapabilities(stdout.text(), "matrix");
+  const report = readVerification(stdout.text(), "matrix", { startMs, endMs: Date.now() });
   const network = one.net === "none" ? "" : `; ${/inet ([\d.]+)/.exec(stderr.text())?.[1]}`;
   return { outcome: report.ok ? "pass" : "fail", detail: `${countOutcomes(report)}${network}` };
 }

@@ -45,9 +45,52 @@ export interface CapabilityReport {
 /** The slowest guest needs about ten seconds for all checks. */
 const VERIFY_TIMEOUT_MS = 180_000;
 
-/** The words that run the checks in a guest; the host's time goes along, since only the host knows it. */
-export function verifyWords(now: number = Date.now()): string[] {
-  return [GUEST_AGENT, "verify", "-time", String(Math.round(now / 1000))];
+/** The words that run the checks in a guest, between two readings of its clock. */
+export function verifyWords(): string[] {
+  const script = 'date +%s; "$0" verify; code=$?; date +%s; exit $code';
+  return ["sh", "-c", script, GUEST_AGENT];
+}
+
+/** This host's clock around the run of {@linkcode verifyWords}, in milliseconds. */
+export interface HostWindow {
+  readonly startMs: number;
+  readonly endMs: number;
+}
+
+/** What a clock in whole seconds, and a step of the host's own, may be apart. */
+const CLOCK_TOLERANCE_S = 2;
+
+/**
+ * Reads what {@linkcode verifyWords} print. A right clock cannot be before the host's at the start at its first reading,
+ * nor after the host's at the end at its last one, however slow the guest is.
+ *
+ * @throws GatewayError `guest-failed` as {@linkcode parseCapabilities}.
+ */
+export function readVerification(
+  text: string,
+  instance: string,
+  { startMs, endMs }: HostWindow,
+): CapabilityReport {
+  const [, first, json, last] = /^(\d+)\n([\s\S]*?)\n?(\d+)\n?$/.exec(text) ?? [];
+  if (first === undefined) throw notVerified(instance, "the guest's answer is no report of checks");
+  const behind = startMs / 1000 - Number(first);
+  const ahead = Number(last) - endMs / 1000;
+  const apart = Math.round(Math.max(behind, ahead));
+  const wrong = apart > CLOCK_TOLERANCE_S;
+  const where = behind > ahead ? "behind" : "ahead of";
+  const clock = {
+    outcome: wrong ? "fail" : "pass",
+    found: wrong ? `it is at least ${apart} s ${where} the host's` : "it agrees with the host's",
+  } as const;
+  const report = parseCapabilities(json, instance);
+  const results = report.results.map((row) =>
+    row.check === "clock.wall" ? { ...row, ...clock } : row
+  );
+  return { ...report, results, ok: isOk(results) };
+}
+
+function isOk(results: readonly CapabilityResult[]): boolean {
+  return !results.some(({ level, outcome }) => level === "required" && outcome === "fail");
 }
 
 /**
@@ -67,8 +110,7 @@ export function parseCapabilities(text: string, instance: string): CapabilityRep
     throw notVerified(instance, "the guest's answer is no report of checks");
   }
   const { kernel, results } = parsed.output;
-  const ok = !results.some(({ level, outcome }) => level === "required" && outcome === "fail");
-  return { instance, kernel, date: new Date().toISOString(), ok, results };
+  return { instance, kernel, date: new Date().toISOString(), ok: isOk(results), results };
 }
 
 /**
@@ -78,6 +120,7 @@ export function parseCapabilities(text: string, instance: string): CapabilityRep
  */
 export async function verifyInstance(name: string, signal: AbortSignal): Promise<CapabilityReport> {
   const { paths } = await requireRunning(name);
+  const startMs = Date.now();
   const { code, stdout, stderr } = await run("ssh", {
     args: sshArgs(sshConfigPath(paths.sshDir), name, verifyWords()),
     signal,
@@ -96,7 +139,7 @@ export async function verifyInstance(name: string, signal: AbortSignal): Promise
   if (code !== 0) {
     throw notVerified(name, stderr.trim().split("\n")[0] || `its agent ended with code ${code}`);
   }
-  return parseCapabilities(stdout, name);
+  return readVerification(stdout, name, { startMs, endMs: Date.now() });
 }
 
 function notVerified(instance: string, why: string): GatewayError {

@@ -1,6 +1,6 @@
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { GatewayError } from "../vm/error.ts";
-import { capabilityText, countOutcomes, parseCapabilities, verifyWords } from "./verify.ts";
+import { capabilityText, countOutcomes, parseCapabilities, readVerification } from "./verify.ts";
 
 const row = (level: string, check: string, outcome: string, found = "seen") => ({
   level,
@@ -67,6 +67,28 @@ Deno.test("countOutcomes() leaves out what nothing was skipped of", () => {
   );
 });
 
-Deno.test("verifyWords() tells the guest the host's time in seconds", () => {
-  assertEquals(verifyWords(1_700_000_000_600).slice(1), ["verify", "-time", "1700000001"]);
+/** The host's clock runs from 1000 s to 1060 s meanwhile. */
+for (
+  const [first, last, found] of [
+    [1000, 1060, "it agrees with the host's"],
+    [1030, 1031, "it agrees with the host's"],
+    [999, 1061, "it agrees with the host's"],
+    [990, 1050, "it is at least 10 s behind the host's"],
+    [1015, 1075, "it is at least 15 s ahead of the host's"],
+  ] as const
+) {
+  Deno.test(`readVerification() of a clock from ${first} to ${last}: ${found}`, () => {
+    const results = [row("required", "clock.wall", "skip"), row("required", "a.b", "pass")];
+    const json = JSON.stringify({ kernel: "6.12.0-gateway", results });
+    const window = { startMs: 1_000_000, endMs: 1_060_000 };
+    const report = readVerification(`${first}\n${json}\n${last}\n`, "default", window);
+    const right = found.startsWith("it agrees");
+    assertEquals([report.results[0].found, report.ok], [found, right]);
+    assertEquals(report.results[1].outcome, "pass");
+  });
+}
+
+Deno.test("readVerification() refuses an answer without the readings of the clock", () => {
+  const window = { startMs: 0, endMs: 1 };
+  assertThrows(() => readVerification("no such command\n", "dev", window), GatewayError);
 });
