@@ -129,10 +129,14 @@ export function sshArgs(
   return ["-F", configPath, ...tty, name, ...command];
 }
 
-/** The shell takes part in signals to its group only by waiting for the program, in which they have their usual effect. */
+/**
+ * The shell gets the signals of its group, too, and goes on waiting; in the program they have their usual effect. What a
+ * shell itself prints of a program that was killed is dropped.
+ */
 function remoteCommand(words: readonly string[], token: string | undefined): string {
   const mark = token === undefined ? "" : ` # ${TOKEN_PREFIX}${token}`;
-  return `trap : HUP INT QUIT TERM; (exec ${shellQuote(words)}); exit $?${mark}`;
+  const program = `(exec 2>&9 9>&-; exec ${shellQuote(words)})`;
+  return `trap : HUP INT QUIT TERM; exec 9>&2 2>/dev/null; ${program}; exit $?${mark}`;
 }
 
 const TOKEN_PREFIX = "gateway-exec-";

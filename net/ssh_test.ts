@@ -118,7 +118,7 @@ Deno.test("sshArgs() gives a terminal only when asked and one quoted command whe
     "-T",
     "dev",
     "--",
-    "trap : HUP INT QUIT TERM; (exec 'uname' '-a'); exit $?",
+    "trap : HUP INT QUIT TERM; exec 9>&2 2>/dev/null; (exec 2>&9 9>&-; exec 'uname' '-a'); exit $?",
   ]);
 });
 

@@ -51,6 +51,9 @@ Deno.test("gateway exec passes words, streams and exit codes, 128 and the number
     ) {
       const result = await call(args);
       assertEquals([result.code, result.stdout], [code, stdout], args.join(" "));
+      // Only a program that is not there has something to report.
+      assertEquals(result.stderr.includes("not found"), code === 127);
+      if (code !== 127) assertEquals(result.stderr, "");
     }
     assertEquals((await call(["exec", "cat"], { stdin: "in\n" })).stdout, "in\n");
   }));
