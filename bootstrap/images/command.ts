@@ -4,12 +4,16 @@
  *
  * @module
  */
-import { describeError, usageError } from "../../vm/error.ts";
+import { describeError, GatewayError, usageError } from "../../vm/error.ts";
 import { EventLog } from "../../vm/event.ts";
 import { requireRunning } from "../../vm/instance.ts";
 import type { CommandIo } from "../command_up.ts";
 import { attachProgress } from "../progress_view.ts";
+import { ArchiveWatch, folderError, unzipped } from "./archive.ts";
 import { type GuestImage, importImages, listImages } from "./load.ts";
+
+/** What a guest of this host can run. */
+const GUEST_PLATFORM = `linux/${Deno.build.arch === "aarch64" ? "arm64" : "amd64"}`;
 
 type Io = CommandIo & { readonly name: string };
 
@@ -22,16 +26,21 @@ export async function runImageLoad(io: Io & { readonly file: string }): Promise<
   {
     using source = await openArchive(file);
     using _view = attachProgress(log, { ...io, quiet: false });
+    const what = file === "-" ? "stdin" : file;
+    const watch = new ArchiveWatch();
+    const stream = (await unzipped(source.readable, what)).pipeThrough(watch);
     await log.span("image").run(
       "load",
-      async (span) =>
-        importImages(guest, await unzipped(source.readable), {
-          what: file === "-" ? "stdin" : file,
-          // Of a packed one nobody knows how much comes out.
-          sizeBytes: null,
-          span,
-          signal,
-        }),
+      async (span) => {
+        try {
+          // The unpacked size of a packed archive is not known in advance.
+          await importImages(guest, stream, { what, sizeBytes: null, span, signal });
+        } catch (error) {
+          throw signal.aborted ? error : watch.fault(what, GUEST_PLATFORM) ?? error;
+        }
+        const fault = watch.fault(what, GUEST_PLATFORM);
+        if (fault) throw fault;
+      },
     );
   }
   const known = new Set(before.map(({ ref, digest }) => `${ref} ${digest}`));
@@ -69,27 +78,6 @@ interface Archive extends Disposable {
   readonly readable: ReadableStream<Uint8Array>;
 }
 
-/** The archive itself where it is packed with gzip, which the guest's import does not read from a pipe. */
-export async function unzipped(
-  stream: ReadableStream<Uint8Array>,
-): Promise<ReadableStream<Uint8Array>> {
-  const reader = stream.getReader();
-  const first = await reader.read();
-  const whole = new ReadableStream<Uint8Array<ArrayBuffer>>({
-    start(sink) {
-      if (first.value) sink.enqueue(first.value as Uint8Array<ArrayBuffer>);
-    },
-    async pull(sink) {
-      const { done, value } = await reader.read();
-      if (done) sink.close();
-      else sink.enqueue(value as Uint8Array<ArrayBuffer>);
-    },
-    cancel: (reason) => reader.cancel(reason),
-  });
-  const packed = first.value?.[0] === 0x1f && first.value[1] === 0x8b;
-  return packed ? whole.pipeThrough(new DecompressionStream("gzip")) : whole;
-}
-
 async function openArchive(path: string): Promise<Archive> {
   if (path === "-") {
     if (Deno.stdin.isTerminal()) {
@@ -105,7 +93,7 @@ async function openArchive(path: string): Promise<Archive> {
     const file = await Deno.open(path);
     if ((await file.stat()).isDirectory) {
       file.close();
-      throw new Error("it is a folder");
+      throw await folderError(path);
     }
     return {
       readable: file.readable,
@@ -118,6 +106,7 @@ async function openArchive(path: string): Promise<Archive> {
       },
     };
   } catch (error) {
+    if (error instanceof GatewayError) throw error;
     const fix = "name an archive that `docker save` or an OCI tool wrote";
     throw usageError(`Cannot load the image "${path}"`, describeError(error), fix);
   }

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { imagesText, unzipped } from "./command.ts";
+import { imagesText } from "./command.ts";
 import { parseImages } from "./load.ts";
 
 const DIGEST = `sha256:${"ab".repeat(32)}`;
@@ -33,13 +33,4 @@ Deno.test("imagesText() has one line for each image", () => {
   const lines = imagesText(parseImages(TABLE)).split("\n");
   assertEquals(lines[0].endsWith("     6.1 MiB  abababababab"), true, lines[0]);
   assertEquals(lines.length, 2);
-});
-
-Deno.test("unzipped() unpacks gzip and leaves anything else as it is", async () => {
-  const text = "one tar\n".repeat(50_000);
-  const plain = () => new Blob([text]).stream();
-  for (const stream of [plain(), plain().pipeThrough(new CompressionStream("gzip"))]) {
-    assertEquals(await new Response(await unzipped(stream) as BodyInit).text(), text);
-  }
-  assertEquals(await new Response(await unzipped(new Blob([]).stream()) as BodyInit).text(), "");
 });
