@@ -72,7 +72,8 @@ export class StdioPort {
   }
 
   /**
-   * Carries the streams until the command's exit code arrives.
+   * Carries the streams until the command's exit code arrives. When stdout's reader goes away, the command is over with
+   * the code of a program that wrote into a closed pipe.
    *
    * @throws GatewayError `vm-exited` when the VM ends without one.
    */
@@ -85,8 +86,9 @@ export class StdioPort {
           await writeAll(this.conn, encodeFrame(FRAME.ready, NOTHING));
           reader ??= streams.stdin.getReader();
           void this.#pumpStdin(reader);
-        } else if (frame.type === FRAME.stdout) await writeAll(streams.stdout, frame.body);
-        else if (frame.type === FRAME.stderr) await writeAll(streams.stderr, frame.body);
+        } else if (frame.type === FRAME.stdout) {
+          if (!await isTaken(streams.stdout, frame.body)) return READER_GONE;
+        } else if (frame.type === FRAME.stderr) await isTaken(streams.stderr, frame.body);
         else if (frame.type === FRAME.exit) {
           await writeAll(this.conn, encodeFrame(FRAME.exit, NOTHING)).catch(() => {});
           return new DataView(frame.body.buffer, frame.body.byteOffset).getUint32(0);
@@ -121,6 +123,20 @@ export class StdioPort {
     } catch {
       // The command ended before its input did.
     }
+  }
+}
+
+/** 128 and the number of SIGPIPE. */
+const READER_GONE = 141;
+
+/** Writes to a stream of the caller; false when its reader closed the pipe. */
+async function isTaken(stream: StdioStreams["stdout"], body: Uint8Array): Promise<boolean> {
+  try {
+    await writeAll(stream, body);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.BrokenPipe) return false;
+    throw error;
   }
 }
 

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { encodeFrame, FRAME, readFrames } from "./stdio_port.ts";
+import { encodeFrame, FRAME, readFrames, StdioPort } from "./stdio_port.ts";
 
 async function framesOf(chunks: Uint8Array[]): Promise<[number, number[]][]> {
   const frames: [number, number[]][] = [];
@@ -22,4 +22,19 @@ Deno.test("readFrames() puts frames together however the stream is cut", async (
 
 Deno.test("readFrames() drops a frame that was cut by the end", async () => {
   assertEquals(await framesOf([encodeFrame(FRAME.stdout, Uint8Array.of(1, 2)).subarray(0, 6)]), []);
+});
+
+Deno.test("StdioPort.run() gives 141 when stdout's reader goes away, and goes on without stderr's", async () => {
+  const frames = [
+    encodeFrame(FRAME.stderr, Uint8Array.of(1)),
+    encodeFrame(FRAME.stdout, Uint8Array.of(2)),
+    encodeFrame(FRAME.exit, Uint8Array.of(0, 0, 0, 7)),
+  ];
+  const closed = { write: () => Promise.reject(new Deno.errors.BrokenPipe("closed")) };
+  const open = { write: (data: Uint8Array) => Promise.resolve(data.length) };
+  for (const [stdout, stderr, code] of [[closed, open, 141], [open, closed, 7]] as const) {
+    const conn = { readable: ReadableStream.from(frames), ...open } as unknown as Deno.UnixConn;
+    const streams = { stdin: new Blob([]).stream(), stdout, stderr };
+    assertEquals(await new StdioPort(conn).run(streams), code);
+  }
 });
