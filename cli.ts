@@ -10,7 +10,7 @@ import type { CliKit } from "./bootstrap/cli_commands.ts";
 import { arrangeWords, commandLineError, ownWords } from "./bootstrap/command_line.ts";
 import { HELP_TEXT } from "./bootstrap/help_text.ts";
 import { stopSignals } from "./bootstrap/user_signals.ts";
-import { asHostError, errorText, GatewayError } from "./vm/error.ts";
+import { asHostError, errorText, GatewayError, usageError } from "./vm/error.ts";
 
 let commander: typeof import("commander");
 

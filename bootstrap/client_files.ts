@@ -218,7 +218,7 @@ function foreignEntry(name: string, dir: string, known: Marker | undefined): Gat
       ? `"${dir}" belongs to the instance in "${known.instanceDir}"`
       : `"${dir}" is there and gateway did not write it`,
     fix: known
-      ? "start this instance with another --name, or remove the other one with `gateway rm`"
+      ? "start this instance with another --name, or remove the other one with `gateway rm NAME`"
       : `move "${dir}" away, or start the instance with another --name`,
   });
 }

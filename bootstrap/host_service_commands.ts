@@ -29,16 +29,17 @@ export function addHostServices(root: Command, kit: CliKit): void {
     .description("open ports of this host's loopback to an instance, and to nobody else")
     .addHelpText("after", "\nExample:\n  gateway host-service add --name dev 11434\n");
   for (const verb of ["list", "add", "remove"] as const) {
-    const usage = verb === "list" ? verb : `${verb} ${SPEC}`;
+    const usage = verb === "list" ? "list [instance]" : `${verb} ${SPEC}`;
     const example = `gateway host-service ${verb}${verb === "list" ? "" : " 11434"}`;
-    kit.withJson(kit.command(parent, usage, DESCRIPTIONS[verb], example))
-      .action((...params: unknown[]) =>
+    const one = kit.withJson(kit.command(parent, usage, DESCRIPTIONS[verb], example))
+      .action((word: string | undefined, flags: CommandIo["flags"]) =>
         kit.finish(async (signal) => {
-          const [spec, flags] = verb === "list" ? [undefined, params[0]] : params;
-          const io = kit.io(flags as CommandIo["flags"], signal);
-          return await runHostService(io, verb, spec as string | undefined);
+          const spec = verb === "list" ? undefined : word;
+          return await runHostService(kit.io(flags, signal), verb, spec);
         })
       );
+    if (verb === "list") one.alias("ls");
+    if (verb === "remove") one.alias("rm");
   }
 }
 

@@ -9,7 +9,7 @@ import { hostFacts } from "../bootstrap/options.ts";
 import { freeLoopbackPort } from "../net/forward.ts";
 import type { InstanceConfig, RunRecord } from "../vm/instance.ts";
 import { identifyProcess } from "../vm/process.ts";
-import { Sandbox } from "./sandbox.ts";
+import { inTurns, Sandbox } from "./sandbox.ts";
 
 const NAME_FIX = "choose a name such as `default` or `dev-2`";
 const PORT_FIX = "write it as 30051:30051 or 127.0.0.1:8080:80";
@@ -36,7 +36,7 @@ const failure = (args: readonly string[], lines: Lines): Refusal => ({ args, cod
 /** Commands that take an instance's name as an argument. */
 const BY_NAME = [
   ...["status", "logs", "shell", "verify", "provenance", "down", "suspend", "rm --force"],
-  ...["port list", "port ls", "snapshot ls", "image ls", "status --name"],
+  ...["port list", "port ls", "snapshot ls", "image ls", "host-service ls", "status --name"],
 ];
 
 const REFUSALS: readonly Refusal[] = [
@@ -65,7 +65,7 @@ const REFUSALS: readonly Refusal[] = [
     "write it as 11434, or as 11434:80 for another port in the guest",
   ),
   usage(
-    ["--exec", "/bin/true", "--host-service", "80"],
+    ["--host-service", "80", "--exec", "/bin/true"],
     `Cannot use --host-service with --net "none"`,
     "only gvproxy opens ports of this host to a guest",
     "add --net gvproxy",
@@ -196,15 +196,6 @@ const REFUSALS: readonly Refusal[] = [
     "run `gateway keys list`",
   ),
 ];
-
-/** Runs a few at a time: the starts are what takes the time, and the machine has other work. */
-async function inTurns<T>(items: readonly T[], fn: (item: T) => Promise<void>): Promise<void> {
-  const queue = [...items];
-  const worker = async () => {
-    for (let item = queue.shift(); item !== undefined; item = queue.shift()) await fn(item);
-  };
-  await Promise.all([worker(), worker(), worker()]);
-}
 
 const threeLines = ([what, why, fix]: Lines) => `error: ${what}\n  why: ${why}\n  fix: ${fix}\n`;
 
@@ -364,43 +355,6 @@ Deno.test("gateway exits with 2 and points at --help when the words do not fit t
     assertStringIncludes(stderr, "--help");
   });
   await assertNothingLeft(sandbox);
-});
-
-const COMMANDS = [
-  ...["up", "down", "rm", "build", "exec", "shell", "cp", "kubectl", "status", "list", "logs"],
-  ...["port", "port list", "port add", "port remove", "doctor"],
-  ...["verify", "provenance", "keys", "keys make", "keys trust", "keys distrust"],
-  ...["keys list", "keys sign", "completions", "man"],
-];
-
-Deno.test("every command's --help has an example, on stdout, with exit code 0", async () => {
-  await using sandbox = await Sandbox.make();
-  await inTurns(["", ...COMMANDS], async (command) => {
-    const words = command.split(" ").filter((word) => word !== "");
-    const { code, stdout, stderr } = await sandbox.gateway([...words, "--help"]);
-    assertEquals([code, stderr], [0, ""], command);
-    assertStringIncludes(stdout, "Usage: gateway", command);
-    assert(/\nExample:\n {2}\S/.test(stdout), `${command} has no example`);
-    const wide = stdout.split("\n").filter((line) => line.length > 80);
-    assertEquals(wide, [], command);
-  });
-  await assertNothingLeft(sandbox);
-});
-
-Deno.test("the text of gateway --help is what the command tree says of itself", async () => {
-  await using sandbox = await Sandbox.make();
-  const text = await sandbox.gateway(["--help"]);
-  // A second word takes the way through the parser.
-  const tree = await sandbox.gateway(["--help", "--help"]);
-  assertEquals([text.code, text.stdout], [tree.code, tree.stdout]);
-});
-
-Deno.test("gateway --help names every command", async () => {
-  await using sandbox = await Sandbox.make();
-  const { stdout } = await sandbox.gateway(["--help"]);
-  const listed = [...stdout.matchAll(/^ {2}(\w+)/gm)].map((match) => match[1]);
-  const missing = COMMANDS.filter((name) => !name.includes(" ") && !listed.includes(name));
-  assertEquals(missing, []);
 });
 
 Deno.test("gateway puts data on stdout and words on stderr", async () => {

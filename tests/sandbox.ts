@@ -138,3 +138,15 @@ export class Sandbox implements AsyncDisposable {
     await Deno.remove(this.top, { recursive: true });
   }
 }
+
+/** Runs a few at a time: the starts are what takes the time, and the machine has other work. */
+export async function inTurns<T>(
+  items: readonly T[],
+  fn: (item: T) => Promise<void>,
+): Promise<void> {
+  const queue = [...items];
+  const worker = async () => {
+    for (let item = queue.shift(); item !== undefined; item = queue.shift()) await fn(item);
+  };
+  await Promise.all([worker(), worker(), worker()]);
+}

@@ -53,7 +53,7 @@ async function refuseShared(dir: string, record: string): Promise<void> {
     code: "instance-schema",
     what: `Cannot tell what the disk in "${dir}" consists of`,
     why: `"${record}" is gone and other instances share "${PLAIN_DISK.head.name}"`,
-    fix: "restore the record, or remove the instance with `gateway rm --force`",
+    fix: "restore the record, or remove the instance with `gateway rm --force NAME`",
   });
 }
 

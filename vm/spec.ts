@@ -93,7 +93,7 @@ export function parseJson<S extends v.GenericSchema>(
       what: `Cannot read "${path}"`,
       why,
       fix:
-        "it was written by another version or changed by hand: restore it, or remove the instance with `gateway rm --force`",
+        "it was written by another version or changed by hand: restore it, or remove the instance with `gateway rm --force NAME`",
     });
   let value: unknown;
   try {

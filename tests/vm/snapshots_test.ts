@@ -350,7 +350,7 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
   await step("rm takes a suspended state and snapshots along", async () => {
     await home.ok(["snapshot", "restore", "base"], { timeoutMs: 180_000 });
     await home.ok(["suspend"]);
-    await home.ok(["rm"], { timeoutMs: 120_000 });
+    await home.ok(["rm", "default"], { timeoutMs: 120_000 });
     await home.assertClean();
     assertEquals(await Deno.stat(dirOf("default")).then(() => "there", () => "gone"), "gone");
   });

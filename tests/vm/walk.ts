@@ -356,7 +356,7 @@ async function walk(
 
   await step("rm takes the instance, its kubeconfig and its client files away", async () => {
     const report = await status();
-    await home.ok(["rm", "--force"], { timeoutMs: 120_000 });
+    await home.ok(["rm", "--force", "default"], { timeoutMs: 120_000 });
     await home.assertClean();
     for (const path of [report.kubeconfig, report.clientFiles]) {
       assertEquals(await Deno.stat(path).then(() => "there", () => "gone"), "gone", path);
