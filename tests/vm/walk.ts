@@ -143,6 +143,18 @@ async function walk(
       stdin: "in",
     });
     assertEquals([failed.code, failed.stdout, failed.stderr], [9, "in", "err\n"]);
+    const killed = await home.call(["exec", "sh", "-c", "kill -9 $$"]);
+    assertEquals([killed.code, killed.stdout, killed.stderr], [137, "", ""]);
+  });
+
+  await step("a signal to exec ends the program in the guest", async () => {
+    const script = "echo up; exec sleep 4711";
+    await using exec = await home.start(["exec", "--", "sh", "-c", script]);
+    await exec.says("up\n");
+    exec.signal("SIGTERM");
+    assertEquals((await exec.exited).code, 143);
+    const left = await home.call(["exec", "--", "pgrep", "-f", "sleep [4]711"]);
+    assertEquals([left.code, left.stdout], [1, ""]);
   });
 
   await step("shell reads commands, cp carries files both ways, plain ssh works", async () => {
