@@ -41,11 +41,14 @@ export interface LoadOptions {
 
 const CTR = ["k3s", "ctr", "-n", "k8s.io", "images"];
 
-/** kubelet and containerd leave an image with these alone. */
-const LABELS = [
-  ...["--label", "io.cri-containerd.image=managed"],
-  ...["--label", "io.cri-containerd.pinned=pinned"],
-];
+/** kubenode's own way: whole images only, complete for CRI, and no blob twice. */
+const KUBENODE = ["k3s", "image"];
+
+/**
+ * For k3s's own binary. kubelet leaves a pinned image alone. Without the label `io.cri-containerd.image` CRI adds it, and
+ * with it the reference by ID that image volumes are mounted by.
+ */
+const CTR_IMPORT = [...CTR, "import", "--local", "--label", "io.cri-containerd.pinned=pinned", "-"];
 
 /** The bound of one archive: containerd unpacks it under emulation, which is slow. */
 const LOAD_TIMEOUT_MS = 30 * 60_000;
@@ -87,27 +90,46 @@ export async function importImages(
   options: LoadOptions & { readonly what: string; readonly sizeBytes: number | null },
 ): Promise<void> {
   const { what, sizeBytes, span, signal } = options;
-  let sent = 0;
-  let told = 0;
-  const counted = stream.pipeThrough(
+  const has = await guestBlobs(guest, signal);
+  const filtered = has && (await import("./missing_blobs.ts")).withoutBlobs(stream, has);
+  let read = 0;
+  let reportedAt = 0;
+  const counted = (filtered?.stream ?? stream).pipeThrough(
     new TransformStream<Uint8Array, Uint8Array>({
       transform(piece, sink) {
-        sent += piece.length;
+        read += piece.length;
         const now = performance.now();
-        if (now - told > 250) {
-          told = now;
-          span.progress(sent, sizeBytes, "bytes");
+        if (now - reportedAt > 250) {
+          reportedAt = now;
+          span.progress(filtered?.report.readBytes ?? read, sizeBytes, "bytes");
         }
         sink.enqueue(piece);
       },
     }),
   );
-  const result = await inGuest(guest, [...CTR, "import", "--local", ...LABELS, "-"], {
+  const words = has ? [...KUBENODE, "load"] : CTR_IMPORT;
+  const result = await inGuest(guest, words, {
     stdin: counted,
     signal,
     timeoutMs: LOAD_TIMEOUT_MS,
   });
   if (result.code !== 0) throw importError(what, result);
+  const omitted = filtered?.report.omitted.size ?? 0;
+  if (omitted > 0) span.log(`${omitted} blobs were not sent, the guest has them`);
+}
+
+/** Digests of the blobs that kubenode's containerd has; undefined where the cluster is k3s's own binary. */
+async function guestBlobs(
+  guest: GuestSsh,
+  signal: AbortSignal,
+): Promise<ReadonlySet<string> | undefined> {
+  const result = await inGuest(guest, [...KUBENODE, "blobs"], {
+    signal,
+    timeoutMs: LIST_TIMEOUT_MS,
+  });
+  if (result.code === 0) return new Set(result.stdout.split("\n").filter((line) => line !== ""));
+  if (result.code !== SSH_FAILED) return undefined;
+  throw guestError(`Cannot list the images of "${guest.name}"`, result);
 }
 
 /** The images that the cluster's containerd holds, by name. @throws GatewayError `guest-failed`, `guest-unreachable`. */
@@ -174,10 +196,24 @@ function importError(what: string, result: RunResult): GatewayError {
       "build or pull it for linux/amd64",
     );
   }
+  if (/names no image/.test(stderr)) {
+    return known(
+      "usage",
+      "the archive does not say what its images are called",
+      "save it by name: docker save NAME:TAG",
+    );
+  }
+  if (/the archive lacks sha256:/.test(stderr)) {
+    return known(
+      "usage",
+      lastWords(stderr),
+      "run the command again; if it stays so, save the archive anew",
+    );
+  }
   if (/unrecognized image format|invalid tar header|unexpected EOF|archive\/tar/i.test(stderr)) {
     return known(
       "usage",
-      `it is no whole image archive: ${lastWords(stderr)}`,
+      `it is not a whole image archive: ${lastWords(stderr)}`,
       "name a tar that `docker save` or an OCI tool wrote",
     );
   }
@@ -195,5 +231,5 @@ function guestError(what: string, { code, stderr }: RunResult): GatewayError {
 }
 
 function lastWords(text: string): string {
-  return text.trim().split("\n").at(-1)?.replace(/^ctr: /, "") ?? "";
+  return text.trim().split("\n").at(-1)?.replace(/^(?:ctr|k3s image load): /, "") ?? "";
 }

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -12,16 +10,11 @@ import (
 	"github.com/containerd/containerd/v2/pkg/archive/compression"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 
+	"gateway.local/kubenode/internal/imageload"
 	"gateway.local/kubenode/internal/imagerecord"
 	"gateway.local/kubenode/internal/layout"
 	"gateway.local/kubenode/internal/pki"
 )
-
-// imageLabels keep kubelet's and containerd's garbage collection away from the images that came with the root image.
-var imageLabels = map[string]string{
-	"io.cri-containerd.image":  "managed",
-	"io.cri-containerd.pinned": "pinned",
-}
 
 // connectContainerd waits until containerd serves.
 func connectContainerd(ctx context.Context) (*containerdclient.Client, error) {
@@ -58,10 +51,14 @@ func importImages(ctx context.Context, l layout.Layout, snapshotter string) erro
 	if err != nil {
 		return err
 	}
+	if err := imageload.Complete(ctx, client.ImageService(), client.ContentStore(), images); err != nil {
+		logf("cannot complete images of an earlier version for image volumes: %v", err)
+	}
 	present := map[string]bool{}
 	for _, image := range images {
 		present[image.Name] = true
 	}
+	node := nodeOf(client, l, snapshotter)
 	before, record := imagerecord.Load(l.ImageRecord()), imagerecord.Record{}
 	changed := false
 	for _, archive := range archives {
@@ -75,7 +72,7 @@ func importImages(ctx context.Context, l layout.Layout, snapshotter string) erro
 			continue
 		}
 		began := time.Now()
-		entry.Images, err = importArchive(ctx, client, entry.Target, snapshotter)
+		entry.Images, err = importArchive(ctx, node, entry.Target)
 		if err != nil {
 			logf("cannot import the image archive %s: %v", archive, err)
 			continue
@@ -93,7 +90,7 @@ func importImages(ctx context.Context, l layout.Layout, snapshotter string) erro
 	return pki.WriteFile(l.ImageRecord(), data, 0o600)
 }
 
-func importArchive(ctx context.Context, client *containerdclient.Client, path, snapshotter string) ([]string, error) {
+func importArchive(ctx context.Context, node imageload.Node, path string) ([]string, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -104,19 +101,18 @@ func importArchive(ctx context.Context, client *containerdclient.Client, path, s
 		return nil, err
 	}
 	defer stream.Close()
-	imported, err := client.Import(ctx, stream, containerdclient.WithImageLabels(imageLabels))
-	if err != nil {
-		return nil, err
+	return imageload.Load(ctx, node, stream)
+}
+
+// nodeOf is what images are loaded into.
+func nodeOf(client *containerdclient.Client, l layout.Layout, snapshotter string) imageload.Node {
+	return imageload.Node{
+		Content:     client.ContentStore(),
+		Images:      client.ImageService(),
+		Leases:      client.LeasesService(),
+		Snapshots:   client.SnapshotService(snapshotter),
+		Snapshotter: snapshotter,
+		Applier:     client.DiffService(),
+		Root:        l.Agent("containerd"),
 	}
-	var names []string
-	for _, image := range imported {
-		if err := containerdclient.NewImage(client, image).Unpack(ctx, snapshotter); err != nil {
-			return nil, fmt.Errorf("unpacking %s: %w", image.Name, err)
-		}
-		names = append(names, image.Name)
-	}
-	if len(names) == 0 {
-		return nil, errors.New("it names no image (annotation io.containerd.image.name)")
-	}
-	return names, nil
 }

@@ -22,6 +22,7 @@ Usage:
   k3s server [FLAGS]      run the cluster; k3s server --help lists the flags
   k3s kubectl ARGS...     kubectl with the administrator's kubeconfig
   k3s ctr ARGS...         containerd's client for the cluster's containers
+  k3s image ARGS...       load image archives, list blobs
   k3s settle              get the server's memory ready for clones of this machine
   k3s --version           versions of the parts
 
@@ -53,6 +54,8 @@ func dispatch(argv []string) int {
 		return runKubectl(rest)
 	case "ctr":
 		return runCtr(rest)
+	case "image":
+		return runImage(rest)
 	case "settle":
 		return runSettle()
 	case "crictl":

@@ -14,6 +14,8 @@ export const HELLO_PORT = 30080;
 export interface HelloChange {
   /** The pod's image. */
   readonly image?: string;
+  /** Mounts the image as a volume, too. */
+  readonly volume?: boolean;
   /** An annotation of the pod: another one is another pod. */
   readonly edition?: string;
   /** Names of ConfigMaps beside it. */
@@ -62,7 +64,8 @@ notes: Ask {instance} at {endpoint}.
 `;
 }
 
-function objectsText({ image = "gateway.local/demo:1", edition = "one" }: HelloChange): string {
+function objectsText(change: HelloChange): string {
+  const { image = "gateway.local/demo:1", edition = "one", volume = false } = change;
   return `\
 apiVersion: apps/v1
 kind: Deployment
@@ -88,10 +91,12 @@ spec:
             - {name: tls, mountPath: /etc/demo-tls, readOnly: true}
             - {name: clients, mountPath: /etc/demo-client-ca, readOnly: true}
             - {name: data, mountPath: /data}
+${volume ? "            - {name: image, mountPath: /image}\n" : ""}\
       volumes:
         - {name: tls, secret: {secretName: hello-tls, defaultMode: 288}}
         - {name: clients, secret: {secretName: hello-clients, defaultMode: 288}}
         - {name: data, emptyDir: {sizeLimit: 16Mi}}
+${volume ? `        - {name: image, image: {reference: "${image}", pullPolicy: Never}}\n` : ""}\
 ---
 apiVersion: v1
 kind: Service

@@ -53,7 +53,8 @@ async function certificateFor(address: string) {
   return { caPem, certPem, keyPem: server.privateKeyPem };
 }
 
-const podText = (name: string, image: string, policy: string) =>
+/** A pod that runs an image; with `volume` it has that one's files below /volume, without a pull. */
+const podText = (name: string, image: string, policy: string, volume?: string) =>
   JSON.stringify({
     apiVersion: "v1",
     kind: "Pod",
@@ -64,7 +65,11 @@ const podText = (name: string, image: string, policy: string) =>
       containers: [{
         ...{ name: "main", image, imagePullPolicy: policy },
         command: ["/bin/sleep", "3600"],
+        ...(volume ? { volumeMounts: [{ name: "volume", mountPath: "/volume" }] } : {}),
       }],
+      ...(volume
+        ? { volumes: [{ name: "volume", image: { reference: volume, pullPolicy: "Never" } }] }
+        : {}),
     },
   });
 
@@ -85,8 +90,14 @@ Deno.test({
     const env = { HTTPS_PROXY: `http://${address}:9`, NO_PROXY: address };
     const step = (name: string, fn: () => Promise<void>) =>
       t.step(name, () => withEvidence(home, NAME, fn));
-    const runs = async (name: string, image: string, policy = "IfNotPresent") => {
-      await client.sh(`echo '${podText(name, image, policy)}' | kubectl apply -f -`, NAME);
+    const runs = async (
+      name: string,
+      image: string,
+      policy = "IfNotPresent",
+      volume?: string,
+    ) => {
+      const pod = podText(name, image, policy, volume);
+      await client.sh(`echo '${pod}' | kubectl apply -f -`, NAME);
       await waitFor({
         what: `the pod "${name}"`,
         probe: async () => {
@@ -173,6 +184,32 @@ Deno.test({
       );
     });
 
+    await step("images of the host can be mounted as volumes", async () => {
+      // One by `image load`, one from the root image's archives.
+      await runs("mounts-loaded", "loaded.test/box:2", "Never", "loaded.test/box:2");
+      await runs("mounts-root", "loaded.test/box:2", "Never", "gateway.local/demo:1");
+      const found = await client.sh(
+        "kubectl exec mounts-loaded -- /bin/ls /volume/bin/sleep && kubectl exec mounts-root -- /bin/ls /volume",
+        NAME,
+      );
+      assertStringIncludes(found, "/volume/bin/sleep");
+    });
+
+    await step("a failed load leaves the image of before, and the next load works", async () => {
+      await packLayout(busybox, join(home.home, "other.tar"), "loaded.test/cut:1");
+      const other = await Deno.readFile(join(home.home, "other.tar"));
+      await Deno.writeFile(join(home.home, "cut.tar"), other.slice(0, other.length / 2));
+      const load = (file: string) =>
+        home.call(["image", "load", "--name", NAME, join(home.home, file)]);
+      const cut = await load("cut.tar");
+      assertEquals(cut.code, 2, cut.stderr);
+      assertStringIncludes(cut.stderr, "not a whole image archive");
+      const names = (await client.sh("k3s ctr images list -q", NAME)).split("\n");
+      assert(names.includes("loaded.test/box:2") && !names.includes("loaded.test/cut:1"));
+      assertEquals((await load("other.tar")).stdout, "loaded.test/cut:1\n");
+      await runs("after-cut", "loaded.test/cut:1", "Never");
+    });
+
     // After the load: kubelet gives an image that it has pulled to no other name without asking its registry.
     await step(
       "a pod's image is pulled by the mirror, its rewrite and its login",
@@ -186,7 +223,7 @@ Deno.test({
       for (
         const [file, code, words] of [
           ["arm.tar", 1, "the archive holds no image for the guest's architecture"],
-          ["no.tar", 2, "it is no whole image archive"],
+          ["no.tar", 2, "it is not a whole image archive"],
           ["none.tar", 2, "No such file"],
         ] as const
       ) {
@@ -203,7 +240,8 @@ Deno.test({
       const dir = join(home.home, "hello");
       const demo = await programLayout(home.home, "demo");
       const image = await registry.push("kept/team/demo", demo, "1");
-      await writeHello(dir, { image: "hub.test/team/demo:1" });
+      // Its pod mounts the image as a volume, too.
+      await writeHello(dir, { image: "hub.test/team/demo:1", volume: true });
       const spec = await Deno.readTextFile(join(dir, "payload.yaml"));
       const named = `images: [{ref: "hub.test/team/demo:1", digest: "${image.digest}"}]\n`;
       await Deno.writeTextFile(join(dir, "payload.yaml"), spec + named);
