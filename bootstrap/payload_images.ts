@@ -18,7 +18,7 @@ import { unknownValues } from "./chart_values.ts";
 import { describeArchive } from "./images/archive.ts";
 import { ensureCharts, ensureImages, type ImageArchive } from "./images/ensure.ts";
 import { listImages, loadImages } from "./images/load.ts";
-import { packedDigest, type PackedPayload } from "./manifests.ts";
+import { HELM_IMAGE, packedDigest, type PackedPayload } from "./manifests.ts";
 import { packedChart } from "./payload_files.ts";
 import type { Payload } from "./payload_spec.ts";
 
@@ -30,7 +30,7 @@ const CONTAINERD_TIMEOUT_MS = 8 * 60_000;
 
 /** A payload with everything that a boot of it takes. */
 export interface PreparedPayload extends PackedPayload {
-  /** What {@linkcode giveImages} brings into the guest. */
+  /** What {@linkcode giveImages} brings into the guest, in this order. */
   readonly images: readonly ImageArchive[];
 }
 
@@ -61,7 +61,31 @@ export async function preparePayload(
   // The jobs that install charts run in it.
   if (charts.length > 0) images.push(await helmArchive(store, { span, signal, assumeYes }));
   const digest = packedDigest({ payload, charts }, images.map((image) => image.digest));
-  return { payload, charts, images, digest };
+  return { payload, charts, images: inOrderOfNeed(images, payload), digest };
+}
+
+/**
+ * The images in the order in which a start needs them: the one that installs charts, those that manifests name, whose pods
+ * wait from the first moment, then those of charts, as the payload lists them. Pure.
+ */
+export function inOrderOfNeed<T extends Pick<ImageArchive, "ref">>(
+  images: readonly T[],
+  { manifests }: Pick<Payload, "manifests">,
+): T[] {
+  const rank = ({ ref }: T) => {
+    if (ref === HELM_IMAGE) return 0;
+    return manifests.some(({ text }) => names(text, ref)) ? 1 : 2;
+  };
+  // The sort is stable.
+  return [...images].sort((a, b) => rank(a) - rank(b));
+}
+
+/** Whether a text has the reference as a whole, and not as the beginning of a longer tag. */
+function names(text: string, ref: string): boolean {
+  for (let at = text.indexOf(ref); at !== -1; at = text.indexOf(ref, at + 1)) {
+    if (!/[\w.-]/.test(text[at + ref.length] ?? "")) return true;
+  }
+  return false;
 }
 
 /** The .tgz of each chart: packed, or found in the store or pulled. @throws GatewayError as ensureCharts(). */
