@@ -15,6 +15,7 @@ import { ensurePrivateDir, type InstancePaths, writeFileAtomic } from "../vm/lay
 import { readState, type SavedState, snapshotRecord, writeState } from "../vm/saved_state.ts";
 import { coresUsed } from "../vm/process.ts";
 import { waitFor } from "../vm/wait.ts";
+import { waitLaterImages } from "./later_images.ts";
 import { PrivateGateway } from "./private_gateway.ts";
 import { askSupervisor } from "./supervisor.ts";
 
@@ -51,6 +52,7 @@ export async function buildGolden(
   await using golden = await PrivateGateway.make(`${dir}.build`, signal);
   const { paths } = golden;
   await span.run("boot", () => golden.up(config));
+  await span.run("images", () => waitLaterImages(() => readRun(paths), signal));
   await span.run("quiet", () => waitQuiet(golden, signal));
   await span.run("settle", () => golden.exec("sh", "-c", SETTLE));
   const { stdout } = await golden.exec("cat", "/etc/rancher/k3s/k3s.yaml");

@@ -67,9 +67,9 @@ export function packedDigest(
   const { name, digest, secrets } = payload;
   const asked = { name, digest, secrets, namespaces: namespaceObjects(payload), images };
   const files = openFiles(payload, charts);
-  return digestBytes(
-    canonicalJson({ ...asked, named: payload.images, files } as unknown as JsonValue),
-  );
+  // When an image comes is not part of what the cluster runs.
+  const named = payload.images.map(({ ref, digest }) => ({ ref, digest }));
+  return digestBytes(canonicalJson({ ...asked, named, files } as unknown as JsonValue));
 }
 
 /** The files without a secret. */

@@ -303,10 +303,15 @@ Deno.test("packedDigest() changes with what the cluster gets, and with no secret
     { manifests: [{ ...manifest, text: `${manifest.text}# more\n` }] },
     { namespace: "other" },
     { secrets: demo.secrets.slice(1) },
-    { images: [{ ref: "a.example/b:1", digest: "sha256:00" }] },
-  ];
+    { images: [{ ref: "a.example/b:1", digest: "sha256:00", when: "ready" }] },
+  ] as const;
   for (const change of changes) assertNotEquals(payloadDigest({ ...demo, ...change }, []), before);
   assertNotEquals(payloadDigest(demo, [], ["another helm"]), before);
+  const image = { ref: "a.example/b:1", digest: "sha256:00" };
+  const [ready, later] = (["ready", "later"] as const).map((when) =>
+    payloadDigest({ ...demo, images: [{ ...image, when }] }, [])
+  );
+  assertEquals(ready, later, "when an image comes changes what the cluster gets");
   const files = payloadFiles(demo, MATERIAL, []);
   assertEquals(parse(files["99-gateway-payload.yaml"])[0].data, { name: "demo", digest: "d1" });
 });

@@ -32,7 +32,7 @@ const prepared = (charts: readonly string[] = []) => ({
     })),
   },
   charts: charts.map((name) => new TextEncoder().encode(name)),
-  ...{ digest: "new", images: [] },
+  ...{ digest: "new", images: [], later: [] },
 });
 
 const metadata = { name: "a", generation: 3 };

@@ -32,6 +32,8 @@ const CONTAINERD_TIMEOUT_MS = 8 * 60_000;
 export interface PreparedPayload extends PackedPayload {
   /** What {@linkcode giveImages} brings into the guest, in this order. */
   readonly images: readonly ImageArchive[];
+  /** Those that no start waits for. */
+  readonly later: readonly ImageArchive[];
 }
 
 /** How {@linkcode preparePayload} may act. */
@@ -61,7 +63,10 @@ export async function preparePayload(
   // The jobs that install charts run in it.
   if (charts.length > 0) images.push(await helmArchive(store, { span, signal, assumeYes }));
   const digest = packedDigest({ payload, charts }, images.map((image) => image.digest));
-  return { payload, charts, images: inOrderOfNeed(images, payload), digest };
+  const late = new Set(payload.images.filter(({ when }) => when === "later").map(({ ref }) => ref));
+  const ready = images.filter(({ ref }) => !late.has(ref));
+  const later = images.filter(({ ref }) => late.has(ref));
+  return { payload, charts, images: inOrderOfNeed(ready, payload), later, digest };
 }
 
 /**
@@ -119,7 +124,7 @@ async function helmArchive(store: ArtifactStore, options: EnsureOptions): Promis
 
 /** What a payload brings, as rows of `gateway build`: each file with its digest and size. */
 export function preparedFiles(
-  { payload, charts, images }: PreparedPayload,
+  { payload, charts, images, later }: PreparedPayload,
 ): Pick<Artifact, "name" | "files">[] {
   const describe = (name: string, bytes: Uint8Array, path: string) =>
     [name, { path, sha256: digestBytes(bytes), sizeBytes: bytes.length }] as const;
@@ -129,7 +134,7 @@ export function preparedFiles(
   const packed = payload.charts.map(({ name, from }, at) =>
     describe(`${name}.tgz`, charts[at], from.kind === "oci" ? from.ref : from.path)
   );
-  const pulled = images.map(({ ref, path, sha256, sizeBytes }) =>
+  const pulled = [...images, ...later].map(({ ref, path, sha256, sizeBytes }) =>
     [ref, { path, sha256, sizeBytes }] as const
   );
   const files = Object.fromEntries([...manifests, ...packed, ...pulled]);

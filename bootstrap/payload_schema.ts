@@ -17,6 +17,9 @@ export const SECRET_SOURCES: readonly SecretSource[] = [
 /** How a service can be spoken to; the first two over TLS with the instance's certificates. */
 export const PROTOCOLS: readonly PayloadService["protocol"][] = ["https", "grpcs", "http", "tcp"];
 
+/** Whether READY waits for an image. */
+const IMAGE_TIMES = ["ready", "later"] as const;
+
 /** The range that Kubernetes hands out unless it is told otherwise. */
 const NODE_PORTS = { from: 30_000, to: 32_767 };
 
@@ -165,6 +168,12 @@ const Service = v.strictObject({
   health: v.optional(Health, {}),
 });
 
+const Image = v.strictObject({
+  ref: imageReference,
+  digest,
+  when: v.optional(v.picklist(IMAGE_TIMES, `it is none of ${IMAGE_TIMES.join(", ")}`), "ready"),
+});
+
 const Spec = v.strictObject({
   name: label,
   namespace: label,
@@ -174,7 +183,7 @@ const Spec = v.strictObject({
     [],
   ),
   images: v.optional(
-    v.array(v.strictObject({ ref: imageReference, digest })),
+    v.array(Image),
     [],
   ),
   secrets: v.optional(v.array(Secret), []),
@@ -198,7 +207,7 @@ export type PayloadSpec = v.InferOutput<typeof Spec>;
 const FIELDS: Readonly<Record<string, readonly string[]>> = {
   "": Object.keys(Spec.entries),
   "charts.*": Object.keys(Chart.entries),
-  "images.*": ["ref", "digest"],
+  "images.*": Object.keys(Image.entries),
   "secrets.*": Object.keys(Secret.entries),
   "service": Object.keys(Service.entries),
   "service.health": Object.keys(Health.entries),

@@ -41,6 +41,12 @@ const FAULTS: readonly (readonly [
     "write it in its form, such as `digest: sha256:<64 hexadecimal digits>`",
   ],
   [
+    "an image at another time",
+    [/digest: (.*)/, "digest: $1\n    when: never"],
+    "payload.yaml:16:5: images[0].when: it is none of ready, later",
+    "write it in its form, such as `when: later`",
+  ],
+  [
     "a digest in another form",
     [/digest: .*/, "digest: sha256:abc"],
     "payload.yaml:15:5: images[0].digest: it is no sha256 digest",

@@ -170,6 +170,7 @@ const EXAMPLES: Readonly<Record<string, string>> = {
   "images": 'images: [{ref: "ghcr.io/example/hello:1.2", digest: "sha256:…"}]',
   "images.*.ref": "ref: ghcr.io/example/hello:1.2",
   "images.*.digest": "digest: sha256:<64 hexadecimal digits>",
+  "images.*.when": "when: later",
   "secrets": "secrets: [{name: hello-tls, data: {tls.crt: server.crt}}]",
   "secrets.*.name": "name: hello-tls",
   "secrets.*.type": "type: kubernetes.io/tls",

@@ -57,6 +57,8 @@ export interface PayloadImage {
   readonly ref: string;
   /** `sha256:…` of its index or manifest. */
   readonly digest: string;
+  /** `later`: brought after READY. */
+  readonly when: "ready" | "later";
 }
 
 /** A Secret that is filled with the instance's certificates and keys. */

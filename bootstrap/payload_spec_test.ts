@@ -31,7 +31,11 @@ Deno.test("readPayload() reads a whole payload", async () => {
       },
       { name: "packed", values: {}, from: { kind: "archive", path: join(dir, "two.tgz") } },
     ],
-    images: [{ ref: "registry.example/team/hello:1.2", digest: `sha256:${"a".repeat(64)}` }],
+    images: [{
+      ref: "registry.example/team/hello:1.2",
+      digest: `sha256:${"a".repeat(64)}`,
+      when: "ready",
+    }],
     secrets: [{
       name: "hello-tls",
       type: "kubernetes.io/tls",

@@ -8,6 +8,7 @@ import {
   findRuntimeFault,
   type InstanceState,
   type InstanceView,
+  type LaterImages,
   listInstances,
   requireInstance,
 } from "../vm/instance.ts";
@@ -52,6 +53,8 @@ export interface StatusReport {
   readonly payload: string;
   /** What the payload has to say to people; null when it does not run or says nothing. */
   readonly notes: string | null;
+  /** Images that are brought after READY; null where there are none. */
+  readonly laterImages: LaterImages | null;
   /** The user's forwards: the open ones while it runs, else those that a start opens. */
   readonly ports: readonly ForwardReport[];
   /** Ports of this host's loopback that the guest may reach; `guest` is address:port in its network. */
@@ -106,6 +109,7 @@ export async function statusOf(view: InstanceView): Promise<StatusReport> {
     memoryMiB: config.memoryMiB,
     payload: config.payload,
     notes: run?.notes ?? null,
+    laterImages: run?.laterImages ?? null,
     ports: await forwardsOf(view),
     hostServices: (config.hostServices ?? []).map(({ hostPort, guestPort }) => ({
       hostPort,

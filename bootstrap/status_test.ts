@@ -76,6 +76,7 @@ Deno.test("statusOf() tells what runs, with memory where the host shows it", asy
       memoryMiB: 2048,
       payload: "demo",
       notes: "Hello.",
+      laterImages: null,
       ports: [{ host: "127.0.0.1:30052", guestPort: 30_051 }],
       hostServices: [{ hostPort: 11_434, guest: "192.168.127.253:80" }],
       sshPort: 40_001,

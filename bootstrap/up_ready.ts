@@ -17,6 +17,8 @@ import { clientFilesPath, deactivateClientFiles, writeClientFiles } from "./clie
 import { type ApiAccess, isOld, readGuestKubeconfig, withApi } from "./guest_api.ts";
 import { adoptCluster } from "./identity.ts";
 import { gatherEvidence, notReady, readDeployFaults } from "./payload_failure.ts";
+import { loadImages } from "./images/load.ts";
+import { laterImages, startLaterImages } from "./later_images.ts";
 import { giveImages, type PreparedPayload } from "./payload_images.ts";
 import { placeContent, waitRolledOut } from "./payload_change.ts";
 import type { Payload, PayloadService } from "./payload_spec.ts";
@@ -204,7 +206,8 @@ export async function announceReady(
   kubeApi: Promise<void>,
   ctx: UpContext,
 ): Promise<InstanceConfig> {
-  const { paths, material, forward, prepared: { payload, digest } } = guest;
+  const { paths, material, forward, prepared } = guest;
+  const { payload, digest, later } = prepared;
   const { certificates } = material;
   await span.run(
     "client files",
@@ -213,8 +216,18 @@ export async function announceReady(
   await kubeApi;
   const config = { ...guest.config, payloadDigest: digest };
   await instance.saveConfig(config);
-  const run = await instance.saveRun(readyNow(payload, config, forward));
+  const run = await instance.saveRun({
+    ...readyNow(payload, config, forward),
+    ...laterImages(later),
+  });
   await ctx.onReady(run);
+  const ssh = { name: paths.name, sshDir: paths.sshDir };
+  startLaterImages(stack, {
+    images: later,
+    load: (images, how) => loadImages(ssh, images, how),
+    save: (change) => instance.saveRun(change),
+    ...{ span, signal: guest.guarded },
+  });
   const kinds = payload.recreatePodsOf;
   // A resumed guest has its pods as they were, and a new instance has none of before.
   if (!guest.slot && guest.config.payloadDigest !== null && kinds.length > 0) {

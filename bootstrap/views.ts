@@ -30,6 +30,7 @@ export function statusText(report: StatusReport): string {
     ["vmm", report.vmm && `${report.vmm}: ${report.vmmWhy}`],
     ["cluster", report.cluster],
     ["payload", report.payload],
+    ["images", laterWords(report.laterImages)],
     ["state disk", report.stateDisk && diskWords(report.stateDisk)],
     ["processes", processWords(report) || null],
     ["folder", report.dir],
@@ -55,6 +56,14 @@ function stateWords(report: StatusReport): string {
   if (report.phase !== "ready" || !report.startedAt || !report.readyAt) return report.phase ?? "";
   const tookMs = Date.parse(report.readyAt) - Date.parse(report.startedAt);
   return `ready (took ${formatMs(tookMs)})`;
+}
+
+function laterWords(images: StatusReport["laterImages"]): string | null {
+  if (images === null || images.state === "loaded") return null;
+  const refs = images.refs.join(", ");
+  return images.state === "loading"
+    ? `still loading ${refs}; pods that need them wait`
+    : `not loaded: ${refs} (${images.why}); the next \`gateway up\` tries again`;
 }
 
 function diskWords(disk: NonNullable<StatusReport["stateDisk"]>): string {

@@ -17,6 +17,7 @@ const running: StatusReport = {
   payload: "demo",
   notes: null,
   fault: null,
+  laterImages: null,
   ports: [
     { host: "127.0.0.1:30051", guestPort: 30_051 },
     { host: "0.0.0.0:8080", guestPort: 80 },

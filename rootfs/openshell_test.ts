@@ -28,7 +28,12 @@ Deno.test("openshell's payload names what its lock file pins", () => {
   assertEquals({ oci, digest, version }, {
     ...{ oci: lock.chart.ref, digest: lock.chart.digest, version: lock.chart.version },
   });
-  assertEquals(payload.images, lock.images.map(({ ref, digest }) => ({ ref, digest })));
+  const images = (list: { ref: string; digest: string | null }[]) =>
+    list.map(({ ref, digest }) => ({ ref, digest }));
+  assertEquals(images(payload.images), images(lock.images));
+  // READY does not wait for the sandbox's base, by far the largest.
+  const later = payload.images.filter(({ when }: { when?: string }) => when === "later");
+  assertEquals(later.map(({ ref }: { ref: string }) => /\/base:/.test(ref)), [true]);
   assertEquals(payload.manifests, lock.manifests.map(({ name }) => name));
 });
 

@@ -29,7 +29,7 @@ import { parseJson } from "./spec.ts";
 import { isSuspended } from "./saved_state.ts";
 import { pause, waitFor } from "./wait.ts";
 
-export type { InstanceConfig, RunRecord } from "./instance_record.ts";
+export type { InstanceConfig, LaterImages, RunRecord } from "./instance_record.ts";
 export type { HostService, PortForward } from "./ports.ts";
 
 /**

@@ -81,6 +81,18 @@ export interface RunRecord {
   readonly notes: string | null;
   /** Where its sockets are: the environment of who asks may name another folder. */
   readonly runtimeDir: string;
+  /** Images that are brought after READY; absent where there are none. */
+  readonly laterImages?: LaterImages;
+}
+
+/** Images that no start waits for. */
+export interface LaterImages {
+  /** `failed`: the instance lacks some of them. */
+  readonly state: "loading" | "loaded" | "failed";
+  /** What pods call them. */
+  readonly refs: readonly string[];
+  /** Why they are not there. */
+  readonly why: string | null;
 }
 
 /** The schema of instance.json. */
@@ -122,6 +134,11 @@ const RunFile: v.GenericSchema<unknown, RunRecord> = v.object({
   notes: v.optional(v.nullable(v.string()), null),
   // "" in a record of a version that did not keep it.
   runtimeDir: v.optional(v.string(), ""),
+  laterImages: v.optional(v.object({
+    state: v.picklist(["loading", "loaded", "failed"]),
+    refs: v.array(v.string()),
+    why: v.nullable(v.string()),
+  })),
 });
 
 /** The text of a file, undefined when there is none. */
