@@ -19,14 +19,19 @@ export const SERVER_DNS_NAMES: readonly string[] = [
   "openshell.openshell.svc",
   "openshell.openshell.svc.cluster.local",
   "localhost",
+  "openshell.localhost",
+  "*.openshell.localhost",
   "host.docker.internal",
+  "host.containers.internal",
 ];
 
 /** Addresses a client may call the server by. */
-export const SERVER_IP_ADDRESSES: readonly string[] = ["127.0.0.1"];
+export const SERVER_IP_ADDRESSES: readonly string[] = ["127.0.0.1", "::1"];
 
 const SERVER_COMMON_NAME = "openshell";
 const CLIENT_COMMON_NAME = "openshell-client";
+/** What OpenShell's own certificates give a user's client as their unit. */
+const CLIENT_UNIT = "openshell-user";
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 /** A guest's or a client's clock may be a little behind ours. */
@@ -75,7 +80,7 @@ export interface EnsurePkiOptions {
   readonly signal: AbortSignal;
   /** The host's clock; tests pass their own. */
   readonly now?: Date;
-  /** What the server is called by besides the names it always has: DNS names and IPv4 addresses. */
+  /** What the server is called by besides the names it always has: DNS names and IP addresses. */
   readonly extraNames?: readonly string[];
 }
 
@@ -182,7 +187,7 @@ function serverNames(extra: readonly string[]): ServerNames {
   const both = (own: readonly string[], more: readonly string[]) => [...new Set([...own, ...more])];
   return {
     dns: both(SERVER_DNS_NAMES, extra.filter((name) => isIP(name) === 0)),
-    ip: both(SERVER_IP_ADDRESSES, extra.filter((name) => isIP(name) === 4)),
+    ip: both(SERVER_IP_ADDRESSES, extra.filter((name) => isIP(name) !== 0)),
   };
 }
 
@@ -234,6 +239,7 @@ async function issueSet(
       ...leaf,
       role: "client",
       commonName: CLIENT_COMMON_NAME,
+      organizationalUnit: CLIENT_UNIT,
       publicKeyDer: client.publicKeyDer,
     }),
   ]);
@@ -274,11 +280,14 @@ function findLeafFault(
         return `${name}.crt is not for "${commonName}"`;
       }
       if (name === "server") {
+        const held = certificate.subjectAltName?.split(", ") ?? [];
         const missing = [
-          ...names.dns.filter((host) => certificate.checkHost(host) === undefined),
+          ...names.dns.filter((host) => !held.includes(`DNS:${host}`)),
           ...names.ip.filter((address) => certificate.checkIP(address) === undefined),
         ];
         if (missing.length > 0) return `server.crt lacks the name "${missing[0]}"`;
+      } else if (!certificate.subject.split("\n").includes(`OU=${CLIENT_UNIT}`)) {
+        return `client.crt lacks the unit "${CLIENT_UNIT}"`;
       }
       return findTimeFault(name, certificate, now, LEAF_RENEW_MS);
     });

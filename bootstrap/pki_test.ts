@@ -65,7 +65,11 @@ Deno.test("ensurePki() gives right names, usages and lifetimes when it makes a s
     assertEquals([server.ca, client.ca], [false, false]);
     assertEquals(
       server.subjectAltName,
-      [...SERVER_DNS_NAMES.map((name) => `DNS:${name}`), "IP Address:127.0.0.1"].join(", "),
+      [
+        ...SERVER_DNS_NAMES.map((name) => `DNS:${name}`),
+        "IP Address:127.0.0.1",
+        "IP Address:::1",
+      ].join(", "),
     );
     assertEquals(client.subjectAltName, undefined);
     assert(server.checkIssued(ca) && client.checkIssued(ca));
@@ -251,3 +255,10 @@ Deno.test("ensurePki() gives the server's certificate further names and keeps th
     await Deno.remove(base, { recursive: true });
   }
 });
+
+Deno.test("ensurePki() gives the client OpenShell's unit", () =>
+  withPki(async (_dir, ensure) => {
+    const { client } = await ensure();
+    const subject = new X509Certificate(client.certPem).subject.split("\n");
+    assertEquals(subject, ["O=gateway", "OU=openshell-user", "CN=openshell-client"]);
+  }));

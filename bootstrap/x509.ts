@@ -7,6 +7,7 @@
  */
 // @ts-types="@types/node-forge"
 import forge from "node-forge";
+import { isIPv4 } from "node:net";
 
 const { asn1 } = forge;
 const { Class, Type } = asn1;
@@ -19,6 +20,7 @@ const SIGNATURE_ALGORITHM = { name: "ECDSA", hash: "SHA-256" } as const;
 const OID = {
   ecdsaWithSha256: "1.2.840.10045.4.3.2",
   organization: "2.5.4.10",
+  organizationalUnit: "2.5.4.11",
   commonName: "2.5.4.3",
   subjectKeyIdentifier: "2.5.29.14",
   keyUsage: "2.5.29.15",
@@ -70,6 +72,8 @@ export interface CertificateRequest {
   readonly role: CertificateRole;
   /** The subject's name. */
   readonly commonName: string;
+  /** The subject's unit; none where it is absent. */
+  readonly organizationalUnit?: string;
   /** DER of the subject's public key. */
   readonly publicKeyDer: Uint8Array;
   /** Who signs. */
@@ -80,7 +84,7 @@ export interface CertificateRequest {
   readonly notAfter: Date;
   /** DNS names of the SubjectAltName, in order. */
   readonly dnsNames?: readonly string[];
-  /** IPv4 addresses of the SubjectAltName, in order. */
+  /** IP addresses of the SubjectAltName, in order. */
   readonly ipAddresses?: readonly string[];
 }
 
@@ -105,7 +109,7 @@ export function importSigningKey(privateKeyPem: string): Promise<CryptoKey> {
 
 /** Makes and signs one certificate, as PEM. The serial number is 126 random bits. */
 export async function issueCertificate(request: CertificateRequest): Promise<string> {
-  const subject = distinguishedName(request.commonName);
+  const subject = distinguishedName(request);
   const issuerPem = request.issuer.certificatePem;
   const body = sequence(
     asn1.create(Class.CONTEXT_SPECIFIC, 0, true, [integer([2])]),
@@ -160,7 +164,7 @@ async function extensions(request: CertificateRequest): Promise<forge.asn1.Asn1[
   const names = [
     ...(request.dnsNames ?? []).map((name) => asn1.create(Class.CONTEXT_SPECIFIC, 2, false, name)),
     ...(request.ipAddresses ?? []).map((address) =>
-      asn1.create(Class.CONTEXT_SPECIFIC, 7, false, ipv4Bytes(address))
+      asn1.create(Class.CONTEXT_SPECIFIC, 7, false, addressBytes(address))
     ),
   ];
   if (names.length > 0) list.push(extension(OID.subjectAltName, false, sequence(...names)));
@@ -174,7 +178,9 @@ function extension(oid: string, critical: boolean, value: forge.asn1.Asn1): forg
     : sequence(objectId(oid), wrapped);
 }
 
-function distinguishedName(commonName: string): forge.asn1.Asn1 {
+function distinguishedName(
+  { commonName, organizationalUnit }: CertificateRequest,
+): forge.asn1.Asn1 {
   const part = (oid: string, text: string) =>
     asn1.create(Class.UNIVERSAL, Type.SET, true, [
       sequence(
@@ -182,7 +188,11 @@ function distinguishedName(commonName: string): forge.asn1.Asn1 {
         asn1.create(Class.UNIVERSAL, Type.UTF8, false, toBinary(new TextEncoder().encode(text))),
       ),
     ]);
-  return sequence(part(OID.organization, "gateway"), part(OID.commonName, commonName));
+  return sequence(
+    part(OID.organization, "gateway"),
+    ...(organizationalUnit === undefined ? [] : [part(OID.organizationalUnit, organizationalUnit)]),
+    part(OID.commonName, commonName),
+  );
 }
 
 /** The subject of a certificate as it stands there: an issuer name must match it byte for byte. */
@@ -258,8 +268,16 @@ function bitString(binary: string, unusedBits: number): forge.asn1.Asn1 {
   );
 }
 
-function ipv4Bytes(address: string): string {
-  return String.fromCharCode(...address.split(".").map(Number));
+/** The bytes of an IPv4 address, or of an IPv6 address in any of its forms. */
+function addressBytes(address: string): string {
+  if (isIPv4(address)) return String.fromCharCode(...address.split(".").map(Number));
+  // The URL parser writes an address out in its shortest form, without a dotted tail.
+  const [head, tail] = new URL(`http://[${address}]`).hostname.slice(1, -1).split("::");
+  const groups = (text: string | undefined) => text ? text.split(":") : [];
+  const [first, last] = [groups(head), groups(tail)];
+  const zeros = Array<string>(8 - first.length - last.length).fill("0");
+  const words = [...first, ...zeros, ...last].map((group) => parseInt(group, 16));
+  return String.fromCharCode(...words.flatMap((word) => [word >> 8, word & 0xff]));
 }
 
 function toPem(label: string, der: Uint8Array): string {
