@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -61,6 +62,7 @@ func controlCommand(args []string) error {
 		setClock: setClock,
 		reseed:   reseed,
 		payload:  func() (int, error) { return unpackPayload(*payloadDevice, *payload) },
+		tokenKey: func() error { return sendTokenKey(filepath.Join(*payload, "token.key"), tokenKeySocket) },
 		cut:      cutConnections,
 		thaw:     thaw,
 		poweroff: func() error { return c.poweroff() },
@@ -150,6 +152,7 @@ type requestHandler struct {
 	setClock func(text string) (offset time.Duration, err error)
 	reseed   func(seed string) error
 	payload  func() (files int, err error)
+	tokenKey func() error
 	cut      func() error
 	thaw     func(words ...string) error
 	poweroff func() error
@@ -178,6 +181,8 @@ func (h *requestHandler) carryOut(verb, argument string) (string, error) {
 	case "payload":
 		files, err := h.payload()
 		return fmt.Sprintf("files=%d", files), err
+	case "token-key":
+		return "", h.tokenKey()
 	case "thaw":
 		words := strings.Fields(argument)
 		for _, word := range words {

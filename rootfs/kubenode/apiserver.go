@@ -16,14 +16,16 @@ import (
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
+	"k8s.io/kubernetes/pkg/serviceaccount"
 
 	"gateway.local/kubenode/internal/args"
 	"gateway.local/kubenode/internal/layout"
 	"gateway.local/kubenode/internal/pki"
 )
 
-// anonymousForHealth lets a probe without credentials see the health pages and nothing else.
-const anonymousForHealth = `apiVersion: apiserver.config.k8s.io/v1
+// anonymousPages lets a caller without credentials see the health pages, and the two pages by which others check the
+// signatures of service account tokens; the latter hold public keys only. Nothing else.
+const anonymousPages = `apiVersion: apiserver.config.k8s.io/v1
 kind: AuthenticationConfiguration
 anonymous:
   enabled: true
@@ -31,6 +33,8 @@ anonymous:
   - path: /livez
   - path: /readyz
   - path: /healthz
+  - path: ` + serviceaccount.OpenIDConfigPath + `
+  - path: ` + serviceaccount.JWKSPath + `
 `
 
 // featureGates are shared by all parts, since they run in one process.
@@ -42,8 +46,11 @@ const featureGates = "" +
 	// Container exits reach kubelet as events, ahead of its listing.
 	"EventedPLEG=true"
 
+// tokenIssuer is what service account tokens name as their origin, and where a pod finds the keys that verify them.
+func tokenIssuer(s *args.Server) string { return "https://kubernetes.default.svc." + s.ClusterDomain }
+
 func apiServerFlags(l layout.Layout, s *args.Server, authentication string) []string {
-	issuer := "https://kubernetes.default.svc." + s.ClusterDomain
+	issuer := tokenIssuer(s)
 	return append([]string{
 		"--advertise-address=" + s.NodeIP,
 		"--bind-address=" + s.BindAddress,
@@ -56,8 +63,8 @@ func apiServerFlags(l layout.Layout, s *args.Server, authentication string) []st
 		"--service-node-port-range=" + s.NodePortRange,
 		"--service-account-issuer=" + issuer,
 		"--api-audiences=" + issuer + ",k3s",
-		"--service-account-signing-key-file=" + l.TLS("service.key"),
-		"--service-account-key-file=" + l.TLS("service.key"),
+		// Clients of OpenID Connect take keys from the issuer's own origin only.
+		"--service-account-jwks-uri=" + issuer + serviceaccount.JWKSPath,
 		"--kubelet-certificate-authority=" + l.TLS("server-ca.crt"),
 		"--kubelet-client-certificate=" + l.TLS("client-kube-apiserver.crt"),
 		"--kubelet-client-key=" + l.TLS("client-kube-apiserver.key"),
@@ -99,7 +106,7 @@ func prepareAPIServer(l layout.Layout, s *args.Server) (part, error) {
 	if err := os.MkdirAll(l.Server("etc"), 0o700); err != nil {
 		return nil, err
 	}
-	if err := pki.WriteFile(authentication, []byte(anonymousForHealth), 0o600); err != nil {
+	if err := pki.WriteFile(authentication, []byte(anonymousPages), 0o600); err != nil {
 		return nil, err
 	}
 	o := options.NewServerRunOptions()
@@ -110,16 +117,46 @@ func prepareAPIServer(l layout.Layout, s *args.Server) (part, error) {
 	if err := parseFlags(flags, apiServerFlags(l, s, authentication)); err != nil {
 		return nil, err
 	}
+	keys, err := signTokens(o, l, s)
+	if err != nil {
+		return nil, err
+	}
 	return func(ctx context.Context) error {
 		completed, err := o.Complete(ctx)
 		if err != nil {
 			return err
+		}
+		if keys != nil {
+			completed.ServiceAccountIssuer = keys
 		}
 		if errs := completed.Validate(); len(errs) != 0 {
 			return utilerrors.NewAggregate(errs)
 		}
 		return app.Run(ctx, completed)
 	}, nil
+}
+
+// signTokens makes the API server use keys that can be replaced while it runs. With keys of the user's own
+// (--kube-apiserver-arg=service-account-…) those stay as they are, and it gives nil.
+func signTokens(o *options.ServerRunOptions, l layout.Layout, s *args.Server) (*tokenKeys, error) {
+	path := l.TLS("service.key")
+	keys, err := newTokenKeys(path, tokenIssuer(s))
+	if err != nil {
+		return nil, err
+	}
+	accounts := o.Authentication.ServiceAccounts
+	if o.ServiceAccountSigningEndpoint != "" {
+		return nil, nil
+	}
+	if o.ServiceAccountSigningKeyFile != "" || len(accounts.KeyFiles) > 0 {
+		accounts.KeyFiles = append(accounts.KeyFiles, path)
+		if o.ServiceAccountSigningKeyFile == "" {
+			o.ServiceAccountSigningKeyFile = path
+		}
+		return nil, nil
+	}
+	accounts.ExternalPublicKeysGetter = keys
+	return keys, keys.serve()
 }
 
 // parseFlags names the part whose flag is wrong.

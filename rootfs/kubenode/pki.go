@@ -64,9 +64,6 @@ func ensurePKI(l layout.Layout, s *args.Server) error {
 		}
 		authorities[name] = authority
 	}
-	if err := pki.EnsureKey(l.TLS("service.key")); err != nil {
-		return fmt.Errorf("cannot use the key of service account tokens: %w", err)
-	}
 	certificates, err := identities(l, s)
 	if err != nil {
 		return err

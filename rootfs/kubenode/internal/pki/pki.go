@@ -1,6 +1,6 @@
 // Package pki makes and keeps the cluster's certificates: authorities at first start, leaf
 // certificates when they are missing, near their end, or no longer say what they should.
-// Keys are ECDSA P-256, made here in the guest and never leave their directory.
+// Keys of certificates are ECDSA P-256, made here in the guest, and never leave their directory.
 package pki
 
 import (
@@ -141,19 +141,6 @@ func (a *Authority) fits(certPath, keyPath string, l Leaf, now time.Time) bool {
 		}
 	}
 	return true
-}
-
-// EnsureKey keeps one private key, for signing service account tokens.
-func EnsureKey(path string) error {
-	_, err := loadKey(path)
-	if err == nil || !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	return writeKey(path, key)
 }
 
 func sign(template, parent *x509.Certificate, public *ecdsa.PublicKey, signer crypto.Signer) ([]byte, error) {

@@ -109,17 +109,3 @@ func TestEnsureRenewsOnlyWhenItMust(t *testing.T) {
 		}
 	}
 }
-
-func TestEnsureKeyKeepsTheKey(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "service.key")
-	if err := EnsureKey(path); err != nil {
-		t.Fatal(err)
-	}
-	before, _ := os.ReadFile(path)
-	if err := EnsureKey(path); err != nil {
-		t.Fatal(err)
-	}
-	if after, _ := os.ReadFile(path); string(after) != string(before) {
-		t.Error("the key changed")
-	}
-}
