@@ -308,7 +308,7 @@ async function main(): Promise<void> {
 }
 
 async function commandTree(): Promise<Command> {
-  const { addFork, addPorts, addSnapshots } = await import("./bootstrap/cli_commands.ts");
+  const { addFork, addPorts, addSnapshots, addUse } = await import("./bootstrap/cli_commands.ts");
   const { addChecks } = await import("./bootstrap/check_commands.ts");
   const { addHostServices } = await import("./bootstrap/host_service_commands.ts");
   const { addAccess, addInspection } = await import("./bootstrap/access_commands.ts");
@@ -340,6 +340,7 @@ async function commandTree(): Promise<Command> {
   addSnapshots(root, KIT);
   addFork(root, KIT);
   addHostServices(root, KIT);
+  addUse(root, KIT);
   addDeploy(root, KIT);
   addImages(root, KIT);
   addChecks(root, KIT);

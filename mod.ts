@@ -35,6 +35,7 @@ export type {
   Payload,
   PayloadChart,
   PayloadImage,
+  PayloadLogin,
   PayloadManifest,
   PayloadSecret,
   PayloadService,

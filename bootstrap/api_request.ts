@@ -19,7 +19,7 @@ export type ApiBodyType =
 
 /** One request. */
 export interface ApiCall {
-  readonly method: "GET" | "PATCH" | "DELETE";
+  readonly method: "GET" | "POST" | "PATCH" | "DELETE";
   /** With its query. */
   readonly path: string;
   readonly body?: JsonValue;

@@ -107,6 +107,26 @@ export function addFork(root: Command, kit: CliKit): void {
   );
 }
 
+/** `use`. */
+export function addUse(root: Command, kit: CliKit): void {
+  kit.withJson(
+    root.command("use <instance>")
+      .description("make an instance the active gateway of OpenShell's client")
+      .addHelpText("after", "\nExample:\n  gateway use dev\n"),
+  ).action((instance: string, flags: CommandIo["flags"]) =>
+    kit.finish(async (signal) => {
+      const { requireInstance } = await import("../vm/instance.ts");
+      const { useClientFiles } = await import("./client_files.ts");
+      const io = kit.io(flags, signal);
+      const { paths } = await requireInstance(instance);
+      const used = await useClientFiles({ instance, instanceDir: paths.dir });
+      if (flags.json) io.json({ instance, active: used.name, previous: used.previous });
+      else io.err(`OpenShell's client uses "${used.name}".`);
+      return 0;
+    })
+  );
+}
+
 function addSnapshot(
   parent: Command,
   kit: CliKit,

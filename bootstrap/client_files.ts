@@ -1,6 +1,6 @@
 /**
- * What OpenShell's client reads of an instance: `$XDG_CONFIG_HOME/openshell/gateways/NAME` with metadata and
- * client certificates, and the name of the active gateway. NAME is `gateway` for the instance `default`,
+ * What OpenShell's client reads of an instance: `$XDG_CONFIG_HOME/openshell/gateways/NAME` with metadata,
+ * client certificates and the login's token, and the name of the active gateway. NAME is `gateway` for the instance `default`,
  * else `gateway-NAME`, as in the kubeconfig. A marker file says which entries are ours; entries that are
  * not are never changed. It must not read a certificate's content nor know the cluster.
  *
@@ -10,6 +10,7 @@ import { join } from "@std/path";
 import * as v from "valibot";
 import { asDiskFull, GatewayError } from "../vm/error.ts";
 import { exists, writeFileAtomic, xdgConfigHome } from "../vm/layout.ts";
+import { type LoginToken, parseToken, renderMetadata, renderToken } from "./client_metadata.ts";
 import { readTextIfThere, recoverDirectory, removeIfThere, replaceDirectory } from "./files.ts";
 import { isSameOwner, type Owner, ownerName, publicName } from "./names.ts";
 
@@ -20,12 +21,21 @@ const MarkerSchema = v.object({
   instance: v.string(),
   instanceDir: v.string(),
   previousActive: v.nullable(v.string()),
+  /** The user made it the active one by name, which lasts over `down` and `up`. */
+  chosen: v.optional(v.boolean(), false),
 });
 
 interface Marker extends Owner {
   /** Who was active before we were; null for nobody. */
   readonly previousActive: string | null;
+  readonly chosen: boolean;
 }
+
+/**
+ * When an entry becomes the active gateway: "never"; "free": nobody else's is, or the one that is, is gone or its instance
+ * does not run; "first": also in place of one that is not ours.
+ */
+export type Activation = "never" | "free" | "first";
 
 /** One entry to write. */
 export interface WriteClientFilesOptions {
@@ -39,8 +49,12 @@ export interface WriteClientFilesOptions {
   readonly caPem: string;
   /** The client's certificate and its secret key. */
   readonly client: { readonly certPem: string; readonly keyPem: string };
-  /** False: leave the active gateway as it is. True by default. */
-  readonly activate?: boolean;
+  /** The user's token where the service knows its users by one; else by their certificate. */
+  readonly login?: LoginToken;
+  /** Whether it may become the active gateway by itself; "never" by default. */
+  readonly activate?: Activation;
+  /** Whether an instance of ours runs; none does by default. */
+  readonly isRunning?: (owner: Owner) => Promise<boolean>;
   /** The client's folder; {@linkcode openshellConfigDir} by default. */
   readonly configDir?: string;
 }
@@ -65,31 +79,16 @@ export function clientFilesPath(instance: string): string {
   return entryDir(openshellConfigDir(), publicName(instance));
 }
 
-/** The text of metadata.json. Pure. */
-export function renderMetadata(name: string, host: string, port: number): string {
-  return JSON.stringify(
-    {
-      name,
-      gateway_endpoint: `https://${host}:${port}`,
-      is_remote: false,
-      gateway_port: port,
-      auth_mode: "mtls",
-    },
-    null,
-    2,
-  ) + "\n";
-}
-
 /**
- * Writes the instance's entry and makes it the active gateway, remembering which one was. Certificates are
- * swapped as a folder (0700, files 0600), everything else by rename. The caller holds the instance lock.
+ * Writes the instance's entry, and makes it the active gateway where that is allowed, remembering which one was. An entry
+ * that the user chose with {@linkcode useClientFiles} becomes active again. Certificates are swapped as a folder (0700, files 0600), everything else by rename. The caller holds the instance lock.
  *
  * @throws GatewayError `usage` when an entry of that name is not this instance's, `disk-full`.
  */
 export async function writeClientFiles(
   options: WriteClientFilesOptions,
 ): Promise<WrittenClientFiles> {
-  const { owner, activate = true } = options;
+  const { owner, login } = options;
   const configDir = options.configDir ?? openshellConfigDir();
   const name = ownerName(owner);
   const dir = entryDir(configDir, name);
@@ -100,29 +99,116 @@ export async function writeClientFiles(
   try {
     await Deno.mkdir(dir, { recursive: true, mode: 0o700 });
     const active = await readActive(configDir);
+    // Its end gave the place back; whoever was chosen since then keeps it.
+    const again = known?.chosen === true && active === known.previousActive;
+    const activate = again || active === name ||
+      await mayActivate(options, configDir, active);
     const previousActive = active === name ? known?.previousActive ?? null : active;
     const { instance, instanceDir } = owner;
-    await writeMarker(dir, { instance, instanceDir, previousActive });
+    const chosen = known?.chosen ?? false;
+    await writeMarker(dir, { instance, instanceDir, previousActive, chosen });
     await replaceDirectory(join(dir, "mtls"), {
       "ca.crt": { data: options.caPem },
       "tls.crt": { data: options.client.certPem },
       "tls.key": { data: options.client.keyPem },
     });
+    if (login) await writeFileAtomic(tokenPath(dir), renderToken(login), 0o600);
+    else await removeIfThere(tokenPath(dir));
     await writeFileAtomic(
       join(dir, "metadata.json"),
-      renderMetadata(name, options.host ?? "127.0.0.1", options.port),
+      renderMetadata(name, options.host ?? "127.0.0.1", options.port, login),
       0o600,
     );
     if (activate && active !== name) await writeFileAtomic(activePath(configDir), name, 0o600);
+    return { name, dir, active: activate };
   } catch (error) {
     throw asDiskFull(error, dir);
   }
-  return { name, dir, active: activate };
+}
+
+/** Whether an entry may take the place of the active one, if there is one. */
+async function mayActivate(
+  { activate = "never", isRunning }: WriteClientFilesOptions,
+  configDir: string,
+  active: string | null,
+): Promise<boolean> {
+  if (activate === "never") return false;
+  if (active === null || !await exists(entryDir(configDir, active))) return true;
+  const other = await readMarker(entryDir(configDir, active));
+  if (!other) return activate === "first";
+  return !await isRunning?.(other);
 }
 
 /**
- * Gives the active gateway back to whoever had it before us, when it is still ours; for `down`. True when it
- * was changed.
+ * Makes an instance's entry the client's active gateway, now and at each of its later starts.
+ *
+ * @throws GatewayError `instance-stopped` when it has no client files, since it never was READY.
+ */
+export async function useClientFiles(
+  owner: Owner,
+  configDir: string = openshellConfigDir(),
+): Promise<{ readonly name: string; readonly previous: string | null }> {
+  const name = ownerName(owner);
+  const dir = entryDir(configDir, name);
+  const marker = await readMarker(dir);
+  if (!marker || !isSameOwner(marker, owner)) {
+    throw new GatewayError({
+      code: "instance-stopped",
+      what: `Cannot make "${owner.instance}" the client's active gateway`,
+      why: "it has no client files; a service with TLS writes them when it is READY",
+      fix: `run \`gateway up --name ${owner.instance}\` first`,
+    });
+  }
+  const active = await readActive(configDir);
+  const previousActive = active === name ? marker.previousActive : active;
+  for (const other of await ownEntries(configDir)) {
+    if (other.name !== name && other.marker.chosen) {
+      await writeMarker(other.dir, { ...other.marker, chosen: false });
+    }
+  }
+  await writeMarker(dir, { ...marker, previousActive, chosen: true });
+  if (active !== name) await writeFileAtomic(activePath(configDir), name, 0o600);
+  return { name, previous: active === name ? null : active };
+}
+
+/** Whether OpenShell's client uses an instance's entry when it is told no other. */
+export async function isActiveClient(
+  owner: Owner,
+  configDir: string = openshellConfigDir(),
+): Promise<boolean> {
+  const name = ownerName(owner);
+  if (await readActive(configDir) !== name) return false;
+  const marker = await readMarker(entryDir(configDir, name));
+  return marker !== undefined && isSameOwner(marker, owner);
+}
+
+/** Replaces the token of an instance's entry; nothing where the entry is not this instance's or has no login. */
+export async function writeLoginToken(
+  owner: Owner,
+  token: LoginToken,
+  configDir: string = openshellConfigDir(),
+): Promise<void> {
+  const dir = entryDir(configDir, ownerName(owner));
+  const marker = await readMarker(dir);
+  if (!marker || !isSameOwner(marker, owner)) return;
+  await writeFileAtomic(tokenPath(dir), renderToken(token), 0o600);
+}
+
+/** The token of an instance's entry; undefined where there is none. Secret. */
+export async function readLoginToken(
+  owner: Owner,
+  configDir: string = openshellConfigDir(),
+): Promise<LoginToken | undefined> {
+  const dir = entryDir(configDir, ownerName(owner));
+  const marker = await readMarker(dir);
+  if (!marker || !isSameOwner(marker, owner)) return undefined;
+  const text = await readTextIfThere(tokenPath(dir));
+  return text === undefined ? undefined : parseToken(text);
+}
+
+/**
+ * Takes the login's token away, and gives the active gateway back to whoever had it before us, when it is still ours; for
+ * `down`. True when the active gateway was changed.
  */
 export async function deactivateClientFiles(
   owner: Owner,
@@ -131,6 +217,7 @@ export async function deactivateClientFiles(
   const name = ownerName(owner);
   const marker = await readMarker(entryDir(configDir, name));
   if (!marker || !isSameOwner(marker, owner)) return false;
+  await removeIfThere(tokenPath(entryDir(configDir, name)));
   if (await readActive(configDir) !== name) return false;
   const previous = marker.previousActive;
   if (previous !== null && await exists(entryDir(configDir, previous))) {
@@ -161,16 +248,23 @@ export async function removeClientFiles(
 
 /** Entries of ours that remember the removed one as their predecessor get its predecessor instead. */
 async function inherit(configDir: string, name: string, previous: string | null): Promise<void> {
+  for (const { name: other, dir, marker } of await ownEntries(configDir)) {
+    if (other === name || marker.previousActive !== name) continue;
+    await writeMarker(dir, { ...marker, previousActive: previous === other ? null : previous });
+  }
+}
+
+async function ownEntries(
+  configDir: string,
+): Promise<{ readonly name: string; readonly dir: string; readonly marker: Marker }[]> {
+  const found = [];
   for await (const entry of Deno.readDir(join(configDir, "gateways"))) {
-    if (!entry.isDirectory || entry.name === name) continue;
+    if (!entry.isDirectory) continue;
     const dir = entryDir(configDir, entry.name);
     const marker = await readMarker(dir);
-    if (marker?.previousActive !== name) continue;
-    await writeMarker(dir, {
-      ...marker,
-      previousActive: previous === entry.name ? null : previous,
-    });
+    if (marker) found.push({ name: entry.name, dir, marker });
   }
+  return found;
 }
 
 /** True when the folder holds something that is not the start of an entry of ours cut by a crash. */
@@ -184,6 +278,10 @@ async function isOccupied(dir: string): Promise<boolean> {
 
 function entryDir(configDir: string, name: string): string {
   return join(configDir, "gateways", name);
+}
+
+function tokenPath(dir: string): string {
+  return join(dir, "oidc_token.json");
 }
 
 function activePath(configDir: string): string {

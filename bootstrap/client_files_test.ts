@@ -4,10 +4,14 @@ import { GatewayError } from "../vm/error.ts";
 import {
   deactivateClientFiles,
   openshellConfigDir,
+  readLoginToken,
   removeClientFiles,
-  renderMetadata,
+  useClientFiles,
   writeClientFiles,
+  type WriteClientFilesOptions,
+  writeLoginToken,
 } from "./client_files.ts";
+import { type LoginToken, renderMetadata } from "./client_metadata.ts";
 import type { Owner } from "./names.ts";
 
 const DEFAULT: Owner = { instance: "default", instanceDir: "/data/instances/default" };
@@ -15,7 +19,7 @@ const DEV: Owner = { instance: "dev", instanceDir: "/data/instances/dev" };
 
 interface Fixture {
   readonly configDir: string;
-  write(owner: Owner, port?: number): Promise<unknown>;
+  write(owner: Owner, port?: number, more?: Partial<WriteClientFilesOptions>): Promise<unknown>;
   active(): string | undefined;
 }
 
@@ -25,8 +29,10 @@ async function withConfig(fn: (fixture: Fixture) => Promise<void>): Promise<void
   try {
     await fn({
       configDir,
-      write: (owner, port = 30051) =>
+      write: (owner, port = 30051, more = {}) =>
         writeClientFiles({
+          activate: "first",
+          ...more,
           owner,
           port,
           caPem: "CA\n",
@@ -131,12 +137,128 @@ Deno.test("writeClientFiles() goes on when a crash left an empty entry", () =>
     await write(DEFAULT);
   }));
 
-Deno.test("writeClientFiles() leaves the active gateway when it is told to", () =>
-  withConfig(async ({ configDir, active }) => {
+const RUNNING = { activate: "free", isRunning: () => Promise.resolve(true) } as const;
+const STOPPED = { activate: "free", isRunning: () => Promise.resolve(false) } as const;
+
+Deno.test("writeClientFiles() leaves the active gateway when it is never to change it", () =>
+  withConfig(async ({ configDir, write, active }) => {
+    await write(DEV, 1, { activate: "never" });
+    assertEquals(active(), undefined);
     await addForeign(configDir, "prod");
-    const client = { certPem: "C", keyPem: "K" };
-    const options = { owner: DEFAULT, port: 1, caPem: "A", client, configDir, activate: false };
-    assertEquals((await writeClientFiles(options)).active, false);
+    await write(DEFAULT, 1, { activate: undefined });
+    assertEquals(active(), "prod\n");
+  }));
+
+Deno.test("writeClientFiles() takes a free place only when it may not be the first", () =>
+  withConfig(async ({ configDir, write, active }) => {
+    await write(DEV, 1, RUNNING);
+    assertEquals(active(), "gateway-dev");
+    await addForeign(configDir, "prod");
+    await write(DEV, 1, STOPPED);
+    assertEquals(active(), "prod\n");
+    await Deno.remove(join(configDir, "gateways", "prod"), { recursive: true });
+    await write(DEV, 1, RUNNING);
+    assertEquals(active(), "gateway-dev");
+  }));
+
+Deno.test("writeClientFiles() leaves the place to an instance that runs, and takes it from one that does not", () =>
+  withConfig(async ({ write, active }) => {
+    await write(DEFAULT);
+    await write(DEV, 1, RUNNING);
+    await write(DEV, 1, { ...RUNNING, activate: "first" });
+    assertEquals(active(), "gateway");
+    await write(DEV, 1, STOPPED);
+    assertEquals(active(), "gateway-dev");
+  }));
+
+Deno.test("useClientFiles() makes an entry the active one, at its later starts too", () =>
+  withConfig(async ({ configDir, write, active }) => {
+    await write(DEFAULT);
+    await write(DEV, 1, RUNNING);
+    const used = await useClientFiles(DEV, configDir);
+    assertEquals(used, { name: "gateway-dev", previous: "gateway" });
+    assertEquals(active(), "gateway-dev");
+    await deactivateClientFiles(DEV, configDir);
+    assertEquals(active(), "gateway");
+    await write(DEV, 1, RUNNING);
+    assertEquals(active(), "gateway-dev");
+    await useClientFiles(DEFAULT, configDir);
+    assertEquals(active(), "gateway");
+    await deactivateClientFiles(DEV, configDir);
+    await write(DEV, 1, RUNNING);
+    assertEquals(active(), "gateway");
+  }));
+
+Deno.test("writeClientFiles() leaves a gateway that was chosen after it had been used", () =>
+  withConfig(async ({ configDir, write, active }) => {
+    await write(DEV);
+    await useClientFiles(DEV, configDir);
+    await deactivateClientFiles(DEV, configDir);
+    await addForeign(configDir, "prod");
+    await write(DEV, 1, RUNNING);
+    assertEquals(active(), "prod\n");
+  }));
+
+Deno.test("useClientFiles() refuses an instance without client files", () =>
+  withConfig(async ({ configDir, write, active }) => {
+    await write(DEFAULT);
+    const error = await assertRejects(() => useClientFiles(DEV, configDir), GatewayError);
+    assertEquals(error.code, "instance-stopped");
+    assertEquals(active(), "gateway");
+  }));
+
+const TOKEN: LoginToken = {
+  accessToken: "T1",
+  expiresAt: 1_800_000_000_999,
+  issuer: "https://kubernetes.default.svc.cluster.local",
+  audience: "openshell-cli",
+};
+
+Deno.test("writeClientFiles() writes a login's token as OpenShell's client reads it", () =>
+  withConfig(async ({ configDir, write }) => {
+    const dir = join(configDir, "gateways", "gateway");
+    await write(DEFAULT, 30051, { login: TOKEN });
+    const path = join(dir, "oidc_token.json");
+    assertEquals(modeOf(path), 0o600);
+    assertEquals(JSON.parse(await Deno.readTextFile(path)), {
+      access_token: "T1",
+      expires_at: 1_800_000_000,
+      issuer: "https://kubernetes.default.svc.cluster.local",
+      client_id: "openshell-cli",
+    });
+    assertEquals(JSON.parse(await Deno.readTextFile(join(dir, "metadata.json"))), {
+      name: "gateway",
+      gateway_endpoint: "https://127.0.0.1:30051",
+      is_remote: false,
+      gateway_port: 30051,
+      auth_mode: "oidc",
+      oidc_issuer: "https://kubernetes.default.svc.cluster.local",
+      oidc_client_id: "openshell-cli",
+      oidc_audience: "openshell-cli",
+    });
+    assertEquals(await Deno.readTextFile(join(dir, "mtls", "ca.crt")), "CA\n");
+    await write(DEFAULT);
+    assertEquals(await readLoginToken(DEFAULT, configDir), undefined);
+  }));
+
+Deno.test("writeLoginToken() replaces the token of its own entry only", () =>
+  withConfig(async ({ configDir, write }) => {
+    await write(DEFAULT, 30051, { login: TOKEN });
+    const second = { ...TOKEN, accessToken: "T2", expiresAt: 1_900_000_000_000 };
+    await writeLoginToken({ ...DEFAULT, instanceDir: "/else" }, second, configDir);
+    await writeLoginToken(DEV, second, configDir);
+    assertEquals((await readLoginToken(DEFAULT, configDir))?.accessToken, "T1");
+    await writeLoginToken(DEFAULT, second, configDir);
+    assertEquals(await readLoginToken(DEFAULT, configDir), second);
+    assertEquals(await readLoginToken({ ...DEFAULT, instanceDir: "/else" }, configDir), undefined);
+  }));
+
+Deno.test("deactivateClientFiles() takes the token away, of an entry that is not active too", () =>
+  withConfig(async ({ configDir, write, active }) => {
+    await write(DEFAULT, 30051, { login: TOKEN });
+    await addForeign(configDir, "prod");
+    await deactivateClientFiles(DEFAULT, configDir);
+    assertEquals(await readLoginToken(DEFAULT, configDir), undefined);
     assertEquals(active(), "prod\n");
   }));
 

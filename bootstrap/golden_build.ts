@@ -11,7 +11,7 @@ import { GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import type { InstanceConfig } from "../vm/instance.ts";
 import { readRun } from "../vm/instance_record.ts";
-import { ensurePrivateDir, type InstancePaths, writeFileAtomic } from "../vm/layout.ts";
+import { ensurePrivateDir, exists, type InstancePaths, writeFileAtomic } from "../vm/layout.ts";
 import { readState, type SavedState, snapshotRecord, writeState } from "../vm/saved_state.ts";
 import { coresUsed } from "../vm/process.ts";
 import { waitFor } from "../vm/wait.ts";
@@ -120,6 +120,7 @@ async function keep(
   chainFiles(saved.disk!).forEach((name, at) => moves.push([name, chainFiles(disk)[at]]));
   for (const [from, to] of moves) await Deno.rename(join(paths.dir, from), join(dir, to));
   await Deno.rename(paths.pkiDir, join(dir, "pki"));
+  if (await exists(paths.jwtDir)) await Deno.rename(paths.jwtDir, join(dir, "jwt"));
   await writeFileAtomic(join(dir, "k3s.yaml"), k3sYaml);
   const state = { ...saved, disk };
   await writeState(record, state);

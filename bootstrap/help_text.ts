@@ -41,6 +41,8 @@ Commands:
                                        with ports and certificates of their own
   host-service                         open ports of this host's loopback to an
                                        instance, and to nobody else
+  use [options] <instance>             make an instance the active gateway of
+                                       OpenShell's client
   deploy [options]                     the payload and its certificates into a
                                        cluster you have
   image                                bring container images into a running

@@ -37,6 +37,19 @@ export async function ensureJwt(dir: string): Promise<JwtKeys> {
   return describe(made)!;
 }
 
+/**
+ * Takes over the keys of the instance whose memory goes on here: the service holds them, and what it has signed stays good.
+ * Undefined where that instance has none.
+ *
+ * @throws GatewayError `disk-full`.
+ */
+export async function takeJwt(from: string, dir: string): Promise<JwtKeys | undefined> {
+  const stored = await readTextIfThere(join(from, FILE));
+  const keys = stored === undefined ? undefined : describe(stored);
+  if (keys) await replaceDirectory(dir, { [FILE]: { data: keys.signingPem } });
+  return keys;
+}
+
 /** The set that belongs to a signing key; undefined for a text that is none. */
 function describe(signingPem: string): JwtKeys | undefined {
   try {

@@ -1,7 +1,7 @@
 import { assertEquals, assertMatch, assertNotEquals } from "@std/assert";
 import { sign, verify } from "node:crypto";
 import { join } from "@std/path";
-import { ensureJwt } from "./jwt.ts";
+import { ensureJwt, takeJwt } from "./jwt.ts";
 import { tempDir } from "../tests/fakes/temp_dir.ts";
 
 Deno.test("ensureJwt() makes a pair that signs, names its key, and keeps it privately", async () => {
@@ -21,4 +21,15 @@ Deno.test("ensureJwt() makes another pair for another instance, and for a file t
   assertNotEquals((await ensureJwt(join(top, "two"))).kid, one.kid);
   await Deno.writeTextFile(join(top, "one/signing.pem"), "cut");
   assertNotEquals((await ensureJwt(join(top, "one"))).kid, one.kid);
+});
+
+Deno.test("takeJwt() takes another instance's keys over, and leaves its own where that has none", async () => {
+  const top = await tempDir();
+  const [source, clone] = [join(top, "source"), join(top, "clone")];
+  const own = await ensureJwt(clone);
+  assertEquals(await takeJwt(join(top, "none"), clone), undefined);
+  assertEquals(await ensureJwt(clone), own);
+  const keys = await ensureJwt(source);
+  assertEquals(await takeJwt(source, clone), keys);
+  assertEquals(await ensureJwt(clone), keys);
 });

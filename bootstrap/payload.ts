@@ -31,6 +31,8 @@ export interface PayloadParts {
   readonly registries?: Readonly<Record<string, string>>;
   /** Files of `authorities/` by name: certificates that the cluster's pulls trust. */
   readonly authorities?: Readonly<Record<string, string>>;
+  /** With which the cluster signs tokens once it goes on from another instance's memory, PEM. Secret. */
+  readonly tokenKey?: string;
   /** The program of an exec boot; none for a cluster. */
   readonly exec?: PayloadExec;
 }
@@ -108,6 +110,7 @@ function listEntries(parts: PayloadParts): TarEntry[] {
       add(`${folder}/${checkName(name)}`, text, 0o600);
     }
   }
+  if (parts.tokenKey !== undefined) add("token.key", parts.tokenKey, 0o600);
   if (parts.exec) {
     const { argv, env = {}, cwd } = parts.exec;
     if (argv.length === 0) throw badPart("the exec part", "it names no program");

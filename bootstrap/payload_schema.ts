@@ -133,6 +133,11 @@ const Secret = v.strictObject({
   ),
 });
 
+const grpcMethod = v.pipe(
+  v.string(),
+  v.regex(/^(\w+\.)*\w+\/\w+$/, "it is no method in the form package.Service/Method"),
+);
+
 const Health = v.strictObject({
   path: v.optional(
     v.pipe(v.string(), v.regex(/^\/[!-~]*$/, "it is no path that begins with /")),
@@ -140,12 +145,7 @@ const Health = v.strictObject({
   grpcService: v.optional(
     v.pipe(v.string(), v.regex(/^[\w.]*$/, "it is no name of a gRPC service")),
   ),
-  grpcMethod: v.optional(
-    v.pipe(
-      v.string(),
-      v.regex(/^(\w+\.)*\w+\/\w+$/, "it is no method in the form package.Service/Method"),
-    ),
-  ),
+  grpcMethod: v.optional(grpcMethod),
   timeoutSeconds: v.optional(
     v.pipe(
       v.number(),
@@ -174,6 +174,15 @@ const Image = v.strictObject({
   when: v.optional(v.picklist(IMAGE_TIMES, `it is none of ${IMAGE_TIMES.join(", ")}`), "ready"),
 });
 
+const Login = v.strictObject({
+  audience: v.pipe(
+    v.string(),
+    v.regex(/^[!-~]{1,200}$/, "it is no word of 1 to 200 characters"),
+  ),
+  serviceAccount: v.optional(subdomain, "gateway-login"),
+  grpcMethod: v.optional(grpcMethod),
+});
+
 const Spec = v.strictObject({
   name: label,
   namespace: label,
@@ -188,6 +197,7 @@ const Spec = v.strictObject({
   ),
   secrets: v.optional(v.array(Secret), []),
   service: Service,
+  login: v.optional(Login),
   recreatePodsOf: v.optional(
     v.array(
       v.pipe(
@@ -210,6 +220,7 @@ const FIELDS: Readonly<Record<string, readonly string[]>> = {
   "images.*": Object.keys(Image.entries),
   "secrets.*": Object.keys(Secret.entries),
   "service": Object.keys(Service.entries),
+  "login": Object.keys(Login.entries),
   "service.health": Object.keys(Health.entries),
 };
 

@@ -14,7 +14,25 @@ const FAULTS: readonly (readonly [
     "an unknown field",
     ["namespace: web\n", "namespace: web\nnamspace: x\n"],
     "payload.yaml:3:1: namspace: there is no such field",
-    "remove it, or use one of name, namespace, charts, manifests, images, secrets, service, recreatePodsOf, notes",
+    "remove it, or use one of name, namespace, charts, manifests, images, secrets, service, login, recreatePodsOf, notes",
+  ],
+  [
+    "a login without an audience",
+    ["notes:", "login: {}\nnotes:"],
+    "payload.yaml:28:1: login.audience: it is missing",
+    "add it, such as `audience: hello`",
+  ],
+  [
+    "a login that is tried by gRPC where no gRPC is spoken",
+    ["notes:", "login: {audience: hello, grpcMethod: a.B/C}\nnotes:"],
+    "payload.yaml:28:26: login.grpcMethod: a service that speaks https is not asked that way",
+    "leave it out, or make the protocol grpcs",
+  ],
+  [
+    "a login without TLS",
+    [/protocol: https([^]*)notes:/, "protocol: http$1login: {audience: hello}\nnotes:"],
+    "payload.yaml:28:1: login: a service that speaks http would be sent the token in the clear",
+    "leave it out, or make the protocol https or grpcs",
   ],
   [
     "an unknown field deep inside",

@@ -186,6 +186,10 @@ const EXAMPLES: Readonly<Record<string, string>> = {
   "service.health.grpcService": "grpcService: hello.v1.Hello",
   "service.health.grpcMethod": "grpcMethod: hello.v1.Hello/Health",
   "service.health.timeoutSeconds": "timeoutSeconds: 300",
+  "login": "login: {audience: hello}",
+  "login.audience": "audience: hello",
+  "login.serviceAccount": "serviceAccount: hello-user",
+  "login.grpcMethod": "grpcMethod: hello.v1.Hello/List",
   "notes": "notes: Open {endpoint} in a browser.",
 };
 

@@ -92,6 +92,16 @@ export interface PayloadService {
   };
 }
 
+/** How the instance's user logs in: with a token of a service account, which the cluster signs (OpenID Connect). */
+export interface PayloadLogin {
+  /** Who the token is for; the service takes no token that names another. */
+  readonly audience: string;
+  /** In the payload's namespace; made when it is not there. */
+  readonly serviceAccount: string;
+  /** For grpcs: a method that the service refuses without a token; tried with and without one before READY. */
+  readonly grpcMethod?: string;
+}
+
 /** A payload that passed every check. */
 export interface Payload {
   /** A DNS label. */
@@ -112,6 +122,8 @@ export interface Payload {
   readonly secrets: readonly PayloadSecret[];
   /** What READY waits for. */
   readonly service: PayloadService;
+  /** Undefined where the service knows its users by their certificate, or not at all. */
+  readonly login?: PayloadLogin;
   /** `Kind.group` of owners whose pods are created again after a boot that ended them. */
   readonly recreatePodsOf: readonly string[];
   /** For people, once it is READY; may name {endpoint}, {port}, {instance} and {clientFiles}. */
@@ -142,11 +154,12 @@ export async function readPayload(dir: string): Promise<Payload> {
       fix: "leave out what the cluster does not need, or put large data into an image",
     });
   }
-  const { name, namespace, images, secrets, service, recreatePodsOf, notes } = spec;
+  const { name, namespace, images, secrets, service, login, recreatePodsOf, notes } = spec;
   const digest = digestBytes(folder.lines().join("\n"));
   return {
     ...{ name, namespace, dir: folder.dir, digest, charts, manifests },
     ...{ images, secrets, service, recreatePodsOf, notes },
+    ...(login && { login }),
   };
 }
 
@@ -191,6 +204,19 @@ function checkTogether(spec: PayloadSpec, source: YamlSource): void {
     throw source.fault(["service", "health", "grpcMethod"], {
       why: "it names a method, and grpcService is asked of the gRPC health service",
       fix: "leave one of them out",
+    });
+  }
+  const { login } = spec;
+  if (login !== undefined && protocol !== "https" && protocol !== "grpcs") {
+    throw source.fault(["login"], {
+      why: `a service that speaks ${protocol} would be sent the token in the clear`,
+      fix: "leave it out, or make the protocol https or grpcs",
+    });
+  }
+  if (login?.grpcMethod !== undefined && protocol !== "grpcs") {
+    throw source.fault(["login", "grpcMethod"], {
+      why: `a service that speaks ${protocol} is not asked that way`,
+      fix: "leave it out, or make the protocol grpcs",
     });
   }
   const inNamespace = (one: { name: string; namespace?: string }) =>

@@ -51,6 +51,12 @@ Deno.test("readPayload() reads a whole payload", async () => {
   });
 });
 
+Deno.test("readPayload() names the account of a login where the payload does not", async () => {
+  const dir = await folder({ "payload.yaml": `${GOOD}login: {audience: hello}\n` });
+  const { login } = await readPayload(dir);
+  assertEquals(login, { audience: "hello", serviceAccount: "gateway-login" });
+});
+
 Deno.test("readPayload() gives equal folders one digest, and another one for each changed file", async () => {
   const before = (await readPayload(await folder())).digest;
   assertEquals((await readPayload(await folder({ "beside.txt": "not named" }))).digest, before);

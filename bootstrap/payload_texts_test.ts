@@ -32,11 +32,11 @@ for (
 }
 
 Deno.test("findNoText() leaves texts, absent fields and kinds that it does not know", () => {
-  const objects = [
+  const objects: readonly KubeValue[] = [
     { apiVersion: "v1", kind: "ConfigMap", data: { a: "1", b: null } },
     { apiVersion: "example.com/v1", kind: "ConfigMap", data: { a: 1 } },
     { apiVersion: "apps/v1", kind: "Deployment", spec: { replicas: 1, template: null } },
     { apiVersion: "v1", kind: "Secret", data: null, metadata: [] },
   ];
-  for (const object of objects) assertEquals(findNoText(object as KubeValue), undefined);
+  for (const object of objects) assertEquals(findNoText(object), undefined);
 });

@@ -72,9 +72,13 @@ export function getOnce(request: ProbeRequest): Promise<ProbeResponse> {
 
 /** POST by HTTP/2 with the headers of gRPC. Rejects with what broke the connection, or the signal's reason. */
 export function postGrpcOnce(
-  request: ProbeRequest & { readonly body: Uint8Array },
+  request: ProbeRequest & {
+    readonly body: Uint8Array;
+    /** Sent as a bearer token. Secret. */
+    readonly token?: string;
+  },
 ): Promise<ProbeResponse> {
-  const { host = LOOPBACK, port, path, tls, signal, body } = request;
+  const { host = LOOPBACK, port, path, tls, signal, body, token } = request;
   const scheme = tls ? "https" : "http";
   const session = http2.connect(`${scheme}://${hostPort(host, port)}`, tlsOptions(tls, host));
   return new Promise<ProbeResponse>((resolve, reject) => {
@@ -85,6 +89,7 @@ export function postGrpcOnce(
       ":path": path,
       "content-type": "application/grpc",
       te: "trailers",
+      ...(token !== undefined && { authorization: `Bearer ${token}` }),
     });
     // A refused connection cancels the stream first; the session's error is the one that says why.
     stream.on("error", (error: Error) => setTimeout(() => reject(causeOf(error)), 0));

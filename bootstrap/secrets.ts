@@ -21,6 +21,8 @@ export interface SecretMaterial {
   readonly certificates: ClusterCertificates;
   /** Only where a payload asks for them. */
   readonly jwt?: JwtKeys;
+  /** Signs the user's token in a cluster that was another's; only where a payload has a login. PEM. */
+  readonly tokenKey?: string;
 }
 
 /** What decides which objects there are. */

@@ -18,7 +18,7 @@ import { hostPort } from "../net/forward.ts";
 import { chainFiles, readDiskChain } from "../vm/disk_chain.ts";
 import type { InstancePaths } from "../vm/layout.ts";
 import { HOST_SERVICE_ADDRESS } from "../net/host_service.ts";
-import { clientFilesPath } from "./client_files.ts";
+import { clientFilesPath, isActiveClient } from "./client_files.ts";
 import { type ForwardReport, openForwards } from "./forwards.ts";
 import { kubeconfigPath } from "./kubeconfig.ts";
 import { buildTimeline, lastRun, renderTimeline, type TimelineRow } from "./timeline.ts";
@@ -71,6 +71,8 @@ export interface StatusReport {
   readonly processes: readonly ProcessReport[];
   /** Size as the guest sees it, and blocks taken from the host; null before the first start. */
   readonly stateDisk: { readonly sizeMiB: number; readonly usedMiB: number } | null;
+  /** Whether OpenShell's client uses it when no other gateway is named. */
+  readonly activeGateway: boolean;
   /** The instance's folder. */
   readonly dir: string;
 }
@@ -121,6 +123,7 @@ export async function statusOf(view: InstanceView): Promise<StatusReport> {
     clientFiles: join(clientFilesPath(config.name), "mtls"),
     processes: run ? await processReports(run) : [],
     stateDisk: await diskUse(paths, config.stateMiB),
+    activeGateway: await isActiveClient({ instance: config.name, instanceDir: paths.dir }),
     dir: paths.dir,
   };
 }

@@ -82,6 +82,7 @@ Deno.test("statusOf() tells what runs, with memory where the host shows it", asy
       sshPort: 40_001,
       apiPort: 40_002,
       stateDisk: { sizeMiB: 1024, usedMiB: 0 },
+      activeGateway: false,
       dir,
     });
     assert(clientFiles.endsWith("/mtls") && kubeconfig !== null);

@@ -8,7 +8,7 @@
 import { checkPortsFree } from "../net/forward.ts";
 import { ArtifactStore } from "../vm/artifact.ts";
 import type { DiskChain } from "../vm/disk_chain.ts";
-import type { GatewayError } from "../vm/error.ts";
+import { GatewayError } from "../vm/error.ts";
 import { type EventLog, type EventRecord } from "../vm/event.ts";
 import { LockedInstance, type RunRecord } from "../vm/instance.ts";
 import { chooseVmm } from "./choose_vmm.ts";
@@ -20,6 +20,7 @@ import { startKubeApi } from "./guest_api.ts";
 import { loadPayload } from "./payloads.ts";
 import { announceReady, keepForInspection, reachReady, serviceForward } from "./up_ready.ts";
 import {
+  adoptMaterial,
   attachVm,
   ensureKeys,
   ensureParts,
@@ -81,14 +82,16 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
       "pki",
       (s) => ensureKeys(paths, forward.address, { span: s, signal }),
     );
-    const material = await readMaterial(paths, payload, pki);
-    await span.run("payload", (s) => writeUpPayload(paths, config, prepared, material, ssh, s));
+    const own = await readMaterial(paths, payload, pki);
+    await span.run("payload", (s) => writeUpPayload(paths, config, prepared, own, ssh, s));
     const plan = (disk: DiskChain) => planFor(paths, config, artifacts, chosen, disk);
     const goldenDisk = () =>
       findGoldenDisk(artifacts, config, new ArtifactStore(), { span, signal });
     const how = { cold, keep, payloadDigest: prepared.digest, goldenDisk, span, signal };
     const { source, key } = await prepareGuest(paths, config, chosen, plan, how);
     const { slot, spec } = source;
+    const material = await adoptMaterial(paths, slot, own);
+    if (material !== own) await writeUpPayload(paths, config, prepared, material, ssh, span);
     const gvproxy = await span.run(
       "start gvproxy",
       (s) => networkFor(stack, paths, config, artifacts, ctx, s),
@@ -99,7 +102,7 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
       "attach",
       (s) => attachVm(stack, instance, spec, run, ctx, s),
     );
-    await span.run("guest up", () => guestUp(control, slot, guarded, prepared.digest));
+    await span.run("guest up", () => guestUp(control, slot, guarded, prepared));
     await vm.keep();
     const ports = await span.run(
       "expose ports",
@@ -109,10 +112,10 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
     const access = { paths, slot, ports, gvproxy: gvproxy.client };
     const kubeApi = startKubeApi(stack, span, config, access, guarded);
     const guest = { ...access, config, prepared, material, forward, guarded, keep };
-    const failure = await reachReady(span, guest);
-    const now = failure
-      ? await keepForInspection(instance, config, ctx, failure)
-      : await announceReady(span, stack, instance, guest, kubeApi, ctx);
+    const reached = await reachReady(span, guest);
+    const now = reached instanceof GatewayError
+      ? await keepForInspection(instance, config, ctx, reached)
+      : await announceReady(span, stack, instance, guest, kubeApi, ctx, reached.token);
     const running = { paths, config: now, spec, vm, key, ports, gvproxy, span };
     end = await stay(stack, running, control, guarded, signal);
     await instance.saveRun({ phase: "stopping" });

@@ -5,17 +5,31 @@
  *
  * @module
  */
-import { join } from "@std/path";
+import { dirname, join } from "@std/path";
 import { hostPort, reachableAddress, urlHost } from "../net/forward.ts";
 import { shellQuote } from "../net/ssh.ts";
 import { abortError, describeError, GatewayError, usageError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
-import type { InstanceConfig, LockedInstance, PortForward, RunRecord } from "../vm/instance.ts";
-import type { InstancePaths } from "../vm/layout.ts";
+import {
+  findInstance,
+  type InstanceConfig,
+  type LockedInstance,
+  type PortForward,
+  type RunRecord,
+} from "../vm/instance.ts";
+import { exists, type InstancePaths } from "../vm/layout.ts";
 import { formatMs } from "../vm/wait.ts";
-import { clientFilesPath, deactivateClientFiles, writeClientFiles } from "./client_files.ts";
+import {
+  clientFilesPath,
+  deactivateClientFiles,
+  writeClientFiles,
+  writeLoginToken,
+} from "./client_files.ts";
+import type { LoginToken } from "./client_metadata.ts";
 import { type ApiAccess, isOld, readGuestKubeconfig, withApi } from "./guest_api.ts";
 import { adoptCluster } from "./identity.ts";
+import { keepLogin, type LoginParts, openLogin, tokenRequest } from "./login.ts";
+import type { Owner } from "./names.ts";
 import { gatherEvidence, notReady, readDeployFaults } from "./payload_failure.ts";
 import { loadImages } from "./images/load.ts";
 import { laterImages, startLaterImages } from "./later_images.ts";
@@ -43,14 +57,15 @@ export interface OpenGuest extends ApiAccess {
 }
 
 /**
- * Waits until the payload answers, within its own bound. Returns why it did not when the VM is to be kept.
+ * Waits until the payload answers, within its own bound, and lets its user in. Returns why it did not when the VM is to
+ * be kept, else the user's token where there is a login.
  *
  * @throws GatewayError `service-not-ready` with what was seen of it, or the signal's reason.
  */
 export async function reachReady(
   parent: Span,
   guest: OpenGuest,
-): Promise<GatewayError | undefined> {
+): Promise<GatewayError | { readonly token: LoginToken | undefined }> {
   const { prepared, paths, config, slot, forward, material, guarded } = guest;
   const startedMs = performance.now();
   const { service } = prepared.payload;
@@ -80,6 +95,9 @@ export async function reachReady(
         ...{ pki, service, span, signal: guarded, timeoutMs },
       });
     });
+    if (!prepared.payload.login) return { token: undefined };
+    const token = await parent.run("login", () => openLogin(loginParts(guest), leftMs()));
+    return { token };
   } catch (error) {
     if (guarded.aborted || !(error instanceof GatewayError)) throw error;
     if (error.code !== "service-not-ready") throw error;
@@ -90,6 +108,12 @@ export async function reachReady(
     if (!guest.keep || guarded.aborted) throw explained;
     return explained;
   }
+}
+
+/** What the login is opened and kept with. */
+function loginParts(guest: OpenGuest): LoginParts {
+  const { material: { certificates: { caPem, client } }, prepared: { payload } } = guest;
+  return { ...guest, payload, tls: { caPem, ...client } };
 }
 
 /** The error with what was seen; the error alone where the cluster cannot be asked. */
@@ -205,14 +229,10 @@ export async function announceReady(
   guest: OpenGuest,
   kubeApi: Promise<void>,
   ctx: UpContext,
+  token: LoginToken | undefined,
 ): Promise<InstanceConfig> {
-  const { paths, material, forward, prepared } = guest;
-  const { payload, digest, later } = prepared;
-  const { certificates } = material;
-  await span.run(
-    "client files",
-    () => publishClientFiles(stack, paths, payload, certificates, forward),
-  );
+  const { paths, forward, prepared: { payload, digest, later } } = guest;
+  await span.run("client files", () => publishClientFiles(stack, guest, token, span));
   await kubeApi;
   const config = { ...guest.config, payloadDigest: digest };
   await instance.saveConfig(config);
@@ -239,26 +259,41 @@ export async function announceReady(
 }
 
 /**
- * Writes the client's certificates and metadata in OpenShell's format, and makes this the active gateway for as long as
- * it runs.
+ * Writes the client's certificates, token and metadata in OpenShell's format for as long as the instance runs, and keeps
+ * the token fresh. The first instance becomes the active gateway; a clone, and one beside it, only where the user says so.
  */
 async function publishClientFiles(
   stack: AsyncDisposableStack,
-  paths: InstancePaths,
-  { service }: Pick<Payload, "service">,
-  certificates: SecretMaterial["certificates"],
-  { address, hostPort: port }: PortForward,
+  guest: OpenGuest,
+  login: LoginToken | undefined,
+  span: Span,
 ): Promise<void> {
+  const { paths, material: { certificates: { caPem, client } }, prepared, slot } = guest;
   // Without TLS there is nothing that the client could show.
-  if (!usesTls(service.protocol)) return;
+  if (!usesTls(prepared.payload.service.protocol)) return;
   const owner = { instance: paths.name, instanceDir: paths.dir };
-  const host = urlHost(reachableAddress(address));
+  const cloned = slot?.from && await exists(join(dirname(slot.from.pkiDir), "instance.json"));
   await writeClientFiles({
-    owner,
-    host,
-    port,
-    caPem: certificates.caPem,
-    client: certificates.client,
+    ...{ owner, host: urlHost(reachableAddress(guest.forward.address)) },
+    ...{ port: guest.forward.hostPort, caPem, client, login, isRunning },
+    activate: cloned ? "never" : paths.name === "default" ? "first" : "free",
   });
-  stack.defer(() => deactivateClientFiles(owner).then(() => {}, () => {}));
+  const over = new AbortController();
+  const signal = AbortSignal.any([guest.guarded, over.signal]);
+  const keeping = login && keepLogin({
+    first: login,
+    request: tokenRequest(loginParts(guest)),
+    write: (token) => writeLoginToken(owner, token),
+    ...{ span, signal },
+  });
+  stack.defer(async () => {
+    over.abort();
+    await keeping;
+    await deactivateClientFiles(owner).catch(() => {});
+  });
+}
+
+async function isRunning({ instance, instanceDir }: Owner): Promise<boolean> {
+  const found = await findInstance(instance).catch(() => undefined);
+  return found?.state === "running" && found.paths.dir === instanceDir;
 }

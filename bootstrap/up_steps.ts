@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { join } from "@std/path";
+import { dirname, join } from "@std/path";
 import { hostPort, reachableAddress } from "../net/forward.ts";
 import {
   type GvproxyClient,
@@ -14,6 +14,7 @@ import {
 } from "../net/gvproxy.ts";
 import { ensureSsh, GUEST_SSH_PORT, type InstanceSsh, writeSshConfig } from "../net/ssh.ts";
 import { ControlPort } from "../vm/control_port.ts";
+import { describeError, GatewayError } from "../vm/error.ts";
 import { fileSink, type Span } from "../vm/event.ts";
 import type { InstanceConfig, LockedInstance, RunRecord } from "../vm/instance.ts";
 import type { InstancePaths } from "../vm/layout.ts";
@@ -28,7 +29,8 @@ import { type BootArtifacts, ensureArtifacts, hostArch } from "./artifacts.ts";
 import type { ChosenVmm } from "./choose_vmm.ts";
 import { clockRequest } from "./clock.ts";
 import { isOld } from "./guest_api.ts";
-import { ensureJwt } from "./jwt.ts";
+import { ensureJwt, takeJwt } from "./jwt.ts";
+import { ensureLoginKey } from "./login_key.ts";
 import { guardSignal } from "./guard.ts";
 import { guestNetworkFor } from "./images/guest_network.ts";
 import { payloadFiles } from "./manifests.ts";
@@ -176,9 +178,20 @@ export async function readMaterial(
   payload: Payload,
   certificates: Pki,
 ): Promise<SecretMaterial> {
-  return wantsJwt(payload)
-    ? { certificates, jwt: await ensureJwt(paths.jwtDir) }
-    : { certificates };
+  const jwt = wantsJwt(payload) ? await ensureJwt(paths.jwtDir) : undefined;
+  const tokenKey = payload.login ? await ensureLoginKey(paths.loginDir) : undefined;
+  return { certificates, ...(jwt && { jwt }), ...(tokenKey !== undefined && { tokenKey }) };
+}
+
+/** The material of an instance that goes on from another's memory: the service's own token keys stay what they are there. */
+export async function adoptMaterial(
+  paths: InstancePaths,
+  slot: SavedState | undefined,
+  material: SecretMaterial,
+): Promise<SecretMaterial> {
+  if (!slot?.from || !material.jwt) return material;
+  const jwt = await takeJwt(join(dirname(slot.from.pkiDir), "jwt"), paths.jwtDir);
+  return jwt ? { ...material, jwt } : material;
 }
 
 /**
@@ -205,6 +218,7 @@ export async function writeUpPayload(
     },
     ssh: ssh.payload,
     manifests: payloadFiles(prepared, material),
+    tokenKey: material.tokenKey,
     ...network,
   });
 }
@@ -270,13 +284,13 @@ export async function powerOff(
 /**
  * Waits for the guest's network and sets its clock. A guest that goes on has its network already and its clock stood
  * still; it also gets fresh random bytes, since the pool may have been copied with the memory, loses the connections
- * whose other end is gone, and becomes this instance if it was another. `digest` is of the payload that it is to run.
+ * whose other end is gone, and becomes this instance if it was another. `prepared` is the payload that it is to run.
  */
 export async function guestUp(
   control: ControlPort,
   slot: SavedState | undefined,
   guarded: AbortSignal,
-  digest?: string,
+  prepared?: Pick<PreparedPayload, "digest" | "payload">,
 ): Promise<void> {
   if (slot) {
     const bytes = crypto.getRandomValues(new Uint8Array(64));
@@ -285,9 +299,28 @@ export async function guestUp(
   await control.request(clockRequest(Date.now()), 10_000, guarded);
   if (!slot) return;
   // It takes what is its own, or was changed, from its own payload.
-  if (slot.from || slot.payload !== digest) await control.request("payload", 40_000, guarded);
+  if (slot.from || slot.payload !== prepared?.digest) {
+    await control.request("payload", 40_000, guarded);
+  }
+  // Before anything starts again and before anybody is let in: until then its tokens are the other's, too.
+  if (slot.from && prepared?.payload.login) await replaceTokenKey(control, guarded);
   const words = [...(slot.from ? ["adopt"] : []), ...(isOld(slot) ? ["renew"] : [])];
   await control.request(["thaw", ...words].join(" "), 40_000, guarded);
+}
+
+/** Lets the cluster sign with this instance's own key. @throws GatewayError `not-supported`, or the signal's reason. */
+async function replaceTokenKey(control: ControlPort, guarded: AbortSignal): Promise<void> {
+  try {
+    await control.request("token-key", 40_000, guarded);
+  } catch (error) {
+    if (guarded.aborted) throw error;
+    throw new GatewayError({
+      code: "not-supported",
+      what: "Cannot give the clone a login of its own",
+      why: describeError(error),
+      fix: "start it with `gateway up --cold`, and leave --cluster-binary out to fork instances",
+    });
+  }
 }
 
 /** Opens the user's forwards, and one loopback port each for ssh and the cluster's API. */

@@ -100,6 +100,9 @@ export function readyText(report: StatusReport, tookMs: number, detached: boolea
       ]
       : []),
     `  gateway kubectl${name} -- get nodes`,
+    ...(overTls && !report.activeGateway
+      ? [`  gateway use ${report.name}   # OpenShell's client uses another gateway`]
+      : []),
     "",
     ...(report.notes === null ? [] : [report.notes, ""]),
     detached ? `Stop it with: gateway down${name}` : "Ctrl-C stops it.",

@@ -1,4 +1,4 @@
-import { assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import type { StatusReport } from "./status.ts";
 import { doctorText, listText, readyText, statusText } from "./views.ts";
 
@@ -32,6 +32,7 @@ const running: StatusReport = {
     { role: "vmm", pid: 11, residentMiB: null },
   ],
   stateDisk: { sizeMiB: 16_384, usedMiB: 800 },
+  activeGateway: true,
   dir: "/home/u/.local/share/gateway/instances/default",
 };
 
@@ -52,6 +53,7 @@ const stopped: StatusReport = {
   apiPort: null,
   processes: [],
   stateDisk: null,
+  activeGateway: false,
   dir: "/home/u/.local/share/gateway/instances/dev",
 };
 
@@ -140,6 +142,11 @@ Deno.test("readyText() shows a payload's notes, and no certificates for a servic
     ...["", "Open it.", "Twice.", "", "Stop it with: gateway down"],
   ]);
   assertEquals(/client files|curl/.test(text), false);
+});
+
+Deno.test("readyText() tells how to use an instance that is not the client's active gateway", () => {
+  const lines = readyText({ ...running, name: "dev", activeGateway: false }, 900, true).split("\n");
+  assert(lines.includes("  gateway use dev   # OpenShell's client uses another gateway"));
 });
 
 Deno.test("readyText() names the instance in its commands when it is not the default one", () => {

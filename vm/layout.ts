@@ -105,6 +105,8 @@ export interface InstancePaths {
   readonly pkiDir: string;
   /** Keys that sign a service's own tokens, where a payload asks for them. */
   readonly jwtDir: string;
+  /** The key with which the cluster signs the user's token, where a payload has a login. */
+  readonly loginDir: string;
   readonly sshDir: string;
   readonly consoleLog: string;
   readonly gvproxyLog: string;
@@ -136,6 +138,7 @@ export function instancePaths(name: string, env: Env = processEnv): InstancePath
     payload: join(dir, "payload.tar"),
     pkiDir: join(dir, "pki"),
     jwtDir: join(dir, "jwt"),
+    loginDir: join(dir, "login"),
     sshDir: join(dir, "ssh"),
     consoleLog: join(dir, "console.log"),
     gvproxyLog: join(dir, "gvproxy.log"),

@@ -119,6 +119,7 @@ export async function deploy(
   const placed = await keepNamespaces(work, await checkRights(work, draft));
   const { warning } = checkImages(draft.map(({ object }) => object), nodes);
   if (warning) span.warn(warning);
+  if (payload.login) span.warn(loginAdvice(payload));
   const planned = await planObjects(api, placed, applyOptions(work));
   const inventory = await readInventory(api, payload.namespace, payload.name, signal);
   const stale = await checkStale(work, inventory, placed);
@@ -139,6 +140,13 @@ export async function deploy(
 
 const NO_ADDRESS =
   "no client files: nothing tells where the service answers; pass --address HOST:PORT";
+
+/** A token ends, and nothing of ours stays behind a deployment to renew it. */
+function loginAdvice({ namespace, login }: DeployPayload): string {
+  const { serviceAccount, audience } = login!;
+  return `the service wants a login, and gateway makes no token in this cluster: see docs/deploy.md ` +
+    `(service account "${serviceAccount}" in "${namespace}", audience "${audience}")`;
+}
 
 async function checkAnswers(api: KubeApi, context: string, signal: AbortSignal): Promise<void> {
   try {
@@ -360,7 +368,6 @@ async function writeFiles(work: Work, pki: Pki, address: Address): Promise<strin
     ...address,
     caPem: pki.caPem,
     client: pki.client,
-    activate: false,
   });
   return `${dir}/mtls`;
 }

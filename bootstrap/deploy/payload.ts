@@ -6,6 +6,7 @@
  */
 import { packedDigest, payloadFiles, RECORD_FILE } from "../manifests.ts";
 import { chartArchives, type PrepareOptions } from "../payload_images.ts";
+import type { PayloadLogin } from "../payload_spec.ts";
 import { ensurePayload, offeringDemo, payloadSource } from "../payloads.ts";
 import { type SecretMaterial, wantsJwt } from "../secrets.ts";
 
@@ -19,6 +20,8 @@ export interface DeployPayload {
   readonly nodePort: number;
   /** Whether its Secrets hold keys that sign tokens. */
   readonly wantsJwt: boolean;
+  /** The service account and audience of its users' tokens, where it has a login. */
+  readonly login?: PayloadLogin;
   /** Its objects as YAML, any number in one text. Secret: private keys are among them. */
   readonly documents: (material: SecretMaterial) => Promise<readonly string[]>;
 }
@@ -38,6 +41,7 @@ export async function deployPayload(text: string, options: PrepareOptions): Prom
     namespace: payload.namespace,
     nodePort: payload.service.nodePort,
     wantsJwt: wantsJwt(payload),
+    ...(payload.login && { login: payload.login }),
     documents: async (material) => {
       const charts = await offeringDemo(source, archives ??= chartArchives(payload, options));
       const packed = { payload, charts, digest: packedDigest({ payload, charts }) };
