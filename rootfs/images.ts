@@ -25,7 +25,9 @@ export type LayerEntry =
 /** What {@linkcode imageRecipe} needs. */
 export interface ImageOptions {
   /** Short name: the archive is NAME.tar and the artifact image-NAME. */
-  readonly name: keyof typeof imageNames;
+  readonly name: string;
+  /** The image's name with its tag. */
+  readonly image: string;
   readonly label: string;
   /** The artifact that the layer's program comes from. */
   readonly program: Recipe;
@@ -68,7 +70,7 @@ export function packerRecipe(): Promise<Recipe> {
   });
 }
 
-/** A recipe that leaves NAME.tar, an OCI archive that `ctr images import` names after the lock's tag. */
+/** A recipe that leaves NAME.tar, an OCI archive that `ctr images import` names as requested. */
 export function imageRecipe(options: ImageOptions): Recipe {
   const { name, layer, arch } = options;
   const output = `${name}.tar`;
@@ -81,7 +83,7 @@ export function imageRecipe(options: ImageOptions): Recipe {
       layer: canonicalJson(layer.map((entry) => ({ ...entry }))),
       entrypoint: options.entrypoint.join(" "),
       user: options.user,
-      image: imageNames[name],
+      image: options.image,
       platform: `linux/${arch}`,
       epoch: String(sourceDateEpoch),
     },
@@ -112,7 +114,7 @@ async function buildImage(
   await run(packer.files["ocipack"].path, {
     ...tool,
     args: [
-      `-name=${imageNames[options.name]}`,
+      `-name=${options.image}`,
       `-layer=${layerTar}`,
       `-arch=${options.arch}`,
       `-user=${options.user}`,
@@ -126,7 +128,7 @@ async function buildImage(
     ...tool,
     args: [...REPRODUCIBLE_TAR, "--mode=a+rX,u+w,go-w", "-cf", archive, "-C", layout, ...parts],
   });
-  return { image: imageNames[options.name] };
+  return { image: options.image };
 }
 
 /** Modes are set outright, so that the umask of whoever builds does not count. */
@@ -234,6 +236,7 @@ async function programImage(
   return imageRecipe({
     ...shared,
     name: o.name,
+    image: imageNames[o.name],
     label: `container image ${imageNames[o.name]}`,
     program: await guestGoRecipe({
       name: `program-${o.name}`,
@@ -255,6 +258,7 @@ function busyboxRecipe(o: SharedOptions & { readonly base: Recipe }): Recipe {
     assumeYes: o.assumeYes,
     packer: o.packer,
     name: "busybox",
+    image: imageNames.busybox,
     label: `container image ${imageNames.busybox}`,
     program: o.base,
     layer: [

@@ -8,7 +8,8 @@ import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert"
 import { join } from "@std/path";
 import { parse } from "yaml";
 import { exists } from "../vm/layout.ts";
-import { AGENT_SANDBOX, pushOpenshell } from "./fakes/openshell.ts";
+import { pushOpenshell } from "./fakes/openshell.ts";
+import { agentSandboxManifest } from "./fakes/openshell/agent_sandbox.ts";
 import { TestRegistry } from "./fakes/registry.ts";
 import { ReleasePage } from "./fakes/release_page.ts";
 import type { TestHome } from "./vm/harness.ts";
@@ -99,7 +100,7 @@ Deno.test({
     const digests = [lock.chart, ...lock.images].map(({ ref, digest }) => [ref, digest]);
     assertEquals(new Map(digests as [string, string][]), new Map(pushed));
     assertMatch(lock.noted, /^\d{4}-\d\d-\d\dT/);
-    assertEquals(await text(dir, "agent-sandbox.yaml"), await Deno.readTextFile(AGENT_SANDBOX));
+    assertEquals(await text(dir, "agent-sandbox.yaml"), agentSandboxManifest);
     const spec = await text(dir, "payload.yaml");
     const comments = (all: string) => all.split("\n").filter((line) => /^\s*#/.test(line));
     assertEquals(comments(spec), comments(await text(BUILT_IN, "payload.yaml")));
@@ -111,7 +112,11 @@ Deno.test({
     }
 
     // Other content under the same tags, and then no registry: what was pinned is what runs.
-    const again = await pushOpenshell(registry, { demo: images.busybox, busybox: images.demo });
+    const again = await pushOpenshell(registry, {
+      ...images,
+      gateway: images.base,
+      base: images.gateway,
+    });
     assertNotEquals(again.get(lock.images[0].ref), lock.images[0].digest);
     await build(home, ["payload", "openshell"], page.env);
     await registry.down();

@@ -1,6 +1,6 @@
 /**
- * The payload openshell with what stands in for OpenShell: a chart of the same shape and images built here, under the
- * real names in a registry on loopback. payload.yaml is the product's own; only its missing digests are filled in.
+ * The payload openshell with what stands in for OpenShell: a chart of the same shape and programs that refuse what the
+ * real ones refuse, under the real names in a registry on loopback. payload.yaml is the product's own; only its missing digests are filled in.
  * It must not hold a test.
  *
  * @module
@@ -10,22 +10,29 @@ import { parse, stringify } from "yaml";
 import { packedChart } from "../../bootstrap/payload_files.ts";
 import { sourcePath } from "../../vm/source.ts";
 import { run } from "../../vm/process.ts";
+import { agentSandboxManifest } from "./openshell/agent_sandbox.ts";
+import type { ProgramImages } from "./openshell/programs.ts";
 import type { TestRegistry } from "./registry.ts";
 
 const PAYLOAD = sourcePath("rootfs/payloads/openshell/payload.yaml");
-const FAKE = sourcePath("tests/fakes/openshell");
+const CHART = sourcePath("tests/fakes/openshell/chart");
 const CONFIG = "application/vnd.cncf.helm.config.v1+json";
 const LAYER = "application/vnd.cncf.helm.chart.content.v1.tar+gzip";
 
 /** Whose registries the payload's references name. */
 const HOSTS = ["ghcr.io", "registry.k8s.io"];
 
-/** Our own images that stand for others: the path of each one's OCI archive. */
-export interface StandIns {
-  /** Serves with mutual TLS like the gateway does. */
-  readonly demo: string;
-  /** Has a shell, for all the others. */
-  readonly busybox: string;
+/** Images that stand for others: the path of each one's OCI archive. */
+export interface StandIns extends ProgramImages {
+  /** What sandboxes run: something with a shell. */
+  readonly base: string;
+}
+
+/** Which of them stands for the image that a reference names. */
+function roleOf(repo: string): keyof StandIns {
+  if (repo.endsWith("/gateway")) return "gateway";
+  if (repo.endsWith("/supervisor")) return "supervisor";
+  return repo.endsWith("/agent-sandbox-controller") ? "controller" : "base";
 }
 
 /** Pushes everything to the registry under the names that payload.yaml has; gives the digest of each reference. */
@@ -34,20 +41,19 @@ export async function pushOpenshell(
   images: StandIns,
 ): Promise<ReadonlyMap<string, string>> {
   const payload = parse(await Deno.readTextFile(PAYLOAD));
-  const layouts = { demo: await unpack(images.demo), busybox: await unpack(images.busybox) };
   const pushed = new Map<string, string>();
-  try {
-    for (const { ref } of payload.images) {
-      const { repo, tag } = split(ref);
-      const layout = repo.endsWith("/gateway") ? layouts.demo : layouts.busybox;
+  for (const { ref } of payload.images) {
+    const { repo, tag } = split(ref);
+    const layout = await unpack(images[roleOf(repo)]);
+    try {
       pushed.set(ref, (await registry.push(repo, layout, tag)).digest);
+    } finally {
+      await Deno.remove(layout, { recursive: true });
     }
-    for (const { oci } of payload.charts) {
-      const { repo, tag } = split(oci);
-      pushed.set(oci, await pushChart(registry, repo, tag));
-    }
-  } finally {
-    for (const layout of Object.values(layouts)) await Deno.remove(layout, { recursive: true });
+  }
+  for (const { oci } of payload.charts) {
+    const { repo, tag } = split(oci);
+    pushed.set(oci, await pushChart(registry, repo, tag));
   }
   return pushed;
 }
@@ -64,11 +70,8 @@ export async function writeOpenshell(
   for (const image of payload.images) image.digest = pushed.get(image.ref);
   for (const chart of payload.charts) chart.digest = pushed.get(chart.oci);
   await Deno.writeTextFile(join(dir, "payload.yaml"), stringify(payload));
-  await Deno.copyFile(join(FAKE, "agent-sandbox.yaml"), join(dir, "agent-sandbox.yaml"));
+  await Deno.writeTextFile(join(dir, "agent-sandbox.yaml"), agentSandboxManifest);
 }
-
-/** What stands for the manifest of agent-sandbox's release. */
-export const AGENT_SANDBOX = join(FAKE, "agent-sandbox.yaml");
 
 /** registries.yaml that leads every pull of the payload to the registry. */
 export function mirrors(registry: TestRegistry): string {
@@ -91,7 +94,7 @@ async function pushChart(registry: TestRegistry, repo: string, tag: string): Pro
   const archive = await packedChart({
     name: "openshell",
     values: {},
-    from: { kind: "folder", path: join(FAKE, "chart") },
+    from: { kind: "folder", path: CHART },
   });
   const config = new TextEncoder().encode(JSON.stringify({ name: "helm-chart", version: tag }));
   const manifest = await registry.manifest(repo, {

@@ -7,7 +7,9 @@
  */
 import { join } from "@std/path";
 import { sourcePath } from "../../vm/source.ts";
-import { AGENT_SANDBOX, mirrors, pushOpenshell, writeOpenshell } from "../fakes/openshell.ts";
+import { mirrors, pushOpenshell, type StandIns, writeOpenshell } from "../fakes/openshell.ts";
+import { agentSandboxManifest } from "../fakes/openshell/agent_sandbox.ts";
+import { programImages } from "../fakes/openshell/programs.ts";
 import type { TestRegistry } from "../fakes/registry.ts";
 import { ReleasePage } from "../fakes/release_page.ts";
 import { FROM_SOURCES, TestHome } from "./harness.ts";
@@ -23,12 +25,12 @@ export const PINNED: boolean = LOCK.chart.digest !== null;
 /** A home where nobody has said what a new instance runs. */
 export const undecidedHome = () => TestHome.make(FROM_SOURCES, { GATEWAY_PAYLOAD: "" });
 
-/** Our own images that stand for OpenShell's. */
-async function standIns(home: TestHome) {
+/** Images that stand for OpenShell's; sandboxes get our busybox. */
+async function standIns(home: TestHome): Promise<StandIns> {
   const built = await home.ok(["build", "images", "--json"], { timeoutMs: BUILD_TIMEOUT_MS });
   const rows = JSON.parse(built.stdout) as { artifact: string; path: string }[];
-  const archive = (name: string) => rows.find(({ artifact }) => artifact === `image-${name}`)!.path;
-  return { demo: archive("demo"), busybox: archive("busybox") };
+  const base = rows.find(({ artifact }) => artifact === "image-busybox")!.path;
+  return { ...await programImages(), base };
 }
 
 /** Leads the home's pulls to a registry. */
@@ -41,7 +43,6 @@ async function lead(home: TestHome, registry: TestRegistry): Promise<void> {
 
 /** The page that agent-sandbox is released on, as far as we need it; its authority goes into the home's folder. */
 export async function releasePage(home: TestHome): Promise<ReleasePage> {
-  const text = await Deno.readTextFile(AGENT_SANDBOX);
   const { hostname, pathname } = new URL(LOCK.manifests[0].url);
   // The real one leads to a store of files, too.
   return await ReleasePage.start(
@@ -51,7 +52,7 @@ export async function releasePage(home: TestHome): Promise<ReleasePage> {
       path === pathname
         ? new Response(null, { status: 302, headers: { location: "/files/1" } })
         : path === "/files/1"
-        ? new Response(text)
+        ? new Response(agentSandboxManifest)
         : new Response("none", { status: 404 }),
   );
 }
