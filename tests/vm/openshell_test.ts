@@ -1,17 +1,18 @@
 /**
  * The payload openshell in a real cluster, which runs because nobody named another, from a local registry that holds
  * stand-ins under the real names: its chart by the Helm controller, images that are never pulled by the guest,
- * certificates, keys for tokens, and a volume that outlives its pod. tests/openshell_test.ts has what needs no boot.
+ * certificates, keys for tokens, a volume that outlives its pod, and a user's day with a sandbox. tests/openshell_test.ts
+ * has what needs no boot.
  *
  * @module
  */
-import { assert, assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
-import { run } from "../../vm/process.ts";
 import { waitFor } from "../../vm/wait.ts";
 import { TestRegistry } from "../fakes/registry.ts";
 import { Client } from "./client.ts";
 import { freePort, type TestHome, withEvidence } from "./harness.ts";
+import { OpenshellCli } from "./openshell_cli.ts";
 import {
   offerOpenshell,
   PINNED,
@@ -41,8 +42,6 @@ Deno.test("the payload openshell", async (t) => {
     assertStringIncludes(stdout, "openshell status");
     assertEquals((await client.status()).payload, named[1] ?? "openshell");
     assert(await client.answers());
-    const without = await client.curl(await client.status(), "/", true);
-    assertNotEquals(without.code, 0, "it answers without a client's certificate");
   });
 
   await step("was installed by its chart, from images of the host", async () => {
@@ -50,22 +49,50 @@ Deno.test("the payload openshell", async (t) => {
     assertEquals(items.map((pod: { metadata: { name: string } }) => pod.metadata.name), [
       "openshell-0",
     ]);
-    const { containers, initContainers } = items[0].spec;
-    for (const { image, imagePullPolicy } of [...initContainers, ...containers]) {
-      assertEquals(imagePullPolicy, "Never", image);
-    }
+    const [{ image, imagePullPolicy }] = items[0].spec.containers;
+    assertEquals(imagePullPolicy, "Never", image);
     const mode = await client.sh(
       "find /var/lib/kubelet/pods -path '*~secret/jwt/*' -name signing.pem -type f -exec stat -c %a {} +",
     );
     assertEquals(mode.trim(), "440", "fsGroup may read the key, others may not");
   });
 
+  await step("knows its user, and nobody by the client's certificate alone", async () => {
+    const user = await OpenshellCli.of(home);
+    assertMatch(await user.ok("status"), /Status: Connected\n[^]*Authentication: Authenticated/);
+    assertStringIncludes(await user.ok("whoami"), "openshell-admin");
+    await using alone = await user.withKeyAlone();
+    assertMatch(
+      await alone.ok("status"),
+      /Status: Connected\n[^]*Authentication: Failed \(missing authorization header\)/,
+    );
+    const { code, stderr } = await alone.call("sandbox", "list");
+    assertEquals(code, 1);
+    assertStringIncludes(stderr, 'credentials\', message: "missing authorization header"');
+  });
+
+  await step("makes a sandbox in which programs run", () => useSandbox(home, client));
+
+  await step("ends a sandbox that is deleted", async () => {
+    const user = await OpenshellCli.of(home);
+    await user.ok("sandbox", "delete", "first");
+    assertEquals(await user.ok("sandbox", "list"), "No sandboxes found.\n");
+    await waitFor({
+      what: "the end of the sandbox's pod and volume",
+      probe: async () => {
+        const kinds = "pods,persistentvolumeclaims,sandboxes.agents.x-k8s.io";
+        const { items } = await client.kubectlJson(["get", kinds, "-n", "openshell"]);
+        const names = items.map((one: { metadata: { name: string } }) => one.metadata.name);
+        return names.some((name: string) => name.includes("first")) ? undefined : true;
+      },
+      timeoutMs: POD_TIMEOUT_MS,
+      intervalMs: 1000,
+    });
+  });
+
   await step("keeps its data when its pod is replaced", async () => {
-    const count = async () => (await client.curl(await client.status(), "/counter")).stdout.trim();
-    const before = await count();
-    await countUp(client);
-    const after = await count();
-    assertEquals(Number(after), Number(before) + 1);
+    const user = await OpenshellCli.of(home);
+    await user.ok("provider", "create", "--name", "kept", "--type", "generic");
     const uid = async () =>
       (await client.kubectlJson(["get", "pods", "-n", "openshell"])).items[0]?.metadata.uid;
     const old = await uid();
@@ -76,9 +103,44 @@ Deno.test("the payload openshell", async (t) => {
       timeoutMs: POD_TIMEOUT_MS,
       intervalMs: 1000,
     });
-    assertEquals(await count(), after);
+    assertStringIncludes(await user.ok("provider", "list"), "kept  generic");
   });
 });
+
+/** Creates the sandbox "first", uses it, and looks at what it is made of. */
+async function useSandbox(home: TestHome, client: Client): Promise<void> {
+  const user = await OpenshellCli.of(home);
+  await user.ok("sandbox", "create", "--detach", "--name", "first");
+  assertMatch(await user.ok("sandbox", "list"), /^first +Ready$/m);
+
+  assertEquals(await user.sh("first", "echo hello; pwd; id -u"), "hello\n/sandbox\n1000\n");
+  const failed = await user.call(
+    "sandbox",
+    "exec",
+    "first",
+    "--",
+    "sh",
+    "-c",
+    "echo no >&2; exit 7",
+  );
+  assertEquals([failed.code, failed.stdout, failed.stderr], [7, "", "no\n"]);
+  await user.sh("first", "echo kept >note");
+  assertEquals(await user.sh("first", "cat note"), "kept\n");
+  const key = "head -n 1 /etc/openshell-tls/client/tls.key";
+  assertEquals(await user.sh("first", key), "-----BEGIN PRIVATE KEY-----\n");
+
+  const inOpenshell = (...words: string[]) =>
+    client.kubectlJson(["get", ...words, "-n", "openshell"]);
+  const { metadata, spec } = await inOpenshell("pod", "default--first");
+  assertEquals([metadata.ownerReferences[0].kind, spec.restartPolicy], ["Sandbox", "Never"]);
+  assertEquals(metadata.labels["openshell.ai/managed-by"], "openshell");
+  const image = spec.volumes.find((one: { image?: unknown }) => one.image !== undefined)?.image;
+  assertStringIncludes(image.reference, "/supervisor:");
+  assertEquals(image.pullPolicy, "Never");
+  // The controller's webhook converts to the version that is not stored.
+  const alpha = await inOpenshell("sandboxes.v1alpha1.agents.x-k8s.io", "default--first");
+  assertEquals(alpha.apiVersion, "agents.x-k8s.io/v1alpha1");
+}
 
 /** Gets all of openshell from the registry; gives what `up` has to be told of it. */
 async function build(home: TestHome, registry: TestRegistry): Promise<string[]> {
@@ -96,14 +158,4 @@ async function build(home: TestHome, registry: TestRegistry): Promise<string[]> 
   });
   assertStringIncludes(stderr, "openshell is pinned");
   return [];
-}
-
-/** Counts one up, in the file that lies where the database would. */
-async function countUp(client: Client): Promise<void> {
-  const report = await client.status();
-  const file = (name: string) => join(report.clientFiles, name);
-  const tls = ["--cacert", file("ca.crt"), "--cert", file("tls.crt"), "--key", file("tls.key")];
-  await run("curl", {
-    args: ["-sS", "--fail", "--max-time", "30", "-X", "POST", ...tls, `${report.endpoint}/counter`],
-  });
 }

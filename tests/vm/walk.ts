@@ -17,6 +17,7 @@ import { makeOneFile } from "../../bootstrap/package/one_file.ts";
 import { run } from "../../vm/process.ts";
 import { pause, waitFor } from "../../vm/wait.ts";
 import { TestRegistry } from "../fakes/registry.ts";
+import { OpenshellCli } from "./openshell_cli.ts";
 import { offerOpenshell } from "./openshell_payload.ts";
 import { HostServices } from "./host_services.ts";
 import { Client, type Status } from "./client.ts";
@@ -68,7 +69,7 @@ async function preparedOpenshell(home: TestHome, dir: string): Promise<string[]>
 async function walk(
   t: Deno.TestContext,
   home: TestHome,
-  { kind }: Walk,
+  { kind, payload: served }: Walk,
   payload: readonly string[],
 ): Promise<void> {
   const port = freePort();
@@ -98,11 +99,19 @@ async function walk(
     const report = await status();
     const good = await curl(report, "/");
     assertEquals(good.code, 0, good.stderr);
-    assertGreater(good.stdout.length, 0);
-    const without = await curl(report, "/", true);
-    assert(without.code !== 0, "it answered without a client certificate");
     const plain = await run("curl", { args: ["-sS", `http://127.0.0.1:${port}/`], check: false });
-    assert(!plain.stdout.includes(good.stdout));
+    if (served === "demo") {
+      assertGreater(good.stdout.length, 0);
+      assert(!plain.stdout.includes(good.stdout));
+      const without = await curl(report, "/", true);
+      assert(without.code !== 0, "it answered without a client certificate");
+      return;
+    }
+    // It has nothing to GET, and knows its users by more than their certificate.
+    const user = await OpenshellCli.of(home);
+    assertStringIncludes(await user.ok("status"), "Authentication: Authenticated");
+    await using alone = await user.withKeyAlone();
+    assertStringIncludes(await alone.ok("status"), "missing authorization header");
   });
 
   await step("the client files are OpenShell's, private, and name the active gateway", async () => {

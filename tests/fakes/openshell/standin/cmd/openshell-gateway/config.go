@@ -26,10 +26,10 @@ type config struct {
 			GatewayID      string `toml:"gateway_id"`
 			TTLSecs        int64  `toml:"ttl_secs"`
 		} `toml:"gateway_jwt"`
-	} `toml:"-"`
+	} `toml:"gateway"`
 	Drivers struct {
 		Kubernetes driverSettings `toml:"kubernetes"`
-	} `toml:"-"`
+	} `toml:"drivers"`
 }
 
 type tlsFiles struct {
@@ -69,17 +69,13 @@ func readConfig(path string) (*config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &config{}
-	file := struct {
-		OpenShell struct {
-			Gateway any `toml:"gateway"`
-			Drivers any `toml:"drivers"`
-		} `toml:"openshell"`
-	}{}
-	file.OpenShell.Gateway, file.OpenShell.Drivers = &c.Gateway, &c.Drivers
+	var file struct {
+		OpenShell config `toml:"openshell"`
+	}
 	if err := toml.Unmarshal(text, &file); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	c := &file.OpenShell
 	if c.Gateway.MTLSAuth.Enabled {
 		return nil, errors.New("mTLS user authentication is not supported with the Kubernetes compute driver")
 	}

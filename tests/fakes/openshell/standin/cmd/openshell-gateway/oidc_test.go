@@ -120,7 +120,7 @@ func TestWithOIDCAClientCertificateIsOptionalButChecked(t *testing.T) {
 
 func TestAnIssuerHasToNameItselfAndKeepItsKeys(t *testing.T) {
 	for name, change := range map[string]func(*issuer){
-		"calls itself":              func(i *issuer) { i.name += "/" },
+		"calls itself":               func(i *issuer) { i.name += "/" },
 		"not of the issuer's origin": func(i *issuer) { i.jwksURI = "https://127.0.0.1:1/keys" },
 	} {
 		ca, i := newAuthority(t), newIssuer(t)
