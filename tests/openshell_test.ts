@@ -7,8 +7,10 @@
 import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
 import { join } from "@std/path";
 import { parse } from "yaml";
+import { unknownValues } from "../bootstrap/chart_values.ts";
+import { packedChart } from "../bootstrap/payload_files.ts";
 import { exists } from "../vm/layout.ts";
-import { pushOpenshell } from "./fakes/openshell.ts";
+import { pushOpenshell, STAND_IN_CHART } from "./fakes/openshell.ts";
 import { agentSandboxManifest } from "./fakes/openshell/agent_sandbox.ts";
 import { TestRegistry } from "./fakes/registry.ts";
 import { ReleasePage } from "./fakes/release_page.ts";
@@ -235,6 +237,17 @@ Deno.test({
     assertEquals(await exists(join(home.home, "data/gateway/payloads")), false);
     assertEquals(await exists(join(home.home, "data/gateway/instances/default/state.img")), false);
   },
+});
+
+Deno.test("the chart that stands for OpenShell's has every value that the payload sets", async () => {
+  const archive = await packedChart({
+    name: "openshell",
+    values: {},
+    from: { kind: "folder", path: STAND_IN_CHART },
+  });
+  const { charts: [{ values }] } = parse(await text(BUILT_IN, "payload.yaml"));
+  assertEquals(await unknownValues(archive, values), []);
+  assertEquals(await unknownValues(archive, { ...values, sandbox: { image: "x" } }), ["sandbox"]);
 });
 
 /** Starts that end at a port which somebody holds: everything before a VM, and nothing of one. */

@@ -15,7 +15,8 @@ import type { ProgramImages } from "./openshell/programs.ts";
 import type { TestRegistry } from "./registry.ts";
 
 const PAYLOAD = sourcePath("rootfs/payloads/openshell/payload.yaml");
-const CHART = sourcePath("tests/fakes/openshell/chart");
+/** The folder of the chart. */
+export const STAND_IN_CHART = sourcePath("tests/fakes/openshell/chart");
 const CONFIG = "application/vnd.cncf.helm.config.v1+json";
 const LAYER = "application/vnd.cncf.helm.chart.content.v1.tar+gzip";
 
@@ -94,7 +95,7 @@ async function pushChart(registry: TestRegistry, repo: string, tag: string): Pro
   const archive = await packedChart({
     name: "openshell",
     values: {},
-    from: { kind: "folder", path: CHART },
+    from: { kind: "folder", path: STAND_IN_CHART },
   });
   const config = new TextEncoder().encode(JSON.stringify({ name: "helm-chart", version: tag }));
   const manifest = await registry.manifest(repo, {
