@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"flag"
 	"log"
 	"net/http"
@@ -68,6 +69,8 @@ func healthy() http.Handler {
 // lead works while it holds the lease; without it the process ends. The times are those of controller-runtime.
 func lead(ctx context.Context, leases coordination.LeasesGetter, work *controller) {
 	host, _ := os.Hostname()
+	// As controller-runtime names itself: a process that is started again waits until its own old lease has run out.
+	host += "_" + rand.Text()
 	leaderelection.RunOrDie(ctx, leaderelection.LeaderElectionConfig{
 		Lock: &resourcelock.LeaseLock{
 			LeaseMeta:  metav1.ObjectMeta{Namespace: systemNamespace, Name: leaseName},
