@@ -81,6 +81,7 @@ export type {
   HostService,
   InstanceConfig,
   InstanceState,
+  LaterImages,
   PortForward,
   RunRecord,
 } from "./vm/instance.ts";

@@ -61,7 +61,7 @@ export async function buildGoldenTarget(
     // The key depends on the payload's size and on the plan, so both are made once for it.
     const preparing = preparePayload(payload, { ...options, config });
     const prepared = await offeringDemo(config.payload, preparing);
-    const [pki, ssh] = await ensureKeys(paths, LOOPBACK, options);
+    const [pki, ssh] = await ensureKeys(paths, { address: LOOPBACK }, options);
     const material = await readMaterial(paths, prepared.payload, pki);
     await writeUpPayload(paths, config, prepared, material, ssh);
     const spec = planFor(paths, config, artifacts, chosen, PLAIN_DISK);

@@ -80,7 +80,7 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
     await instance.saveConfig(config);
     const [pki, ssh] = await span.run(
       "pki",
-      (s) => ensureKeys(paths, forward.address, { span: s, signal }),
+      (s) => ensureKeys(paths, forward, { span: s, signal }),
     );
     const own = await readMaterial(paths, payload, pki);
     await span.run("payload", (s) => writeUpPayload(paths, config, prepared, own, ssh, s));
@@ -97,10 +97,9 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
       (s) => networkFor(stack, paths, config, artifacts, ctx, s),
     );
     const vm = await span.run("start vm", (s) => startGuest(stack, source, paths, chosen, ctx, s));
-    const run = { gvproxy, vm, chosen, artifacts };
     const { control, guarded } = await span.run(
       "attach",
-      (s) => attachVm(stack, instance, spec, run, ctx, s),
+      (s) => attachVm(stack, instance, spec, { gvproxy, vm, chosen, artifacts }, ctx, s),
     );
     await span.run("guest up", () => guestUp(control, slot, guarded, prepared));
     await vm.keep();

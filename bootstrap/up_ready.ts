@@ -17,7 +17,7 @@ import {
   type PortForward,
   type RunRecord,
 } from "../vm/instance.ts";
-import { exists, type InstancePaths } from "../vm/layout.ts";
+import { exists } from "../vm/layout.ts";
 import { formatMs } from "../vm/wait.ts";
 import {
   clientFilesPath,

@@ -16,7 +16,7 @@ import { ensureSsh, GUEST_SSH_PORT, type InstanceSsh, writeSshConfig } from "../
 import { ControlPort } from "../vm/control_port.ts";
 import { describeError, GatewayError } from "../vm/error.ts";
 import { fileSink, type Span } from "../vm/event.ts";
-import type { InstanceConfig, LockedInstance, RunRecord } from "../vm/instance.ts";
+import type { InstanceConfig, LockedInstance, PortForward, RunRecord } from "../vm/instance.ts";
 import type { InstancePaths } from "../vm/layout.ts";
 import { identifyProcess } from "../vm/process.ts";
 import type { VmSpec } from "../vm/spec.ts";
@@ -162,7 +162,7 @@ export async function ensureParts(
  */
 export async function ensureKeys(
   paths: Pick<InstancePaths, "pkiDir" | "sshDir">,
-  address: string,
+  { address }: Pick<PortForward, "address">,
   options: { readonly span: Span; readonly signal: AbortSignal },
 ): Promise<readonly [Pki, InstanceSsh]> {
   const extraNames = [reachableAddress(address)];

@@ -11,7 +11,10 @@ Deno.test("ensureKeys() that is interrupted writes nothing any more", async () =
   const dir = await tempDir();
   const paths = { pkiDir: join(dir, "pki"), sshDir: join(dir, "ssh") };
   const user = new AbortController();
-  const keys = ensureKeys(paths, "192.168.7.5", { span: silentSpan(), signal: user.signal });
+  const keys = ensureKeys(paths, { address: "192.168.7.5" }, {
+    span: silentSpan(),
+    signal: user.signal,
+  });
   user.abort(interruptedError());
   assertEquals((await assertRejects(() => keys, GatewayError)).code, "interrupted");
   const found = await filesBelow(dir);
@@ -20,6 +23,9 @@ Deno.test("ensureKeys() that is interrupted writes nothing any more", async () =
   assertEquals(found.filter((path) => path.includes(".tmp-")), []);
   const { signal } = new AbortController();
   // The service is called by the address that it is forwarded from.
-  const [pki, ssh] = await ensureKeys(paths, "192.168.7.5", { span: silentSpan(), signal });
+  const [pki, ssh] = await ensureKeys(paths, { address: "192.168.7.5" }, {
+    span: silentSpan(),
+    signal,
+  });
   assertEquals([pki.change, Object.keys(ssh.payload).length], ["created", 3]);
 });

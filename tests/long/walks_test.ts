@@ -5,5 +5,5 @@
  */
 import { testWalk } from "../vm/walk.ts";
 
-testWalk({ kind: "restored", from: "one file", payload: "demo" });
-testWalk({ kind: "restored", from: "its sources", payload: "openshell" });
+testWalk({ kind: "cold", from: "one file" });
+testWalk({ kind: "restored", from: "its sources" });

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertMatch } from "@std/assert";
 import { join } from "@std/path";
 import { run, type RunResult } from "../../vm/process.ts";
 import { openshellClient } from "../fakes/openshell/programs.ts";
@@ -41,6 +41,16 @@ export class OpenshellCli {
   /** Runs `openshell sandbox exec NAME -- sh -c SCRIPT` and gives what it prints. */
   async sh(name: string, script: string): Promise<string> {
     return await this.ok("sandbox", "exec", name, "--", "sh", "-c", script);
+  }
+
+  /** Insists that the gateway lets in its user, and nobody by the client's certificate alone. */
+  async knowsItsUser(): Promise<void> {
+    assertMatch(await this.ok("status"), /Status: Connected\n[^]*Authentication: Authenticated/);
+    await using alone = await this.withKeyAlone();
+    assertMatch(
+      await alone.ok("status"),
+      /Status: Connected\n[^]*Authentication: Failed \(missing authorization header\)/,
+    );
   }
 
   /** The same client with the active gateway's certificates and nothing else of its login, in a folder to be removed. */

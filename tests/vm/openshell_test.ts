@@ -59,13 +59,8 @@ Deno.test("the payload openshell", async (t) => {
 
   await step("knows its user, and nobody by the client's certificate alone", async () => {
     const user = await OpenshellCli.of(home);
-    assertMatch(await user.ok("status"), /Status: Connected\n[^]*Authentication: Authenticated/);
-    assertStringIncludes(await user.ok("whoami"), "openshell-admin");
+    await user.knowsItsUser();
     await using alone = await user.withKeyAlone();
-    assertMatch(
-      await alone.ok("status"),
-      /Status: Connected\n[^]*Authentication: Failed \(missing authorization header\)/,
-    );
     const { code, stderr } = await alone.call("sandbox", "list");
     assertEquals(code, 1);
     assertStringIncludes(stderr, 'credentials\', message: "missing authorization header"');

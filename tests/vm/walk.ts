@@ -16,9 +16,6 @@ import { join } from "@std/path";
 import { makeOneFile } from "../../bootstrap/package/one_file.ts";
 import { run } from "../../vm/process.ts";
 import { pause, waitFor } from "../../vm/wait.ts";
-import { TestRegistry } from "../fakes/registry.ts";
-import { OpenshellCli } from "./openshell_cli.ts";
-import { offerOpenshell } from "./openshell_payload.ts";
 import { HostServices } from "./host_services.ts";
 import { Client, type Status } from "./client.ts";
 import { PolicyPods } from "./policies.ts";
@@ -35,13 +32,11 @@ export interface Walk {
   readonly kind: "cold" | "restored";
   /** How `gateway` runs. */
   readonly from: "its sources" | "one file";
-  /** What runs in the cluster; openshell with stand-ins for its images and its chart, from a registry on loopback. */
-  readonly payload: "demo" | "openshell";
 }
 
 /** Registers the test of a walk. */
 export function testWalk(how: Walk): void {
-  const name = `a ${how.kind} cluster with ${how.payload}, by gateway from ${how.from}`;
+  const name = `a ${how.kind} cluster, by gateway from ${how.from}`;
   Deno.test(`${name}, from nothing to gone`, async (t) => {
     const dir = await Deno.makeTempDir();
     try {
@@ -49,28 +44,17 @@ export function testWalk(how: Walk): void {
       if (how.from === "one file") await makeOneFile(file, new AbortController().signal);
       await using home = await TestHome.make(how.from === "one file" ? [file] : FROM_SOURCES);
       await home.ok(["build", "all"], { timeoutMs: BUILD_TIMEOUT_MS });
-      const openshell = how.payload === "openshell" ? await preparedOpenshell(home, dir) : [];
-      await walk(t, home, how, openshell);
+      await walk(t, home, how);
     } finally {
       await Deno.remove(dir, { recursive: true });
     }
   });
 }
 
-/** Fills the store with openshell's payload from a registry that is gone afterwards; returns the words of `up`. */
-async function preparedOpenshell(home: TestHome, dir: string): Promise<string[]> {
-  const payload = join(dir, "openshell");
-  await using registry = await TestRegistry.start();
-  await offerOpenshell(home, payload, registry);
-  await home.ok(["build", "payload", payload], { timeoutMs: BUILD_TIMEOUT_MS });
-  return ["--payload", payload];
-}
-
 async function walk(
   t: Deno.TestContext,
   home: TestHome,
-  { kind, payload: served }: Walk,
-  payload: readonly string[],
+  { kind }: Walk,
 ): Promise<void> {
   const port = freePort();
   const client = new Client(home);
@@ -88,7 +72,7 @@ async function walk(
   await step("up --detach ends with READY", async () => {
     const cold = kind === "cold" ? ["--cold"] : [];
     const { stdout } = await home.ok(
-      ["up", "--detach", "--port", `${port}:30051`, ...payload, ...size, ...cold],
+      ["up", "--detach", "--port", `${port}:30051`, ...size, ...cold],
       { timeoutMs: UP_TIMEOUT_MS },
     );
     assertStringIncludes(stdout, `https://127.0.0.1:${port}`);
@@ -99,19 +83,11 @@ async function walk(
     const report = await status();
     const good = await curl(report, "/");
     assertEquals(good.code, 0, good.stderr);
+    assertGreater(good.stdout.length, 0);
+    const without = await curl(report, "/", true);
+    assert(without.code !== 0, "it answered without a client certificate");
     const plain = await run("curl", { args: ["-sS", `http://127.0.0.1:${port}/`], check: false });
-    if (served === "demo") {
-      assertGreater(good.stdout.length, 0);
-      assert(!plain.stdout.includes(good.stdout));
-      const without = await curl(report, "/", true);
-      assert(without.code !== 0, "it answered without a client certificate");
-      return;
-    }
-    // It has nothing to GET, and knows its users by more than their certificate.
-    const user = await OpenshellCli.of(home);
-    assertStringIncludes(await user.ok("status"), "Authentication: Authenticated");
-    await using alone = await user.withKeyAlone();
-    assertStringIncludes(await alone.ok("status"), "missing authorization header");
+    assert(!plain.stdout.includes(good.stdout));
   });
 
   await step("the client files are OpenShell's, private, and name the active gateway", async () => {
@@ -359,7 +335,7 @@ async function walk(
     await home.ok(
       [
         ...["up", "--detach", "--name", "second", "--port", `${other}:30051`, "--no-kube-api"],
-        ...[...payload, ...size, ...(kind === "cold" ? ["--cold"] : [])],
+        ...[...size, ...(kind === "cold" ? ["--cold"] : [])],
       ],
       { timeoutMs: UP_TIMEOUT_MS },
     );

@@ -28,11 +28,11 @@ type (
 		Status  int32  `pb:"1"`
 		Version string `pb:"2"`
 	}
-	WhoAmIAnswer struct {
+	CurrentUser struct {
 		Subject string   `pb:"1"`
-		Roles   []string `pb:"2"`
+		Roles   []string `pb:"3"`
 		// How the caller is known: "mTLS transport" or "OIDC".
-		Means string `pb:"3"`
+		Means string `pb:"5"`
 	}
 	Sandbox struct {
 		ID    string `pb:"1"`

@@ -37,7 +37,7 @@ func TestOnlyHealthNeedsNoLogin(t *testing.T) {
 	_, err = wire.Call[wire.Empty](t.Context(), to, wire.Method("NoSuchMethod"), &wire.Empty{})
 	assertStatus(t, err, codes.Unimplemented, "")
 	for _, method := range []string{
-		"WhoAmI", "CreateSandbox", "GetSandbox", "ListSandboxes", "DeleteSandbox", "CreateProvider", "ListProviders",
+		"GetCurrentUser", "CreateSandbox", "GetSandbox", "ListSandboxes", "DeleteSandbox", "CreateProvider", "ListProviders",
 		"IssueSandboxToken", "GetSandboxPolicy",
 	} {
 		_, err := wire.Call[wire.Empty](t.Context(), to, wire.Method(method), &wire.Empty{})
@@ -46,14 +46,14 @@ func TestOnlyHealthNeedsNoLogin(t *testing.T) {
 	err = wire.CallStreaming(t.Context(), to, wire.Method("ExecSandbox"), &wire.ExecRequest{},
 		func(*wire.ExecEvent) error { return nil })
 	assertStatus(t, err, codes.Unauthenticated, "missing authorization header")
-	_, err = whoAmI(t, to, "a.token.of-some-kind")
+	_, err = currentUser(t, to, "a.token.of-some-kind")
 	assertStatus(t, err, codes.Unauthenticated, "")
 }
 
 func TestTheUnsafeSwitchMakesEveryClientAnAdministrator(t *testing.T) {
 	ca := newAuthority(t)
 	p := newPlace(t, ca, "[openshell.gateway.auth]\nallow_unauthenticated_users = true\n")
-	who, err := whoAmI(t, p.dial(clientTLS(ca, false)), "")
+	who, err := currentUser(t, p.dial(clientTLS(ca, false)), "")
 	if err != nil || who.Subject != "unauthenticated-local-dev" || who.Roles[0] != "openshell-admin" {
 		t.Fatal(who, err)
 	}
@@ -64,13 +64,13 @@ func TestSandboxTokensDoWhatSandboxesDoAndNothingElse(t *testing.T) {
 	p := newPlace(t, ca, "[openshell.gateway.auth]\nallow_unauthenticated_users = true\n")
 	to := p.dial(clientTLS(ca, false))
 	token := must(p.gateway.keys.mint("id"))
-	_, err := whoAmI(t, to, token)
+	_, err := currentUser(t, to, token)
 	assertStatus(t, err, codes.PermissionDenied, "")
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token)
 	if _, err := wire.Call[wire.Policy](ctx, to, wire.Method("GetSandboxPolicy"), &wire.Empty{}); err != nil {
 		t.Error(err)
 	}
-	_, err = whoAmI(t, to, must(newPlace(t, ca, "").gateway.keys.mint("id")))
+	_, err = currentUser(t, to, must(newPlace(t, ca, "").gateway.keys.mint("id")))
 	assertStatus(t, err, codes.Unauthenticated, "")
 }
 
@@ -108,7 +108,7 @@ func TestTLSFilesAreReadAnewAndJWTKeysAreNot(t *testing.T) {
 		p.write(name, []byte("none"))
 	}
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-		_, err := whoAmI(t, p.dial(clientTLS(next, false)), "")
+		_, err := currentUser(t, p.dial(clientTLS(next, false)), "")
 		if status.Code(err) == codes.Unauthenticated {
 			break
 		}
@@ -116,7 +116,7 @@ func TestTLSFilesAreReadAnewAndJWTKeysAreNot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_, err := whoAmI(t, p.dial(clientTLS(old, false)), "")
+	_, err := currentUser(t, p.dial(clientTLS(old, false)), "")
 	assertStatus(t, err, codes.Unavailable, "")
 	if _, err := p.gateway.keys.check(token); err != nil {
 		t.Error(err)

@@ -76,7 +76,7 @@ func oidcPlace(t *testing.T, i *issuer, ca *authority) *place {
 func TestATokenOfTheIssuerIsALoginAndNothingElseIs(t *testing.T) {
 	ca, i := newAuthority(t), newIssuer(t)
 	to := oidcPlace(t, i, ca).dial(clientTLS(ca, false))
-	who, err := whoAmI(t, to, i.token(nil))
+	who, err := currentUser(t, to, i.token(nil))
 	if err != nil || who.Subject != "someone" || who.Roles[0] != "openshell-admin" {
 		t.Fatal(who, err)
 	}
@@ -97,18 +97,18 @@ func TestATokenOfTheIssuerIsALoginAndNothingElseIs(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := whoAmI(t, to, i.token(change))
+			_, err := currentUser(t, to, i.token(change))
 			assertStatus(t, err, codes.Unauthenticated, "invalid token")
 		})
 	}
-	_, err = whoAmI(t, to, "")
+	_, err = currentUser(t, to, "")
 	assertStatus(t, err, codes.Unauthenticated, "missing authorization header")
 }
 
 func TestWithOIDCAClientCertificateIsOptionalButChecked(t *testing.T) {
 	ca, i := newAuthority(t), newIssuer(t)
 	p := oidcPlace(t, i, ca)
-	if _, err := whoAmI(t, p.dial(clientTLS(ca, true)), i.token(nil)); err != nil {
+	if _, err := currentUser(t, p.dial(clientTLS(ca, true)), i.token(nil)); err != nil {
 		t.Error(err)
 	}
 	foreign := clientTLS(ca, true)
@@ -125,7 +125,7 @@ func TestAnIssuerHasToNameItselfAndKeepItsKeys(t *testing.T) {
 	} {
 		ca, i := newAuthority(t), newIssuer(t)
 		change(i)
-		_, err := whoAmI(t, oidcPlace(t, i, ca).dial(clientTLS(ca, false)), i.token(nil))
+		_, err := currentUser(t, oidcPlace(t, i, ca).dial(clientTLS(ca, false)), i.token(nil))
 		assertStatus(t, err, codes.Unauthenticated, name)
 	}
 }

@@ -145,12 +145,12 @@ func (p *place) dial(config *tls.Config) *grpc.ClientConn {
 	return to
 }
 
-// whoAmI asks who a token stands for; "" is a call without one.
-func whoAmI(t *testing.T, to *grpc.ClientConn, token string) (*wire.WhoAmIAnswer, error) {
+// currentUser asks who a token stands for; "" is a call without one.
+func currentUser(t *testing.T, to *grpc.ClientConn, token string) (*wire.CurrentUser, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	if token != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
 	}
-	return wire.Call[wire.WhoAmIAnswer](ctx, to, wire.Method("WhoAmI"), &wire.Empty{})
+	return wire.Call[wire.CurrentUser](ctx, to, wire.Method("GetCurrentUser"), &wire.Empty{})
 }

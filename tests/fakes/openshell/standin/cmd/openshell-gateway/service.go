@@ -58,7 +58,7 @@ func newServer(g *gateway) *grpc.Server {
 		HandlerType: (*any)(nil),
 		Methods: []grpc.MethodDesc{
 			wire.Unary(name, "Health", g.health),
-			wire.Unary(name, "WhoAmI", g.whoAmI),
+			wire.Unary(name, "GetCurrentUser", g.currentUser),
 			wire.Unary(name, "CreateSandbox", g.createSandbox),
 			wire.Unary(name, "GetSandbox", g.getSandbox),
 			wire.Unary(name, "ListSandboxes", g.listSandboxes),
@@ -77,9 +77,9 @@ func (g *gateway) health(context.Context, *wire.Empty) (*wire.HealthAnswer, erro
 	return &wire.HealthAnswer{Status: wire.Healthy, Version: version}, nil
 }
 
-func (g *gateway) whoAmI(ctx context.Context, _ *wire.Empty) (*wire.WhoAmIAnswer, error) {
+func (g *gateway) currentUser(ctx context.Context, _ *wire.Empty) (*wire.CurrentUser, error) {
 	who := caller(ctx)
-	return &wire.WhoAmIAnswer{Subject: who.subject, Roles: who.roles, Means: who.means}, nil
+	return &wire.CurrentUser{Subject: who.subject, Roles: who.roles, Means: who.means}, nil
 }
 
 func (g *gateway) createSandbox(ctx context.Context, request *wire.CreateRequest) (*wire.Sandbox, error) {

@@ -113,7 +113,7 @@ func (u *user) status(ctx context.Context, _ []string) error {
 		return exitCode(1)
 	}
 	fmt.Printf("  Status: Connected\n  Version: %s\n", health.Version)
-	who, err := call[wire.WhoAmIAnswer](ctx, u, "WhoAmI", &wire.Empty{})
+	who, err := call[wire.CurrentUser](ctx, u, "GetCurrentUser", &wire.Empty{})
 	if err != nil {
 		fmt.Printf("  Authentication: Failed (%s)\n", status.Convert(err).Message())
 		return nil
@@ -123,7 +123,7 @@ func (u *user) status(ctx context.Context, _ []string) error {
 }
 
 func (u *user) whoami(ctx context.Context, _ []string) error {
-	who, err := call[wire.WhoAmIAnswer](ctx, u, "WhoAmI", &wire.Empty{})
+	who, err := call[wire.CurrentUser](ctx, u, "GetCurrentUser", &wire.Empty{})
 	if err != nil {
 		return err
 	}
