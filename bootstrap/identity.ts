@@ -17,6 +17,7 @@ import { ApiClient } from "./api_request.ts";
 import { type ApiCredentials, readCredentials } from "./kubeconfig.ts";
 import { temporaryPort } from "./guest_api.ts";
 import type { Payload } from "./payload_spec.ts";
+import { isOwnedBy, type Pod, secretUse } from "./pods.ts";
 import type { RequestTls } from "./probe_request.ts";
 import { askOnce, usesTls } from "./readiness.ts";
 import { namespacesOf, type SecretMaterial, secretObjects } from "./secrets.ts";
@@ -114,47 +115,6 @@ async function applySecrets(api: ApiClient, parts: AdoptParts): Promise<void> {
   });
 }
 
-interface SecretUser {
-  readonly env?: readonly { readonly valueFrom?: { readonly secretKeyRef?: Named } }[];
-  readonly envFrom?: readonly { readonly secretRef?: Named }[];
-}
-
-type Named = { readonly name?: string };
-
-interface PodLike {
-  readonly metadata: {
-    readonly name: string;
-    readonly uid: string;
-    readonly annotations?: Record<string, string>;
-  };
-  readonly spec: {
-    readonly volumes?: readonly {
-      readonly secret?: { readonly secretName?: string };
-      readonly projected?: { readonly sources?: readonly { readonly secret?: Named }[] };
-    }[];
-    readonly containers?: readonly SecretUser[];
-    readonly initContainers?: readonly SecretUser[];
-  };
-}
-
-/** How a pod uses Secrets: by files, which kubelet keeps current, or by variables, which only a new pod gets. Pure. */
-export function secretUse(
-  { spec }: Pick<PodLike, "spec">,
-  secrets: ReadonlySet<string>,
-): "none" | "files" | "variables" {
-  const has = (name: string | undefined) => name !== undefined && secrets.has(name);
-  const users = [...spec.containers ?? [], ...spec.initContainers ?? []];
-  const variables = users.some(({ env, envFrom }) =>
-    env?.some(({ valueFrom }) => has(valueFrom?.secretKeyRef?.name)) ||
-    envFrom?.some(({ secretRef }) => has(secretRef?.name))
-  );
-  if (variables) return "variables";
-  const files = spec.volumes?.some(({ secret, projected }) =>
-    has(secret?.secretName) || projected?.sources?.some((source) => has(source.secret?.name))
-  );
-  return files ? "files" : "none";
-}
-
 /**
  * Makes kubelet look at the pods that use the certificates: one that reloads them is touched, so that its volumes are
  * synced at once and not within a minute; another is replaced, once.
@@ -201,7 +161,7 @@ class Nudger {
     // From the API server's memory: a list that has to be current can wait three seconds for its watch of the database.
     const list = `${pods}?resourceVersion=0`;
     const { items } = await api.call({ method: "GET", path: list, signal }) as unknown as {
-      items: readonly PodLike[];
+      items: readonly Pod[];
     };
     const secrets = new Set(
       payload.secrets.filter((one) => (one.namespace ?? payload.namespace) === namespace)
@@ -212,7 +172,8 @@ class Nudger {
     await Promise.all(items.map(async (pod) => {
       const { name, uid, annotations } = pod.metadata;
       const use = secretUse(pod, secrets);
-      if (use === "none") return;
+      // Pods of these owners are made anew after READY: they need the service as it is then.
+      if (use === "none" || isOwnedBy(pod, payload.recreatePodsOf)) return;
       const path = `${pods}/${name}`;
       if (use === "files" && annotations?.[RELOADS_ANNOTATION] === "true") {
         const body = {

@@ -1,7 +1,7 @@
 /**
  * Pods that a boot of the guest ends for good: their restart policy is Never, and their controller leaves a failed pod
  * alone. A payload names the kinds that own such pods; after a boot the failed ones are deleted, and the controllers
- * create them again.
+ * create them again. So are, in a clone, those that hold its source's certificates.
  *
  * @module
  */
@@ -9,13 +9,14 @@ import { describeError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import { startBeside } from "../vm/together.ts";
 import { waitFor } from "../vm/wait.ts";
-import type { ApiClient } from "./api_request.ts";
 import { type ApiAccess, withApi } from "./guest_api.ts";
+import type { Payload } from "./payload_spec.ts";
+import { deletePod, isOwnedBy, nameOf, type Pod, type PodApi, secretUse } from "./pods.ts";
 
-/** How {@linkcode recreateLostPods} finds pods. */
+/** How {@linkcode recreateLostPods} and {@linkcode replaceOldPods} find pods. */
 export interface RecreateOptions {
-  /** `Kind.group` of the owners, such as `Sandbox.agents.x-k8s.io`. */
-  readonly kinds: readonly string[];
+  /** The kinds of the owners, and the Secrets whose users a clone replaces. */
+  readonly payload: Pick<Payload, "recreatePodsOf" | "secrets" | "namespace">;
   /** When this run of the guest began, ms since 1970. */
   readonly startedAt: number;
   readonly signal: AbortSignal;
@@ -26,50 +27,25 @@ const SETTLE_TIMEOUT_MS = 5 * 60_000;
 const INTERVAL_MS = 2000;
 const CALL_TIMEOUT_MS = 20_000;
 
-interface Pod {
-  readonly metadata: {
-    readonly name: string;
-    readonly namespace: string;
-    readonly uid: string;
-    readonly creationTimestamp: string;
-    readonly deletionTimestamp?: string;
-    readonly ownerReferences?: readonly {
-      readonly apiVersion: string;
-      readonly kind: string;
-      readonly controller?: boolean;
-    }[];
-  };
-  readonly status?: {
-    readonly phase?: string;
-    readonly conditions?: readonly {
-      readonly type: string;
-      readonly lastTransitionTime?: string;
-    }[];
-    readonly containerStatuses?: readonly {
-      readonly state?: { readonly running?: { readonly startedAt?: string } };
-    }[];
-  };
-}
-
-type Api = Pick<ApiClient, "call">;
-
 /**
- * Runs {@linkcode recreateLostPods} beside what follows READY and logs what was done; what goes wrong becomes a warning.
- * Disposing the stack ends it and waits for that.
+ * Runs {@linkcode recreateLostPods}, or in a clone {@linkcode replaceOldPods}, beside what follows READY and logs what was
+ * done; what goes wrong becomes a warning. Disposing the stack ends it and waits for that.
  */
 export function startRecreating(
   stack: AsyncDisposableStack,
   span: Span,
   access: ApiAccess,
-  options: RecreateOptions,
+  options: RecreateOptions & { readonly cloned: boolean },
 ): void {
+  const [work, cause] = options.cloned
+    ? [replaceOldPods, "with this instance's certificates"] as const
+    : [recreateLostPods, "after the boot"] as const;
   startBeside(stack, options.signal, async (signal) => {
     try {
-      const recreate = (api: Api) => recreateLostPods(api, { ...options, signal });
-      const pods = await withApi(access, signal, recreate);
+      const pods = await withApi(access, signal, (api) => work(api, { ...options, signal }));
       if (pods.length === 0) return;
       const names = pods.join(", ");
-      span.log(`created again after the boot: ${names}; processes in them are lost, volumes kept`);
+      span.log(`created again ${cause}: ${names}; processes in them are lost, volumes kept`);
     } catch (error) {
       if (signal.aborted) return;
       span.warn(`pods of before were not looked after: ${describeError(error)}`);
@@ -83,14 +59,13 @@ export function startRecreating(
  *
  * @throws GatewayError `timeout` with the pod that kubelet did not look at, or the signal's reason.
  */
-export async function recreateLostPods(api: Api, options: RecreateOptions): Promise<string[]> {
-  const { startedAt, signal } = options;
+export async function recreateLostPods(api: PodApi, options: RecreateOptions): Promise<string[]> {
+  const { payload: { recreatePodsOf: kinds }, startedAt, signal } = options;
   const deleted = new Set<string>();
   return await waitFor({
     what: "kubelet look at the pods of before the start",
     probe: async (inner) => {
-      const pods = (await ownedPods(api, options.kinds, inner))
-        .filter((pod) => Date.parse(pod.metadata.creationTimestamp) < startedAt);
+      const pods = await podsOfBefore(api, kinds, startedAt, inner);
       let unseen: Pod | undefined;
       for (const pod of pods) {
         const fate = fateOf(pod, startedAt);
@@ -126,36 +101,44 @@ export function fateOf({ metadata, status }: Pod, startedAt: number): "unseen" |
   return started.some((at) => at < startedAt) ? "unseen" : "kept";
 }
 
-/** Whether the controller of a pod is an object of one of the kinds. Pure. */
-export function isOwnedBy(
-  { metadata }: { readonly metadata: Pick<Pod["metadata"], "ownerReferences"> },
-  kinds: readonly string[],
-): boolean {
-  const owner = metadata.ownerReferences?.find(({ controller }) => controller === true);
-  if (!owner) return false;
-  const [group, version] = owner.apiVersion.split("/");
-  return kinds.includes(version === undefined ? owner.kind : `${owner.kind}.${group}`);
+/**
+ * Deletes the pods of before this run that have the payload's Secrets, which are another instance's. Returns
+ * namespace/name of each deleted pod.
+ *
+ * @throws GatewayError `timeout` when the API does not take it, or the signal's reason.
+ */
+export async function replaceOldPods(api: PodApi, options: RecreateOptions): Promise<string[]> {
+  const { payload, startedAt, signal } = options;
+  const { namespace: home, recreatePodsOf: kinds } = payload;
+  return await waitFor({
+    what: "the end of the pods that have the certificates of before",
+    probe: async (inner) => {
+      const pods = await podsOfBefore(api, kinds, startedAt, inner);
+      const holders = pods.filter((pod) => {
+        const secrets = payload.secrets
+          .filter(({ namespace = home }) => namespace === pod.metadata.namespace)
+          .map(({ name }) => name);
+        return secretUse(pod, new Set(secrets)) !== "none";
+      });
+      return await Promise.all(holders.map((pod) => deletePod(api, pod, inner)));
+    },
+    timeoutMs: SETTLE_TIMEOUT_MS,
+    intervalMs: INTERVAL_MS,
+    probeTimeoutMs: CALL_TIMEOUT_MS,
+    signal,
+  });
 }
 
-async function ownedPods(api: Api, kinds: readonly string[], signal: AbortSignal): Promise<Pod[]> {
+async function podsOfBefore(
+  api: PodApi,
+  kinds: readonly string[],
+  startedAt: number,
+  signal: AbortSignal,
+): Promise<Pod[]> {
   const { items } = await api.call({ method: "GET", path: "/api/v1/pods", signal }) as unknown as {
     items: readonly Pod[];
   };
-  return items.filter((pod) => isOwnedBy(pod, kinds));
-}
-
-async function deletePod(api: Api, pod: Pod, signal: AbortSignal): Promise<string> {
-  const { namespace, name, uid } = pod.metadata;
-  const path = `/api/v1/namespaces/${namespace}/pods/${name}`;
-  // Not one of the same name that was created meanwhile.
-  const body = { preconditions: { uid } };
-  await api.call({ method: "DELETE", path, body, signal }).catch((error) => {
-    // Gone already, or another one.
-    if (!/answered (404|409)/.test(String(error))) throw error;
-  });
-  return nameOf(pod);
-}
-
-function nameOf({ metadata }: Pod): string {
-  return `${metadata.namespace}/${metadata.name}`;
+  return items.filter((pod) =>
+    isOwnedBy(pod, kinds) && Date.parse(pod.metadata.creationTimestamp) < startedAt
+  );
 }

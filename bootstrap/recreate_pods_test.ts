@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import type { JsonValue } from "../vm/event.ts";
 import type { ApiCall } from "./api_request.ts";
-import { fateOf, isOwnedBy, recreateLostPods } from "./recreate_pods.ts";
+import { fateOf, recreateLostPods, replaceOldPods } from "./recreate_pods.ts";
 
 const STARTED = Date.parse("2026-11-28T12:00:00.500Z");
 const BEFORE = "2026-11-28T11:00:00Z";
@@ -14,7 +14,7 @@ function pod(name: string, status: unknown, more: Record<string, unknown> = {}) 
     ...{ name, namespace: "openshell", uid: `uid-${name}`, creationTimestamp: BEFORE },
     ...{ ownerReferences: [owner], ...more },
   };
-  return { metadata, status } as Parameters<typeof fateOf>[0];
+  return { metadata, spec: {}, status } as Parameters<typeof fateOf>[0];
 }
 
 const failed = (at: string) => ({
@@ -37,19 +37,6 @@ Deno.test("fateOf() tells a pod that failed by the boot from one that had failed
   assertEquals(fateOf(leaving, STARTED), "kept");
 });
 
-Deno.test("isOwnedBy() goes by kind and group of the controller, in any version", () => {
-  const owned = (...ownerReferences: unknown[]) =>
-    isOwnedBy({ metadata: { ownerReferences } } as Parameters<typeof isOwnedBy>[0], KINDS);
-  const of = (apiVersion: string, kind = "Sandbox", controller = true) => ({
-    ...{ apiVersion, kind, controller },
-  });
-  assertEquals(owned(of("agents.x-k8s.io/v1alpha1")), true);
-  assertEquals(owned(of("agents.x-k8s.io/v1", "Sandbox", false)), false);
-  assertEquals(owned(of("other.example/v1")), false);
-  assertEquals(owned(of("batch/v1", "Job")), false);
-  assertEquals(owned(), false);
-});
-
 /** An API with lists of pods, one after the other; the last one stays. */
 function api(lists: readonly (readonly unknown[])[]) {
   const deleted: unknown[] = [];
@@ -65,7 +52,13 @@ function api(lists: readonly (readonly unknown[])[]) {
   return { call, deleted, asked: () => asked };
 }
 
-const options = { kinds: KINDS, startedAt: STARTED };
+const payload = {
+  namespace: "openshell",
+  recreatePodsOf: KINDS,
+  secrets: [{ name: "client" }, { name: "elsewhere", namespace: "other" }],
+} as unknown as Parameters<typeof replaceOldPods>[1]["payload"];
+
+const options = { payload, startedAt: STARTED };
 
 Deno.test("recreateLostPods() waits for kubelet and deletes just the pods that the boot ended", async () => {
   const other = pod("job", failed(AFTER), { ownerReferences: [] });
@@ -95,4 +88,22 @@ Deno.test("recreateLostPods() goes by a pod that is gone meanwhile, and ends wit
   const ended = AbortSignal.timeout(50);
   const error = await assertRejects(() => recreateLostPods(waiting, { ...options, signal: ended }));
   assertStringIncludes(String(error), "signal");
+});
+
+Deno.test("replaceOldPods() ends the pods that hold a clone's Secrets of before, and no others", async () => {
+  const mounting = (secretName: string) => ({ volumes: [{ secret: { secretName } }] });
+  const { signal } = new AbortController();
+  const given = api([[
+    { ...pod("one", running(BEFORE)), spec: mounting("client") },
+    { ...pod("two", running(BEFORE)), spec: mounting("elsewhere") },
+    { ...pod("job", running(BEFORE), { ownerReferences: [] }), spec: mounting("client") },
+    {
+      ...pod("young", running(AFTER), { creationTimestamp: "2026-11-28T12:00:30Z" }),
+      spec: mounting("client"),
+    },
+  ]]);
+  assertEquals(await replaceOldPods(given, { ...options, signal }), ["openshell/one"]);
+  assertEquals(given.deleted, [
+    ["/api/v1/namespaces/openshell/pods/one", { preconditions: { uid: "uid-one" } }],
+  ]);
 });

@@ -248,12 +248,12 @@ export async function announceReady(
     save: (change) => instance.saveRun(change),
     ...{ span, signal: guest.guarded },
   });
-  const kinds = payload.recreatePodsOf;
+  const cloned = Boolean(guest.slot?.from);
   // A resumed guest has its pods as they were, and a new instance has none of before.
-  if (!guest.slot && guest.config.payloadDigest !== null && kinds.length > 0) {
-    const { startedAt } = run;
-    const options = { kinds, startedAt: Date.parse(startedAt), signal: guest.guarded };
-    startRecreating(stack, span, guest, options);
+  const lost = !guest.slot && guest.config.payloadDigest !== null;
+  if (payload.recreatePodsOf.length > 0 && (cloned || lost)) {
+    const startedAt = Date.parse(run.startedAt);
+    startRecreating(stack, span, guest, { payload, cloned, startedAt, signal: guest.guarded });
   }
   return config;
 }

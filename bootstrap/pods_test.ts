@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { secretUse } from "./identity.ts";
+import { isOwnedBy, secretUse } from "./pods.ts";
 
 const secrets = new Set(["tls"]);
 
@@ -21,4 +21,19 @@ Deno.test("secretUse() sees Secrets in files, in projected files and in variable
     use({ initContainers: [{ envFrom: [{ secretRef: { name: "tls" } }] }] }),
     "variables",
   );
+});
+
+Deno.test("isOwnedBy() goes by kind and group of the controller, in any version", () => {
+  const owned = (...ownerReferences: unknown[]) =>
+    isOwnedBy({ metadata: { ownerReferences } } as Parameters<typeof isOwnedBy>[0], [
+      "Sandbox.agents.x-k8s.io",
+    ]);
+  const of = (apiVersion: string, kind = "Sandbox", controller = true) => ({
+    ...{ apiVersion, kind, controller },
+  });
+  assertEquals(owned(of("agents.x-k8s.io/v1alpha1")), true);
+  assertEquals(owned(of("agents.x-k8s.io/v1", "Sandbox", false)), false);
+  assertEquals(owned(of("other.example/v1")), false);
+  assertEquals(owned(of("batch/v1", "Job")), false);
+  assertEquals(owned(), false);
 });
