@@ -263,6 +263,8 @@ export interface KeepLoginOptions {
   readonly first: LoginToken;
   readonly request: (signal: AbortSignal) => Promise<LoginToken>;
   readonly write: (token: LoginToken) => Promise<void>;
+  /** Whether what was written is still there. */
+  readonly isThere: () => Promise<boolean>;
   readonly span: Span;
   readonly signal: AbortSignal;
   /** Wall clock, ms since 1970. */
@@ -272,19 +274,20 @@ export interface KeepLoginOptions {
 }
 
 /**
- * Replaces a token well before it ends, until the signal aborts. What goes wrong becomes a warning, given once, and is
+ * Replaces a token well before it ends, and writes one again that was removed, until the signal aborts. What goes wrong becomes a warning, given once, and is
  * tried again at the next look. Never rejects.
  */
 export async function keepLogin(options: KeepLoginOptions): Promise<void> {
-  const { first, request, write, span, signal, now = Date.now, lookMs = LOOK_MS } = options;
+  const { first, request, write, isThere, span, signal, now = Date.now, lookMs = LOOK_MS } =
+    options;
   let token = first;
   let warned = false;
   const look = async () => {
-    if (!isDue(token, now())) return;
+    const due = isDue(token, now());
     try {
-      const fresh = await request(
-        AbortSignal.any([signal, AbortSignal.timeout(REQUEST_TIMEOUT_MS)]),
-      );
+      if (!due && await isThere()) return;
+      const bounded = AbortSignal.any([signal, AbortSignal.timeout(REQUEST_TIMEOUT_MS)]);
+      const fresh = due ? await request(bounded) : token;
       await write(fresh);
       token = fresh;
       if (warned) span.log("the login's token is renewed again");

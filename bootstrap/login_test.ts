@@ -77,6 +77,7 @@ async function keep(answers: readonly (LoginToken | Error)[]) {
       return answer instanceof Error ? Promise.reject(answer) : Promise.resolve(answer);
     },
     write: (token) => Promise.resolve(void written.push(token)),
+    isThere: () => Promise.resolve(true),
     span: log.span("login"),
     signal: end.signal,
     now: () => 0,
@@ -105,4 +106,22 @@ Deno.test("keepLogin() warns once and tries again when the cluster does not answ
     "warn: the login's token could not be renewed: no answer",
     "log: the login's token is renewed again",
   ]);
+});
+
+Deno.test("keepLogin() writes a token again that somebody removed", async () => {
+  const end = new AbortController();
+  const first = tokenUntil(12 * HOUR_MS);
+  const written: LoginToken[] = [];
+  const looks = [true, false, true];
+  await keepLogin({
+    ...{ first, span: new EventLog().span("login"), signal: end.signal, now: () => 0, lookMs: 1 },
+    request: () => Promise.reject(new Error("not due")),
+    write: (token) => Promise.resolve(void written.push(token)),
+    isThere: () => {
+      const there = looks.shift();
+      if (there === undefined) end.abort();
+      return Promise.resolve(there ?? true);
+    },
+  });
+  assertEquals(written, [first]);
 });

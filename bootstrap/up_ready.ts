@@ -22,6 +22,7 @@ import { formatMs } from "../vm/wait.ts";
 import {
   clientFilesPath,
   deactivateClientFiles,
+  readLoginToken,
   writeClientFiles,
   writeLoginToken,
 } from "./client_files.ts";
@@ -284,6 +285,7 @@ async function publishClientFiles(
     first: login,
     request: tokenRequest(loginParts(guest)),
     write: (token) => writeLoginToken(owner, token),
+    isThere: async () => await readLoginToken(owner) !== undefined,
     ...{ span, signal },
   });
   stack.defer(async () => {

@@ -13,6 +13,7 @@ import { TestRegistry } from "../fakes/registry.ts";
 import { Client } from "./client.ts";
 import { freePort, type TestHome, withEvidence } from "./harness.ts";
 import { OpenshellCli } from "./openshell_cli.ts";
+import { forkIsItsOwn, resumeRenewsTheToken, upBringsSandboxesBack } from "./openshell_steps.ts";
 import {
   offerOpenshell,
   PINNED,
@@ -67,6 +68,18 @@ Deno.test("the payload openshell", async (t) => {
   });
 
   await step("makes a sandbox in which programs run", () => useSandbox(home, client));
+
+  await step("has a fork with tokens, certificates and sandboxes of its own", async () => {
+    await forkIsItsOwn(home, client);
+  });
+
+  await step("has a new token after suspend and resume, and sandboxes that go on", async () => {
+    await resumeRenewsTheToken(home, client);
+  });
+
+  await step("brings sandboxes back after down and up", async () => {
+    await upBringsSandboxesBack(home, client);
+  });
 
   await step("ends a sandbox that is deleted", async () => {
     const user = await OpenshellCli.of(home);
