@@ -128,5 +128,6 @@ export async function upBringsSandboxesBack(home: TestHome, client: Client): Pro
   await home.ok(["down"]);
   await home.ok(["up", "--detach"], { timeoutMs: UP_TIMEOUT_MS });
   await startsAgain(home, client, "default", sandbox);
-  assertStringIncludes((await home.ok(["logs"])).stdout, "openshell/default--first; processes in");
+  const { stdout } = await home.ok(["logs", "--source", "events"]);
+  assertStringIncludes(stdout, "openshell/default--first; processes in");
 }
