@@ -7,7 +7,7 @@
 import { join } from "@std/path";
 import { abortError, GatewayError } from "../vm/error.ts";
 import { type EventRecord, parseEventLine } from "../vm/event.ts";
-import { ensurePrivateDir, runtimeDir } from "../vm/layout.ts";
+import { ensureRuntimeDir, runtimeDir } from "../vm/layout.ts";
 import { orphanId, ownedName, spawnChild } from "../vm/process.ts";
 import { pause } from "../vm/wait.ts";
 import { selfCommand } from "./self.ts";
@@ -24,7 +24,7 @@ export async function startDetached(
   args: readonly string[],
   options: { readonly onEvent: (record: EventRecord) => void; readonly signal: AbortSignal },
 ): Promise<void> {
-  await ensurePrivateDir(runtimeDir());
+  await ensureRuntimeDir();
   await sweepEvents();
   const name = ownedName("up-", `${crypto.randomUUID().slice(0, 8)}.jsonl`);
   const eventsPath = join(runtimeDir(), name);

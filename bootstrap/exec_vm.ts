@@ -10,7 +10,13 @@ import { gvproxyNetSocket, startGvproxy } from "../net/gvproxy.ts";
 import { ControlPort } from "../vm/control_port.ts";
 import { abortError, GatewayError } from "../vm/error.ts";
 import type { EventLog, Span } from "../vm/event.ts";
-import { dataDir, ensurePrivateDir, runtimeDir, writeFileAtomic } from "../vm/layout.ts";
+import {
+  dataDir,
+  ensurePrivateDir,
+  ensureRuntimeDir,
+  runtimeDir,
+  writeFileAtomic,
+} from "../vm/layout.ts";
 import { connectUnix } from "../vm/lines.ts";
 import { tsiFirmware } from "../vm/libkrun_find.ts";
 import { orphanId, ownedName } from "../vm/process.ts";
@@ -212,6 +218,7 @@ async function temporaryDir(
 
 /** The command's own folders, of which those in the user's data tell whose they are. */
 async function makeFolders(stack: AsyncDisposableStack) {
+  await ensureRuntimeDir();
   await sweepExec();
   const random = crypto.randomUUID().slice(0, 8);
   // Also the name of the folder of sockets, whose paths have to be short.

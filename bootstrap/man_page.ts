@@ -64,7 +64,10 @@ const ENVIRONMENT = [
   ["XDG_CACHE_HOME", "Artifacts, below gateway; ~/.cache by default."],
   ["XDG_DATA_HOME", "Instances, below gateway; ~/.local/share by default."],
   ["XDG_CONFIG_HOME", "Client files, below openshell; ~/.config by default."],
-  ["XDG_RUNTIME_DIR", "Sockets, below gateway; /tmp/gateway-UID without it."],
+  [
+    "XDG_RUNTIME_DIR",
+    "Sockets, below gateway; /tmp/gateway-UID without it, /run/gateway for root.",
+  ],
   ["GATEWAY_LIBKRUN", "The libkrun to use."],
   ["GATEWAY_PAYLOAD", "What a new instance runs where nobody says --payload."],
   ["GATEWAY_YES", "1: as root, install missing host tools without asking."],

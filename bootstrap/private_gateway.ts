@@ -12,6 +12,7 @@ import { readRun } from "../vm/instance_record.ts";
 import {
   cacheDir,
   ensurePrivateDir,
+  ensureRuntimeDir,
   type InstancePaths,
   instancePaths,
   runtimeDir,
@@ -46,7 +47,7 @@ export class PrivateGateway implements AsyncDisposable {
     await Deno.remove(home, { recursive: true }).catch(() => {});
     await ensurePrivateDir(home);
     const sockets = join(runtimeDir(), `g-${crypto.randomUUID().slice(0, 6)}`);
-    await ensurePrivateDir(runtimeDir());
+    await ensureRuntimeDir();
     await ensurePrivateDir(sockets);
     return new PrivateGateway(home, sockets, privateEnv(home, sockets), signal);
   }

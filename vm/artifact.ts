@@ -20,7 +20,7 @@ import type { JsonValue, Span } from "./event.ts";
 import { canonicalJson, digestBytes, digestFile } from "./digest.ts";
 import { Embedded } from "./embedded.ts";
 import { ensureTools } from "./host_tools.ts";
-import { cacheDir, exists, writeFileAtomic } from "./layout.ts";
+import { cacheDir, exists, refuseForeignDir, writeFileAtomic } from "./layout.ts";
 import type {
   Artifact,
   ArtifactFile,
@@ -96,9 +96,10 @@ export class ArtifactStore {
    * The artifact if it is there and its bytes are those that were written, and signed if a key is trusted.
    *
    * @throws GatewayError `artifact-corrupt` when a file was changed, cut or lost, `signature-invalid` when the manifest
-   * has no good signature by a trusted key.
+   * has no good signature by a trusted key, `permission` when another user may write here.
    */
   async lookup(recipe: Recipe): Promise<Artifact | undefined> {
+    await refuseForeignDir(this.root);
     const key = recipeKey(recipe);
     let manifest: ArtifactManifest;
     try {

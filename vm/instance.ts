@@ -4,14 +4,16 @@
  *
  * @module
  */
-import { basename, dirname, join } from "@std/path";
+import { basename, dirname } from "@std/path";
 import { GatewayError } from "./error.ts";
 import {
   ensurePrivateDir,
+  ensureRuntimeDir,
   exists,
   type InstancePaths,
   instancePaths,
   instancesDir,
+  isPrivateDir,
   sweepTemporaries,
   writeFileAtomic,
 } from "./layout.ts";
@@ -196,10 +198,10 @@ export class LockedInstance implements AsyncDisposable {
       await takeLock(lock, paths, signal);
       const left = await readRun(paths);
       if (left !== undefined) await endRun(paths, left);
+      await ensureRuntimeDir();
       await Deno.remove(paths.runtimeDir, { recursive: true }).catch(() => {});
       await Deno.remove(paths.runFile).catch(() => {});
       await sweepTemporaries(paths.dir);
-      await ensurePrivateDir(join(paths.runtimeDir, ".."));
       await ensurePrivateDir(paths.runtimeDir);
       return new LockedInstance(paths, lock, created);
     } catch (error) {
@@ -239,14 +241,12 @@ export class LockedInstance implements AsyncDisposable {
 
   /** Releases the lock, removes the run's record and sockets, and the folder if it never became an instance. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await Deno.remove(this.paths.runtimeDir, { recursive: true }).catch(() => {});
+    await removeRuntimeDir(this.paths.runtimeDir);
     await Deno.remove(this.paths.runFile).catch(() => {});
     if (this.#created) await Deno.remove(this.paths.dir, { recursive: true }).catch(() => {});
     this.#lock.close();
-    // Folders that only we made and that hold nothing go too; others refuse to be removed.
-    for (const dir of [join(this.paths.dir, ".."), join(this.paths.runtimeDir, "..")]) {
-      await removeEmptyDir(dir);
-    }
+    // A folder that only we made and that holds nothing goes too; another refuses to be removed.
+    await removeEmptyDir(dirname(this.paths.dir));
   }
 }
 
@@ -271,12 +271,17 @@ async function endRun(paths: InstancePaths, left: RunRecord | "unreadable"): Pro
     // A record is only text: nothing but a folder that a run of this instance makes is removed.
     const { runtimeDir } = left;
     const ours = /\/gateway(-\d+)?$/.test(dirname(runtimeDir));
-    if (ours && basename(runtimeDir) === paths.name) {
-      await Deno.remove(runtimeDir, { recursive: true }).catch(() => {});
-      await removeEmptyDir(dirname(runtimeDir));
-    }
+    if (ours && basename(runtimeDir) === paths.name) await removeRuntimeDir(runtimeDir);
   }
   await sweepMemory();
+}
+
+/** Removes the sockets of a run, and the folder around them when that was the last run; not through another user's link. */
+async function removeRuntimeDir(path: string): Promise<void> {
+  const parent = dirname(path);
+  if (!await isPrivateDir(parent)) return;
+  await Deno.remove(path, { recursive: true }).catch(() => {});
+  await removeEmptyDir(parent);
 }
 
 async function takeLock(

@@ -64,12 +64,24 @@ export function xdgConfigHome(env: Env = processEnv): string {
 export const SOCKET_PATH_LIMIT = 103;
 
 /**
- * The short folder sockets live in: `$XDG_RUNTIME_DIR/gateway`, else `/tmp/gateway-UID`.
+ * The short folder sockets live in: `$XDG_RUNTIME_DIR/gateway`, else `/run/gateway` for root and `/tmp/gateway-UID` for
+ * others. Call {@linkcode ensureRuntimeDir} before anything below it is written or removed.
  */
 export function runtimeDir(env: Env = processEnv): string {
   const value = env("XDG_RUNTIME_DIR");
   if (value && value.startsWith("/")) return join(oneLine("XDG_RUNTIME_DIR", value), "gateway");
+  // In /tmp every user could take the name first.
+  if (Deno.uid() === 0 && isOnlyRoots("/run")) return "/run/gateway";
   return `/tmp/gateway-${Deno.uid() ?? "user"}`;
+}
+
+function isOnlyRoots(path: string): boolean {
+  try {
+    const { isDirectory, uid, mode } = Deno.statSync(path);
+    return isDirectory && uid === 0 && ((mode ?? 0) & 0o022) === 0;
+  } catch {
+    return false;
+  }
 }
 
 /**
@@ -203,14 +215,69 @@ export async function ensurePrivateDir(
     if (!isOwn(info)) throw notPrivate(path, `it leads to a folder of user ${info.uid}`);
     if (((info.mode ?? 0) & 0o077) !== 0) await Deno.chmod(path, 0o700);
   } catch (error) {
-    const host = asHostError(error);
-    if (!(host instanceof GatewayError) || host.code !== "permission") throw host;
-    const { what, why, cause } = host;
-    const fix =
-      "check its owner with `ls -ld`; after su or sudo unset XDG_RUNTIME_DIR, or set it " +
-      "and XDG_DATA_HOME to folders of your own";
-    throw new GatewayError({ code: "permission", what, why, fix, cause });
+    throw withOwnerFix(asHostError(error));
   }
+}
+
+/**
+ * Refuses a folder of shared files that another user owns or may write to: what is in it runs. One that is not there yet
+ * is fine.
+ *
+ * @throws GatewayError `permission`.
+ */
+export async function refuseForeignDir(path: string): Promise<void> {
+  for (const look of [Deno.lstat, Deno.stat]) {
+    const info = await look(path).catch(() => undefined);
+    if (!info) return;
+    if (!isOwn(info)) throw withOwnerFix(notPrivate(path, `it belongs to user ${info.uid}`));
+    if (info.isDirectory && ((info.mode ?? 0) & 0o022) !== 0) {
+      await Deno.chmod(path, (info.mode ?? 0) & 0o755);
+    }
+  }
+}
+
+function withOwnerFix(error: unknown): unknown {
+  if (!(error instanceof GatewayError) || error.code !== "permission") return error;
+  const { what, why, cause } = error;
+  const fix = "check its owner with `ls -ld`; after su or sudo unset XDG_RUNTIME_DIR, or set it, " +
+    "XDG_DATA_HOME and XDG_CACHE_HOME to folders of your own";
+  return new GatewayError({ code: "permission", what, why, fix, cause });
+}
+
+/**
+ * Makes the folder of all sockets and refuses one that another user made, may replace or leads elsewhere.
+ *
+ * @throws GatewayError `permission`, `disk-full`.
+ */
+export async function ensureRuntimeDir(): Promise<void> {
+  const path = runtimeDir();
+  const why = await findForeignParent(path);
+  if (why !== undefined) throw withOwnerFix(notPrivate(path, why));
+  await ensurePrivateDir(path);
+}
+
+/**
+ * Whether a folder is there, belongs to this user and cannot be replaced by another one. Only below such a folder may
+ * something be removed by its path.
+ */
+export async function isPrivateDir(path: string): Promise<boolean> {
+  const here = await Deno.lstat(path).catch(() => undefined);
+  if (!here?.isDirectory || !isOwn(here)) return false;
+  return await findForeignParent(path) === undefined;
+}
+
+/** Who else may replace what lies at a path; undefined when nobody can, or nothing is there. */
+async function findForeignParent(path: string): Promise<string | undefined> {
+  const parent = dirname(path);
+  for (const look of [Deno.lstat, Deno.stat]) {
+    const info = await look(parent).catch(() => undefined);
+    if (!info) return undefined;
+    if (!isOwn(info) && info.uid !== 0) return `"${parent}" belongs to user ${info.uid}`;
+    const mode = info.isSymlink ? 0 : info.mode ?? 0;
+    // Where the sticky bit is set, as in /tmp, nobody replaces another user's folder.
+    if ((mode & 0o1002) === 0o002) return `every user may replace it in "${parent}"`;
+  }
+  return undefined;
 }
 
 function isOwn({ uid }: Deno.FileInfo): boolean {

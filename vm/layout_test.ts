@@ -1,5 +1,7 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { join } from "@std/path";
+import { ArtifactStore } from "./artifact.ts";
+import type { Recipe } from "./recipe.ts";
 import { GatewayError } from "./error.ts";
 import {
   cacheDir,
@@ -7,6 +9,7 @@ import {
   dataDir,
   ensurePrivateDir,
   instancePaths,
+  refuseForeignDir,
   runtimeDir,
   socketPath,
   writeFileAtomic,
@@ -125,4 +128,33 @@ Deno.test("ensurePrivateDir() refuses a link unless one may be there", async () 
   );
   assertEquals(gone.why, "it is a symbolic link to a folder that is not there");
   await Deno.remove(top, { recursive: true });
+});
+
+Deno.test("refuseForeignDir() takes a cache that is the user's alone, also by a link, and closes it", async () => {
+  const top = await Deno.makeTempDir();
+  await Deno.mkdir(join(top, "disk"));
+  await Deno.chmod(join(top, "disk"), 0o777);
+  await Deno.symlink("disk", join(top, "cache"));
+  await refuseForeignDir(join(top, "nothing"));
+  await refuseForeignDir(join(top, "cache"));
+  assertEquals((await Deno.stat(join(top, "disk"))).mode! & 0o777, 0o755);
+  await Deno.remove(top, { recursive: true });
+});
+
+Deno.test({
+  name: "ArtifactStore.lookup() refuses a cache of another user's",
+  ignore: Deno.uid() !== 0,
+  fn: async () => {
+    const top = await Deno.makeTempDir();
+    const recipe = { name: "a", label: "a", version: 1, inputs: {}, outputs: [], tools: [] };
+    const look = () => new ArtifactStore(join(top, "cache")).lookup(recipe as unknown as Recipe);
+    await Deno.mkdir(join(top, "theirs"));
+    await Deno.chown(join(top, "theirs"), 65534, 65534);
+    await Deno.symlink("theirs", join(top, "cache"));
+    const error = await assertRejects(look, GatewayError);
+    assertEquals([error.code, error.why], ["permission", "it belongs to user 65534"]);
+    await Deno.chown(join(top, "theirs"), 0, 0);
+    assertEquals(await look(), undefined);
+    await Deno.remove(top, { recursive: true });
+  },
 });

@@ -6,7 +6,7 @@
  * @module
  */
 import { join } from "@std/path";
-import { ensurePrivateDir } from "./layout.ts";
+import { ensurePrivateDir, isPrivateDir } from "./layout.ts";
 import { orphanId, ownedName, run } from "./process.ts";
 
 const SHM = "/dev/shm";
@@ -41,14 +41,12 @@ export async function inMemoryDir(id: string, sizeMiB: number): Promise<string |
   }
 }
 
-/** Removes what processes that are gone have left there. */
-export async function sweepMemory(): Promise<void> {
-  try {
-    for await (const { name } of Deno.readDir(ourDir())) {
-      if (orphanId("", name) === undefined) continue;
-      await Deno.remove(join(ourDir(), name), { recursive: true }).catch(() => {});
-    }
-  } catch {
-    // Nothing was ever put there.
+/** Removes what processes that are gone have left there. A folder of another user's, or a link, is left alone. */
+export async function sweepMemory(dir: string = ourDir()): Promise<void> {
+  // Every user may make one of our name.
+  if (!await isPrivateDir(dir)) return;
+  for await (const { name } of Deno.readDir(dir)) {
+    if (orphanId("", name) === undefined) continue;
+    await Deno.remove(join(dir, name), { recursive: true }).catch(() => {});
   }
 }
