@@ -6,6 +6,7 @@
  */
 import { dirname, join } from "@std/path";
 import { asDiskFull } from "../vm/error.ts";
+import { renameDurable, syncDir } from "../vm/durable.ts";
 import { exists } from "../vm/layout.ts";
 
 /** One file of a swapped directory. */
@@ -35,8 +36,9 @@ export async function replaceDirectory(
     for (const [name, entry] of Object.entries(files)) {
       await writeDurable(join(fresh, name), entry.data, entry.mode ?? 0o600);
     }
-    if (await exists(path)) await Deno.rename(path, stale);
-    await Deno.rename(fresh, path);
+    await syncDir(fresh);
+    if (await exists(path)) await renameDurable(path, stale);
+    await renameDurable(fresh, path);
   } catch (error) {
     await recoverDirectory(path);
     throw asDiskFull(error, path);

@@ -11,7 +11,8 @@ import { pullerRecipe, resolveDigest } from "../rootfs/pulled.ts";
 import { ArtifactStore } from "../vm/artifact.ts";
 import { digestBytes } from "../vm/digest.ts";
 import { describeError, GatewayError } from "../vm/error.ts";
-import { dataDir, ensurePrivateDir, exists } from "../vm/layout.ts";
+import { renameDurable } from "../vm/durable.ts";
+import { dataDir, ensurePrivateDir, exists, writeFileAtomic } from "../vm/layout.ts";
 import { sourcePath } from "../vm/source.ts";
 import { together } from "../vm/together.ts";
 import { downloadText } from "./images/download.ts";
@@ -185,10 +186,10 @@ async function keep(
     const spec = withDigests(await Deno.readTextFile(join(builtIn, SPEC_FILE)), lock);
     const all = { ...files, [SPEC_FILE]: spec, [LOCK_FILE]: `${JSON.stringify(lock, null, 2)}\n` };
     for (const [name, text] of Object.entries(all)) {
-      await Deno.writeTextFile(join(temporary, name), text, { mode: 0o600, createNew: true });
+      await writeFileAtomic(join(temporary, name), text);
     }
     await checkReadable(temporary, lock);
-    await Deno.rename(temporary, dir).catch(async (error) => {
+    await renameDurable(temporary, dir).catch(async (error) => {
       // Another start was first; what it noted counts.
       if (await pinnedFolder(builtIn) === undefined) throw error;
     });

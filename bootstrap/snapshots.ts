@@ -7,6 +7,7 @@
  */
 import { GatewayError, usageError } from "../vm/error.ts";
 import { chainFiles, overlayOn, saveDiskChain } from "../vm/disk_chain.ts";
+import { removeDurable } from "../vm/durable.ts";
 import {
   findInstance,
   type InstanceState,
@@ -123,7 +124,7 @@ export async function removeSnapshot(
     return;
   }
   await using _locked = await LockedInstance.open(name, signal);
-  await Deno.remove(snapshotRecord(paths, snapshot)).catch(() => {});
+  await removeDurable(snapshotRecord(paths, snapshot));
   await sweep(paths);
 }
 

@@ -7,6 +7,7 @@
  */
 import * as v from "valibot";
 import type { ControlPort } from "../vm/control_port.ts";
+import { removeDurable } from "../vm/durable.ts";
 import { abortError, describeError, GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import { checkSnapshotName, type InstancePaths, socketPath } from "../vm/layout.ts";
@@ -129,7 +130,7 @@ class Desk {
     checkSnapshotName(request.name);
     const record = snapshotRecord(paths, request.name);
     if (request.do === "forget") {
-      await Deno.remove(record).catch(() => {});
+      await removeDurable(record);
       await sweep(paths, this.#running());
       return undefined;
     }

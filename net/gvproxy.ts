@@ -7,7 +7,8 @@
 import { join } from "@std/path";
 import { abortError, describeError, type ErrorCode, GatewayError } from "../vm/error.ts";
 import type { JsonValue, Span } from "../vm/event.ts";
-import { socketPath, writeFileAtomic } from "../vm/layout.ts";
+import { writeCacheFile } from "../vm/durable.ts";
+import { socketPath } from "../vm/layout.ts";
 import { connectUnix } from "../vm/lines.ts";
 import { type ChildProcess, spawnChild } from "../vm/process.ts";
 import { waitFor } from "../vm/wait.ts";
@@ -214,7 +215,7 @@ export async function startGvproxy(options: StartGvproxyOptions): Promise<Runnin
   const vfkitSocket = vfkit ? gvproxyNetSocket(socketDir, "unixgram") : undefined;
   const api = gvproxyApiSocket(socketDir);
   const configPath = join(socketDir, "gvproxy.json");
-  await writeFileAtomic(
+  await writeCacheFile(
     configPath,
     JSON.stringify({
       listenQemu: qemuSocket,

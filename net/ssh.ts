@@ -189,12 +189,48 @@ export function shellQuote(words: readonly string[]): string {
   return words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ");
 }
 
+/** A pair that is not whole is made anew; what is left of it stays under another name. */
 async function ensureKey(path: string, comment: string): Promise<void> {
-  if (await exists(path) && await exists(`${path}.pub`)) return;
+  const halves = [path, `${path}.pub`];
+  const [stored, open] = await Promise.all(
+    halves.map(async (half) => await exists(half) ? await Deno.readTextFile(half) : ""),
+  );
+  if (isKeyPair(stored, open)) return;
+  for (const half of stored + open === "" ? [] : halves) {
+    if (await exists(half)) await Deno.rename(half, `${half}.damaged`);
+  }
   const { privateKey, publicKey } = makeEd25519Key(comment);
   await writeFileAtomic(path, privateKey, 0o600);
   await writeFileAtomic(`${path}.pub`, publicKey, 0o600);
 }
+
+/** Whether two texts are the halves of one pair as {@linkcode makeEd25519Key} writes them. */
+function isKeyPair(privateKey: string, publicKey: string): boolean {
+  const body = /^-----BEGIN OPENSSH PRIVATE KEY-----\n([A-Za-z0-9+/=\n]+)-----END [A-Z ]+-----\n$/
+    .exec(privateKey)?.[1];
+  const open = /^ssh-ed25519 ([A-Za-z0-9+/=]+)( .*)?\n$/.exec(publicKey)?.[1];
+  if (body === undefined || open === undefined) return false;
+  const blob = Buffer.from(body, "base64");
+  const publicBlob = Buffer.from(open, "base64");
+  const head = Buffer.concat([
+    HEAD,
+    Buffer.from([0, 0, 0, 1]),
+    field(publicBlob),
+  ]);
+  if (!blob.subarray(0, head.length).equals(head) || blob.length < head.length + 4) return false;
+  // The secret half is the rest, with the same public key in it.
+  const secret = blob.subarray(head.length + 4);
+  return blob.readUInt32BE(head.length) === secret.length &&
+    secret.includes(publicBlob.subarray(-32));
+}
+
+/** What each file of a key that needs no passphrase begins with. */
+const HEAD = Buffer.concat([
+  Buffer.from("openssh-key-v1\0"),
+  field("none"),
+  field("none"),
+  field(""),
+]);
 
 /** A new key pair in OpenSSH's own formats (openssh-key-v1, unencrypted; the file mode protects it). */
 export function makeEd25519Key(comment: string): { privateKey: string; publicKey: string } {
@@ -216,10 +252,7 @@ export function makeEd25519Key(comment: string): { privateKey: string; publicKey
   // Padding to the cipher's block of 8 with 1, 2, 3 …
   const padding = Buffer.from(Array.from({ length: (8 - inner.length % 8) % 8 }, (_, i) => i + 1));
   const blob = Buffer.concat([
-    Buffer.from("openssh-key-v1\0"),
-    field("none"),
-    field("none"),
-    field(""),
+    HEAD,
     Buffer.from([0, 0, 0, 1]),
     field(publicBlob),
     field(Buffer.concat([inner, padding])),

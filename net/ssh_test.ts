@@ -46,6 +46,28 @@ Deno.test("ensureSsh() makes keys that only their owner can read, and keeps them
   });
 });
 
+for (const what of ["", "-----BEGIN OPENSSH PRIVATE KEY-----\n", "cut", "another's"]) {
+  Deno.test(`ensureSsh() does not hand out a key of ${JSON.stringify(what)}`, async () => {
+    await withDir(async (dir) => {
+      const path = join(dir, "ssh_host_ed25519_key");
+      const first = await ensureSsh(dir);
+      const whole = await Deno.readTextFile(path);
+      const text = what === "another's"
+        ? makeEd25519Key("x").privateKey
+        : what === "cut"
+        ? whole.replace(/.{8}\n(?=-----END)/, "\n")
+        : what;
+      await Deno.writeTextFile(path, text);
+      const second = await ensureSsh(dir);
+      assertNotEquals(second.payload["ssh_host_ed25519_key"], text);
+      assertNotEquals(second.payload["ssh_host_ed25519_key"], whole);
+      assertEquals(second.payload.authorized_keys, first.payload.authorized_keys);
+      assertEquals(await Deno.readTextFile(`${path}.damaged`), text);
+      assertEquals(await ensureSsh(dir), second);
+    });
+  });
+}
+
 Deno.test("ensureSsh() makes a pair anew when half of it is missing", async () => {
   await withDir(async (dir) => {
     const first = await ensureSsh(dir);

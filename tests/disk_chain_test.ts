@@ -17,7 +17,9 @@ import {
 import { GatewayError } from "../vm/error.ts";
 import { silentSpan } from "../vm/event.ts";
 import { ensureTools } from "../vm/host_tools.ts";
+import { exists } from "../vm/layout.ts";
 import { run } from "../vm/process.ts";
+import { sweep } from "../vm/saved_state.ts";
 
 const signal = new AbortController().signal;
 await ensureTools([QEMU_IMG_TOOL], { span: silentSpan(), signal, assumeYes: true });
@@ -68,6 +70,21 @@ Deno.test("readDiskChain() refuses a state.img that others share when its record
     await shareFile(join(one, "state.img"), join(two, "state.img"), signal);
     const error = await assertRejects(() => readDiskChain(two), GatewayError);
     assertEquals(error.code, "instance-schema");
+  }));
+
+Deno.test("readDiskChain() refuses a state.img below an overlay that was written when its record is gone", () =>
+  withDirs(async (dir) => {
+    await Deno.writeTextFile(join(dir, "state.img"), "x".repeat(4096));
+    const chain = await overlayOn(dir, PLAIN_DISK, 64);
+    // What a snapshot leaves that was killed before its record.
+    assertEquals(await readDiskChain(dir), PLAIN_DISK);
+    const args = ["-f", "qcow2", "-c", "write 1M 64k", join(dir, chain.head.name)];
+    await run("qemu-io", { args });
+    const error = await assertRejects(() => readDiskChain(dir), GatewayError);
+    assertEquals(error.code, "instance-schema");
+    assert(error.why.endsWith(`a guest has written to "${chain.head.name}"`));
+    await assertRejects(() => sweep({ dir }), GatewayError);
+    assertEquals(await exists(join(dir, chain.head.name)), true);
   }));
 
 Deno.test("shareFile() is content with a link that is there, and names a file that is gone", () =>

@@ -20,6 +20,7 @@ import type { JsonValue, Span } from "./event.ts";
 import { canonicalJson, digestBytes, digestFile } from "./digest.ts";
 import { Embedded } from "./embedded.ts";
 import { ensureTools } from "./host_tools.ts";
+import { renameDurable, syncFile } from "./durable.ts";
 import { cacheDir, exists, refuseForeignDir, writeFileAtomic } from "./layout.ts";
 import type {
   Artifact,
@@ -344,7 +345,7 @@ export class ArtifactStore {
       }
       const path = this.#blobPath(sha256, name);
       await Deno.mkdir(dirname(path), { recursive: true });
-      await Deno.rename(built, path);
+      await renameDurable(built, path);
       const info = await Deno.stat(path);
       await keepStamp(path, sha256, info);
       files[name] = { path, sha256, sizeBytes: info.size };
@@ -387,9 +388,4 @@ export class ArtifactStore {
     await keepStamp(path, sha256, info);
     this.#hashed.set(path, stamp);
   }
-}
-
-async function syncFile(path: string): Promise<void> {
-  using file = await Deno.open(path, { read: true });
-  await file.syncData();
 }

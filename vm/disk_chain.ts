@@ -9,6 +9,7 @@ import { join } from "@std/path";
 import * as v from "valibot";
 import { asDiskFull, describeError, GatewayError } from "./error.ts";
 import type { HostTool } from "./host_tools.ts";
+import { syncFile } from "./durable.ts";
 import { exists, writeFileAtomic } from "./layout.ts";
 import { run } from "./process.ts";
 import { parseJson } from "./spec.ts";
@@ -38,23 +39,45 @@ export const PLAIN_DISK: DiskChain = { head: { name: "state.img", format: "raw" 
 export async function readDiskChain(dir: string): Promise<DiskChain> {
   const path = recordPath(dir);
   if (!await exists(path)) {
-    await refuseShared(dir, path);
+    await refuseLostRecord(dir, path);
     return PLAIN_DISK;
   }
   const { head, below } = parseJson(Record, await Deno.readTextFile(path), path);
   return { head, below };
 }
 
-/** Without its record, a state.img that others share may be a frozen file, which must not be written. */
-async function refuseShared(dir: string, record: string): Promise<void> {
-  const info = await Deno.stat(join(dir, PLAIN_DISK.head.name)).catch(() => undefined);
-  if ((info?.nlink ?? 1) === 1) return;
+/** An overlay that no guest has written yet is smaller: its header, and tables of one cluster each. */
+const EMPTY_OVERLAY_BYTES = 300_000;
+
+/**
+ * Without its record, a state.img that others share may be a frozen file, which must not be written; and one below an
+ * overlay is not what the guest wrote last.
+ */
+async function refuseLostRecord(dir: string, record: string): Promise<void> {
+  const why = await findLostRecord(dir);
+  if (why === undefined) return;
   throw new GatewayError({
     code: "instance-schema",
     what: `Cannot tell what the disk in "${dir}" consists of`,
-    why: `"${record}" is gone and other instances share "${PLAIN_DISK.head.name}"`,
+    why: `"${record}" is gone and ${why}`,
     fix: "restore the record, or remove the instance with `gateway rm --force NAME`",
   });
+}
+
+async function findLostRecord(dir: string): Promise<string | undefined> {
+  const { name } = PLAIN_DISK.head;
+  const info = await Deno.stat(join(dir, name)).catch(() => undefined);
+  if ((info?.nlink ?? 1) > 1) return `other instances share "${name}"`;
+  try {
+    for await (const entry of Deno.readDir(dir)) {
+      if (!/^disk-.+\.qcow2$/.test(entry.name)) continue;
+      const { size } = await Deno.stat(join(dir, entry.name));
+      if (size > EMPTY_OVERLAY_BYTES) return `a guest has written to "${entry.name}"`;
+    }
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  return undefined;
 }
 
 /** Makes a chain the instance's disk. */
@@ -131,6 +154,7 @@ export async function shareFile(from: string, to: string, signal?: AbortSignal):
     const args = ["--reflink=auto", "--sparse=auto", "--preserve=mode,timestamps", from, to];
     try {
       await run("cp", { args, signal, what: `Cannot copy "${from}"` });
+      await syncFile(to);
     } catch (error) {
       // Half a copy would be taken for the whole by the next start.
       await Deno.remove(to).catch(() => {});

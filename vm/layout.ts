@@ -7,6 +7,8 @@
 import { dirname, join } from "@std/path";
 import { asHostError, GatewayError, permissionError, usageError } from "./error.ts";
 
+export { sweepTemporaries, writeFileAtomic } from "./durable.ts";
+
 /** The environment a path depends on; tests pass their own. */
 export type Env = (name: string) => string | undefined;
 
@@ -296,60 +298,6 @@ async function statTarget(path: string): Promise<Deno.FileInfo> {
 
 function notPrivate(path: string, why: string): GatewayError {
   return permissionError(`Cannot use the folder "${path}"`, why);
-}
-
-/**
- * Writes a whole file by a temporary name and a rename, so that a reader sees the old or the new one. Both are on the
- * disk when it returns: a power cut leaves no empty file.
- *
- * @throws GatewayError `permission`, `disk-full`; or what the runtime throws.
- */
-export async function writeFileAtomic(
-  path: string,
-  data: string | Uint8Array,
-  mode = 0o600,
-): Promise<void> {
-  const temporary = `${path}.tmp-${crypto.randomUUID().slice(0, 8)}`;
-  try {
-    const bytes = typeof data === "string" ? new TextEncoder().encode(data) : data;
-    {
-      using file = await Deno.open(temporary, { write: true, createNew: true, mode });
-      let at = 0;
-      while (at < bytes.length) at += await file.write(bytes.subarray(at));
-      await file.syncData();
-    }
-    await Deno.chmod(temporary, mode);
-    await Deno.rename(temporary, path);
-    await syncDir(dirname(path));
-  } catch (error) {
-    await Deno.remove(temporary).catch(() => {});
-    throw asHostError(error);
-  }
-}
-
-/** Makes the names in a folder last over a power cut, where the file system can. */
-async function syncDir(dir: string): Promise<void> {
-  try {
-    using folder = await Deno.open(dir);
-    await folder.sync();
-  } catch {
-    // Some file systems do not sync folders.
-  }
-}
-
-/** What {@linkcode writeFileAtomic} calls a file that is not whole yet. */
-const TEMPORARY = /\.tmp-[0-9a-f]{8}$/;
-
-/**
- * Removes what {@linkcode writeFileAtomic} left anywhere below a folder when its process was killed. The caller holds the
- * lock of whoever writes there.
- */
-export async function sweepTemporaries(dir: string): Promise<void> {
-  for await (const { name, isDirectory } of Deno.readDir(dir)) {
-    const path = join(dir, name);
-    if (isDirectory) await sweepTemporaries(path);
-    else if (TEMPORARY.test(name)) await Deno.remove(path).catch(() => {});
-  }
 }
 
 /** Whether something is at the path (a dangling link counts as nothing). */

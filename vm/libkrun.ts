@@ -7,7 +7,8 @@
 import { dirname, join } from "@std/path";
 import { LIBRARY_VARIABLE } from "../ffi/library.ts";
 import { describeError, GatewayError } from "./error.ts";
-import { exists, writeFileAtomic } from "./layout.ts";
+import { writeCacheFile } from "./durable.ts";
+import { exists } from "./layout.ts";
 import { findFirmware, findLibraries, noLibrary } from "./libkrun_find.ts";
 import { type LibkrunVerdict, probeLibkrun } from "./libkrun_probe.ts";
 import type { ChildExit } from "./process.ts";
@@ -101,8 +102,8 @@ export class LibkrunVmm implements Vmm {
   async #start(spec: VmSpec, library: string, options: StartOptions): Promise<RunningVm> {
     // Exactly what the child reads, so that the boot can be replayed.
     const plan = join(dirname(spec.consoleLogPath), "vm.json");
-    await writeFileAtomic(plan, JSON.stringify(spec, null, 2) + "\n");
-    await writeFileAtomic(spec.consoleLogPath, "");
+    await writeCacheFile(plan, JSON.stringify(spec, null, 2) + "\n");
+    await writeCacheFile(spec.consoleLogPath, "");
     const sockets = spec.consolePorts.map(({ socketPath }) => socketPath);
     await removeAll(sockets);
     const command = await this.options.child(plan, options);

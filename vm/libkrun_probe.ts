@@ -9,7 +9,7 @@ import { join } from "@std/path";
 import * as v from "valibot";
 import { digestBytes, digestFile } from "./digest.ts";
 import { abortError, GatewayError } from "./error.ts";
-import { writeFileAtomic } from "./layout.ts";
+import { writeCacheFile } from "./durable.ts";
 import type { VmSpec } from "./spec.ts";
 import type { RunningVm, StartOptions } from "./vmm.ts";
 import { within } from "./wait.ts";
@@ -54,7 +54,7 @@ export async function probeLibkrun(options: ProbeOptions): Promise<LibkrunVerdic
   if (cached?.success) return cached.output;
   await Deno.mkdir(folder, { recursive: true });
   const verdict = await options.span.run("probe libkrun", () => probeBoot(folder, options));
-  await writeFileAtomic(path, JSON.stringify(verdict), 0o644);
+  await writeCacheFile(path, JSON.stringify(verdict), 0o644);
   return verdict;
 }
 

@@ -10,7 +10,7 @@ import * as v from "valibot";
 import { digestBytes } from "./digest.ts";
 import { abortError } from "./error.ts";
 import type { Span } from "./event.ts";
-import { writeFileAtomic } from "./layout.ts";
+import { writeCacheFile } from "./durable.ts";
 import { spawnChild } from "./process.ts";
 import { within } from "./wait.ts";
 
@@ -56,7 +56,7 @@ export async function probeAccelerator(options: ProbeOptions): Promise<Accelerat
     () => probeBoot(candidate, options),
   );
   await Deno.mkdir(join(options.cacheDir, "probes"), { recursive: true });
-  await writeFileAtomic(path, JSON.stringify(verdict), 0o644);
+  await writeCacheFile(path, JSON.stringify(verdict), 0o644);
   return verdict;
 }
 

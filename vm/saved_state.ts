@@ -6,12 +6,13 @@
  *
  * @module
  */
-import { isAbsolute, join } from "@std/path";
+import { dirname, isAbsolute, join } from "@std/path";
 import * as v from "valibot";
 import { canonicalJson, digestBytes, digestFile } from "./digest.ts";
 import { chainFiles, DiskChainSchema, readDiskChain } from "./disk_chain.ts";
 import { GatewayError } from "./error.ts";
 import type { JsonValue } from "./event.ts";
+import { removeDurable, renameDurable, syncDir, syncFile } from "./durable.ts";
 import { exists, type InstancePaths, writeFileAtomic } from "./layout.ts";
 import { parseJson, type VmSpec } from "./spec.ts";
 
@@ -88,13 +89,11 @@ export function machineKey(spec: VmSpec, facts: MachineFacts): string {
   } as unknown as JsonValue));
 }
 
-/** Describes a file that was just written. Reads all of it. */
+/** Describes a file that was just written, and puts it on the disk. Reads all of it. */
 export async function describeFile(dir: string, name: string): Promise<SavedFile> {
   const path = join(dir, name);
-  {
-    using file = await Deno.open(path);
-    await file.syncData();
-  }
+  await syncFile(path);
+  await syncDir(dir);
   const { size, mtime } = await Deno.stat(path);
   return {
     name,
@@ -112,7 +111,8 @@ export async function describeShortLived(path: string): Promise<SavedFile> {
 
 /** Makes a state valid: the last step of saving. */
 export async function writeState(record: string, state: SavedState): Promise<void> {
-  await Deno.mkdir(join(record, ".."), { recursive: true, mode: 0o700 });
+  await Deno.mkdir(dirname(record), { recursive: true, mode: 0o700 });
+  await syncDir(join(dirname(record), ".."));
   await writeFileAtomic(record, JSON.stringify(state, null, 2) + "\n");
 }
 
@@ -166,15 +166,15 @@ export async function findFault(
 export async function dropForks(paths: InDir): Promise<void> {
   for (const { name } of await listSnapshots(paths)) {
     if (name.startsWith(FORK_PREFIX)) {
-      await Deno.remove(snapshotRecord(paths, name)).catch(() => {});
+      await removeDurable(snapshotRecord(paths, name));
     }
   }
 }
 
-/** Removes the slot; its files go with {@linkcode sweep}. */
+/** Removes the slot for good, before the disk changes; its files go with {@linkcode sweep}. */
 export async function dropSlot(paths: InDir): Promise<void> {
   const record = slotRecord(paths);
-  for (const path of [record, spent(record)]) await Deno.remove(path).catch(() => {});
+  await removeDurable(record, spent(record));
 }
 
 /**
@@ -185,7 +185,7 @@ export async function spendSlot(
   paths: InDir,
 ): Promise<AsyncDisposable & { readonly keepSpent: () => void }> {
   const record = slotRecord(paths);
-  await Deno.rename(record, spent(record));
+  await renameDurable(record, spent(record));
   let used = false;
   return {
     keepSpent: () => used = true,

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { writeFileAtomic } from "./layout.ts";
+import { writeCacheFile } from "./durable.ts";
 import { pause } from "./wait.ts";
 
 /** A file system's times stand still for as long as this: a tick of the kernel's clock is up to 10 ms. */
@@ -27,5 +27,5 @@ export async function keepStamp(path: string, sha256: string, info: Deno.FileInf
   // What is changed in the tick in which it was made keeps its times.
   const ageMs = Date.now() - (info.ctime?.getTime() ?? 0);
   if (ageMs >= 0 && ageMs < TICK_MS) await pause(TICK_MS - ageMs);
-  await writeFileAtomic(stampPath(path), stampText(sha256, info), 0o644).catch(() => {});
+  await writeCacheFile(stampPath(path), stampText(sha256, info), 0o644).catch(() => {});
 }

@@ -5,6 +5,7 @@
  * @module
  */
 import { asDiskFull, GatewayError } from "./error.ts";
+import { renameDurable, syncFile } from "./durable.ts";
 import { exists } from "./layout.ts";
 import { run, which } from "./process.ts";
 
@@ -104,7 +105,8 @@ async function makeStateDisk(
       const first = await make(fresh, false);
       if (first.code !== 0) await make(fresh.replace("assume_storage_prezeroed=1,", ""), true);
     }
-    await Deno.rename(temporary, path);
+    await syncFile(temporary);
+    await renameDurable(temporary, path);
   } catch (error) {
     await Deno.remove(temporary).catch(() => {});
     throw asDiskFull(error, path);

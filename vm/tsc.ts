@@ -8,7 +8,7 @@
 import { join } from "@std/path";
 import type { Recipe } from "./artifact.ts";
 import { goRecipe } from "./go_recipe.ts";
-import { writeFileAtomic } from "./layout.ts";
+import { writeCacheFile } from "./durable.ts";
 import { run } from "./process.ts";
 import { sourcePath } from "./source.ts";
 
@@ -40,6 +40,6 @@ export async function hostTscKHz(
   const measured = Number(stdout.trim());
   if (code !== 0 || !(measured > 100_000)) return undefined;
   await Deno.mkdir(join(cacheDir, "probes"), { recursive: true });
-  if (bootId !== "") await writeFileAtomic(path, String(measured), 0o644);
+  if (bootId !== "") await writeCacheFile(path, String(measured), 0o644);
   return measured;
 }

@@ -1,0 +1,77 @@
+/**
+ * The host loses power right after a guest has flushed what it wrote: the instance starts again, and the data is there.
+ * On file systems of a test's own, shut down by the kernel without writing what is only in memory.
+ *
+ * @module
+ */
+import { fromFileUrl, join } from "@std/path";
+import { QEMU_IMG_TOOL } from "../vm/disk_chain.ts";
+import { silentSpan } from "../vm/event.ts";
+import { ensureTools } from "../vm/host_tools.ts";
+import { run, which } from "../vm/process.ts";
+import { denoArgs } from "./sandbox.ts";
+
+const PROGRAM = fromFileUrl(new URL("fakes/power_cut.ts", import.meta.url));
+const SCRIPT = `set -e
+img=$1 mnt=$2
+shift 2
+mount -o loop "$img" "$mnt"
+"$@" write "$STEP" "$mnt" "$SOCKETS"
+umount "$mnt"
+mount -o loop "$img" "$mnt"
+"$@" read "$STEP" "$mnt" "$SOCKETS"
+umount "$mnt"
+`;
+
+const signal = new AbortController().signal;
+
+for (const kind of ["ext4", "xfs"]) {
+  for (
+    const step of [
+      ...["new instance", "snapshot", "snapshot of an idle guest", "suspend", "resume", "restore"],
+      "fork",
+    ]
+  ) {
+    const missing = await whyNot(kind);
+    Deno.test({
+      name: `what a guest has flushed is there after a power cut on ${kind}: ${step}` +
+        (missing === undefined ? "" : ` (skipped: ${missing})`),
+      ignore: missing !== undefined,
+      fn: async () => {
+        await ensureTools([QEMU_IMG_TOOL], { span: silentSpan(), signal, assumeYes: true });
+        const top = await Deno.makeTempDir({ prefix: "gw-" });
+        const at = (name: string) => join(top, name);
+        try {
+          for (const name of ["mnt", "sockets"]) await Deno.mkdir(at(name));
+          await run("truncate", { args: ["-s", "512M", at("img")] });
+          await run(`mkfs.${kind}`, { args: ["-q", at("img")] });
+          // The mounts go with their namespace, also when something fails.
+          await run("unshare", {
+            args: [
+              ...["-m", "sh", "-c", SCRIPT, "sh", at("img"), at("mnt"), Deno.execPath()],
+              ...denoArgs(PROGRAM, []),
+            ],
+            env: { STEP: step, SOCKETS: at("sockets") },
+            timeoutMs: 120_000,
+          });
+        } finally {
+          await Deno.remove(top, { recursive: true });
+        }
+      },
+    });
+  }
+}
+
+/** Why this host cannot cut the power of such a file system. */
+async function whyNot(kind: string): Promise<string | undefined> {
+  if (Deno.build.os !== "linux" || Deno.uid() !== 0) return "only root of Linux mounts";
+  for (const tool of ["unshare", "mount", `mkfs.${kind}`]) {
+    if (which(tool) === undefined) return `there is no ${tool}`;
+  }
+  try {
+    await Deno.stat("/dev/loop-control");
+  } catch {
+    return "there are no loop devices";
+  }
+  return undefined;
+}
