@@ -56,7 +56,7 @@ export {
 export type { SnapshotSummary } from "./bootstrap/snapshots.ts";
 export type { RunEnd } from "./bootstrap/supervisor.ts";
 export { instanceStatus, listStatus } from "./bootstrap/status.ts";
-export type { ProcessReport, StatusReport } from "./bootstrap/status.ts";
+export type { DamagedReport, ProcessReport, StatusReport } from "./bootstrap/status.ts";
 export type { ForwardReport } from "./bootstrap/forwards.ts";
 export { up } from "./bootstrap/up.ts";
 export type { UpContext } from "./bootstrap/up.ts";

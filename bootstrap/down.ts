@@ -14,6 +14,8 @@ import {
   removeInstance,
   requireInstance,
 } from "../vm/instance.ts";
+import { findDamage } from "../vm/instance_damage.ts";
+import { isLocked } from "../vm/instance_lock.ts";
 import { lockHolder } from "../vm/instance_record.ts";
 import { instancePaths } from "../vm/layout.ts";
 import { isAlive, signalProcess } from "../vm/process.ts";
@@ -107,17 +109,14 @@ async function stopSupervisor(
 /**
  * Removes an instance with its disk, keys, kubeconfig and client files.
  *
- * @throws GatewayError `instance-unknown`; `instance-running` unless `force`, which stops it first.
+ * @throws GatewayError `instance-unknown`; unless `force`: `instance-running`, which is stopped first then, and
+ * `instance-schema` when its records cannot be read.
  */
 export async function rm(
   name: string,
   options: { readonly span: Span; readonly signal: AbortSignal; readonly force: boolean },
 ): Promise<void> {
-  const view = await requireInstance(name).catch((error) => {
-    // A record that cannot be read must not keep the user from getting rid of it.
-    if (error instanceof GatewayError && error.code === "instance-schema" && options.force) return;
-    throw error;
-  });
+  const view = await requireInstance(name).catch((error) => refuseDamaged(name, error, options));
   if (view?.state === "running" && !options.force) {
     throw new GatewayError({
       code: "instance-running",
@@ -127,16 +126,60 @@ export async function rm(
     });
   }
   if (view) await down(name, options);
+  else await endHolder(name, options);
   const owner = { instance: name, instanceDir: instancePaths(name).dir };
-  for (const remove of [removeKubeconfig, removeClientFiles]) {
-    try {
-      await remove(owner);
-    } catch (error) {
-      if (!options.force) throw withForce(asHostError(error), name);
-      options.span.warn(`left behind: ${describeError(asHostError(error))}`);
+  await removeInstance(name, async () => {
+    for (const remove of [removeKubeconfig, removeClientFiles]) {
+      try {
+        await remove(owner);
+      } catch (error) {
+        if (!options.force) throw withForce(asHostError(error), name);
+        options.span.warn(`left behind: ${describeError(asHostError(error))}`);
+      }
     }
+  });
+}
+
+/** Passes on why there is no such instance, unless what is there may be removed: see {@linkcode findDamage}. */
+async function refuseDamaged(
+  name: string,
+  error: unknown,
+  { force }: { readonly force: boolean },
+): Promise<undefined> {
+  const codes = ["instance-schema", "instance-unknown", "permission"];
+  if (!(error instanceof GatewayError) || !codes.includes(error.code)) throw error;
+  const damage = await findDamage(name);
+  if (!damage) throw error;
+  if (force || damage.unfinished) return;
+  throw new GatewayError({
+    code: "instance-schema",
+    what: `Cannot remove the instance "${name}"`,
+    why: `it is damaged: "${damage.file}": ${damage.why}`,
+    fix: `restore the file, or remove what is left with \`gateway rm --force ${name}\``,
+  });
+}
+
+/** Ends whoever holds the lock of an instance that cannot be read. */
+async function endHolder(
+  name: string,
+  options: { readonly span: Span; readonly signal: AbortSignal },
+): Promise<void> {
+  const paths = instancePaths(name);
+  const holder = await isLocked(paths) ? await lockHolder(paths) : undefined;
+  if (!holder) return;
+  signalProcess(holder.pid, "SIGTERM");
+  try {
+    await waitFor({
+      what: `the end of "${name}"`,
+      probe: async () => await isLocked(paths) ? undefined : true,
+      timeoutMs: DOWN_TIMEOUT_MS,
+      signal: options.signal,
+    });
+  } catch (error) {
+    if (options.signal.aborted) throw error;
+    options.span.warn("the supervisor did not stop in time; killing it");
+    if (isAlive(holder)) signalProcess(holder.pid, "SIGKILL");
   }
-  await removeInstance(name);
 }
 
 /** What lies outside of the instance's folder does not keep it from being removed. */

@@ -76,7 +76,7 @@ export async function fork(request: ForkRequest): Promise<ForkedInstance[]> {
   try {
     await askSupervisor(paths, { do: "snapshot", name: snapshot, ramDir: ramDir ?? null }, signal);
     const saved = await savedSource(paths, snapshot);
-    for (const clone of clones) await place(saved, clone, signal);
+    await placeAll(saved, clones, signal);
     await askSupervisor(paths, { do: "forget", name: snapshot }, signal);
     return await startAll(clones, request);
   } catch (error) {
@@ -99,14 +99,16 @@ async function checkNames(names: readonly string[]): Promise<void> {
         "name each once",
       );
     }
-    if (await findInstance(name)) {
-      throw usageError(
-        `Cannot fork to "${name}"`,
-        "there is an instance of that name",
-        `choose another name, or run \`gateway rm ${name}\` first`,
-      );
-    }
+    if (await findInstance(name)) throw nameTaken(name);
   }
+}
+
+function nameTaken(name: string): GatewayError {
+  return usageError(
+    `Cannot fork to "${name}"`,
+    "there is an instance of that name",
+    `choose another name, or run \`gateway rm ${name}\` first`,
+  );
 }
 
 /** The source's settings with ports of each clone's own: the next free ones above the source's. */
@@ -206,14 +208,38 @@ async function savedSource(paths: InstancePaths, snapshot: string): Promise<Fore
   };
 }
 
-/** Makes the clone an instance that is suspended where the source was saved. */
-async function place(
+/** Places all clones, or none. */
+async function placeAll(
+  saved: ForeignState,
+  clones: readonly InstanceConfig[],
+  signal: AbortSignal,
+): Promise<void> {
+  const placed: string[] = [];
+  try {
+    for (const clone of clones) {
+      await place(saved, clone, signal);
+      placed.push(clone.name);
+    }
+  } catch (error) {
+    for (const name of placed) await removeInstance(name).catch(() => {});
+    throw error;
+  }
+}
+
+/**
+ * Makes the clone an instance that is suspended where the source was saved.
+ *
+ * @throws GatewayError `usage` when there is one of its name, `instance-running`, `disk-full`.
+ */
+export async function place(
   saved: ForeignState,
   config: InstanceConfig,
   signal: AbortSignal,
 ): Promise<void> {
   // Disposing takes the folder away again unless the config was saved, which therefore comes last.
   await using locked = await LockedInstance.open(config.name, signal);
+  // Another command may have been first.
+  if (!locked.created) throw nameTaken(config.name);
   await placeState(locked.paths, config, saved, signal);
   await locked.saveConfig(config);
 }

@@ -11,7 +11,8 @@ import { chainFiles, overlayOn, saveDiskChain, shareFile } from "../vm/disk_chai
 import { digestBytes } from "../vm/digest.ts";
 import { describeError, GatewayError } from "../vm/error.ts";
 import type { InstanceConfig } from "../vm/instance.ts";
-import { cacheDir, ensurePrivateDir, exists, type InstancePaths } from "../vm/layout.ts";
+import { findDiskFile } from "../vm/instance_folder.ts";
+import { cacheDir, ensurePrivateDir, type InstancePaths } from "../vm/layout.ts";
 import { keepAdvice } from "./payload_failure.ts";
 import {
   findFault,
@@ -39,10 +40,7 @@ export function goldenKey(machineKey: string, payloadDigest: string): string {
 
 /** Whether nothing of an instance is there yet: only then it may go on from another's memory. */
 export async function isNewInstance(paths: InstancePaths): Promise<boolean> {
-  for (const path of [paths.stateDisk, join(paths.dir, "disk.json"), slotRecord(paths)]) {
-    if (await exists(path)) return false;
-  }
-  return true;
+  return await findDiskFile(paths) === undefined;
 }
 
 /**

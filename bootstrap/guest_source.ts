@@ -17,6 +17,7 @@ import {
 import { describeError, GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import type { InstanceConfig } from "../vm/instance.ts";
+import { dropDisk, markFinished, markUnfinished } from "../vm/instance_folder.ts";
 import { exists, type InstancePaths, writeFileAtomic } from "../vm/layout.ts";
 import { which } from "../vm/process.ts";
 import {
@@ -67,7 +68,7 @@ export async function guestSource(
   span: Span,
 ): Promise<GuestSource> {
   await dropForks(paths);
-  const slot = await readState(slotRecord(paths)).catch(() => undefined);
+  const slot = await readSlot(paths, cold, span);
   const fault = slot && (cold ? "--cold was given" : await findFault(paths.dir, slot, key));
   if (slot && fault === undefined) {
     span.log(slot.from ? `going on from "${slot.from.name}"` : `going on from ${slot.savedAt}`);
@@ -77,8 +78,37 @@ export async function guestSource(
   }
   if (slot) span.warn(`the suspended state is dropped (${fault}); starting from the disk`);
   await dropSlot(paths);
-  await sweep(paths);
+  await sweepFiles(paths, span);
   return { spec, slot: undefined };
+}
+
+/** What cannot be read is only given up where the user says so. */
+async function readSlot(
+  paths: InstancePaths,
+  cold: boolean,
+  span: Span,
+): Promise<SavedState | undefined> {
+  const fix = `restore the file, or start from the disk: gateway up --cold --name ${paths.name}`;
+  try {
+    return await readState(slotRecord(paths), fix);
+  } catch (error) {
+    if (!cold) throw error;
+    span.warn(`the suspended state is dropped (${describeError(error)}; --cold was given)`);
+    return undefined;
+  }
+}
+
+async function sweepFiles(
+  paths: InstancePaths,
+  span: Span,
+  alsoKeep: readonly string[] = [],
+): Promise<void> {
+  const unreadable = await sweep(paths, alsoKeep);
+  if (unreadable.length === 0) return;
+  span.warn(
+    `${unreadable.map((path) => `"${path}"`).join(", ")} cannot be read; ` +
+      "no file of a saved state is removed meanwhile",
+  );
 }
 
 /**
@@ -146,17 +176,20 @@ export async function prepareGuest(
   const { cold, keep, payloadDigest, span, signal } = options;
   const key = await instanceKey(plan(PLAIN_DISK), config, paths, chosen);
   const fresh = await isNewInstance(paths);
+  if (fresh) await markUnfinished(paths);
   const adopted = fresh && !cold && !keep && chosen.vmm.supports.snapshot &&
     await mayUseGolden(span) &&
     await span.run(
       "golden",
       (s) => adoptGolden(paths, { config, key, payloadDigest, span: s, signal }),
     );
+  if (fresh && !adopted) await dropDisk(paths);
   // Over a golden disk lies an overlay, which qemu-img makes; with libkrun it need not be here.
   const overlays = which(QEMU_IMG_TOOL.program) !== undefined;
   // A golden state brings its own disk, and to look for this one can mean to read all of it.
   const golden = fresh && !adopted && overlays ? await options.goldenDisk() : undefined;
   const disk = await span.run("state disk", () => ensureDisk(paths, config, golden, signal));
+  await markFinished(paths);
   const spec = plan(disk);
   // So that any boot can be replayed by hand.
   await writeFileAtomic(paths.vmFile, JSON.stringify(spec, null, 2) + "\n");
@@ -184,7 +217,7 @@ export async function startGuest(
   const vm = await goOn(paths, ctx, () => startVm(stack, spec, chosen, ctx, span));
   rememberFiles(paths.dir, slot.ram);
   // The upper layers are mapped and no record names them any more; the bottom one will be part of the next save.
-  await sweep(paths, slot.ram.slice(0, 1).map(({ name }) => name));
+  await sweepFiles(paths, span, slot.ram.slice(0, 1).map(({ name }) => name));
   return vm;
 }
 

@@ -19,6 +19,7 @@ import { checkSnapshotName } from "../vm/layout.ts";
 import {
   dropSlot,
   FORK_PREFIX,
+  listDamagedSnapshots,
   listSnapshots,
   requireSnapshot,
   slotRecord,
@@ -76,7 +77,8 @@ export async function createSnapshot(
     );
   }
   const { paths } = await requireRunning(name);
-  if ((await listSnapshots(paths)).some((one) => one.name === snapshot)) {
+  const known = [...await listSnapshots(paths), ...await listDamagedSnapshots(paths)];
+  if (known.some((one) => one.name === snapshot)) {
     throw new GatewayError({
       code: "snapshot-exists",
       what: `Cannot make the snapshot "${snapshot}" of "${name}"`,
@@ -91,24 +93,34 @@ export async function createSnapshot(
 export interface SnapshotSummary {
   /** Unique in its instance. */
   readonly name: string;
-  /** ISO 8601. */
-  readonly savedAt: string;
-  /** The memory that this snapshot alone keeps. */
-  readonly ramBytes: number;
+  /** ISO 8601; null when its record cannot be read. */
+  readonly savedAt: string | null;
+  /** The memory that this snapshot alone keeps; null when its record cannot be read. */
+  readonly ramBytes: number | null;
+  /** The record that cannot be read, and why; its files are kept. Null for a good one. */
+  readonly damage: { readonly file: string; readonly why: string } | null;
 }
 
 /** The snapshots of an instance, oldest first. @throws GatewayError `instance-unknown`. */
 export async function snapshotsOf(name: string): Promise<SnapshotSummary[]> {
-  const all = await listSnapshots((await requireInstance(name)).paths);
-  return all.filter((one) => !one.name.startsWith(FORK_PREFIX)).map(({ name, state }) => ({
-    name,
-    savedAt: state.savedAt,
-    ramBytes: state.ram.at(-1)?.sizeBytes ?? 0,
-  }));
+  const { paths } = await requireInstance(name);
+  const all = await listSnapshots(paths);
+  const damaged = await listDamagedSnapshots(paths);
+  return [
+    ...all.filter((one) => !one.name.startsWith(FORK_PREFIX)).map(({ name, state }) => ({
+      name,
+      savedAt: state.savedAt,
+      ramBytes: state.ram.at(-1)?.sizeBytes ?? 0,
+      damage: null,
+    })),
+    ...damaged.map(({ name, file, why }) => ({
+      ...{ name, savedAt: null, ramBytes: null, damage: { file, why } },
+    })),
+  ];
 }
 
 /**
- * Removes a snapshot and the files that only it needed.
+ * Removes a snapshot and the files that only it needed, also one whose record cannot be read.
  *
  * @throws GatewayError `instance-unknown`, `snapshot-unknown`, `instance-locked` while the instance starts or stops.
  */
@@ -118,7 +130,8 @@ export async function removeSnapshot(
   signal: AbortSignal,
 ): Promise<void> {
   const { paths, state } = await requireInstance(name);
-  await requireSnapshot(paths, snapshot);
+  const damaged = (await listDamagedSnapshots(paths)).some((one) => one.name === snapshot);
+  if (!damaged) await requireSnapshot(paths, snapshot);
   if (state === "running") {
     await askSupervisor(paths, { do: "forget", name: snapshot }, signal);
     return;

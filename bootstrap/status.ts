@@ -12,6 +12,7 @@ import {
   listInstances,
   requireInstance,
 } from "../vm/instance.ts";
+import { listDamage } from "../vm/instance_damage.ts";
 import { type EventRecord, parseEventLine } from "../vm/event.ts";
 import { join } from "@std/path";
 import { hostPort } from "../net/forward.ts";
@@ -182,9 +183,29 @@ export async function readEvents(path: string): Promise<EventRecord[]> {
   return text.split("\n").map(parseEventLine).filter((record) => record !== undefined);
 }
 
+/** `gateway list --json` of an instance that a record of keeps from starting. */
+export interface DamagedReport {
+  /** Name of the instance. */
+  readonly name: string;
+  /** Tells it from a {@linkcode StatusReport}. */
+  readonly state: "damaged";
+  /** What cannot be read. */
+  readonly file: string;
+  /** The observed fact. */
+  readonly why: string;
+  /** It was being made or removed when the command was killed. */
+  readonly unfinished: boolean;
+  /** The instance's folder. */
+  readonly dir: string;
+}
+
 /** The reports of all instances, by name. */
-export async function listStatus(): Promise<StatusReport[]> {
-  return await Promise.all((await listInstances()).map(statusOf));
+export async function listStatus(): Promise<(StatusReport | DamagedReport)[]> {
+  const damaged = (await listDamage()).map((one) => ({ ...one, state: "damaged" as const }));
+  const whole = (await listInstances())
+    .filter(({ config }) => !damaged.some(({ name }) => name === config.name));
+  const reports = [...damaged, ...await Promise.all(whole.map(statusOf))];
+  return reports.sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
 /** Host spans and guest marks of the instance's last start, as rows and as text of `width` columns. */

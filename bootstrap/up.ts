@@ -10,7 +10,7 @@ import { ArtifactStore } from "../vm/artifact.ts";
 import type { DiskChain } from "../vm/disk_chain.ts";
 import { GatewayError } from "../vm/error.ts";
 import { type EventLog, type EventRecord } from "../vm/event.ts";
-import { LockedInstance, type RunRecord } from "../vm/instance.ts";
+import { type InstanceConfig, LockedInstance, type RunRecord } from "../vm/instance.ts";
 import { chooseVmm } from "./choose_vmm.ts";
 import type { UpOptions } from "./options.ts";
 import { type RunEnd, stay } from "./supervisor.ts";
@@ -66,7 +66,7 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
     if (options.payloadWhy) span.log(options.payloadWhy);
     await using stack = new AsyncDisposableStack();
     const instance = stack.use(
-      await span.run("open instance", () => LockedInstance.open(config.name, signal)),
+      await span.run("open instance", () => openInstance(config, signal)),
     );
     const { paths } = instance;
     keepEvents(stack, paths, ctx);
@@ -124,4 +124,29 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
   }
   span.end();
   return end;
+}
+
+/**
+ * Takes the lock of the instance that the settings were resolved for.
+ *
+ * @throws GatewayError `instance-running` when it runs, or when another command made one of its name meanwhile.
+ */
+export async function openInstance(
+  config: InstanceConfig,
+  signal: AbortSignal,
+): Promise<LockedInstance> {
+  const instance = await LockedInstance.open(config.name, signal);
+  try {
+    const known = await instance.config();
+    if (known === undefined || known.createdAt === config.createdAt) return instance;
+    throw new GatewayError({
+      code: "instance-running",
+      what: `Cannot start the instance "${config.name}"`,
+      why: "another command made an instance of that name meanwhile",
+      fix: "run the command again to start that one, or choose another --name",
+    });
+  } catch (error) {
+    await instance[Symbol.asyncDispose]();
+    throw error;
+  }
 }

@@ -8,7 +8,7 @@ import { formatMs } from "../vm/wait.ts";
 import type { HostCheck } from "./doctor.ts";
 import type { SnapshotSummary } from "./snapshots.ts";
 import type { DownOutcome } from "./down.ts";
-import type { StatusReport } from "./status.ts";
+import type { DamagedReport, StatusReport } from "./status.ts";
 
 /** `gateway status`. */
 export function statusText(report: StatusReport): string {
@@ -110,20 +110,33 @@ export function readyText(report: StatusReport, tookMs: number, detached: boolea
 }
 
 /** `gateway list`. */
-export function listText(reports: readonly StatusReport[]): string {
+export function listText(reports: readonly (StatusReport | DamagedReport)[]): string {
   if (reports.length === 0) return "There are no instances. `gateway up` makes one.";
-  const rows = reports.map((report) => [
-    report.name,
-    report.state === "running" ? report.phase ?? "running" : report.state,
-    report.endpoint ?? "-",
-    `${report.cpus} CPU`,
-    `${report.memoryMiB} MiB`,
-  ]);
+  const rows = reports.map((report) =>
+    report.state === "damaged" ? [report.name, report.state, "-", "-", "-"] : [
+      report.name,
+      report.state === "running" ? report.phase ?? "running" : report.state,
+      report.endpoint ?? "-",
+      `${report.cpus} CPU`,
+      `${report.memoryMiB} MiB`,
+    ]
+  );
+  const faults = reports.flatMap((report) => report.state === "damaged" ? damageWords(report) : []);
   const all = [["NAME", "STATE", "ENDPOINT", "CPUS", "MEMORY"], ...rows];
   const widths = all[0].map((_, at) => Math.max(...all.map((row) => row[at].length)));
-  return all.map((row) => row.map((cell, at) => cell.padEnd(widths[at])).join("  ").trimEnd()).join(
-    "\n",
+  const lines = all.map((row) =>
+    row.map((cell, at) => cell.padEnd(widths[at])).join("  ").trimEnd()
   );
+  return [...lines, ...faults].join("\n");
+}
+
+function damageWords({ name, file, why, unfinished }: DamagedReport): string[] {
+  return [
+    ...wrap(`"${name}" is damaged: "${file}": ${why}`, WIDTH),
+    unfinished
+      ? `  \`gateway rm ${name}\` removes what is left; \`gateway up\` makes it anew`
+      : `  nothing of it is removed; restore the file, or run \`gateway rm --force ${name}\``,
+  ];
 }
 
 /** `gateway snapshot list`. */
@@ -133,9 +146,19 @@ export function snapshotText(all: readonly SnapshotSummary[]): string {
   const line = (name: string, saved: string, memory: string) =>
     `${name.padEnd(width)}  ${saved.padEnd(20)}  ${memory}`;
   const rows = all.map(({ name, savedAt, ramBytes }) =>
-    line(name, `${savedAt.slice(0, 19)}Z`, `${Math.ceil(ramBytes / (1024 * 1024))} MiB`)
+    line(
+      name,
+      savedAt === null ? "damaged" : `${savedAt.slice(0, 19)}Z`,
+      ramBytes === null ? "-" : `${Math.ceil(ramBytes / (1024 * 1024))} MiB`,
+    )
   );
-  return [line("SNAPSHOT", "SAVED", "MEMORY"), ...rows].join("\n");
+  const faults = all.flatMap(({ name, damage }) =>
+    damage === null ? [] : [
+      ...wrap(`"${name}" is damaged: "${damage.file}": ${damage.why}`, WIDTH),
+      "  its files are kept; restore the record, or remove it with `gateway snapshot rm`",
+    ]
+  );
+  return [line("SNAPSHOT", "SAVED", "MEMORY"), ...rows, ...faults].join("\n");
 }
 
 /** What `gateway down` found and did. */

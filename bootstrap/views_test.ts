@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import type { StatusReport } from "./status.ts";
-import { doctorText, listText, readyText, statusText } from "./views.ts";
+import { doctorText, listText, readyText, snapshotText, statusText } from "./views.ts";
 
 const running: StatusReport = {
   name: "default",
@@ -165,6 +165,40 @@ Deno.test("listText() aligns its columns", () => {
     "dev      stopped  -                        4 CPU  8192 MiB",
   ]);
   assertNarrow(text);
+});
+
+Deno.test("listText() names the file of a damaged instance and what may be done", () => {
+  const damaged = {
+    ...{ name: "old", state: "damaged" as const, file: "/d/old/disk.json", dir: "/d/old" },
+    ...{ why: "it is not JSON", unfinished: false },
+  };
+  const text = listText([running, damaged, { ...damaged, name: "x", unfinished: true }]);
+  assertEquals(text.split("\n").slice(2), [
+    "old      damaged  -                        -      -",
+    "x        damaged  -                        -      -",
+    '"old" is damaged: "/d/old/disk.json": it is not JSON',
+    "  nothing of it is removed; restore the file, or run `gateway rm --force old`",
+    '"x" is damaged: "/d/old/disk.json": it is not JSON',
+    "  `gateway rm x` removes what is left; `gateway up` makes it anew",
+  ]);
+  assertNarrow(text);
+});
+
+Deno.test("snapshotText() names the record of a damaged snapshot", () => {
+  const text = snapshotText([
+    { name: "one", savedAt: "2026-01-02T03:04:05.000Z", ramBytes: 5, damage: null },
+    {
+      ...{ name: "two", savedAt: null, ramBytes: null },
+      damage: { file: "/d/two.json", why: "it is not JSON" },
+    },
+  ]);
+  assertEquals(text.split("\n"), [
+    "SNAPSHOT  SAVED                 MEMORY",
+    "one       2026-01-02T03:04:05Z  1 MiB",
+    "two       damaged               -",
+    '"two" is damaged: "/d/two.json": it is not JSON',
+    "  its files are kept; restore the record, or remove it with `gateway snapshot rm`",
+  ]);
 });
 
 Deno.test("listText() says how to make the first instance", () => {

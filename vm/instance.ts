@@ -5,7 +5,16 @@
  * @module
  */
 import { basename, dirname } from "@std/path";
+import { syncDir } from "./durable.ts";
 import { GatewayError } from "./error.ts";
+import {
+  folderContent,
+  markFinished,
+  removeEmptyDir,
+  removeFolder,
+  settleFolder,
+} from "./instance_folder.ts";
+import { isLocked, lockInstance } from "./instance_lock.ts";
 import {
   ensurePrivateDir,
   ensureRuntimeDir,
@@ -18,18 +27,17 @@ import {
   writeFileAtomic,
 } from "./layout.ts";
 import { sweepMemory } from "./memory_dir.ts";
-import { identifyProcess, isAlive, type ProcessId, signalProcess } from "./process.ts";
+import { isAlive, type ProcessId, signalProcess } from "./process.ts";
 import {
   type InstanceConfig,
   InstanceFile,
-  lockHolder,
-  readIfThere,
+  readRecord,
   readRun,
   type RunRecord,
 } from "./instance_record.ts";
 import { parseJson } from "./spec.ts";
 import { isSuspended } from "./saved_state.ts";
-import { pause, waitFor } from "./wait.ts";
+import { waitFor } from "./wait.ts";
 
 export type { InstanceConfig, LaterImages, RunRecord } from "./instance_record.ts";
 export type { HostService, PortForward } from "./ports.ts";
@@ -67,7 +75,7 @@ export async function listInstances(): Promise<InstanceView[]> {
 /** The instance, or undefined when there is none of that name. @throws GatewayError `usage`, `instance-schema`. */
 export async function findInstance(name: string): Promise<InstanceView | undefined> {
   const paths = instancePaths(name);
-  const text = await readIfThere(paths.instanceFile);
+  const text = await readRecord(paths.instanceFile);
   if (text === undefined) return undefined;
   const config = parseJson(InstanceFile, text, paths.instanceFile);
   const locked = await isLocked(paths);
@@ -94,8 +102,12 @@ async function stateOf(
 export async function requireInstance(name: string): Promise<InstanceView> {
   const view = await findInstance(name);
   if (view) return view;
+  throw await unknownInstance(name);
+}
+
+async function unknownInstance(name: string): Promise<GatewayError> {
   const names = (await listInstances()).map((other) => other.config.name);
-  throw new GatewayError({
+  return new GatewayError({
     code: "instance-unknown",
     what: `Cannot find the instance "${name}"`,
     why: names.length === 0 ? "there are no instances yet" : `there is only ${names.join(", ")}`,
@@ -156,19 +168,6 @@ function unreachable(name: string, why: string): GatewayError {
   });
 }
 
-async function isLocked(paths: InstancePaths): Promise<boolean> {
-  let file: Deno.FsFile;
-  try {
-    file = await Deno.open(paths.lockFile);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
-  using held = file;
-  // A shared lock: many may look at once, and an `up` that meets one tries again.
-  return !await held.tryLock(false);
-}
-
 /** An instance whose lock we hold; disposing releases it and forgets the run. */
 export class LockedInstance implements AsyncDisposable {
   readonly paths: InstancePaths;
@@ -190,17 +189,11 @@ export class LockedInstance implements AsyncDisposable {
    */
   static async open(name: string, signal?: AbortSignal): Promise<LockedInstance> {
     const paths = instancePaths(name);
-    await ensurePrivateDir(instancesDir(), { mayLink: true });
-    const created = !await exists(paths.dir);
-    await ensurePrivateDir(paths.dir, { mayLink: true });
-    const lock = await Deno.open(paths.lockFile, { create: true, write: true, mode: 0o600 });
+    await ensureRuntimeDir();
+    const lock = await lockInstance(paths, signal);
     try {
-      await takeLock(lock, paths, signal);
-      const left = await readRun(paths);
-      if (left !== undefined) await endRun(paths, left);
-      await ensureRuntimeDir();
-      await Deno.remove(paths.runtimeDir, { recursive: true }).catch(() => {});
-      await Deno.remove(paths.runFile).catch(() => {});
+      await endLastRun(paths);
+      const created = await settleFolder(paths);
       await sweepTemporaries(paths.dir);
       await ensurePrivateDir(paths.runtimeDir);
       return new LockedInstance(paths, lock, created);
@@ -210,20 +203,22 @@ export class LockedInstance implements AsyncDisposable {
     }
   }
 
-  /** Whether open() made the folder: a start that fails before {@linkcode saveConfig} leaves no trace then. */
+  /** Whether there was no such instance: a start that fails before {@linkcode saveConfig} leaves no trace then. */
   get created(): boolean {
     return this.#created;
   }
 
   /** What the user chose earlier, undefined for a new instance. */
   async config(): Promise<InstanceConfig | undefined> {
-    const text = await readIfThere(this.paths.instanceFile);
+    const text = await readRecord(this.paths.instanceFile);
     return text === undefined ? undefined : parseJson(InstanceFile, text, this.paths.instanceFile);
   }
 
   /** Keeps what the user chose. */
   async saveConfig(config: InstanceConfig): Promise<void> {
     await writeConfig(this.paths, config);
+    if (this.#created) await syncDir(dirname(this.paths.dir));
+    await markFinished(this.paths);
     this.#created = false;
   }
 
@@ -243,10 +238,8 @@ export class LockedInstance implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await removeRuntimeDir(this.paths.runtimeDir);
     await Deno.remove(this.paths.runFile).catch(() => {});
-    if (this.#created) await Deno.remove(this.paths.dir, { recursive: true }).catch(() => {});
+    if (this.#created) await removeFolder(this.paths).catch(() => {});
     this.#lock.close();
-    // A folder that only we made and that holds nothing goes too; another refuses to be removed.
-    await removeEmptyDir(dirname(this.paths.dir));
   }
 }
 
@@ -255,25 +248,19 @@ export async function writeConfig(paths: InstancePaths, config: InstanceConfig):
   await writeFileAtomic(paths.instanceFile, JSON.stringify(config, null, 2) + "\n");
 }
 
-/** Nothing happens to a folder with something in it, nor to a link of the user's to another disk. */
-async function removeEmptyDir(path: string): Promise<void> {
-  try {
-    if ((await Deno.lstat(path)).isDirectory) await Deno.remove(path);
-  } catch {
-    // It is not there, or not empty.
-  }
-}
-
-/** Ends and removes what the run of a dead supervisor left outside of the instance's folder. */
-async function endRun(paths: InstancePaths, left: RunRecord | "unreadable"): Promise<void> {
-  if (left !== "unreadable") {
+/** Ends and removes what the run of a dead supervisor left, and its record. */
+async function endLastRun(paths: InstancePaths): Promise<void> {
+  const left = await readRun(paths);
+  if (left !== undefined && left !== "unreadable") {
     await endLeftovers(left);
     // A record is only text: nothing but a folder that a run of this instance makes is removed.
     const { runtimeDir } = left;
     const ours = /\/gateway(-\d+)?$/.test(dirname(runtimeDir));
     if (ours && basename(runtimeDir) === paths.name) await removeRuntimeDir(runtimeDir);
   }
-  await sweepMemory();
+  if (left !== undefined) await sweepMemory();
+  await removeRuntimeDir(paths.runtimeDir);
+  await Deno.remove(paths.runFile).catch(() => {});
 }
 
 /** Removes the sockets of a run, and the folder around them when that was the last run; not through another user's link. */
@@ -282,38 +269,6 @@ async function removeRuntimeDir(path: string): Promise<void> {
   if (!await isPrivateDir(parent)) return;
   await Deno.remove(path, { recursive: true }).catch(() => {});
   await removeEmptyDir(parent);
-}
-
-async function takeLock(
-  lock: Deno.FsFile,
-  paths: InstancePaths,
-  signal?: AbortSignal,
-): Promise<void> {
-  // `status` holds a shared lock for a moment; ten tries outlast it.
-  for (let attempt = 0; attempt < 10; attempt++) {
-    if (await lock.tryLock(true)) return await signLock(lock);
-    await pause(50, signal);
-  }
-  const run = await readRun(paths);
-  const supervisor = await lockHolder(paths) ??
-    (run === "unreadable" ? undefined : run?.supervisor);
-  throw new GatewayError({
-    code: "instance-running",
-    what: `Cannot start the instance "${paths.name}"`,
-    why: supervisor ? `it is running already (supervisor ${supervisor.pid})` : "it is locked",
-    fix: `use it, stop it with \`gateway down --name ${paths.name}\`, or choose another --name`,
-  });
-}
-
-/** Says in the lock who holds it: the record of the run may be empty after a power cut. */
-async function signLock(lock: Deno.FsFile): Promise<void> {
-  const text = JSON.stringify(identifyProcess(Deno.pid) ?? { pid: Deno.pid, startTime: "" });
-  try {
-    await lock.truncate();
-    await lock.write(new TextEncoder().encode(text + "\n"));
-  } catch {
-    // A full disk: the lock itself is held all the same.
-  }
 }
 
 /** Ends the processes of a run whose supervisor died. Only exactly those processes: a reused pid is left alone. */
@@ -333,21 +288,22 @@ export async function endLeftovers(run: RunRecord): Promise<void> {
 }
 
 /**
- * Removes an instance's folder for good; of one that is a link to another disk, what is there and the link. The caller
- * has made sure that it does not run.
+ * Removes an instance for good, also a damaged one, and first what it has elsewhere. All of it happens under its lock.
  *
- * @throws GatewayError `instance-running` when its lock is held.
+ * @throws GatewayError `instance-running` when its lock is held, `instance-unknown` when there is none.
  */
-export async function removeInstance(name: string): Promise<void> {
+export async function removeInstance(
+  name: string,
+  removeElsewhere: () => Promise<void> = () => Promise.resolve(),
+): Promise<void> {
   const paths = instancePaths(name);
-  {
-    // Refuses a link that is not this user's, or leads to another user's folder.
-    await using _locked = await LockedInstance.open(name);
-    await Deno.remove(paths.instanceFile).catch(() => {});
+  await ensureRuntimeDir();
+  using _lock = await lockInstance(paths);
+  const known = (await folderContent(paths)).length > 0;
+  if (known) {
+    await endLastRun(paths);
+    await removeElsewhere();
   }
-  if (!(await Deno.lstat(paths.dir)).isSymlink) {
-    return await Deno.remove(paths.dir, { recursive: true });
-  }
-  await Deno.remove(await Deno.realPath(paths.dir), { recursive: true });
-  await Deno.remove(paths.dir);
+  await removeFolder(paths);
+  if (!known) throw await unknownInstance(name);
 }

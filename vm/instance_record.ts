@@ -5,6 +5,7 @@
  * @module
  */
 import * as v from "valibot";
+import { asHostError, describeError, GatewayError } from "./error.ts";
 import type { InstancePaths } from "./layout.ts";
 import { Forward, type HostService, type PortForward, Service } from "./ports.ts";
 import { isAlive, type ProcessId } from "./process.ts";
@@ -141,13 +142,25 @@ const RunFile: v.GenericSchema<unknown, RunRecord> = v.object({
   })),
 });
 
-/** The text of a file, undefined when there is none. */
-export async function readIfThere(path: string): Promise<string | undefined> {
+/**
+ * The text of a record, undefined when there is none.
+ *
+ * @throws GatewayError `permission`, `instance-schema` when it cannot be read for another reason.
+ */
+export async function readRecord(path: string): Promise<string | undefined> {
   try {
     return await Deno.readTextFile(path);
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
+    const host = asHostError(error);
+    if (host instanceof GatewayError) throw host;
+    throw new GatewayError({
+      code: "instance-schema",
+      what: `Cannot read "${path}"`,
+      why: describeError(error),
+      fix: "make it readable, or remove the instance with `gateway rm --force NAME`",
+      cause: error,
+    });
   }
 }
 
@@ -158,9 +171,9 @@ export async function readIfThere(path: string): Promise<string | undefined> {
 export async function readRun(
   paths: InstancePaths,
 ): Promise<RunRecord | "unreadable" | undefined> {
-  const text = await readIfThere(paths.runFile);
-  if (text === undefined) return undefined;
   try {
+    const text = await readRecord(paths.runFile);
+    if (text === undefined) return undefined;
     return parseJson(RunFile, text, paths.runFile);
   } catch {
     return "unreadable";
@@ -169,8 +182,8 @@ export async function readRun(
 
 /** Who holds an instance's lock, as it wrote into it; undefined when nobody does, or an older version. */
 export async function lockHolder(paths: InstancePaths): Promise<ProcessId | undefined> {
-  const text = await readIfThere(paths.lockFile);
   try {
+    const text = await readRecord(paths.lockFile);
     const holder = parseJson(ProcessRecord, text ?? "", paths.lockFile);
     return isAlive(holder) ? holder : undefined;
   } catch {

@@ -206,9 +206,7 @@ export async function ensurePrivateDir(
   options: { readonly mayLink?: boolean } = {},
 ): Promise<void> {
   try {
-    const link = await Deno.lstat(path).catch(() => undefined);
-    if (!link?.isSymlink) await Deno.mkdir(path, { recursive: true, mode: 0o700 });
-    const here = await Deno.lstat(path);
+    const here = await makeDir(path);
     if (!isOwn(here)) throw notPrivate(path, `it belongs to user ${here.uid}`);
     const info = here.isSymlink && options.mayLink ? await statTarget(path) : here;
     if (!info.isDirectory) {
@@ -280,6 +278,19 @@ async function findForeignParent(path: string): Promise<string | undefined> {
     if ((mode & 0o1002) === 0o002) return `every user may replace it in "${parent}"`;
   }
   return undefined;
+}
+
+/** Other commands may remove an empty folder while we make one in it. */
+async function makeDir(path: string): Promise<Deno.FileInfo> {
+  for (let attempt = 0;; attempt++) {
+    try {
+      const link = await Deno.lstat(path).catch(() => undefined);
+      if (!link?.isSymlink) await Deno.mkdir(path, { recursive: true, mode: 0o700 });
+      return await Deno.lstat(path);
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound) || attempt === 20) throw error;
+    }
+  }
 }
 
 function isOwn({ uid }: Deno.FileInfo): boolean {

@@ -10,8 +10,9 @@ import { dirname, isAbsolute, join } from "@std/path";
 import * as v from "valibot";
 import { canonicalJson, digestBytes, digestFile } from "./digest.ts";
 import { chainFiles, DiskChainSchema, readDiskChain } from "./disk_chain.ts";
-import { GatewayError } from "./error.ts";
+import { describeError, GatewayError } from "./error.ts";
 import type { JsonValue } from "./event.ts";
+import { readRecord } from "./instance_record.ts";
 import { removeDurable, renameDurable, syncDir, syncFile } from "./durable.ts";
 import { exists, type InstancePaths, writeFileAtomic } from "./layout.ts";
 import { parseJson, type VmSpec } from "./spec.ts";
@@ -116,13 +117,19 @@ export async function writeState(record: string, state: SavedState): Promise<voi
   await writeFileAtomic(record, JSON.stringify(state, null, 2) + "\n");
 }
 
-/** The state of a record, undefined when there is none. @throws GatewayError `instance-schema`. */
-export async function readState(record: string): Promise<SavedState | undefined> {
+/**
+ * The state of a record, undefined when there is none.
+ *
+ * @throws GatewayError `instance-schema` when it cannot be read, with the `fix` of the caller.
+ */
+export async function readState(record: string, fix?: string): Promise<SavedState | undefined> {
   try {
-    return parseJson(State, await Deno.readTextFile(record), record);
+    const text = await readRecord(record);
+    return text === undefined ? undefined : parseJson(State, text, record);
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
+    if (!(error instanceof GatewayError) || fix === undefined) throw error;
+    const { code, what, why, cause } = error;
+    throw new GatewayError({ code, what, why, fix, cause });
   }
 }
 
@@ -202,26 +209,71 @@ export interface NamedState {
   readonly state: SavedState;
 }
 
-/** The instance's snapshots, oldest first. A record that cannot be read is left out. */
+/** A snapshot whose record cannot be read. */
+export interface DamagedSnapshot {
+  readonly name: string;
+  readonly file: string;
+  /** One observed fact. */
+  readonly why: string;
+}
+
+/** The instance's snapshots, oldest first. Those whose record cannot be read are {@linkcode listDamagedSnapshots}'s. */
 export async function listSnapshots(paths: InDir): Promise<NamedState[]> {
-  const found: NamedState[] = [];
-  try {
-    for await (const { name } of Deno.readDir(join(paths.dir, "snapshots"))) {
-      const short = /^(.+)\.json$/.exec(name)?.[1];
-      const state = short && await readState(snapshotRecord(paths, short)).catch(() => undefined);
-      if (short && state) found.push({ name: short, state });
+  return (await readSnapshots(paths)).whole;
+}
+
+/** Snapshots whose record cannot be read; their files are kept. */
+export async function listDamagedSnapshots(paths: InDir): Promise<DamagedSnapshot[]> {
+  return (await readSnapshots(paths)).damaged;
+}
+
+async function readSnapshots(paths: InDir) {
+  const whole: NamedState[] = [];
+  const damaged: DamagedSnapshot[] = [];
+  for (const file of await recordNames(join(paths.dir, "snapshots"))) {
+    const name = file.slice(0, -".json".length);
+    const record = snapshotRecord(paths, name);
+    try {
+      const state = await readState(record);
+      if (state) whole.push({ name, state });
+    } catch (error) {
+      const why = error instanceof GatewayError ? error.why : describeError(error);
+      damaged.push({ name, file: record, why });
     }
+  }
+  whole.sort((a, b) => (a.state.savedAt < b.state.savedAt ? -1 : 1));
+  return { whole, damaged };
+}
+
+async function recordNames(dir: string): Promise<string[]> {
+  const names: string[] = [];
+  try {
+    for await (const { name } of Deno.readDir(dir)) if (/.\.json$/.test(name)) names.push(name);
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
-  return found.sort((a, b) => (a.state.savedAt < b.state.savedAt ? -1 : 1));
+  return names.sort();
 }
 
-/** The snapshot of that name. @throws GatewayError `snapshot-unknown` naming those that exist. */
+/**
+ * The snapshot of that name.
+ *
+ * @throws GatewayError `snapshot-unknown` naming those that exist, `instance-schema` when its record cannot be read.
+ */
 export async function requireSnapshot(paths: InstancePaths, name: string): Promise<SavedState> {
-  const all = await listSnapshots(paths);
+  const { whole: all, damaged } = await readSnapshots(paths);
   const found = all.find((one) => one.name === name);
   if (found) return found.state;
+  const broken = damaged.find((one) => one.name === name);
+  if (broken) {
+    throw new GatewayError({
+      code: "instance-schema",
+      what: `Cannot read "${broken.file}"`,
+      why: broken.why,
+      fix: "restore the file, or give the snapshot up: " +
+        `gateway snapshot rm ${name} --name ${paths.name}`,
+    });
+  }
   throw new GatewayError({
     code: "snapshot-unknown",
     what: `Cannot find the snapshot "${name}" of "${paths.name}"`,
@@ -233,16 +285,30 @@ export async function requireSnapshot(paths: InstancePaths, name: string): Promi
 /** Files that belong to saved states or the disk, by name. */
 const OURS = /^(dev-[0-9a-f]+\.bin|ram-[0-9a-f]+\.layer|disk-[0-9a-f]+\.(qcow2|raw))(\.tmp.*)?$/;
 
+/** Whether a file belongs to a saved state or is an overlay. */
+export function isStateFile(name: string): boolean {
+  return OURS.test(name);
+}
+
 /**
  * Removes the files of the instance's folder that no record names: of states that were removed, and of saves that were
- * cut. Only for the holder of the instance's lock, and never while a save is under way.
+ * cut. Only for the holder of the instance's lock, and never while a save is under way. While a record cannot be read
+ * nothing is removed, since nobody knows which files are its own; gives the paths of such records.
+ *
+ * @throws GatewayError `instance-schema` when the disk's record cannot be read.
  */
-export async function sweep(paths: InDir, alsoKeep: readonly string[] = []): Promise<void> {
-  const slots = [slotRecord(paths), spent(slotRecord(paths))];
-  const states = [
-    ...await Promise.all(slots.map((record) => readState(record).catch(() => undefined))),
-  ];
-  const named = [...await listSnapshots(paths)].map(({ state }) => state);
+export async function sweep(
+  paths: InDir,
+  alsoKeep: readonly string[] = [],
+): Promise<readonly string[]> {
+  const { whole, damaged } = await readSnapshots(paths);
+  const unreadable = damaged.map(({ file }) => file);
+  const states: (SavedState | undefined)[] = [];
+  for (const record of [slotRecord(paths), spent(slotRecord(paths))]) {
+    states.push(await readState(record).catch(() => void unreadable.push(record)));
+  }
+  if (unreadable.length > 0) return unreadable;
+  const named = whole.map(({ state }) => state);
   const keep = new Set([...chainFiles(await readDiskChain(paths.dir)), ...alsoKeep]);
   for (const state of [...states, ...named]) {
     if (!state) continue;
@@ -254,4 +320,5 @@ export async function sweep(paths: InDir, alsoKeep: readonly string[] = []): Pro
       await Deno.remove(join(paths.dir, name)).catch(() => {});
     }
   }
+  return [];
 }

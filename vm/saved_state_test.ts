@@ -8,6 +8,7 @@ import {
   dropSlot,
   findFault,
   isSuspended,
+  listDamagedSnapshots,
   listSnapshots,
   machineKey,
   readState,
@@ -151,6 +152,51 @@ Deno.test("sweep() removes what no record names and nothing that is not ours", (
       "ram-3.layer",
       "snapshots",
     ]);
+  }));
+
+for (const text of ["", '{"schemaVersion":3}', undefined]) {
+  Deno.test(`sweep() removes nothing while a record is ${JSON.stringify(text ?? "a folder")}`, () =>
+    withState(async (dir, state) => {
+      await Deno.writeTextFile(join(dir, "disk-1.qcow2"), "frozen");
+      await Deno.writeTextFile(join(dir, "ram-2.layer"), "of nobody");
+      const disk = { head: { name: "disk-1.qcow2", format: "qcow2" } as const, below: [] };
+      for (
+        const record of [
+          snapshotRecord({ dir }, "one"),
+          slotRecord({ dir }),
+          `${slotRecord({ dir })}.spent`,
+        ]
+      ) {
+        await writeState(record, { ...state, disk });
+        const whole = await Deno.readTextFile(record);
+        await Deno.remove(record);
+        if (text === undefined) await Deno.mkdir(record);
+        else await Deno.writeTextFile(record, text);
+        const before = names(dir);
+        assertEquals(await sweep({ dir }), [record]);
+        assertEquals(names(dir), before);
+        await Deno.remove(record);
+        await Deno.writeTextFile(record, whole);
+        assertEquals(await findFault(dir, (await readState(record))!, "k"), undefined);
+        await Deno.remove(record);
+      }
+      assertEquals(await sweep({ dir }), []);
+      assertEquals(names(dir), ["snapshots"]);
+    }));
+}
+
+Deno.test("requireSnapshot() and listDamagedSnapshots() name a record that cannot be read", () =>
+  withState(async (dir) => {
+    const file = snapshotRecord({ dir }, "one");
+    await Deno.mkdir(join(dir, "snapshots"));
+    await Deno.writeTextFile(file, "");
+    assertEquals(await listSnapshots({ dir }), []);
+    assertEquals(await listDamagedSnapshots({ dir }), [
+      { name: "one", file, why: "it is not JSON" },
+    ]);
+    const paths = { ...instancePaths("dev"), dir };
+    const error = await assertRejects(() => requireSnapshot(paths, "one"), GatewayError);
+    assertEquals([error.code, error.what], ["instance-schema", `Cannot read "${file}"`]);
   }));
 
 Deno.test("machineKey() changes with the kernel, sizes and the VMM, not with paths or the command line", () => {
