@@ -6,6 +6,7 @@
  */
 import { join } from "@std/path";
 import { overlayOn, readDiskChain, saveDiskChain } from "../vm/disk_chain.ts";
+import { removeDurable } from "../vm/durable.ts";
 import { GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import type { InstanceConfig } from "../vm/instance.ts";
@@ -19,7 +20,7 @@ import {
 } from "../vm/saved_state.ts";
 import type { VmSpec } from "../vm/spec.ts";
 import type { SharedMemory } from "./shared_memory.ts";
-import type { RunningVm, SaveTarget } from "../vm/vmm.ts";
+import type { RunningVm, SavedParts, SaveTarget } from "../vm/vmm.ts";
 
 /** What a run needs to be saved. */
 export interface SaveParts {
@@ -74,8 +75,31 @@ export async function saveRun(
   const overlay = options.then === "continue" ? await prepareOverlay(parts, signal) : undefined;
   const kept = keptBottom(spec, dir);
   const shared = options.ramDir === undefined ? undefined : options.shared;
+  let recorded = false;
   try {
     const below = await shared?.linkInto(options.ramDir!) ?? [];
+    const complete = async ({ adopted }: SavedParts) => {
+      await shared?.take(adopted ? ramPath : undefined, below.length);
+      const top = options.ramDir
+        ? await describeShortLived(ramPath)
+        : await describeFile(dir, ramName);
+      await keepRecord(options.record, {
+        schemaVersion: 2,
+        key: parts.key,
+        devices: await describeFile(dir, devices),
+        ram: [
+          ...(kept === undefined ? [] : [await rememberedFile(dir, kept)]),
+          ...below,
+          top,
+        ],
+        disk: overlay?.frozen ?? null,
+        savedAt: new Date().toISOString(),
+        payload: parts.config.payloadDigest,
+        ...parts.ports,
+        from: null,
+      });
+      recorded = true;
+    };
     const report = await vm.save({
       devicesPath: join(dir, devices),
       ramPath,
@@ -83,37 +107,29 @@ export async function saveRun(
       adopt: shared !== undefined,
       overlay: overlay?.switch,
       then: options.then,
+      complete,
     }, signal);
-    await shared?.take(report.adopted ? ramPath : undefined, below.length);
-    const top = options.ramDir
-      ? await describeShortLived(ramPath)
-      : await describeFile(dir, ramName);
-    const state: SavedState = {
-      schemaVersion: 2,
-      key: parts.key,
-      devices: await describeFile(dir, devices),
-      ram: [
-        ...(kept === undefined ? [] : [await rememberedFile(dir, kept)]),
-        ...below,
-        top,
-      ],
-      disk: overlay?.frozen ?? null,
-      savedAt: new Date().toISOString(),
-      payload: parts.config.payloadDigest,
-      ...parts.ports,
-      from: null,
-    };
-    await writeState(options.record, state);
     span.log(`the guest stood still for ${Math.round(report.pauseMs)} ms`, {
       pauseMs: Math.round(report.pauseMs),
       ramMiB: Math.round(report.ramBytes / (1024 * 1024)),
     });
     return report;
   } catch (error) {
+    if (recorded) await removeDurable(options.record);
     for (const path of [join(dir, devices), ramPath]) await Deno.remove(path).catch(() => {});
     // It may have adopted a layer that nobody knows of: the next clone is saved whole.
     await shared?.take(undefined, 0);
     await overlay?.forget();
+    throw error;
+  }
+}
+
+/** A record that may not be on the disk is taken back: the guest runs on, and its disk with it. */
+async function keepRecord(record: string, state: SavedState): Promise<void> {
+  try {
+    await writeState(record, state);
+  } catch (error) {
+    await removeDurable(record).catch(() => {});
     throw error;
   }
 }

@@ -37,7 +37,9 @@ const names = (dir: string) => [...Deno.readDirSync(dir)].map((entry) => entry.n
 async function writeBoth(target: SaveTarget) {
   await Deno.writeTextFile(target.devicesPath, "devices");
   await Deno.writeTextFile(target.ramPath, "memory");
-  return { pauseMs: 1, ramBytes: 6, adopted: target.adopt === true };
+  const parts = { pauseMs: 1, ramBytes: 6, adopted: target.adopt === true };
+  await target.complete(parts);
+  return parts;
 }
 
 Deno.test("saveRun() says so on a VMM without snapshots", () =>
@@ -64,6 +66,29 @@ Deno.test("saveRun() keeps a bottom layer of the instance's own, and a new one s
       assertEquals([asked?.mode, asked?.adopt, state.ram.length], [wanted, false, own ? 2 : 1]);
       if (own) assertEquals(state.ram[0].name, "ram-0.layer");
       assertEquals([state.disk, state.from, state.key], [null, null, "k"]);
+    });
+  }
+});
+
+Deno.test("saveRun() writes the record before the VM ends, and leaves nothing when it cannot", async () => {
+  for (const full of [false, true]) {
+    let alive = true;
+    const save = async (target: SaveTarget) => {
+      const parts = await writeBoth(target);
+      // A VMM ends here.
+      alive = false;
+      return parts;
+    };
+    await withRun(save, () => [], async (parts, dir) => {
+      // A folder in the record's place stands for a disk that is full.
+      const record = join(dir, "suspend.json");
+      if (full) await Deno.mkdir(record);
+      const saved = saveRun(parts, { record, then: "end" }, signal);
+      if (full) await assertRejects(() => saved);
+      else await saved;
+      assertEquals(alive, full);
+      if (full) assertEquals(names(dir), []);
+      else assertEquals((await readState(record))?.savedAt !== undefined, true);
     });
   }
 });

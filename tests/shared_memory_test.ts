@@ -30,7 +30,9 @@ async function saveForClone(
     await Deno.writeTextFile(target.devicesPath, "devices");
     await Deno.writeTextFile(target.ramPath, "memory");
     if (adopts === "fails") throw new Error("it broke");
-    return { pauseMs: 1, ramBytes: 6, adopted: adopts };
+    const saved = { pauseMs: 1, ramBytes: 6, adopted: adopts };
+    await target.complete(saved);
+    return saved;
   };
   try {
     const record = join(parts.paths.dir, "snapshots", "fork.json");

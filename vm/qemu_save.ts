@@ -48,7 +48,9 @@ export class QemuSaver {
       const pauseMs = performance.now() - stoppedAt;
       await memory.written;
       const adopted = adopt && await this.#adopt(memory, signal);
-      return { pauseMs, ramBytes: (await Deno.stat(target.ramPath)).size, adopted };
+      const parts = { pauseMs, ramBytes: (await Deno.stat(target.ramPath)).size, adopted };
+      await target.complete(parts);
+      return parts;
     } catch (error) {
       await this.qmp.execute("cont").catch(() => {});
       for (const path of [target.ramPath, target.devicesPath]) {

@@ -87,6 +87,11 @@ export interface SaveTarget {
   };
   /** Whether the guest goes on, or the VMM ends. */
   readonly then: "continue" | "end";
+  /**
+   * Makes the save count; called when all of it is in the files, for "end" while the guest stands still and before the VMM
+   * ends. When it rejects the save has failed, and the guest runs on.
+   */
+  readonly complete: (parts: SavedParts) => Promise<void>;
 }
 
 /** What a save did. */

@@ -78,7 +78,9 @@ async function save(name: string, record: string, then: SaveTarget["then"], key:
       await Deno.writeTextFile(target.devicesPath, "devices");
       await Deno.writeTextFile(target.ramPath, "memory");
       await target.overlay?.commit();
-      return { pauseMs: 1, ramBytes: 6, adopted: false };
+      const parts = { pauseMs: 1, ramBytes: 6, adopted: false };
+      await target.complete(parts);
+      return parts;
     },
     stop: () => Promise.resolve({ code: 0, signal: null }),
   } as unknown as RunningVm;

@@ -1,0 +1,80 @@
+import { assertEquals, assertRejects } from "@std/assert";
+import { join } from "@std/path";
+import { connectUnix, readLines, writeAll } from "./lines.ts";
+import { QemuSaver } from "./qemu_save.ts";
+import { QmpClient } from "./qmp.ts";
+import type { SavedParts } from "./vmm.ts";
+
+const signal = new AbortController().signal;
+
+/** Answers each line on a socket. */
+function serve(path: string, first: string, answer: (line: string) => Promise<string>): Disposable {
+  const listener = Deno.listen({ transport: "unix", path });
+  void (async () => {
+    for await (const conn of listener) {
+      const say = (text: string) => writeAll(conn, new TextEncoder().encode(text));
+      if (first !== "") await say(first);
+      for await (const line of readLines(conn.readable)) await say(await answer(line));
+    }
+  })().catch(() => {});
+  return { [Symbol.dispose]: () => listener.close() };
+}
+
+/** Saves with the monitor and the memory library of a stand-in for QEMU; gives the commands that it got. */
+async function save(
+  dir: string,
+  complete: (parts: SavedParts) => Promise<void>,
+): Promise<string[]> {
+  const commands: string[] = [];
+  const ramPath = join(dir, "ram-1.layer");
+  using _monitor = serve(join(dir, "qmp"), '{"QMP":{}}\n', async (line) => {
+    const { execute, id, arguments: args } = JSON.parse(line);
+    commands.push(execute);
+    if (execute === "migrate") {
+      using state = await connectUnix(args.uri.replace(/^unix:/, ""));
+      await writeAll(state!, new TextEncoder().encode("devices"));
+    }
+    return JSON.stringify({
+      id,
+      return: execute === "query-migrate" ? { status: "completed" } : {},
+    }) +
+      "\n";
+  });
+  using _library = serve(join(dir, "ram.sock"), "", async () => {
+    await Deno.writeTextFile(ramPath, "memory");
+    return "forked\ndone 0\n";
+  });
+  using qmp = await QmpClient.connect(join(dir, "qmp"), signal);
+  const saver = new QemuSaver(
+    qmp,
+    { runtimeDir: dir } as ConstructorParameters<typeof QemuSaver>[1],
+  );
+  const devicesPath = join(dir, "dev-1.bin");
+  const target = { devicesPath, ramPath, mode: "new", then: "end", complete } as const;
+  try {
+    await saver.save(target, signal);
+  } finally {
+    commands.splice(0, commands.indexOf("stop"));
+  }
+  return commands;
+}
+
+Deno.test("QemuSaver.save() lets a guest go on whose record could not be written", async () => {
+  for (const full of [false, true]) {
+    const dir = await Deno.makeTempDir({ prefix: "gw-" });
+    const commands: string[] = [];
+    const saved = save(dir, async ({ ramBytes }) => {
+      assertEquals(ramBytes, "memory".length);
+      assertEquals(await Deno.readTextFile(join(dir, "dev-1.bin")), "devices");
+      if (full) throw new Error("the disk is full");
+    }).then((all) => void commands.push(...all));
+    if (full) await assertRejects(() => saved, Error, "the disk is full");
+    else await saved;
+    const left = [...Deno.readDirSync(dir)].map(({ name }) => name).filter((name) =>
+      name.includes("-")
+    );
+    assertEquals(left.length, full ? 0 : 2);
+    if (!full) assertEquals(commands.includes("cont"), false);
+    await Deno.remove(dir, { recursive: true });
+  }
+});
