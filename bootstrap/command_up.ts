@@ -8,13 +8,13 @@
 import { join, resolve } from "@std/path";
 import { parseForward } from "../net/forward.ts";
 import { errorText, GatewayError, usageError } from "../vm/error.ts";
-import { EventLog, type EventRecord, fileSink } from "../vm/event.ts";
+import { EventLog, type EventRecord } from "../vm/event.ts";
 import { findInstance, type InstanceConfig, requireInstance } from "../vm/instance.ts";
 import { exists, xdgConfigHome } from "../vm/layout.ts";
 import { signalProcess } from "../vm/process.ts";
 import { formatMs } from "../vm/wait.ts";
 import { BUILD_TARGETS, buildTargets } from "./artifacts.ts";
-import { READY_MESSAGE, startDetached } from "./detach.ts";
+import { followerSink, READY_MESSAGE, startDetached } from "./detach.ts";
 import { hostServiceFlags, leftBehindWords } from "./host_service.ts";
 import { hostFacts, resolveOptions, type UpOptions, type UpRequest } from "./options.ts";
 import type { Payload } from "./payload_spec.ts";
@@ -185,7 +185,7 @@ async function runForeground(
   const early: EventRecord[] = [];
   const forget = log.addSink((record) => void early.push(record));
   const eventsTo = io.flags.eventsTo as string | undefined;
-  using follower = eventsTo === undefined ? undefined : fileSink(eventsTo);
+  using follower = eventsTo === undefined ? undefined : followerSink(eventsTo);
   if (follower) log.addSink(follower);
   using view = attachProgress(log, { ...io, quiet: follower !== undefined });
   const owned = new Set<number>();

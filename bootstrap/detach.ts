@@ -6,7 +6,7 @@
  */
 import { join } from "@std/path";
 import { abortError, GatewayError } from "../vm/error.ts";
-import { type EventRecord, parseEventLine } from "../vm/event.ts";
+import { type EventRecord, type EventSink, fileSink, parseEventLine } from "../vm/event.ts";
 import { ensureRuntimeDir, runtimeDir } from "../vm/layout.ts";
 import { orphanId, ownedName, spawnChild } from "../vm/process.ts";
 import { pause } from "../vm/wait.ts";
@@ -41,9 +41,8 @@ export async function startDetached(
       offset = next;
       for (const record of records) {
         options.onEvent(record);
-        if (record.kind === "log" && record.message === READY_MESSAGE) return;
-        const error = record.parent === null && record.kind === "end" && errorOf(record);
-        if (error) throw error;
+        if (isReady(record)) return;
+        if (isFailure(record)) throw errorOf(record);
       }
       if (ended) throw silentEnd(exitCode!);
       await pause(40, options.signal);
@@ -58,6 +57,25 @@ export async function startDetached(
     await Deno.remove(eventsPath).catch(() => {});
   }
 }
+
+/**
+ * What the supervisor writes for its follower: all records up to the one that ends the following. The follower's file is
+ * gone then, and would only grow unseen.
+ */
+export function followerSink(path: string): EventSink & Disposable {
+  const sink = fileSink(path);
+  const bounded = (record: EventRecord) => {
+    sink(record);
+    if (isReady(record) || isFailure(record)) sink[Symbol.dispose]();
+  };
+  return Object.assign(bounded, { [Symbol.dispose]: () => sink[Symbol.dispose]() });
+}
+
+const isReady = ({ kind, message }: EventRecord) => kind === "log" && message === READY_MESSAGE;
+
+/** The end of a span without a parent is that of the start. */
+const isFailure = ({ kind, parent, error }: EventRecord) =>
+  kind === "end" && parent === null && error !== undefined;
 
 /** Removes the files of followers that were killed. */
 async function sweepEvents(): Promise<void> {
@@ -86,15 +104,14 @@ async function readRecords(
   };
 }
 
-function errorOf(record: EventRecord): GatewayError | undefined {
-  if (record.error === undefined) return undefined;
+function errorOf(record: EventRecord): GatewayError {
   const { code, what, why, fix, details } = (record.attrs ?? {}) as Partial<
     ReturnType<GatewayError["toJSON"]>
   >;
   return new GatewayError({
     code: code ?? "bug",
     what: what ?? "Cannot start the instance",
-    why: why ?? record.error,
+    why: why ?? record.error ?? "no reason was given",
     fix: fix ?? "run it again without --detach to see more",
     details,
   });

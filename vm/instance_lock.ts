@@ -73,7 +73,8 @@ async function openLock(paths: InstancePaths): Promise<Deno.FsFile | undefined> 
   }
 }
 
-async function isInPlace(lock: Deno.FsFile, path: string): Promise<boolean> {
+/** Whether a path still names the file whose lock is held: who removes a folder takes its lock's file along. */
+export async function isInPlace(lock: Deno.FsFile, path: string): Promise<boolean> {
   const held = await lock.stat();
   const named = await Deno.stat(path).catch((error) => {
     if (error instanceof Deno.errors.NotFound) return undefined;

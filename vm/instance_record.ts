@@ -115,7 +115,11 @@ export const InstanceFile: v.GenericSchema<unknown, InstanceConfig> = v.object({
   hostServices: v.optional(v.array(Service)),
 });
 
-const ProcessRecord = v.object({ pid: v.number(), startTime: v.string() });
+const ProcessRecord = v.object({
+  pid: v.number(),
+  startTime: v.string(),
+  boot: v.optional(v.string()),
+});
 
 const RunFile: v.GenericSchema<unknown, RunRecord> = v.object({
   schemaVersion: v.literal(1),

@@ -331,16 +331,31 @@ export interface ProcessId {
   readonly pid: number;
   /** Clock ticks since boot; "" where the host does not tell. */
   readonly startTime: string;
+  /** Which boot of the host that was; absent where the host does not tell, and in older records. */
+  readonly boot?: string;
+}
+
+let thisBoot: string | undefined;
+
+/** A value that each boot of the host has anew; undefined where it does not tell. */
+function bootId(): string | undefined {
+  try {
+    return thisBoot ??= Deno.readTextFileSync("/proc/sys/kernel/random/boot_id").trim();
+  } catch {
+    return undefined;
+  }
 }
 
 /** The identity of a running process; undefined when it is gone. */
 export function identifyProcess(pid: number): ProcessId | undefined {
   const startTime = processStartTime(pid);
-  return startTime === undefined ? undefined : { pid, startTime };
+  const boot = bootId();
+  return startTime === undefined ? undefined : { pid, startTime, ...(boot && { boot }) };
 }
 
 /** Whether exactly this process still runs. */
 export function isAlive(id: ProcessId): boolean {
+  if (id.boot !== undefined && id.boot !== bootId()) return false;
   return processStartTime(id.pid) === id.startTime;
 }
 

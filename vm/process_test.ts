@@ -85,6 +85,9 @@ Deno.test("ChildProcess.stop() kills a program that ignores SIGTERM", async () =
 
 Deno.test("isAlive() tells a process from a later one with its pid", () => {
   assert(!isAlive({ pid: Deno.pid, startTime: "1" }));
+  const own = identifyProcess(Deno.pid)!;
+  assert(isAlive(own) && isAlive({ pid: own.pid, startTime: own.startTime }));
+  assert(!isAlive({ ...own, boot: "of another boot" }));
 });
 
 Deno.test("spawnChild() throws at once when there is no such program", () => {

@@ -9,10 +9,21 @@
 import { join } from "@std/path";
 import * as v from "valibot";
 import { digestBytes } from "../../vm/digest.ts";
-import { GatewayError } from "../../vm/error.ts";
+import { describeError, GatewayError } from "../../vm/error.ts";
 import type { Span } from "../../vm/event.ts";
 import { requireInstance } from "../../vm/instance.ts";
-import { dataDir, ensurePrivateDir, exists, writeFileAtomic } from "../../vm/layout.ts";
+import { removeEmptyDir } from "../../vm/instance_folder.ts";
+import { isInPlace } from "../../vm/instance_lock.ts";
+import {
+  dataDir,
+  ensurePrivateDir,
+  ensureRuntimeDir,
+  exists,
+  isPrivateDir,
+  runtimeDir,
+  writeFileAtomic,
+} from "../../vm/layout.ts";
+import { orphanId, ownedName } from "../../vm/process.ts";
 import { readTextIfThere, replaceDirectory } from "../files.ts";
 import { ensureJwt } from "../jwt.ts";
 import { ensurePki, type Pki, PKI_FILES } from "../pki.ts";
@@ -37,6 +48,16 @@ const RecordSchema = v.object({
 });
 
 const MAX_NAMES = 20;
+const TEMPORARY_PREFIX = "deploy-";
+
+/** Removes the folders of dry runs that were killed. */
+async function sweepTemporary(): Promise<void> {
+  if (!await isPrivateDir(runtimeDir())) return;
+  for await (const { name } of Deno.readDir(runtimeDir())) {
+    if (orphanId(TEMPORARY_PREFIX, name) === undefined) continue;
+    await Deno.remove(join(runtimeDir(), name), { recursive: true });
+  }
+}
 
 /** A deployment's folder with its lock held; disposing releases it. */
 export class DeploymentFolder implements Disposable {
@@ -56,10 +77,15 @@ export class DeploymentFolder implements Disposable {
    */
   static async open(context: string): Promise<DeploymentFolder> {
     const { dir, name } = deploymentPlace(context);
+    await sweepTemporary();
     await ensurePrivateDir(join(dir, ".."));
     await ensurePrivateDir(dir);
-    const lock = await Deno.open(join(dir, "lock"), { create: true, write: true, mode: 0o600 });
-    if (await lock.tryLock(true)) return new DeploymentFolder(dir, name, context, lock);
+    const path = join(dir, "lock");
+    const lock = await Deno.open(path, { create: true, write: true, mode: 0o600 });
+    // Whoever removed the folder meanwhile took the lock's file along.
+    if (await lock.tryLock(true) && await isInPlace(lock, path)) {
+      return new DeploymentFolder(dir, name, context, lock);
+    }
     lock.close();
     throw new GatewayError({
       code: "instance-locked",
@@ -72,7 +98,12 @@ export class DeploymentFolder implements Disposable {
   /** A folder that is removed afterwards, for what changes nothing; what is known is read from the real one. */
   static async temporary(context: string): Promise<DeploymentFolder & AsyncDisposable> {
     const { dir: real, name } = deploymentPlace(context);
-    const dir = await Deno.makeTempDir({ prefix: "gateway-" });
+    await ensureRuntimeDir();
+    await sweepTemporary();
+    // It holds the authority's key, so the next command removes it when this one is killed.
+    const id = crypto.randomUUID().slice(0, 8);
+    const dir = join(runtimeDir(), ownedName(TEMPORARY_PREFIX, id));
+    await ensurePrivateDir(dir);
     for (const file of ["deployment.json", ...PKI_FILES.map((file) => `pki/${file}`)]) {
       const text = await readTextIfThere(join(real, file));
       if (text === undefined) continue;
@@ -81,17 +112,26 @@ export class DeploymentFolder implements Disposable {
     }
     const folder = new DeploymentFolder(dir, name, context, undefined);
     return Object.assign(folder, {
-      [Symbol.asyncDispose]: () => Deno.remove(dir, { recursive: true }).catch(() => {}),
+      [Symbol.asyncDispose]: async () => {
+        await Deno.remove(dir, { recursive: true }).catch(() => {});
+        await removeEmptyDir(runtimeDir());
+      },
     });
   }
 
-  /** What is remembered; undefined for a first time, or when it cannot be read. */
+  /** What is remembered; undefined for a first time. @throws GatewayError `instance-schema` when it cannot be read. */
   async record(): Promise<DeploymentRecord | undefined> {
-    const text = await readTextIfThere(join(this.dir, "deployment.json"));
+    const path = join(this.dir, "deployment.json");
+    const text = await readTextIfThere(path);
     try {
       return text === undefined ? undefined : v.parse(RecordSchema, JSON.parse(text));
-    } catch {
-      return undefined;
+    } catch (error) {
+      throw new GatewayError({
+        code: "instance-schema",
+        what: `Cannot read "${path}"`,
+        why: error instanceof v.ValiError ? describeError(error) : "it is not JSON",
+        fix: `restore it, or remove the folder: its certificates are made anew then`,
+      });
     }
   }
 
