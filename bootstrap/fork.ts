@@ -214,16 +214,27 @@ async function placeAll(
   clones: readonly InstanceConfig[],
   signal: AbortSignal,
 ): Promise<void> {
-  const placed: string[] = [];
+  const placed: InstanceConfig[] = [];
   try {
     for (const clone of clones) {
       await place(saved, clone, signal);
-      placed.push(clone.name);
+      placed.push(clone);
     }
   } catch (error) {
-    for (const name of placed) await removeInstance(name).catch(() => {});
+    for (const clone of placed) await removeClone(clone).catch(() => {});
     throw error;
   }
+}
+
+/**
+ * Removes a clone, and not an instance that another command made in its place meanwhile.
+ *
+ * @throws GatewayError `usage` for such a one, `instance-running`, `instance-unknown`.
+ */
+export async function removeClone({ name, createdAt }: InstanceConfig): Promise<void> {
+  await removeInstance(name, async () => {
+    if ((await findInstance(name))?.config.createdAt !== createdAt) throw nameTaken(name);
+  });
 }
 
 /**
@@ -262,7 +273,7 @@ async function startAll(
       } catch (error) {
         failures.push(error);
         // A clone that never answered is of no use to anybody.
-        await removeInstance(name).catch(() => {});
+        await removeClone(clone).catch(() => {});
       }
     }
   };
