@@ -54,6 +54,12 @@ export async function recoverDirectory(path: string): Promise<void> {
   await removeIfThere(stale);
 }
 
+/** Keeps what cannot be read as `PATH.damaged`, in the place of an earlier one: something else takes its place. */
+export async function setAside(path: string): Promise<void> {
+  await removeIfThere(`${path}.damaged`);
+  await renameDurable(path, `${path}.damaged`);
+}
+
 /** The text of a file, or undefined when there is none. */
 export async function readTextIfThere(path: string): Promise<string | undefined> {
   try {

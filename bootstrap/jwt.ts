@@ -7,7 +7,7 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync } from "node:crypto";
 import { join } from "@std/path";
 import { digestBytes } from "../vm/digest.ts";
-import { readTextIfThere, recoverDirectory, replaceDirectory } from "./files.ts";
+import { readTextIfThere, recoverDirectory, replaceDirectory, setAside } from "./files.ts";
 
 /** The keys as OpenShell's server reads them. Holds a secret. */
 export interface JwtKeys {
@@ -31,6 +31,7 @@ export async function ensureJwt(dir: string): Promise<JwtKeys> {
   const stored = await readTextIfThere(join(dir, FILE));
   const keys = stored === undefined ? undefined : describe(stored);
   if (keys) return keys;
+  if (stored !== undefined) await setAside(dir);
   const { privateKey } = generateKeyPairSync("ed25519");
   const made = privateKey.export({ type: "pkcs8", format: "pem" }) as string;
   await replaceDirectory(dir, { [FILE]: { data: made } });

@@ -21,6 +21,7 @@ Deno.test("ensureJwt() makes another pair for another instance, and for a file t
   assertNotEquals((await ensureJwt(join(top, "two"))).kid, one.kid);
   await Deno.writeTextFile(join(top, "one/signing.pem"), "cut");
   assertNotEquals((await ensureJwt(join(top, "one"))).kid, one.kid);
+  assertEquals(await Deno.readTextFile(join(top, "one.damaged/signing.pem")), "cut");
 });
 
 Deno.test("takeJwt() takes another instance's keys over, and leaves its own where that has none", async () => {

@@ -14,5 +14,6 @@ Deno.test("ensureLoginKey() makes an RSA key once, and anew when it cannot be us
   await Deno.writeTextFile(join(dir, "token.key"), "noise");
   const second = await ensureLoginKey(dir);
   assertNotEquals(second, first);
+  assertEquals(await Deno.readTextFile(join(`${dir}.damaged`, "token.key")), "noise");
   assert(second.startsWith("-----BEGIN PRIVATE KEY-----"));
 });
