@@ -5,22 +5,30 @@
  * @module
  */
 import { type KubeValue, toJsonText } from "./kube_yaml.ts";
+import type { ManifestPatches } from "./payload_patches.ts";
 import { fieldName, type FieldPath, type YamlSource } from "./payload_source.ts";
 import { findNoText } from "./payload_texts.ts";
 
 /**
- * Checks one manifest and returns its documents as JSON, one a line, with `---` between: every reader of the cluster
- * takes them for what was checked here. `seen` holds every object so far and where it is from, and grows.
+ * Checks one manifest, patched, and returns its documents as JSON, one a line, with `---` between: every reader of the
+ * cluster takes them for what was checked here. `seen` holds every object so far and where it is from, and grows.
  *
  * @throws GatewayError `payload-invalid`.
  */
-export function readManifest(source: YamlSource, seen: Map<string, string>): string {
+export function readManifest(
+  source: YamlSource,
+  seen: Map<string, string>,
+  patches: ManifestPatches,
+): string {
   const objects: string[] = [];
   for (const document of source.documents) {
     const value = source.value(document);
     if (value === null || value === undefined) continue;
+    const patched = patchAll(value as KubeValue, source.name, patches);
     const refuse = (path: FieldPath, why: string, fix: string) =>
-      source.fault(path, { why, fix }, document);
+      patched === undefined
+        ? source.fault(path, { why, fix }, document)
+        : patches.fault(patched, path, { why, fix });
     const object = value as KubernetesObject;
     if (typeof value !== "object" || Array.isArray(value)) {
       throw refuse([], "it is no object of Kubernetes", "begin it with apiVersion and kind");
@@ -59,6 +67,18 @@ export function readManifest(source: YamlSource, seen: Map<string, string>): str
     });
   }
   return objects.map((one) => `${one}\n`).join("---\n");
+}
+
+/** Applies the patches to an object, or to the items of a list; gives the place of the last one that was. */
+function patchAll(
+  value: KubeValue,
+  manifest: string,
+  patches: ManifestPatches,
+): number | undefined {
+  const { kind, items } = value as KubernetesObject;
+  const objects: readonly KubeValue[] =
+    typeof kind === "string" && kind.endsWith("List") && Array.isArray(items) ? items : [value];
+  return objects.map((one) => patches.apply(one, manifest)).findLast((at) => at !== undefined);
 }
 
 /** Why something is no text, and what to do: a name such as `on` or `123` has to stand in quotes. */

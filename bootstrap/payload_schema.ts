@@ -20,6 +20,9 @@ export const PROTOCOLS: readonly PayloadService["protocol"][] = ["https", "grpcs
 /** Whether READY waits for an image. */
 const IMAGE_TIMES = ["ready", "later"] as const;
 
+/** Of RFC 6902. */
+const PATCH_OPERATIONS = ["add", "remove", "replace", "move", "copy", "test"] as const;
+
 /** The range that Kubernetes hands out unless it is told otherwise. */
 const NODE_PORTS = { from: 30_000, to: 32_767 };
 
@@ -174,6 +177,35 @@ const Image = v.strictObject({
   when: v.optional(v.picklist(IMAGE_TIMES, `it is none of ${IMAGE_TIMES.join(", ")}`), "ready"),
 });
 
+/** A JSON pointer; the library leaves out steps of these three names. */
+const pointer = v.pipe(
+  v.string(),
+  v.regex(/^(\/([^~/]|~[01])*)+$/, "it is not a JSON pointer such as /spec/replicas"),
+  v.check(
+    (text) => !/\/(__proto__|constructor|prototype)(\/|$)/.test(text),
+    "a patch cannot lead through __proto__, constructor or prototype",
+  ),
+);
+
+const PatchStep = v.strictObject({
+  op: v.picklist(PATCH_OPERATIONS, `it is none of ${PATCH_OPERATIONS.join(", ")}`),
+  path: pointer,
+  from: v.optional(pointer),
+  value: v.optional(
+    v.pipe(v.unknown(), v.check(isJson, "it holds a value that JSON cannot, such as .nan")),
+  ),
+});
+
+const Patch = v.strictObject({
+  kind: v.pipe(
+    v.string(),
+    v.regex(/^[A-Z][A-Za-z0-9]*(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/, "it is no kind"),
+  ),
+  name: v.pipe(v.string(), v.nonEmpty("it is empty")),
+  namespace: v.optional(label),
+  patch: v.pipe(v.array(PatchStep), v.nonEmpty("it is empty")),
+});
+
 const Login = v.strictObject({
   audience: v.pipe(
     v.string(),
@@ -191,6 +223,7 @@ const Spec = v.strictObject({
     v.pipe(v.array(manifestPath), v.maxLength(80, "it has more than 80 entries")),
     [],
   ),
+  patches: v.optional(v.array(Patch), []),
   images: v.optional(
     v.array(Image),
     [],
@@ -213,10 +246,18 @@ const Spec = v.strictObject({
 /** payload.yaml as it was written, with the defaults in. */
 export type PayloadSpec = v.InferOutput<typeof Spec>;
 
+/** A change to one object of the manifests. */
+export type PayloadPatch = PayloadSpec["patches"][number];
+
+/** One operation of it. */
+export type PatchOperation = PayloadPatch["patch"][number];
+
 /** The names that fields may have, by where they stand. */
 const FIELDS: Readonly<Record<string, readonly string[]>> = {
   "": Object.keys(Spec.entries),
   "charts.*": Object.keys(Chart.entries),
+  "patches.*": Object.keys(Patch.entries),
+  "patches.*.patch.*": Object.keys(PatchStep.entries),
   "images.*": Object.keys(Image.entries),
   "secrets.*": Object.keys(Secret.entries),
   "service": Object.keys(Service.entries),

@@ -14,7 +14,7 @@ const FAULTS: readonly (readonly [
     "an unknown field",
     ["namespace: web\n", "namespace: web\nnamspace: x\n"],
     "payload.yaml:3:1: namspace: there is no such field",
-    "remove it, or use one of name, namespace, charts, manifests, images, secrets, service, login, recreatePodsOf, notes",
+    "remove it, or use one of name, namespace, charts, manifests, patches, images, secrets, service, login, recreatePodsOf, notes",
   ],
   [
     "a login without an audience",

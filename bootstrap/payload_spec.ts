@@ -10,6 +10,7 @@ import { digestBytes } from "../vm/digest.ts";
 import type { JsonValue } from "../vm/event.ts";
 import { checkChart, checkChartSize, listFiles, PayloadFolder } from "./payload_files.ts";
 import { readManifest, refuseTwice } from "./payload_objects.ts";
+import { ManifestPatches } from "./payload_patches.ts";
 import { parseSpec, type PayloadSpec } from "./payload_schema.ts";
 import { type FieldPath, YamlSource } from "./payload_source.ts";
 
@@ -47,7 +48,7 @@ export interface PayloadChart {
 export interface PayloadManifest {
   /** The file's name without its folder. */
   readonly name: string;
-  /** Documents of JSON, one a line, with `---` between. */
+  /** Documents of JSON, one a line, with `---` between; patched. */
   readonly text: string;
 }
 
@@ -239,12 +240,14 @@ async function readManifests(
     seen.set(`Namespace /${namespace}`, "gateway itself");
     seen.set(`Secret ${namespace}/${name}`, `${SPEC_FILE}'s secrets`);
   }
+  const patches = new ManifestPatches(spec.patches, source);
   const manifests: PayloadManifest[] = [];
   for (const [at, path] of spec.manifests.entries()) {
     const text = await folder.text(path, source, ["manifests", at]);
-    const objects = readManifest(new YamlSource(folder.dir, path, text), seen);
+    const objects = readManifest(new YamlSource(folder.dir, path, text), seen, patches);
     manifests.push({ name: basename(path), text: objects });
   }
+  patches.checkAllFound();
   return manifests;
 }
 

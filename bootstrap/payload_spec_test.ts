@@ -222,7 +222,7 @@ Deno.test("readPayload() takes the whole example of docs/payload.md", async () =
   const example = /```yaml\n(name: hello[\s\S]*?)```/.exec(text)![1];
   const dir = await folder({
     "payload.yaml": example,
-    "hello.yaml": WEB.replaceAll("namespace: web", "namespace: hello"),
+    "hello.yaml": WEB.replaceAll(": web", ": hello"),
     "charts/cache/Chart.yaml": "apiVersion: v2\nname: cache\nversion: 1.2.3\n",
   });
   const { charts, images, secrets, service } = await readPayload(dir);

@@ -9,11 +9,13 @@ import { join } from "@std/path";
 import { parse } from "yaml";
 import { unknownValues } from "../bootstrap/chart_values.ts";
 import { packedChart } from "../bootstrap/payload_files.ts";
+import { readPayload } from "../bootstrap/payload_spec.ts";
 import { exists } from "../vm/layout.ts";
 import { pushOpenshell, STAND_IN_CHART } from "./fakes/openshell.ts";
 import { agentSandboxManifest } from "./fakes/openshell/agent_sandbox.ts";
 import { TestRegistry } from "./fakes/registry.ts";
 import { ReleasePage } from "./fakes/release_page.ts";
+import { tempDir } from "./fakes/temp_dir.ts";
 import type { TestHome } from "./vm/harness.ts";
 import {
   BUILT_IN,
@@ -248,6 +250,22 @@ Deno.test("the chart that stands for OpenShell's has every value that the payloa
   const { charts: [{ values }] } = parse(await text(BUILT_IN, "payload.yaml"));
   assertEquals(await unknownValues(archive, values), []);
   assertEquals(await unknownValues(archive, { ...values, sandbox: { image: "x" } }), ["sandbox"]);
+});
+
+Deno.test("the payload turns off leader election of the controller that stands for agent-sandbox's", async () => {
+  const dir = await tempDir();
+  const digest = `sha256:${"0".repeat(64)}`;
+  const spec = await text(BUILT_IN, "payload.yaml");
+  await Deno.writeTextFile(
+    join(dir, "payload.yaml"),
+    spec.replaceAll(/digest: null$/gm, `digest: ${digest}`),
+  );
+  await Deno.writeTextFile(join(dir, "agent-sandbox.yaml"), agentSandboxManifest);
+  const { manifests: [manifest] } = await readPayload(dir);
+  const deployment = manifest.text.split("\n---\n").map((one) => JSON.parse(one))
+    .find(({ kind }) => kind === "Deployment");
+  const { args } = deployment.spec.template.spec.containers[0];
+  assertEquals(args, ["--leader-elect=true", "--leader-elect=false"]);
 });
 
 /** Starts that end at a port which somebody holds: everything before a VM, and nothing of one. */

@@ -145,6 +145,9 @@ async function useSandbox(home: TestHome, client: Client): Promise<void> {
   const image = spec.volumes.find((one: { image?: unknown }) => one.image !== undefined)?.image;
   assertStringIncludes(image.reference, "/supervisor:");
   assertEquals(image.pullPolicy, "Never");
+  // One replica works without waiting for a lease.
+  const leases = await client.kubectlJson(["get", "leases", "-n", "agent-sandbox-system"]);
+  assertEquals(leases.items, []);
   // The controller's webhook converts to the version that is not stored.
   const alpha = await inOpenshell("sandboxes.v1alpha1.agents.x-k8s.io", "default--first");
   assertEquals(alpha.apiVersion, "agents.x-k8s.io/v1alpha1");
