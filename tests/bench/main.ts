@@ -12,6 +12,7 @@ import { hostRows } from "./host.ts";
 import { kernelRows } from "./kernel.ts";
 import { nestedRows } from "./nested.ts";
 import { oneFileRows } from "./one_file.ts";
+import { openshellRows } from "./openshell.ts";
 import type { Row } from "./row.ts";
 import { TestHome } from "../vm/harness.ts";
 import { vmRows } from "./vm.ts";
@@ -25,6 +26,7 @@ const GROUPS: Readonly<Record<string, () => Promise<Row[]>>> = {
   cluster: clusterRows,
   instant: instantRows,
   memory: forkMemoryRows,
+  openshell: openshellRows,
 };
 
 function line({ name, value, unit, limit, note }: Row): string {

@@ -69,7 +69,7 @@ export async function writeLargeImage(path: string, image: LargeImage): Promise<
 }
 
 /** One layer: folders of a hundred files each. */
-function layerTar(
+export function layerTar(
   layer: number,
   how: { readonly filesPerLayer: number; readonly fileBytes: number; readonly seed: number },
 ): Uint8Array {

@@ -65,12 +65,13 @@ export async function serveOpenshell(home: TestHome, registry: TestRegistry) {
   return { images, pushed };
 }
 
-/** Writes a user's folder of the payload, with the digests of stand-ins that the registry then has. */
+/** Writes a user's folder of the payload, with the digests of stand-ins that the registry then has; `sized` may pad them. */
 export async function offerOpenshell(
   home: TestHome,
   dir: string,
   registry: TestRegistry,
+  sized: (images: StandIns) => Promise<StandIns> = (images) => Promise.resolve(images),
 ): Promise<void> {
-  await writeOpenshell(dir, registry, await standIns(home));
+  await writeOpenshell(dir, registry, await sized(await standIns(home)));
   await lead(home, registry);
 }
