@@ -30,6 +30,8 @@ export interface Step {
     readonly total: number | null;
     readonly unit: string;
   };
+  /** When plain lines last showed its progress, and whether they show the newest. */
+  readonly plain?: { readonly atMs: number; readonly due: boolean };
   /** The last message or guest mark below it. */
   readonly detail?: string;
 }
@@ -66,6 +68,8 @@ const SPINNER = [..."⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"];
 const SPINNER_MS = 100;
 /** In plain lines a step's end is worth a line only if one had to wait for it. */
 const LONG_STEP_MS = 5_000;
+/** Plain lines show the bytes of one step no more often than this. */
+const PLAIN_PROGRESS_MS = 10_000;
 
 /** The state before any record. */
 export const EMPTY_PROGRESS: ProgressState = { steps: new Map(), startMs: null, warnings: [] };
@@ -92,7 +96,7 @@ export function reduceProgress(state: ProgressState, record: EventRecord): Progr
       return changeStep(
         started,
         record.id,
-        (step) => ({ ...step, progress: readProgress(record) }),
+        (step) => withProgress(step, record),
       );
     case "log":
       return withDetail(started, record.id, cleanText(record.message ?? ""));
@@ -165,8 +169,11 @@ function plainText(
       const when = typeof uptime === "number" ? ` (up ${uptime.toFixed(2)} s)` : "";
       return `guest: ${cleanText(record.name)}${when}`;
     }
-    case "progress":
-      return undefined;
+    case "progress": {
+      const { progress, plain } = step ?? {};
+      if (progress?.unit !== "bytes" || !plain?.due) return undefined;
+      return `${name}: ${formatAmount(progress)}`;
+    }
   }
 }
 
@@ -229,6 +236,12 @@ function drawBar(share: number): string {
   return "█".repeat(full) + "░".repeat(BAR_WIDTH - full);
 }
 
+/** Such as "12.0 MiB of 80.0 MiB". */
+function formatAmount({ done, total, unit }: NonNullable<Step["progress"]>): string {
+  const count = formatCount(done, unit);
+  return total === null ? count : `${count} of ${formatCount(total, unit)}`;
+}
+
 function formatCount(count: number, unit: string): string {
   if (unit !== "bytes") return `${count}${unit === "" ? "" : ` ${unit}`}`;
   return count < 1024 * 1024
@@ -261,6 +274,13 @@ function deepestRunning(state: ProgressState, step: Step): Step {
     if (other.parent === found.id && other.endMs === undefined) found = other;
   }
   return found;
+}
+
+function withProgress(step: Step, record: EventRecord): Step {
+  const atMs = step.plain?.atMs ?? step.startMs;
+  const due = record.t - atMs >= PLAIN_PROGRESS_MS;
+  const plain = { atMs: due ? record.t : atMs, due };
+  return { ...step, progress: readProgress(record), plain };
 }
 
 function readProgress(record: EventRecord): Step["progress"] {

@@ -148,6 +148,25 @@ Deno.test("reduceProgress() changes no earlier state and ignores records of unkn
   assertEquals(reduceProgress(after, stray).steps, after.steps);
 });
 
+Deno.test("plainLines() shows the bytes of a step every ten seconds", () => {
+  const records = record((log, at) => {
+    const pull = log.span("up").child("artifacts").child("image app").child("pull");
+    for (const seconds of [1, 9, 10, 11, 19, 20]) {
+      at(seconds);
+      pull.progress(seconds * 1024 * 1024, 80 * 1024 * 1024, "bytes");
+    }
+  });
+  let state = EMPTY_PROGRESS;
+  const shown = records.flatMap((one) => {
+    state = reduceProgress(state, one);
+    return one.kind === "progress" ? plainLines(state, one, false) : [];
+  });
+  assertEquals(shown, [
+    "[  10.0 s] pull: 10.0 MiB of 80.0 MiB",
+    "[  20.0 s] pull: 20.0 MiB of 80.0 MiB",
+  ]);
+});
+
 Deno.test("plainLines() gives the golden lines when there is no terminal", () => {
   let state = EMPTY_PROGRESS;
   const lines: string[] = [];
