@@ -11,12 +11,16 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 	"time"
 )
 
 // keepFor is how long a blob that no pull asked for stays.
 const keepFor = 14 * 24 * time.Hour
+
+// keepPartFor is how long a cut download waits for the pull that completes it. On a full disk it is what fills it.
+const keepPartFor = 2 * 24 * time.Hour
 
 var digestPattern = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
@@ -149,7 +153,11 @@ func (b *blobCache) sweep(now time.Time) {
 		return
 	}
 	for _, entry := range entries {
-		if info, err := entry.Info(); err == nil && now.Sub(info.ModTime()) > keepFor {
+		limit := keepFor
+		if strings.HasSuffix(entry.Name(), ".part") {
+			limit = keepPartFor
+		}
+		if info, err := entry.Info(); err == nil && now.Sub(info.ModTime()) > limit {
 			_ = os.Remove(filepath.Join(b.dir, entry.Name()))
 		}
 	}

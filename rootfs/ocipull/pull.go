@@ -69,6 +69,7 @@ type puller struct {
 	tag       string
 	blobs     *blobCache
 	pause     time.Duration
+	free      func(dir string) (int64, error)
 	fetched   atomic.Int64
 	done      atomic.Int64
 	total     int64
@@ -110,7 +111,7 @@ func newPuller(asked *request, out *report) (*puller, error) {
 	cache.sweep(time.Now())
 	return &puller{
 		asked: asked, out: out, repo: ref.Context(), tag: ref.Identifier(), blobs: cache,
-		pause: time.Second / 2, endpoints: found,
+		pause: time.Second / 2, free: freeBytes, endpoints: found,
 	}, nil
 }
 
@@ -148,6 +149,12 @@ func (p *puller) image(ctx context.Context) (*result, error) {
 	}
 	if manifest.SchemaVersion != 2 || manifest.Config.Digest == "" {
 		return nil, fail("layout", "it is no container image (schema version %d)", manifest.SchemaVersion)
+	}
+	if err := within([]descriptor{manifest.Config}, configLimit); err != nil {
+		return nil, err
+	}
+	if err := p.prepare(append([]descriptor{manifest.Config}, manifest.Layers...), imageLimit); err != nil {
+		return nil, err
 	}
 	if err := p.all(ctx, []descriptor{manifest.Config}); err != nil {
 		return nil, err
@@ -246,6 +253,9 @@ func (p *puller) chart(ctx context.Context) (*result, error) {
 		return nil, fail("layout", "it is no chart: none of its layers is a chart's archive")
 	}
 	layer := manifest.Layers[at]
+	if err := p.prepare([]descriptor{layer}, chartLimit); err != nil {
+		return nil, err
+	}
 	if err := p.all(ctx, []descriptor{layer}); err != nil {
 		return nil, err
 	}
@@ -262,12 +272,6 @@ func (p *puller) chart(ctx context.Context) (*result, error) {
 
 // all brings blobs, a few at a time; the first failure ends the others.
 func (p *puller) all(ctx context.Context, list []descriptor) error {
-	for _, d := range list {
-		if !digestPattern.MatchString(d.Digest) || d.Size < 0 {
-			return fail("layout", "its manifest names no sha256 digest")
-		}
-		p.total += d.Size
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	slots := make(chan struct{}, parallel)
