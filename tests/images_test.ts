@@ -4,7 +4,14 @@
  *
  * @module
  */
-import { assert, assertEquals, assertLess, assertRejects, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertLess,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
 import { join } from "@std/path";
 import { ensureCharts, ensureImages } from "../bootstrap/images/ensure.ts";
 import { ensurePki } from "../bootstrap/pki.ts";
@@ -327,6 +334,8 @@ Deno.test({
       const image = await registry.push("app", layout, "1");
       const error = await place.refused(`${registry.host}/app:1`, image.digest);
       assertEquals(error.code, "disk-full");
+      assertMatch(error.why, /^it needs 32\.\d MiB of disk space, and \d+\.\d MiB are free$/);
+      assertEquals(await place.partial(), []);
       await remount(["-o", "remount,size=128m"]);
       await place.pull(`${registry.host}/app:1`, image.digest);
     } finally {
