@@ -288,9 +288,17 @@ async function makeDir(path: string): Promise<Deno.FileInfo> {
       if (!link?.isSymlink) await Deno.mkdir(path, { recursive: true, mode: 0o700 });
       return await Deno.lstat(path);
     } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound) || attempt === 20) throw error;
+      if (attempt === 20 || !await isRace(error, path)) throw error;
     }
   }
+}
+
+/** mkdir says that there is something, too, when a folder goes between its try and its look. */
+async function isRace(error: unknown, path: string): Promise<boolean> {
+  if (error instanceof Deno.errors.NotFound) return true;
+  if (!(error instanceof Deno.errors.AlreadyExists)) return false;
+  const now = await Deno.lstat(path).catch(() => undefined);
+  return now === undefined || now.isDirectory;
 }
 
 function isOwn({ uid }: Deno.FileInfo): boolean {
