@@ -23,9 +23,15 @@ const RESERVE_BYTES = 256 * 1024 * 1024;
 export const ramSocket = (spec: Pick<VmSpec, "runtimeDir">) =>
   socketPath(spec.runtimeDir, "ram.sock");
 
+/** What QEMU says of a device with a disk. */
+interface BlockDevice {
+  readonly inserted?: { readonly "node-name"?: string };
+}
+
 /** A running QEMU whose guest can be saved, again and again. */
 export class QemuSaver {
-  #stateNode = "state";
+  /** What the state disk's node may be called: at first, and after each switch to an overlay. */
+  readonly #diskNodes = ["state"];
 
   constructor(private readonly qmp: QmpClient, private readonly spec: VmSpec) {}
 
@@ -38,8 +44,9 @@ export class QemuSaver {
     await checkSpace(target.ramPath);
     const { mode, adopt = false } = target;
     const stoppedAt = performance.now();
-    await this.qmp.execute("stop", {}, signal);
     try {
+      // Without the signal: a guest that stops after the caller has gone must be continued below.
+      await this.qmp.execute("stop");
       const socket = ramSocket(this.spec);
       using memory = await saveLayer(socket, target.ramPath, { mode, adopt }, signal);
       if (target.overlay) await this.#freezeDisk(target.overlay, signal);
@@ -70,13 +77,21 @@ export class QemuSaver {
     }
   }
 
+  /**
+   * From the moment that QEMU has the command, only QEMU's answer says which file the guest writes to, so nothing here
+   * ends with the signal. Where no answer comes, the record keeps the overlay: it is right for both files, since the
+   * overlay shows what is below it.
+   */
   async #freezeDisk(
     overlay: NonNullable<SaveTarget["overlay"]>,
     signal: AbortSignal,
   ): Promise<void> {
     const node = overlay.path.slice(overlay.path.lastIndexOf("/") + 1).replace(/\W/g, "-");
+    const before = await this.#diskNode();
+    this.#diskNodes.push(node);
     await overlay.commit();
     try {
+      signal.throwIfAborted();
       await this.qmp.execute("blockdev-add", {
         driver: "qcow2",
         "node-name": node,
@@ -84,13 +99,30 @@ export class QemuSaver {
         "detect-zeroes": "unmap",
         backing: null as unknown as JsonValue,
         file: { driver: "file", filename: overlay.path },
-      }, signal);
-      await this.qmp.execute("blockdev-snapshot", { node: this.#stateNode, overlay: node }, signal);
-      this.#stateNode = node;
+      });
+      await this.qmp.execute("blockdev-snapshot", { node: before, overlay: node });
     } catch (error) {
+      // QEMU answers in order: what it says now is said after the commands above.
+      const now = await this.#diskNode().catch(() => undefined);
+      if (now !== before) throw error;
+      await this.qmp.execute("blockdev-del", { "node-name": node }).catch(() => {});
       await overlay.revert();
       throw error;
     }
+  }
+
+  /** The node that the guest writes to now. */
+  async #diskNode(): Promise<string> {
+    const devices = await this.qmp.execute("query-block") as unknown as BlockDevice[];
+    const names = devices.map(({ inserted }) => inserted?.["node-name"]);
+    const found = this.#diskNodes.find((name) => names.includes(name));
+    if (found !== undefined) return found;
+    throw new GatewayError({
+      code: "vmm-failed",
+      what: "Cannot freeze the guest's disk",
+      why: "QEMU does not name the file that the guest writes to",
+      fix: "read vmm.log in the instance's folder",
+    });
   }
 }
 
