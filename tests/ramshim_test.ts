@@ -39,7 +39,7 @@ class Place implements AsyncDisposable {
     const dir = join(top, "ü :,%$");
     await Deno.mkdir(dir);
     await Deno.copyFile(built, join(dir, "ramshim.so"));
-    await run("cc", { args: ["-O1", "-o", join(dir, "user"), SOURCE] });
+    await run("cc", { args: ["-O1", "-rdynamic", "-pthread", "-o", join(dir, "user"), SOURCE] });
     return new Place(top, dir);
   }
 
@@ -287,6 +287,39 @@ Deno.test("a layer that nobody adopts in the end leaves the process as it was", 
   await Deno.remove(join(place.dir, "b.layer"));
   await assertRejects(() => second.adopt(), GatewayError, "errno 2");
   assertEquals([path.endsWith("folder.layer"), await source.ask("r 3")], [true, "=before"]);
+});
+
+Deno.test("the kernel may not merge the guest's memory, neither new nor of layers nor adopted", async () => {
+  await using place = await Place.make();
+  const source = await place.start([]);
+  for (let page = 0; page < 100; page++) await source.ask(`w ${page} text`);
+  const { path, begun } = await source.save("a.layer", "new", true);
+  await begun.written;
+  await begun.adopt();
+  const clone = await place.start([path]);
+  for (const { pid } of [source, clone]) {
+    const flags = (await Deno.readTextFile(`/proc/${pid}/smaps`)).matchAll(/^VmFlags: (.*)$/gm);
+    const mergeable = [...flags].filter(([, words]) => words.split(" ").includes("mg"));
+    assertEquals(mergeable, []);
+  }
+});
+
+Deno.test("a library that cannot take a connection pauses before it tries again", async () => {
+  await using place = await Place.make();
+  const source = await place.start([]);
+  await source.ask("e 2");
+  for (let time = 0; time < 2; time++) {
+    await trimCode(source.socket, 0, signal).catch(() => {});
+  }
+  assertEquals(await trimCode(source.socket, 0, signal), 0);
+  assertEquals(await source.ask("p"), "2");
+});
+
+Deno.test("a trim waits by a clock that nobody sets", async () => {
+  await using place = await Place.make();
+  const source = await place.start([]);
+  await source.ask("t");
+  assertEquals(await trimCode(source.socket, 0, signal), 7);
 });
 
 Deno.test("a process without translated code has nothing to give back", async () => {

@@ -32,7 +32,7 @@ Deno.test("qemuArgv() gives exactly this for a cluster under TCG", () => {
     "-display none",
     "-no-reboot",
     "-sandbox on,obsolete=deny,elevateprivileges=deny,resourcecontrol=deny,spawn=deny",
-    "-machine microvm,acpi=off,pic=on,pit=on,rtc=on,isa-serial=on,auto-kernel-cmdline=on,usb=off,graphics=off",
+    "-machine microvm,acpi=off,pic=on,pit=on,rtc=on,isa-serial=on,auto-kernel-cmdline=on,usb=off,graphics=off,mem-merge=off",
     "-accel tcg,thread=multi",
     "-cpu Nehalem,+aes,+pclmulqdq,+rdrand",
     "-smp 2",
@@ -71,7 +71,7 @@ Deno.test("qemuArgv() gives the memory the one name that device state loads into
   assert(argv.includes(
     "memory-backend-file,id=microvm.ram,size=4096M,mem-path=/r/ram,share=on",
   ));
-  assert(argv[argv.indexOf("-machine") + 1].endsWith(",memory-backend=microvm.ram"));
+  assert(argv[argv.indexOf("-machine") + 1].endsWith(",mem-merge=off,memory-backend=microvm.ram"));
   assertEquals(argv[argv.indexOf("-incoming") + 1], "defer");
   assert(argv[argv.indexOf("-sandbox") + 1].endsWith(",spawn=allow"));
 });

@@ -40,6 +40,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#ifndef PR_SET_MEMORY_MERGE
+#define PR_SET_MEMORY_MERGE 67
+#endif
+
 /* Everything else is hidden: the VMM's own functions of the same names must stay its own. */
 #define REPLACES __attribute__((visibility("default")))
 
@@ -88,6 +92,16 @@ static int is_guest_memory(int fd, int flags) {
   return wanted.st_dev == found.st_dev && wanted.st_ino == found.st_ino;
 }
 
+/* The kernel must not merge the guest's pages with equal ones, of another VM or its own: such a page is mapped more than
+ * once, as one that is unchanged since a fork is (adopt.c), and how long a write to it takes tells what others have. The
+ * host may have it turned on for the whole process; a kernel without merging knows neither call. */
+static void stay_unmerged(char *base, size_t size) {
+  int saved = errno;
+  prctl(PR_SET_MEMORY_MERGE, 0, 0, 0, 0);
+  madvise(base, size, MADV_UNMERGEABLE);
+  errno = saved;
+}
+
 REPLACES void *mmap64(void *at, size_t size, int prot, int flags, int fd, off64_t offset) {
   int saved = errno;
   if (!is_guest_memory(fd, flags)) {
@@ -101,6 +115,7 @@ REPLACES void *mmap64(void *at, size_t size, int prot, int flags, int fd, off64_
     errno = EINVAL;
     return MAP_FAILED;
   }
+  stay_unmerged(base, size);
   ram.base = base;
   if (forbid_exec() != 0 || listen_for_requests() != 0) {
     complain("prepare to save", "the guest's memory");
@@ -114,6 +129,7 @@ REPLACES void *mmap64(void *at, size_t size, int prot, int flags, int fd, off64_
 /* A guest that goes on from layers writes a page here and one there: large pages would make each of them 2 MiB. */
 REPLACES int madvise(void *at, size_t size, int advice) {
   const char *layers = getenv("GATEWAY_RAM_LAYERS");
+  if (advice == MADV_MERGEABLE) return 0;
   if (advice == MADV_HUGEPAGE && ram.base && at == ram.base && layers && *layers) return 0;
   return (int)syscall(SYS_madvise, at, size, advice);
 }

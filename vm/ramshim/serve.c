@@ -1,6 +1,7 @@
 /* Takes requests on a socket, one after the other, in a thread of its own. */
 #include "ramshim.h"
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -41,11 +42,17 @@ static void answer(int fd) {
   write_whole(fd, reply, (size_t)snprintf(reply, sizeof reply, "done %d\n", result));
 }
 
+#define ACCEPT_PAUSE_MS 100
+
 static void *serve(void *unused) {
   (void)unused;
   for (;;) {
     int fd = accept4(ram.listener, NULL, NULL, SOCK_CLOEXEC);
-    if (fd < 0) continue;
+    if (fd < 0) {
+      /* Such as no descriptor left: it may be one later. */
+      if (errno != EINTR) poll(NULL, 0, ACCEPT_PAUSE_MS);
+      continue;
+    }
     answer(fd);
     close(fd);
   }

@@ -3,11 +3,11 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <malloc.h>
-#include <semaphore.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 /* Where QEMU's emulator keeps what it translated: its only memory that may be written and run. Nothing where the
@@ -24,7 +24,7 @@ static struct {
 #define CODE_KEPT (1u << 20)
 /* QEMU's smallest part is of 2 MiB; libraries that make code of their own take a few pages. */
 #define PART_AT_LEAST (1u << 20)
-#define TRIM_TIMEOUT_S 10
+#define TRIM_TIMEOUT_MS 10000
 
 static int find_code(void) {
   unsigned long from, to;
@@ -71,27 +71,38 @@ static int find_qemu(void) {
   return qemu.first_cpu && qemu.run_alone && qemu.forget_code ? 0 : ENOSYS;
 }
 
+/* Never closed: the work may come later than we wait. */
+static int done = -1;
+
 /* Runs in a thread of the emulator while no other one is in translated code. */
-static void drop_code(void *cpu, void *done) {
+static void drop_code(void *cpu, void *unused) {
+  (void)unused;
   qemu.forget_code(cpu);
   for (int i = 0; i < code.count; i++) madvise(code.part[i].at, code.part[i].size, MADV_DONTNEED);
-  sem_post(done);
+  eventfd_write(done, 1);
+}
+
+/* By a clock that nobody sets; -1 with errno. */
+static int wait_until_done(void) {
+  struct pollfd event = {done, POLLIN, 0};
+  int ready;
+  while ((ready = poll(&event, 1, TRIM_TIMEOUT_MS)) < 0 && errno == EINTR) continue;
+  if (ready == 0) errno = ETIMEDOUT;
+  return ready > 0 ? 0 : -1;
 }
 
 int trim(size_t at_most_mib, int client) {
-  static sem_t done; /* Static: the work may come later than we wait. */
-  struct timespec until;
   char line[48];
+  eventfd_t count;
   void *cpu;
   int failed = find_code();
   size_t mib = failed ? 0 : count_code() / (1024 * 1024 / PAGE);
   if (failed || mib <= at_most_mib) return failed;
   if (find_qemu() != 0 || (cpu = qemu.first_cpu(0)) == NULL) return ENOSYS;
-  sem_init(&done, 0, 0);
-  clock_gettime(CLOCK_REALTIME, &until);
-  until.tv_sec += TRIM_TIMEOUT_S;
-  qemu.run_alone(cpu, drop_code, &done);
-  if (sem_timedwait(&done, &until) != 0) return errno;
+  if (done < 0 && (done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0) return errno;
+  eventfd_read(done, &count); /* what came too late for an earlier trim */
+  qemu.run_alone(cpu, drop_code, NULL);
+  if (wait_until_done() != 0) return errno;
   malloc_trim(0);
   write_whole(client, line, (size_t)snprintf(line, sizeof line, "trimmed %zu\n", mib));
   return 0;
