@@ -24,6 +24,7 @@ import {
 import { together } from "../vm/together.ts";
 import { waitFor } from "../vm/wait.ts";
 import { buildGolden, type GoldenNeeds } from "./golden_build.ts";
+import { removePrivateHome } from "./private_gateway.ts";
 
 /** How many golden states of other sizes and versions are kept. */
 const KEEP = 3;
@@ -77,6 +78,9 @@ export async function ensureGolden(
 ): Promise<{ readonly dir: string; readonly state: SavedState }> {
   const key = goldenKey(needs.key, needs.payloadDigest);
   const dir = join(goldenRoot(), key.slice(0, 16));
+  await sweepBuilds(goldenRoot()).catch((error) =>
+    needs.span.warn(`what an earlier build has left stays (${describeError(error)})`)
+  );
   const found = await findGolden(dir, needs);
   if (found) return { dir, state: found };
   await ensurePrivateDir(goldenRoot());
@@ -111,6 +115,21 @@ async function findGolden(dir: string, needs: GoldenNeeds): Promise<SavedState |
   }
   needs.span.warn(`the golden state is dropped (${fault})`);
   return undefined;
+}
+
+/** Ends and removes what builds that were killed have left, of any machine: their VMs have gigabytes of memory. */
+export async function sweepBuilds(root: string): Promise<void> {
+  for (const { name } of await Array.fromAsync(Deno.readDir(root)).catch(() => [])) {
+    const key = /^([0-9a-f]{16})\.build$/.exec(name)?.[1];
+    if (key === undefined) continue;
+    using lock = await Deno.open(join(root, `${key}.lock`), {
+      create: true,
+      write: true,
+      mode: 0o600,
+    });
+    // Held: it is being built.
+    if (await lock.tryLock(true)) await removePrivateHome(join(root, name));
+  }
 }
 
 /** Removes the golden states that were not used for the longest time. */

@@ -5,9 +5,9 @@
  *
  * @module
  */
-import { join } from "@std/path";
+import { basename, dirname, join } from "@std/path";
 import { freeLoopbackPort } from "../net/forward.ts";
-import type { InstanceConfig } from "../vm/instance.ts";
+import { endLeftovers, type InstanceConfig } from "../vm/instance.ts";
 import { readRun } from "../vm/instance_record.ts";
 import {
   cacheDir,
@@ -17,6 +17,7 @@ import {
   instancePaths,
   runtimeDir,
 } from "../vm/layout.ts";
+import { endAtOnce, processesWith } from "../vm/leftovers.ts";
 import { run, type RunResult } from "../vm/process.ts";
 import { waitFor } from "../vm/wait.ts";
 import { GatewayError, type GatewayErrorOptions } from "../vm/error.ts";
@@ -42,9 +43,9 @@ export class PrivateGateway implements AsyncDisposable {
     this.paths = instancePaths(NAME, (name) => env[name] ?? Deno.env.get(name));
   }
 
-  /** Makes the home, without what an earlier one left there. */
+  /** Makes the home, without what an earlier one left there or running. */
   static async make(home: string, signal: AbortSignal): Promise<PrivateGateway> {
-    await Deno.remove(home, { recursive: true }).catch(() => {});
+    await removePrivateHome(home);
     await ensurePrivateDir(home);
     const sockets = join(runtimeDir(), `g-${crypto.randomUUID().slice(0, 6)}`);
     await ensureRuntimeDir();
@@ -126,11 +127,38 @@ export class PrivateGateway implements AsyncDisposable {
     try {
       if (await readRun(this.paths)) await this.gateway(["rm", "--force", NAME]);
     } catch {
-      // Whatever still runs is ended by the next build, which finds its record in the home.
+      // Whatever still runs is ended below, or by the next build.
     }
-    for (const path of [this.sockets, this.home]) {
-      await Deno.remove(path, { recursive: true }).catch(() => {});
-    }
+    await removePrivateHome(this.home);
+    await Deno.remove(this.sockets, { recursive: true }).catch(() => {});
+  }
+}
+
+/**
+ * Ends what a build that was killed left running in its private home, and removes the home and its sockets. Only for
+ * the holder of the build's lock.
+ */
+export async function removePrivateHome(home: string): Promise<void> {
+  const paths = instancePaths(NAME, (name) => privateEnv(home, home)[name]);
+  const run = await readRun(paths).catch(() => undefined);
+  // Those first that would start others: the command, its supervisor. The guest has nothing to lose.
+  await endAtOnce(await processesWith(`XDG_DATA_HOME=${privateEnv(home, home).XDG_DATA_HOME}`));
+  if (run !== undefined && run !== "unreadable") {
+    await endLeftovers(run);
+    await removeSockets(run.runtimeDir);
+  }
+  await Deno.remove(home, { recursive: true }).catch(() => {});
+}
+
+/** A record is only text: nothing but a folder that {@linkcode PrivateGateway.make} makes is removed. */
+async function removeSockets(instanceRuntimeDir: string): Promise<void> {
+  const sockets = dirname(dirname(instanceRuntimeDir));
+  if (dirname(sockets) !== runtimeDir() || !/^g-[0-9a-f]{6}$/.test(basename(sockets))) return;
+  try {
+    await ensurePrivateDir(runtimeDir());
+    await Deno.remove(sockets, { recursive: true });
+  } catch {
+    // Gone already, or not a folder of ours.
   }
 }
 
