@@ -19,8 +19,8 @@ const OPEN_TIMEOUT_MS = 40_000;
  * "ControlSocket … already exists" for all but one of them.
  */
 export async function shareConnection(name: string, paths: InstancePaths): Promise<void> {
-  const socket = controlPath(paths.runtimeDir);
-  if (await answers(socket)) return;
+  const socket = controlPath(paths.sshDir);
+  if (socket === undefined || await answers(socket)) return;
   const path = join(paths.runtimeDir, "ssh.lock");
   const lock = await Deno.open(path, { create: true, write: true, mode: 0o600 })
     .catch(() => undefined);

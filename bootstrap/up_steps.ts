@@ -343,7 +343,7 @@ export async function exposePorts(
   };
   const sshPort = await exposeFree(GUEST_SSH_PORT, before?.sshPort);
   const apiPort = config.kubeApi ? await exposeFree(GUEST_API_PORT, before?.apiPort) : null;
-  const { sshDir, runtimeDir, name } = paths;
-  await writeSshConfig({ sshDir, name, port: sshPort, runtimeDir });
+  const { sshDir, name } = paths;
+  await writeSshConfig({ sshDir, name, port: sshPort });
   return { sshPort, apiPort };
 }

@@ -8,6 +8,7 @@
 import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { Buffer } from "node:buffer";
 import { join } from "@std/path";
+import { GatewayError } from "../vm/error.ts";
 import type { HostTool } from "../vm/host_tools.ts";
 import { ensurePrivateDir, exists, socketPath, writeFileAtomic } from "../vm/layout.ts";
 
@@ -49,21 +50,15 @@ export function sshConfigPath(sshDir: string): string {
   return join(sshDir, "config");
 }
 
-/**
- * Writes the config and the pinned host key for the port that leads to the guest now.
- *
- * @throws GatewayError `path-too-long` for the connection's control socket.
- */
+/** Writes the config and the pinned host key for the port that leads to the guest now. */
 export async function writeSshConfig(
   options: {
     readonly sshDir: string;
     readonly name: string;
     readonly port: number;
-    /** Short; holds the socket of the shared connection. */
-    readonly runtimeDir: string;
   },
 ): Promise<string> {
-  const { sshDir, name, port, runtimeDir } = options;
+  const { sshDir, name, port } = options;
   const knownHosts = join(sshDir, "known_hosts");
   const hostKey = (await Deno.readTextFile(join(sshDir, `${HOST_KEY}.pub`))).split(" ").slice(0, 2);
   await writeFileAtomic(knownHosts, `[127.0.0.1]:${port} ${hostKey.join(" ").trim()}\n`);
@@ -87,10 +82,7 @@ export async function writeSshConfig(
     "  ServerAliveInterval 5",
     "  ServerAliveCountMax 6",
     "  ConnectTimeout 30",
-    // A handshake is dear under emulation; later commands share the first one's connection.
-    "  ControlMaster auto",
-    `  ControlPath ${quote(controlPath(runtimeDir))}`,
-    "  ControlPersist 600",
+    ...await sharing(sshDir),
     "",
   ];
   const path = sshConfigPath(sshDir);
@@ -103,10 +95,29 @@ function quote(path: string): string {
   return `"${path.replaceAll("%", "%%").replace(/["\\]/g, "\\$&")}"`;
 }
 
-/** The socket of the shared connection. ssh binds it with a dot and 16 more characters in its name first. */
-export function controlPath(runtimeDir: string): string {
-  socketPath(runtimeDir, `ssh.${"x".repeat(16)}`);
-  return socketPath(runtimeDir, "ssh");
+/** A handshake is dear under emulation; later commands share the first one's connection. */
+async function sharing(sshDir: string): Promise<string[]> {
+  const socket = controlPath(sshDir);
+  if (socket === undefined) return ["  ControlPath none"];
+  // That of an earlier run leads nowhere.
+  await Deno.remove(socket).catch(() => {});
+  return ["  ControlMaster auto", `  ControlPath ${quote(socket)}`, "  ControlPersist 600"];
+}
+
+/**
+ * The socket of the shared connection; undefined where its path would be too long for one, then each command has a
+ * connection of its own. It is in the instance's own folder: ssh does not look whose socket it is, and the config outlives
+ * the run, and with it the runtime folder, whose name anybody could take in /tmp. ssh binds the socket with a dot and 16
+ * more characters in its name first.
+ */
+export function controlPath(sshDir: string): string | undefined {
+  try {
+    socketPath(sshDir, `mux.${"x".repeat(16)}`);
+    return socketPath(sshDir, "mux");
+  } catch (error) {
+    if (error instanceof GatewayError && error.code === "path-too-long") return undefined;
+    throw error;
+  }
 }
 
 /**

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { join } from "@std/path";
-import { GatewayError } from "../vm/error.ts";
+import { exists } from "../vm/layout.ts";
 import {
   ensureSsh,
   makeEd25519Key,
@@ -100,7 +100,7 @@ Deno.test("makeEd25519Key() pads the private part to whole blocks when the comme
 Deno.test("writeSshConfig() pins the host key to the port when it writes the files", async () => {
   await withDir(async (dir) => {
     const { payload } = await ensureSsh(dir);
-    const options = { sshDir: dir, name: "dev", port: 4711, runtimeDir: "/tmp/gw/dev" };
+    const options = { sshDir: dir, name: "dev", port: 4711 };
     const path = await writeSshConfig(options);
     assertEquals(path, sshConfigPath(dir));
     const known = await Deno.readTextFile(join(dir, "known_hosts"));
@@ -115,19 +115,41 @@ Deno.test("writeSshConfig() pins the host key to the port when it writes the fil
         "IdentitiesOnly yes",
         "BatchMode yes",
         "ForwardAgent no",
-        'ControlPath "/tmp/gw/dev/ssh"',
+        `ControlPath "${join(dir, "mux")}"`,
       ]
     ) assert(lines.includes(line), line);
   });
 });
 
-Deno.test("writeSshConfig() refuses a runtime folder when ssh's own suffix would not fit", async () => {
+Deno.test("writeSshConfig() names no folder that the end of a run removes", async () => {
   await withDir(async (dir) => {
     await ensureSsh(dir);
-    // "/ssh" fits into 103 bytes, "/ssh." and 16 more do not.
-    const options = { sshDir: dir, name: "dev", port: 1, runtimeDir: `/${"x".repeat(90)}` };
-    const error = await assertRejects(() => writeSshConfig(options), GatewayError);
-    assertEquals(error.code, "path-too-long");
+    const path = await writeSshConfig({ sshDir: dir, name: "dev", port: 1 });
+    const paths = (await Deno.readTextFile(path)).matchAll(/"(\/[^"]*)"/g);
+    assertEquals([...paths].filter(([, path]) => !path.startsWith(`${dir}/`)), []);
+  });
+});
+
+Deno.test("writeSshConfig() removes the socket of an earlier run's connection", async () => {
+  await withDir(async (dir) => {
+    await ensureSsh(dir);
+    await Deno.writeTextFile(join(dir, "mux"), "");
+    await writeSshConfig({ sshDir: dir, name: "dev", port: 1 });
+    assertEquals(await exists(join(dir, "mux")), false);
+  });
+});
+
+Deno.test("writeSshConfig() shares no connection when ssh's own suffix would not fit into its socket's path", async () => {
+  await withDir(async (top) => {
+    // "/mux" fits into 103 bytes, "/mux." and 16 more do not.
+    const dir = join(top, "x".repeat(90 - top.length));
+    await ensureSsh(dir);
+    const path = await writeSshConfig({ sshDir: dir, name: "dev", port: 1 });
+    const text = await Deno.readTextFile(path);
+    assertEquals([text.includes("ControlPath none"), text.includes("ControlMaster")], [
+      true,
+      false,
+    ]);
   });
 });
 

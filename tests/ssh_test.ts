@@ -75,7 +75,6 @@ Deno.test({
         sshDir: dir,
         name: "dev",
         port: 4711,
-        runtimeDir: "/tmp/gw",
       });
       const { stdout } = await run("ssh", { args: ["-G", "-F", path, "dev"] });
       const settings = new Map(
@@ -84,7 +83,7 @@ Deno.test({
       assertEquals(settings.get("hostname"), "127.0.0.1");
       assertEquals(settings.get("port"), "4711");
       assertEquals(settings.get("user"), "root");
-      assertEquals(settings.get("controlpath"), "/tmp/gw/ssh");
+      assertEquals(settings.get("controlpath"), join(dir, "mux"));
       // Shown before and after its tokens are replaced.
       const doubled = dir.replaceAll("%", "%%");
       assertEquals(settings.get("identityfile"), join(doubled, "id_ed25519"));
