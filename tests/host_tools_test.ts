@@ -7,10 +7,11 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { ArtifactStore, type BuildContext } from "../vm/artifact.ts";
-import { GatewayError } from "../vm/error.ts";
+import { GatewayError, interruptedError } from "../vm/error.ts";
 import { silentSpan } from "../vm/event.ts";
 import { goBuild } from "../vm/go_build.ts";
-import { ensureTools, type HostTool } from "../vm/host_tools.ts";
+import { ensureTools, type HostTool, missingTools } from "../vm/host_tools.ts";
+import { run } from "../vm/process.ts";
 import { type Fake, installFake, withPath } from "./fakes/install.ts";
 
 const TOOLS: readonly HostTool[] = [
@@ -35,9 +36,33 @@ rootTest("ensureTools() updates, installs each package once and sees the tools",
   const common = "-o DPkg::Lock::Timeout=600 -o Acquire::Retries=3";
   assertEquals((await fake.get("calls")).trim().split("\n"), [
     `noninteractive ${common} update`,
-    `noninteractive ${common} install -y --no-install-recommends gw-test-package`,
+    ...["gw-test-package --no-remove --download-only", "gw-test-package --no-remove"]
+      .map((words) => `noninteractive ${common} install -y --no-install-recommends ${words}`),
   ]);
 });
+
+rootTest(
+  "ensureTools() lets apt-get finish an installation when the user interrupts it",
+  async () => {
+    await using fake = await installFake("apt_get.sh", "apt-get");
+    await fake.set("brings", "gw-test-tool gw-other-tool");
+    await run("mkfifo", { args: [join(fake.dir, "begun"), join(fake.dir, "proceed")] });
+    const user = new AbortController();
+    await withPath(fake.dir, async () => {
+      const done = assertRejects(
+        () => ensureTools(TOOLS, { ...options(), signal: user.signal }),
+        GatewayError,
+      );
+      await Deno.readTextFile(join(fake.dir, "begun"));
+      user.abort(interruptedError());
+      // It is gone by now if it was killed.
+      const proceed = Deno.writeTextFile(join(fake.dir, "proceed"), "on\n", { create: false });
+      assertEquals((await done).code, "interrupted");
+      await proceed;
+      assertEquals(missingTools(TOOLS), []);
+    }, true);
+  },
+);
 
 rootTest("ensureTools() says which tool a package did not bring", async () => {
   await using fake = await installFake("apt_get.sh", "apt-get");

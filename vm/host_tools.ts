@@ -47,6 +47,10 @@ export function installCommand(tools: readonly HostTool[]): string {
   return `apt-get install -y --no-install-recommends ${packages.join(" ")}`;
 }
 
+const FETCH_TIMEOUT_MS = 15 * 60_000;
+/** With the wait for another apt. */
+const INSTALL_TIMEOUT_MS = 60 * 60_000;
+
 // apt takes one lock for the machine, so installs of one process queue here.
 let queue: Promise<unknown> = Promise.resolve();
 
@@ -84,18 +88,22 @@ async function installMissing(
   }
   await options.span.run(`install ${names}`, async () => {
     const env = { DEBIAN_FRONTEND: "noninteractive" };
-    const apt = (args: string[]) =>
+    const apt = (args: string[], signal: AbortSignal | undefined, timeoutMs: number) =>
       run("apt-get", {
         args: ["-o", "DPkg::Lock::Timeout=600", "-o", "Acquire::Retries=3", ...args],
         env,
-        signal: options.signal,
-        timeoutMs: 900_000,
+        signal,
+        timeoutMs,
         logPath: options.logPath,
         code: "tool-missing",
         what: `Cannot install ${names}`,
       });
-    await apt(["update"]);
-    await apt(installCommand(missing).split(" ").slice(1));
+    const install = [...installCommand(missing).split(" ").slice(1), "--no-remove"];
+    await apt(["update"], options.signal, FETCH_TIMEOUT_MS);
+    await apt([...install, "--download-only"], options.signal, FETCH_TIMEOUT_MS);
+    // A signal here would leave packages of the host half configured. The user's Ctrl-C takes effect after it.
+    await apt(install, undefined, INSTALL_TIMEOUT_MS);
+    options.signal.throwIfAborted();
   });
   const still = missingTools(missing);
   if (still.length > 0) {
