@@ -11,7 +11,7 @@ import { removeDurable } from "../vm/durable.ts";
 import { abortError, describeError, GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import { checkSnapshotName, type InstancePaths, socketPath } from "../vm/layout.ts";
-import { LineConnection, readLines, writeAll } from "../vm/lines.ts";
+import { LineConnection, listenPrivate, readLines, writeAll } from "../vm/lines.ts";
 import { slotRecord, snapshotRecord, sweep } from "../vm/saved_state.ts";
 import { raceAbort } from "../vm/wait.ts";
 import type { RunningGvproxy } from "../net/gvproxy.ts";
@@ -165,7 +165,7 @@ function serve(
   paths: InstancePaths,
   carryOut: (request: SupervisorRequest) => Promise<SaveReport | undefined>,
 ): void {
-  const listener = Deno.listen({ transport: "unix", path: supervisorSocket(paths) });
+  const listener = listenPrivate(supervisorSocket(paths));
   stack.defer(() => listener.close());
   const answer = async (conn: Deno.UnixConn) => {
     using held = conn;

@@ -41,6 +41,18 @@ export async function connectUnix(path: string): Promise<Deno.UnixConn | undefin
   }
 }
 
+/** Listens at a new path of mode 0600, in a folder of the user's own. */
+export function listenPrivate(path: string): Deno.UnixListener {
+  const listener = Deno.listen({ transport: "unix", path });
+  try {
+    Deno.chmodSync(path, 0o600);
+  } catch (error) {
+    listener.close();
+    throw error;
+  }
+  return listener;
+}
+
 /** A conversation in lines over a unix socket; disposing ends it. */
 export class LineConnection implements Disposable {
   readonly #lines: AsyncGenerator<string, void>;

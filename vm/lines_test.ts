@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
-import { connectUnix, readLines, writeAll } from "./lines.ts";
+import { connectUnix, listenPrivate, readLines, writeAll } from "./lines.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 
@@ -63,5 +63,14 @@ Deno.test("connectUnix() gives undefined for a socket whose owner died", async (
   await Deno.rename(path, `${path}.kept`);
   listener.close();
   assertEquals(await connectUnix(`${path}.kept`), undefined);
+  await Deno.remove(dir, { recursive: true });
+});
+
+Deno.test("listenPrivate() makes a socket that only its owner can open", async () => {
+  const dir = await Deno.makeTempDir();
+  const path = join(dir, "socket");
+  const listener = listenPrivate(path);
+  assertEquals((await Deno.stat(path)).mode! & 0o777, 0o600);
+  listener.close();
   await Deno.remove(dir, { recursive: true });
 });

@@ -8,7 +8,7 @@
 import { GatewayError } from "./error.ts";
 import type { JsonValue } from "./event.ts";
 import { socketPath } from "./layout.ts";
-import { connectUnix, writeAll } from "./lines.ts";
+import { connectUnix, listenPrivate, writeAll } from "./lines.ts";
 import type { QmpClient } from "./qmp.ts";
 import { settleWithin, waitFor } from "./wait.ts";
 
@@ -25,7 +25,7 @@ export async function saveDevices(
 ): Promise<void> {
   const socket = socketPath(runtimeDir, "state");
   await Deno.remove(socket).catch(() => {});
-  using listener = Deno.listen({ transport: "unix", path: socket });
+  using listener = listenPrivate(socket);
   await ignoreSharedMemory(qmp, signal);
   try {
     const incoming = receive(listener, path);

@@ -48,7 +48,7 @@ export interface BuildContext {
 
 /** One stored file. */
 export interface ArtifactFile {
-  /** Absolute, read-only to everybody. */
+  /** Absolute. Nothing writes to it, though its mode may allow that to its owner. */
   readonly path: string;
   /** Of its bytes, hexadecimal. */
   readonly sha256: string;

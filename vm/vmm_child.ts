@@ -20,7 +20,7 @@ export interface VmmChild {
 }
 
 /**
- * The shell gives the VMM a private umask (its sockets are then 0600) and its log, and becomes it. Beside it another
+ * The shell gives the VMM a private umask (nobody else can use its sockets and files) and its log, and becomes it. Beside it another
  * one waits for a line from us: when our end of the pipe is closed without one, we were killed, and it kills the VMM. It
  * has the shell for a parent, not the VMM, which would have to reap it.
  */
