@@ -17,6 +17,7 @@ import { coresUsed } from "../vm/process.ts";
 import { waitFor } from "../vm/wait.ts";
 import { waitLaterImages } from "./later_images.ts";
 import { PrivateGateway } from "./private_gateway.ts";
+import { clusterEnds } from "./slot_certificates.ts";
 import { askSupervisor } from "./supervisor.ts";
 
 const QUIET_TIMEOUT_MS = 3 * 60_000;
@@ -122,7 +123,8 @@ async function keep(
   await Deno.rename(paths.pkiDir, join(dir, "pki"));
   if (await exists(paths.jwtDir)) await Deno.rename(paths.jwtDir, join(dir, "jwt"));
   await writeFileAtomic(join(dir, "k3s.yaml"), k3sYaml);
-  const state = { ...saved, disk };
+  // The instance has no port to the API, and so no kubeconfig in its folder.
+  const state = { ...saved, disk, clusterEnds: clusterEnds(k3sYaml) };
   await writeState(record, state);
   return state;
 }

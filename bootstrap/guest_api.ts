@@ -20,6 +20,7 @@ import { ApiClient } from "./api_request.ts";
 import { kubeconfigPath, readCredentials, writeKubeconfig } from "./kubeconfig.ts";
 import { GUEST_ADDRESS, GUEST_API_PORT } from "./plan.ts";
 import { waitApiReady } from "./readiness.ts";
+import { isOld } from "./slot_certificates.ts";
 
 /** The bound of what does not depend on the payload: a cold cluster under emulation on a busy machine takes minutes. */
 const API_TIMEOUT_MS = 12 * 60_000;
@@ -124,12 +125,4 @@ export async function temporaryPort(
   const port = await gvproxy.exposeLoopback(`${GUEST_ADDRESS}:${GUEST_API_PORT}`);
   stack.defer(() => gvproxy.unexpose(hostPort(LOOPBACK, port)).catch(() => {}));
   return port;
-}
-
-/** The certificates inside the cluster live a year, and a start makes those anew that end within three months. */
-const OLD_MS = 200 * 24 * 60 * 60_000;
-
-/** Whether the cluster in a saved state has to start again before its own certificates end. */
-export function isOld(slot: SavedState): boolean {
-  return Date.now() - Date.parse(slot.savedAt) > OLD_MS;
 }

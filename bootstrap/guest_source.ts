@@ -39,6 +39,7 @@ import type { RunningVm } from "../vm/vmm.ts";
 import type { ChosenVmm } from "./choose_vmm.ts";
 import { adoptGolden, isNewInstance } from "./golden.ts";
 import { rememberFiles } from "./save.ts";
+import { adoptRenewed } from "./slot_certificates.ts";
 import type { UpContext } from "./up.ts";
 
 /** How this start gets its guest: from a saved state, or from nothing. */
@@ -71,10 +72,12 @@ export async function guestSource(
   const slot = await readSlot(paths, cold, span);
   const fault = slot && (cold ? "--cold was given" : await findFault(paths.dir, slot, key));
   if (slot && fault === undefined) {
+    const known = await adoptRenewed(paths, slot);
+    if (known.from?.self) span.log("its certificates were renewed since; the guest adopts them");
     span.log(slot.from ? `going on from "${slot.from.name}"` : `going on from ${slot.savedAt}`);
     const layers = slot.ram.map(({ name }) => filePath(paths.dir, name));
     const incoming = { devicesPath: filePath(paths.dir, slot.devices.name) };
-    return { spec: { ...spec, ram: { layers }, incoming }, slot };
+    return { spec: { ...spec, ram: { layers }, incoming }, slot: known };
   }
   if (slot) span.warn(`the suspended state is dropped (${fault}); starting from the disk`);
   await dropSlot(paths);

@@ -219,7 +219,7 @@ async function waitForNewCertificates(parts: AdoptParts): Promise<void> {
     hint: `run \`gateway kubectl -- get pods -n ${payload.namespace}\`, ` +
       "or start it with `gateway up --cold`",
   });
-  if (!certPem || !keyPem) {
+  if ((!certPem || !keyPem) && !from.self) {
     parts.span.warn(`the certificates of "${from.name}" are gone, so their refusal was not tried`);
   }
 }

@@ -19,6 +19,7 @@ import {
   writeState,
 } from "../vm/saved_state.ts";
 import type { VmSpec } from "../vm/spec.ts";
+import { certificatesNow } from "./slot_certificates.ts";
 import type { SharedMemory } from "./shared_memory.ts";
 import type { RunningVm, SavedParts, SaveTarget } from "../vm/vmm.ts";
 
@@ -95,6 +96,7 @@ export async function saveRun(
         disk: overlay?.frozen ?? null,
         savedAt: new Date().toISOString(),
         payload: parts.config.payloadDigest,
+        ...await certificatesNow(paths),
         ...parts.ports,
         from: null,
       });

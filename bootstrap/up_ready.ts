@@ -27,7 +27,8 @@ import {
   writeLoginToken,
 } from "./client_files.ts";
 import type { LoginToken } from "./client_metadata.ts";
-import { type ApiAccess, isOld, readGuestKubeconfig, withApi } from "./guest_api.ts";
+import { type ApiAccess, readGuestKubeconfig, withApi } from "./guest_api.ts";
+import { isOld } from "./slot_certificates.ts";
 import { adoptCluster } from "./identity.ts";
 import { keepLogin, type LoginParts, openLogin, tokenRequest } from "./login.ts";
 import type { Owner } from "./names.ts";

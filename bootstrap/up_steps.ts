@@ -28,7 +28,7 @@ import { within } from "../vm/wait.ts";
 import { type BootArtifacts, ensureArtifacts, hostArch } from "./artifacts.ts";
 import type { ChosenVmm } from "./choose_vmm.ts";
 import { clockRequest } from "./clock.ts";
-import { isOld } from "./guest_api.ts";
+import { isOld } from "./slot_certificates.ts";
 import { ensureJwt, takeJwt } from "./jwt.ts";
 import { ensureLoginKey } from "./login_key.ts";
 import { guardSignal } from "./guard.ts";
@@ -303,7 +303,9 @@ export async function guestUp(
     await control.request("payload", 40_000, guarded);
   }
   // Before anything starts again and before anybody is let in: until then its tokens are the other's, too.
-  if (slot.from && prepared?.payload.login) await replaceTokenKey(control, guarded);
+  if (slot.from && !slot.from.self && prepared?.payload.login) {
+    await replaceTokenKey(control, guarded);
+  }
   const words = [...(slot.from ? ["adopt"] : []), ...(isOld(slot) ? ["renew"] : [])];
   await control.request(["thaw", ...words].join(" "), 40_000, guarded);
 }

@@ -35,7 +35,8 @@ async function makeSource(dir: string): Promise<void> {
     ...{ schemaVersion: 2, key: "k", disk: PLAIN_DISK, savedAt: "2026-01-01T00:00:00Z" },
     devices: await describeFile(dir, "dev-1.bin"),
     ram: [await describeFile(dir, "ram-1.layer")],
-    ...{ payload: null, sshPort: null, apiPort: null, from: null },
+    ...{ payload: null, certificates: null, clusterEnds: null },
+    ...{ sshPort: null, apiPort: null, from: null },
   });
 }
 

@@ -36,11 +36,21 @@ const State = v.object({
   savedAt: v.string(),
   /** Digest of what the cluster in it runs; null where nobody knows. */
   payload: v.optional(v.nullable(v.string()), null),
+  /** Digest of the instance's certificates that the guest knows; null where nobody knows. */
+  certificates: v.optional(v.nullable(v.string()), null),
+  /** When the cluster's own certificates end, ISO 8601; null where nobody knows. */
+  clusterEnds: v.optional(v.nullable(v.string()), null),
   sshPort: v.nullable(v.number()),
   apiPort: v.nullable(v.number()),
   /** Set where the guest in it is another instance: whose certificates it knows. */
   from: v.nullable(
-    v.object({ name: v.string(), pkiDir: v.string(), k3sYaml: v.nullable(v.string()) }),
+    v.object({
+      name: v.string(),
+      pkiDir: v.string(),
+      k3sYaml: v.nullable(v.string()),
+      /** Set where it is the same instance, whose certificates have changed. */
+      self: v.optional(v.boolean()),
+    }),
   ),
 });
 

@@ -37,6 +37,8 @@ async function withState(
       disk: null,
       savedAt: "2026-11-24T00:00:00.000Z",
       payload: null,
+      certificates: null,
+      clusterEnds: null,
       sshPort: 1,
       apiPort: null,
       from: null,

@@ -347,8 +347,19 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
     await home.ok(["down"], { timeoutMs: 120_000 });
   });
 
+  await step(
+    "a resumed guest uses certificates that were made while it was suspended",
+    async () => {
+      await home.ok(["snapshot", "restore", "base"], { timeoutMs: 180_000 });
+      await home.ok(["suspend"]);
+      await Deno.remove(join(dirOf("default"), "pki"), { recursive: true });
+      // READY is told only when the service shows a certificate of the new authority.
+      await home.ok(["resume"], { timeoutMs: 180_000 });
+      assert(await client.answers());
+    },
+  );
+
   await step("rm takes a suspended state and snapshots along", async () => {
-    await home.ok(["snapshot", "restore", "base"], { timeoutMs: 180_000 });
     await home.ok(["suspend"]);
     await home.ok(["rm", "default"], { timeoutMs: 120_000 });
     await home.assertClean();
