@@ -13,6 +13,7 @@ import { HostServices } from "./host_services.ts";
 import { Client } from "./client.ts";
 import { freePort, TestHome, withEvidence } from "./harness.ts";
 import { atRest, flipByte, leaveFree, runRecord, unnamedStateFiles } from "./instance_files.ts";
+import { PLAIN } from "./plain_service.ts";
 
 const SIZE = ["--memory", "3072", "--cpus", "2"];
 const UP_TIMEOUT_MS = 20 * 60_000;
@@ -368,26 +369,6 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
 
   await home[Symbol.asyncDispose]();
 });
-
-/** A service that mounts the certificates and says nothing about reloading them. */
-const PLAIN = `
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: plain, namespace: openshell}
-spec:
-  selector: {matchLabels: {app: plain}}
-  template:
-    metadata: {labels: {app: plain}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - name: sleep
-        image: gateway.local/busybox:1.37
-        imagePullPolicy: Never
-        command: [sleep, "100000"]
-        volumeMounts: [{name: tls, mountPath: /tls}]
-      volumes: [{name: tls, secret: {secretName: openshell-server-tls}}]
-`;
 
 /** Debian's package libfaketime; tests/run.ts installs it. */
 const FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
