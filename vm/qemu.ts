@@ -96,6 +96,7 @@ export class QemuVmm implements Vmm {
     const vm = new QemuVm(child, spec, options.span);
     try {
       await vm.connect(options.signal);
+      if (spec.ram) await checkLibrary(spec, options.signal);
       if (spec.incoming) await vm.load(spec.incoming.devicesPath, options.signal);
       return vm;
     } catch (error) {
@@ -233,6 +234,18 @@ export function preloading(
       GATEWAY_RAM_SOCKET: ramSocket(spec),
     },
   };
+}
+
+/** More translated code than any emulator has: asked to trim above this, the library answers and does nothing. */
+const NO_TRIM_MIB = 1 << 30;
+
+/**
+ * Without the library QEMU would run, without the filter that forbids it to start programs, and with the guest's memory
+ * in a file.
+ */
+async function checkLibrary(spec: VmSpec, signal: AbortSignal): Promise<void> {
+  if (await trimCode(ramSocket(spec), NO_TRIM_MIB, signal) !== undefined) return;
+  throw new Error("QEMU runs without its memory library");
 }
 
 async function writeEmpty(path: string): Promise<void> {
