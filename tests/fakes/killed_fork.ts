@@ -19,7 +19,14 @@ const state: SavedState = {
   ...{ schemaVersion: 2, key: "k", disk: PLAIN_DISK, savedAt: "2026-01-01T00:00:00Z" },
   devices: await describeFile(dir, "dev-1.bin"),
   ram: [await describeFile(dir, "ram-1.layer")],
-  ...{ payload: null, sshPort: null, apiPort: null, from: null },
+  ...{
+    payload: null,
+    certificates: null,
+    clusterEnds: null,
+    sshPort: null,
+    apiPort: null,
+    from: null,
+  },
 };
 await using clone = await LockedInstance.open("b");
 const from = { name: "a", pkiDir: dir, k3sYaml: null };
