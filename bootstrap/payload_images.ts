@@ -16,7 +16,14 @@ import { together } from "../vm/together.ts";
 import { waitFor } from "../vm/wait.ts";
 import { unknownValues } from "./chart_values.ts";
 import { describeArchive } from "./images/archive.ts";
-import { ensureCharts, ensureImages, type ImageArchive } from "./images/ensure.ts";
+import { tellDownloads } from "./images/downloads.ts";
+import {
+  chartReference,
+  ensureCharts,
+  ensureImages,
+  type ImageArchive,
+  type Pinned,
+} from "./images/ensure.ts";
 import { listImages, loadImages } from "./images/load.ts";
 import { HELM_IMAGE, packedDigest, type PackedPayload } from "./manifests.ts";
 import { packedChart } from "./payload_files.ts";
@@ -58,6 +65,7 @@ export async function preparePayload(
 ): Promise<PreparedPayload> {
   const { span, signal, assumeYes, store = new ArtifactStore(), config } = options;
   const pull = { arch: ARCH, store, span, signal, assumeYes, hostCa: config?.network?.hostCa };
+  await tellDownloads({ images: payload.images, charts: ociCharts(payload) }, pull);
   const charts = await chartArchives(payload, { ...options, store });
   const images = await ensureImages(payload.images, pull);
   // The jobs that install charts run in it.
@@ -91,6 +99,12 @@ function names(text: string, ref: string): boolean {
     if (!/[\w.-]/.test(text[at + ref.length] ?? "")) return true;
   }
   return false;
+}
+
+function ociCharts({ charts }: Payload): Pinned[] {
+  return charts.flatMap(({ from }) =>
+    from.kind === "oci" ? [{ ref: chartReference(from.ref), digest: from.digest }] : []
+  );
 }
 
 /** The .tgz of each chart: packed, or found in the store or pulled. @throws GatewayError as ensureCharts(). */

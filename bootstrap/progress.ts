@@ -6,7 +6,7 @@
  * @module
  */
 import type { EventRecord } from "../vm/event.ts";
-import { cleanText, fit, fitEnd, fitStart, formatElapsed, paint } from "./view_text.ts";
+import { bytesText, cleanText, fit, fitEnd, fitStart, formatElapsed, paint } from "./view_text.ts";
 
 /** One span as the views see it. */
 export interface Step {
@@ -244,9 +244,7 @@ function formatAmount({ done, total, unit }: NonNullable<Step["progress"]>): str
 
 function formatCount(count: number, unit: string): string {
   if (unit !== "bytes") return `${count}${unit === "" ? "" : ` ${unit}`}`;
-  return count < 1024 * 1024
-    ? `${Math.floor(count / 1024)} KiB`
-    : `${(count / 1024 / 1024).toFixed(1)} MiB`;
+  return bytesText(count);
 }
 
 function elapsed(step: Step, view: View): string {

@@ -23,6 +23,13 @@ export function paint(text: string, style: Paint, color: boolean): string {
   return color && text !== "" ? `\x1b[${CODES[style]}m${text}\x1b[0m` : text;
 }
 
+/** A number of bytes, such as "12.0 MiB". */
+export function bytesText(bytes: number): string {
+  const mib = bytes / 1024 / 1024;
+  if (mib < 1) return `${Math.floor(bytes / 1024)} KiB`;
+  return mib < 1024 ? `${mib.toFixed(1)} MiB` : `${(mib / 1024).toFixed(1)} GiB`;
+}
+
 /**
  * The text on one line without escape sequences, control or direction characters: names and messages can come from the
  * guest, which must not write to the user's terminal.

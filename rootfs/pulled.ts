@@ -42,6 +42,8 @@ export interface PullResult {
   readonly fetched: number;
   /** What pods may call the image. */
   readonly names?: readonly string[];
+  /** Of the bytes, what the cache of blobs does not have; of the question for a size only. */
+  readonly missing?: number;
 }
 
 const DIGEST_PATTERN = /^sha256:[0-9a-f]{64}$/;
@@ -86,7 +88,7 @@ export function pulledChartRecipe(options: PulledOptions): Recipe {
 }
 
 type Asked = PulledOptions & { readonly kind: "image" | "chart"; readonly arch?: GuestArch };
-type Kind = Asked["kind"] | "digest";
+type Kind = Asked["kind"] | "digest" | "size";
 
 function pulledRecipe(asked: Asked): Recipe {
   const { kind, ref, digest, arch } = asked;
@@ -158,6 +160,27 @@ export async function resolveDigest(
     const told = { kind: "unreachable", why: error.why };
     throw pullError(asked, told, { ...how, cache: options.store.root });
   }
+}
+
+/** A look that takes longer would hold up the pull itself. */
+const SIZE_TIMEOUT_MS = 20_000;
+
+/**
+ * How many bytes a pull would download now; only manifests are requested.
+ *
+ * @throws GatewayError as a pull, or `timeout`.
+ */
+export async function downloadBytes(
+  options: PulledOptions & {
+    readonly arch: GuestArch;
+    readonly store: ArtifactStore;
+    readonly span: Span;
+    readonly signal: AbortSignal;
+  },
+): Promise<number> {
+  const what = `Cannot find out the size of "${options.ref}"`;
+  const asked = { ...options, kind: "size", output: "" } as const;
+  return (await ask(asked, { ...options, what, timeoutMs: SIZE_TIMEOUT_MS })).missing ?? 0;
 }
 
 /** Runs ocipull once. @throws GatewayError for what it tells. */

@@ -13,11 +13,12 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import { join } from "@std/path";
+import { tellDownloads } from "../bootstrap/images/downloads.ts";
 import { ensureCharts, ensureImages } from "../bootstrap/images/ensure.ts";
 import { ensurePki } from "../bootstrap/pki.ts";
 import { digestFile } from "../vm/digest.ts";
 import { GatewayError } from "../vm/error.ts";
-import { silentSpan } from "../vm/event.ts";
+import { EventLog, silentSpan } from "../vm/event.ts";
 import { run, which } from "../vm/process.ts";
 import { MIB, noise, Place } from "./fakes/image_place.ts";
 import { CuttingProxy, LOGIN, packImage, REGISTRY_TOOL, TestRegistry } from "./fakes/registry.ts";
@@ -88,6 +89,33 @@ imageTest(
     const other = await place.refused(ref, arm.digest);
     assertEquals(other.code, "image-platform");
     assertStringIncludes(other.why, "linux/arm64, and the guest is linux/amd64");
+  },
+);
+
+imageTest(
+  "what is to be downloaded is said before, and nothing where all is there",
+  async (place) => {
+    await using registry = await TestRegistry.start();
+    const { index } = await twoArchitectures(registry, place, "team/app");
+    const ref = `${registry.host}/team/app:1.2`;
+    const said: string[] = [];
+    const tell = async () => {
+      const log = new EventLog();
+      log.addSink(({ message = "" }) => void (message.startsWith("to d") && said.push(message)));
+      const images = [{ ref, digest: index.digest }];
+      await tellDownloads({ images, charts: [] }, { ...place.options(), span: log.span("up") });
+    };
+    await tell();
+    assertEquals(said.length, 1);
+    assertMatch(said[0], /^to download: 1\.0 MiB \(127\.0\.0\.1:\d+\/team\/app:1\.2 1\.0 MiB\)$/);
+    assertEquals(await place.partial(), []);
+    await place.pull(ref, index.digest);
+    await tell();
+    // A registry that does not answer is the pull's to tell.
+    await place.forget();
+    await registry.down();
+    await tell();
+    assertEquals(said.length, 1);
   },
 );
 

@@ -91,9 +91,14 @@ export async function ensureCharts(
   charts: readonly Pinned[],
   options: Omit<EnsureImagesOptions, "arch">,
 ): Promise<string[]> {
-  const plain = charts.map(({ ref, digest }) => ({ ref: ref.replace(/^oci:\/\//, ""), digest }));
+  const plain = charts.map(({ ref, digest }) => ({ ref: chartReference(ref), digest }));
   const artifacts = await ensurePulled(plain, { ...options, arch: "amd64" }, "chart");
   return artifacts.map(({ files }) => files[CHART_FILE].path);
+}
+
+/** A chart's reference as registries know it, without the scheme that Helm writes. Pure. */
+export function chartReference(ref: string): string {
+  return ref.replace(/^oci:\/\//, "");
 }
 
 async function ensurePulled(
@@ -120,7 +125,7 @@ async function ensurePulled(
 }
 
 /** What is there already is found without it. */
-const NO_ACCESS: PullAccess = { registries: null, caFiles: [], settings: "" };
+export const NO_ACCESS: PullAccess = { registries: null, caFiles: [], settings: "" };
 
 /**
  * How this user's registries are reached: registries.yaml and the authority of `--host-ca`. Secret.

@@ -25,7 +25,7 @@ type request struct {
 	Blobs      string     `json:"blobs"` // folder of the blob cache
 	Registries registries `json:"registries"`
 	CAFiles    []string   `json:"caFiles"`
-	Kind       string     `json:"kind"` // "image", "chart", or "digest"
+	Kind       string     `json:"kind"` // "image", "chart", "digest", or "size"
 	Ref        string     `json:"ref"`
 	Digest     string     `json:"digest"` // empty where it is asked for
 	Output     string     `json:"output"`
@@ -48,6 +48,7 @@ type result struct {
 	Manifest string   `json:"manifest"` // digest of the one manifest that was taken
 	Bytes    int64    `json:"bytes"`
 	Fetched  int64    `json:"fetched"` // of them, what came over the network now
+	Missing  int64    `json:"missing"` // of them, what is not in the cache; only for "size"
 	Names    []string `json:"names,omitempty"`
 }
 
@@ -98,6 +99,8 @@ func run(ctx context.Context, out *report) (*result, error) {
 		return p.digest(ctx)
 	case "chart":
 		return p.chart(ctx)
+	case "size":
+		return p.size(ctx)
 	}
 	return p.image(ctx)
 }

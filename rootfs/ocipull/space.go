@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -33,6 +35,32 @@ func (p *puller) prepare(list []descriptor, limit int64) error {
 		p.out.note("downloading %s of %s; the rest is in the cache", sizeText(missing), sizeText(p.total))
 	}
 	return nil
+}
+
+// size tells what a pull of an image or a chart would download; nothing but manifests is requested.
+func (p *puller) size(ctx context.Context) (*result, error) {
+	content, digest, err := p.choose(ctx, p.asked.Digest, 2)
+	if err != nil {
+		return nil, err
+	}
+	var manifest document
+	if err := json.Unmarshal(content, &manifest); err != nil {
+		return nil, fail("layout", "its manifest cannot be read: %v", err)
+	}
+	told := &result{Manifest: digest}
+	seen := map[string]bool{}
+	for _, d := range append([]descriptor{manifest.Config}, manifest.Layers...) {
+		if err := within([]descriptor{d}, imageLimit-told.Bytes); err != nil {
+			return nil, err
+		}
+		if seen[d.Digest] {
+			continue
+		}
+		seen[d.Digest] = true
+		told.Bytes += d.Size
+		told.Missing += p.blobs.missing(d)
+	}
+	return told, nil
 }
 
 // within refuses blobs whose sizes are invalid or add up to more than a limit.

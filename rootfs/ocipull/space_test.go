@@ -152,6 +152,33 @@ func TestTheDownloadsSizeIsReportedBeforeTheFirstProgress(t *testing.T) {
 	}
 }
 
+func TestASizeIsAskedForWithoutABlob(t *testing.T) {
+	s := serve(t, true)
+	digest, _ := s.image.Digest()
+	size := func() *result {
+		t.Helper()
+		p, err := newPuller(&request{
+			Arch: "amd64", Blobs: filepath.Join(s.dir, "blobs"), Kind: "size", Ref: s.ref, Digest: digest.String(),
+		}, &report{encoder: json.NewEncoder(io.Discard)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		told, err := p.size(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return told
+	}
+	if told := size(); told.Missing != told.Bytes || told.Bytes < 300<<10 || len(s.blobs) != 0 {
+		t.Errorf("got %+v after requests for %q", told, s.blobs)
+	}
+	content := s.layer(t)
+	s.cut(t, content[:200<<10])
+	if told := size(); told.Missing != s.layers[0].Size-200<<10 {
+		t.Errorf("after a cut pull it says %+v", told)
+	}
+}
+
 func TestACutBlobIsResumedAndStartsAnewWithoutRanges(t *testing.T) {
 	for _, ranges := range []bool{true, false} {
 		s := serve(t, ranges)
