@@ -9,6 +9,7 @@ import type { GuestArch } from "../rootfs/lock.ts";
 import { helmImageRecipe } from "../rootfs/images.ts";
 import { type Artifact, ArtifactStore, type EnsureOptions } from "../vm/artifact.ts";
 import { digestBytes } from "../vm/digest.ts";
+import { GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import type { InstanceConfig } from "../vm/instance.ts";
 import type { InstancePaths } from "../vm/layout.ts";
@@ -28,6 +29,7 @@ import { listImages, loadImages } from "./images/load.ts";
 import { HELM_IMAGE, packedDigest, type PackedPayload } from "./manifests.ts";
 import { packedChart } from "./payload_files.ts";
 import type { Payload } from "./payload_spec.ts";
+import { bytesText } from "./view_text.ts";
 
 /** The only one that guests have so far. */
 const ARCH: GuestArch = "amd64";
@@ -50,14 +52,14 @@ export interface PrepareOptions {
   readonly assumeYes: boolean;
   /** The user's own by default. */
   readonly store?: ArtifactStore;
-  /** Its authorities are trusted for pulls. */
-  readonly config?: Pick<InstanceConfig, "network">;
+  /** Its authorities are trusted for pulls, and its disk has to hold the images. */
+  readonly config?: Pick<InstanceConfig, "name" | "network" | "stateMiB">;
 }
 
 /**
  * Packs charts and gets what comes from registries; with the store filled no network is needed.
  *
- * @throws GatewayError as ensureImages().
+ * @throws GatewayError as ensureImages(), or `disk-full` when the instance's disk is too small for the images.
  */
 export async function preparePayload(
   payload: Payload,
@@ -68,6 +70,7 @@ export async function preparePayload(
   await tellDownloads({ images: payload.images, charts: ociCharts(payload) }, pull);
   const charts = await chartArchives(payload, { ...options, store });
   const images = await ensureImages(payload.images, pull);
+  if (config) checkFits(images, config);
   // The jobs that install charts run in it.
   if (charts.length > 0) images.push(await helmArchive(store, { span, signal, assumeYes }));
   const digest = packedDigest({ payload, charts }, images.map((image) => image.digest));
@@ -75,6 +78,28 @@ export async function preparePayload(
   const ready = images.filter(({ ref }) => !late.has(ref));
   const later = images.filter(({ ref }) => late.has(ref));
   return { payload, charts, images: inOrderOfNeed(ready, payload), later, digest };
+}
+
+/**
+ * Refuses images that an instance's disk cannot hold even as they are packed. Pure.
+ *
+ * @throws GatewayError `disk-full`.
+ */
+export function checkFits(
+  images: readonly Pick<ImageArchive, "ref" | "sizeBytes">[],
+  { name, stateMiB }: Pick<InstanceConfig, "name" | "stateMiB">,
+): void {
+  const bytes = images.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  if (bytes <= stateMiB * 1024 * 1024) return;
+  const largest = images.reduce((a, b) => (b.sizeBytes > a.sizeBytes ? b : a));
+  throw new GatewayError({
+    code: "disk-full",
+    what: `Cannot load the payload's images into "${name}"`,
+    why: `they take ${bytesText(bytes)}, ${bytesText(largest.sizeBytes)} of it ${largest.ref}, ` +
+      `and its disk has ${bytesText(stateMiB * 1024 * 1024)}`,
+    // Unpacked they take about twice as much more.
+    fix: `make a new instance with --disk ${Math.ceil(bytes * 3 / 1024 / 1024)} or more`,
+  });
 }
 
 /**

@@ -26,6 +26,7 @@ export async function tellDownloads(
   options: EnsureImagesOptions,
 ): Promise<void> {
   const { arch, store, span, assumeYes = false } = options;
+  if (wanted.images.length + wanted.charts.length === 0) return;
   const puller = await pullerRecipe();
   const common = { access: NO_ACCESS, puller, assumeYes };
   const all = [
