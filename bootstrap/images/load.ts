@@ -210,7 +210,10 @@ function importError(what: string, result: RunResult): GatewayError {
       "run the command again; if it stays so, save the archive anew",
     );
   }
-  if (/unrecognized image format|invalid tar header|unexpected EOF|archive\/tar/i.test(stderr)) {
+  if (
+    /unrecognized image format|invalid tar header|unexpected EOF|archive\/tar|in OCI layout/i
+      .test(stderr)
+  ) {
     return known(
       "usage",
       `it is not a whole image archive: ${lastWords(stderr)}`,

@@ -64,10 +64,12 @@ async function feed(
   source: Extract,
   report: FilterReport,
 ): Promise<void> {
+  // One wait for all pieces: each would leave its listeners behind.
+  const closed = once(source, "close").catch(() => {});
   for await (const piece of archive) {
     if (source.destroyed) return;
     report.readBytes += piece.length;
-    if (!source.write(piece)) await Promise.race([once(source, "drain"), once(source, "close")]);
+    if (!source.write(piece)) await Promise.race([once(source, "drain"), closed]);
   }
   source.end();
 }
