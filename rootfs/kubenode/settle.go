@@ -18,22 +18,10 @@ const (
 
 // serveSettle lets `k3s settle` ask this server to get ready for being cloned.
 func serveSettle() error {
-	listener, err := listenPrivate(settleSocket)
-	if err != nil {
-		return fmt.Errorf("cannot serve settle: %w", err)
-	}
-	go func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			heap.Settle()
-			fmt.Fprintln(client, "settled")
-			client.Close()
-		}
-	}()
-	return nil
+	return serveSocket("settle", settleSocket, func(client net.Conn) {
+		heap.Settle()
+		fmt.Fprintln(client, "settled")
+	})
 }
 
 // runSettle asks the running server.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"os"
 )
@@ -19,4 +20,23 @@ func listenPrivate(path string) (net.Listener, error) {
 		return nil, err
 	}
 	return listener, nil
+}
+
+// serveSocket answers one client of a unix socket after the other, and closes each.
+func serveSocket(name, path string, answer func(client net.Conn)) error {
+	listener, err := listenPrivate(path)
+	if err != nil {
+		return fmt.Errorf("cannot serve %s: %w", name, err)
+	}
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			answer(client)
+			client.Close()
+		}
+	}()
+	return nil
 }

@@ -117,24 +117,10 @@ func (k *tokenKeys) GetPublicKeys(_ context.Context, id string) []serviceaccount
 
 // serve lets the guest's agent replace the key that signs: one connection carries a key, and its answer.
 func (k *tokenKeys) serve() error {
-	listener, err := listenPrivate(tokenKeySocket)
-	if err != nil {
-		return fmt.Errorf("cannot serve token-key: %w", err)
-	}
-	go func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			k.answer(client)
-		}
-	}()
-	return nil
+	return serveSocket("token-key", tokenKeySocket, k.answer)
 }
 
 func (k *tokenKeys) answer(client net.Conn) {
-	defer client.Close()
 	_ = client.SetDeadline(time.Now().Add(tokenKeyTimeout))
 	text, err := io.ReadAll(io.LimitReader(client, maxTokenKey))
 	if err == nil {

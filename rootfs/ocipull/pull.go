@@ -29,38 +29,6 @@ var manifestTypes = []string{
 // chartTypes are the layers that hold a chart's archive, the second one of old pushes.
 var chartTypes = []string{"application/vnd.cncf.helm.chart.content.v1.tar+gzip", "application/tar+gzip"}
 
-// descriptor is one entry of a manifest or index.
-type descriptor struct {
-	MediaType   string            `json:"mediaType"`
-	Digest      string            `json:"digest"`
-	Size        int64             `json:"size"`
-	Platform    *platform         `json:"platform,omitempty"`
-	Annotations map[string]string `json:"annotations,omitempty"`
-}
-
-type platform struct {
-	OS           string `json:"os"`
-	Architecture string `json:"architecture"`
-	Variant      string `json:"variant,omitempty"`
-}
-
-func (p platform) String() string {
-	text := p.OS + "/" + p.Architecture
-	if p.Variant != "" {
-		text += "/" + p.Variant
-	}
-	return text
-}
-
-// document is a manifest or an index; which one, its fields tell.
-type document struct {
-	SchemaVersion int          `json:"schemaVersion"`
-	MediaType     string       `json:"mediaType"`
-	Manifests     []descriptor `json:"manifests"`
-	Config        descriptor   `json:"config"`
-	Layers        []descriptor `json:"layers"`
-}
-
 // puller brings one reference.
 type puller struct {
 	asked     *request
@@ -143,9 +111,9 @@ func (p *puller) image(ctx context.Context) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
-	var manifest document
-	if err := json.Unmarshal(content, &manifest); err != nil {
-		return nil, fail("layout", "its manifest cannot be read: %v", err)
+	manifest, err := readManifest(content)
+	if err != nil {
+		return nil, err
 	}
 	if manifest.SchemaVersion != 2 || manifest.Config.Digest == "" {
 		return nil, fail("layout", "it is no container image (schema version %d)", manifest.SchemaVersion)
@@ -153,7 +121,7 @@ func (p *puller) image(ctx context.Context) (*result, error) {
 	if err := within([]descriptor{manifest.Config}, configLimit); err != nil {
 		return nil, err
 	}
-	if err := p.prepare(append([]descriptor{manifest.Config}, manifest.Layers...), imageLimit); err != nil {
+	if err := p.prepare(manifest.blobs(), imageLimit); err != nil {
 		return nil, err
 	}
 	if err := p.all(ctx, []descriptor{manifest.Config}); err != nil {
@@ -187,9 +155,9 @@ func (p *puller) choose(ctx context.Context, digest string, depth int) ([]byte, 
 	if err != nil {
 		return nil, "", err
 	}
-	var found document
-	if err := json.Unmarshal(content, &found); err != nil {
-		return nil, "", fail("layout", "its manifest cannot be read: %v", err)
+	found, err := readManifest(content)
+	if err != nil {
+		return nil, "", err
 	}
 	if found.Manifests == nil || found.Config.Digest != "" {
 		return content, digest, nil
@@ -244,9 +212,9 @@ func (p *puller) chart(ctx context.Context) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
-	var manifest document
-	if err := json.Unmarshal(content, &manifest); err != nil {
-		return nil, fail("layout", "its manifest cannot be read: %v", err)
+	manifest, err := readManifest(content)
+	if err != nil {
+		return nil, err
 	}
 	at := slices.IndexFunc(manifest.Layers, func(d descriptor) bool { return slices.Contains(chartTypes, d.MediaType) })
 	if at < 0 {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -43,24 +42,16 @@ func (p *puller) size(ctx context.Context) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
-	var manifest document
-	if err := json.Unmarshal(content, &manifest); err != nil {
-		return nil, fail("layout", "its manifest cannot be read: %v", err)
+	manifest, err := readManifest(content)
+	if err != nil {
+		return nil, err
 	}
-	told := &result{Manifest: digest}
-	seen := map[string]bool{}
-	for _, d := range append([]descriptor{manifest.Config}, manifest.Layers...) {
-		if err := within([]descriptor{d}, imageLimit-told.Bytes); err != nil {
-			return nil, err
-		}
-		if seen[d.Digest] {
-			continue
-		}
-		seen[d.Digest] = true
-		told.Bytes += d.Size
-		told.Missing += p.blobs.missing(d)
+	list := manifest.blobs()
+	if err := within(list, imageLimit); err != nil {
+		return nil, err
 	}
-	return told, nil
+	whole, missing := p.blobs.measure(list)
+	return &result{Manifest: digest, Bytes: whole, Missing: missing}, nil
 }
 
 // within refuses blobs whose sizes are invalid or add up to more than a limit.
@@ -81,16 +72,7 @@ func within(list []descriptor, limit int64) error {
 // room compares what the blobs and the file made from them need with the free space, before anything is downloaded,
 // and returns how many bytes are still to be downloaded.
 func (p *puller) room(list []descriptor) (int64, error) {
-	var missing, whole int64
-	seen := map[string]bool{}
-	for _, d := range list {
-		if seen[d.Digest] {
-			continue
-		}
-		seen[d.Digest] = true
-		whole += d.Size
-		missing += p.blobs.missing(d)
-	}
+	whole, missing := p.blobs.measure(list)
 	output := filepath.Dir(p.asked.Output)
 	same, err := sameFileSystem(p.asked.Blobs, output)
 	if err != nil {
@@ -114,6 +96,20 @@ func (p *puller) fits(dir string, needed int64) error {
 		return fail("no-space", "it needs %s of disk space, and %s are free", sizeText(needed), sizeText(free))
 	}
 	return nil
+}
+
+// measure returns how many bytes the different blobs of a list have, and how many of those are not in the cache.
+func (b *blobCache) measure(list []descriptor) (whole, missing int64) {
+	seen := map[string]bool{}
+	for _, d := range list {
+		if seen[d.Digest] {
+			continue
+		}
+		seen[d.Digest] = true
+		whole += d.Size
+		missing += b.missing(d)
+	}
+	return whole, missing
 }
 
 // missing is how much of a blob is not in the cache, by the sizes of its files.

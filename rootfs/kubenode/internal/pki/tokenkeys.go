@@ -23,13 +23,9 @@ const (
 // EnsureTokenKeys reads the keys of service account tokens: the first one signs, the others only verify tokens that were
 // signed before. It makes an RSA key when there is none, or puts one in front of a key that cannot make RS256.
 func EnsureTokenKeys(path string) ([]crypto.Signer, error) {
-	data, err := read(path)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	keys, err := parseTokenKeys(data)
+	keys, err := readTokenKeys(path)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, err
 	}
 	if len(keys) > 0 {
 		if _, ok := keys[0].(*rsa.PrivateKey); ok {
@@ -57,6 +53,18 @@ func AddTokenKey(path string, text []byte) ([]crypto.Signer, error) {
 	if !ok || made.N.BitLen() < tokenKeyBits {
 		return nil, fmt.Errorf("it is not an RSA key of at least %d bits", tokenKeyBits)
 	}
+	keys, err := readTokenKeys(path)
+	if err != nil {
+		return nil, err
+	}
+	if len(keys) > 0 && made.Equal(keys[0]) {
+		return keys, nil
+	}
+	return addTokenKey(path, made, keys)
+}
+
+// readTokenKeys gives the keys of a file, none where there is no file.
+func readTokenKeys(path string) ([]crypto.Signer, error) {
 	data, err := read(path)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
@@ -65,10 +73,7 @@ func AddTokenKey(path string, text []byte) ([]crypto.Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if len(keys) > 0 && made.Equal(keys[0]) {
-		return keys, nil
-	}
-	return addTokenKey(path, made, keys)
+	return keys, nil
 }
 
 func addTokenKey(path string, made *rsa.PrivateKey, keys []crypto.Signer) ([]crypto.Signer, error) {
