@@ -9,7 +9,8 @@
 import { join } from "@std/path";
 import * as v from "valibot";
 import { asDiskFull, GatewayError } from "../vm/error.ts";
-import { exists, writeFileAtomic, xdgConfigHome } from "../vm/layout.ts";
+import { writeFileAtomic } from "../vm/durable.ts";
+import { exists, xdgConfigHome } from "../vm/layout.ts";
 import { type LoginToken, parseToken, renderMetadata, renderToken } from "./client_metadata.ts";
 import { readTextIfThere, recoverDirectory, removeIfThere, replaceDirectory } from "./files.ts";
 import { isSameOwner, type Owner, ownerName, publicName } from "./names.ts";

@@ -18,7 +18,7 @@ import { findDamage } from "../vm/instance_damage.ts";
 import { isLocked } from "../vm/instance_lock.ts";
 import { lockHolder } from "../vm/instance_record.ts";
 import { instancePaths } from "../vm/layout.ts";
-import { isAlive, signalProcess } from "../vm/process.ts";
+import { isAlive, type ProcessId, signalProcess } from "../vm/process.ts";
 import { waitFor } from "../vm/wait.ts";
 import { deactivateClientFiles, removeClientFiles } from "./client_files.ts";
 import { removeKubeconfig } from "./kubeconfig.ts";
@@ -87,22 +87,34 @@ async function stopSupervisor(
       fix: "wait a moment and run the command again",
     });
   }
+  const runs = async () => (await findInstance(config.name))?.state === "running";
+  if (await endSupervisor(config.name, supervisor, runs, options)) return "stopped";
+  if (run) await endLeftovers(run);
+  return "killed";
+}
+
+/** Asks a supervisor to end, and kills it where it is still there after a while; gives whether it ended by itself. */
+async function endSupervisor(
+  name: string,
+  supervisor: ProcessId,
+  runs: () => Promise<boolean>,
+  options: { readonly span: Span; readonly signal: AbortSignal; readonly timeoutMs?: number },
+): Promise<boolean> {
+  const { span, signal, timeoutMs = DOWN_TIMEOUT_MS } = options;
   if (isAlive(supervisor)) signalProcess(supervisor.pid, "SIGTERM");
-  const timeoutMs = options.timeoutMs ?? DOWN_TIMEOUT_MS;
   try {
     await waitFor({
-      what: `the end of "${config.name}"`,
-      probe: async () => (await findInstance(config.name))?.state === "running" ? undefined : true,
+      what: `the end of "${name}"`,
+      probe: async () => await runs() ? undefined : true,
       timeoutMs,
-      signal: options.signal,
+      signal,
     });
-    return "stopped";
+    return true;
   } catch (error) {
-    if (options.signal.aborted) throw error;
-    options.span.warn(`the supervisor did not stop within ${timeoutMs / 1000} s; killing it`);
+    if (signal.aborted) throw error;
+    span.warn(`the supervisor did not stop within ${timeoutMs / 1000} s; killing it`);
     if (isAlive(supervisor)) signalProcess(supervisor.pid, "SIGKILL");
-    if (run) await endLeftovers(run);
-    return "killed";
+    return false;
   }
 }
 
@@ -166,20 +178,7 @@ async function endHolder(
 ): Promise<void> {
   const paths = instancePaths(name);
   const holder = await isLocked(paths) ? await lockHolder(paths) : undefined;
-  if (!holder) return;
-  signalProcess(holder.pid, "SIGTERM");
-  try {
-    await waitFor({
-      what: `the end of "${name}"`,
-      probe: async () => await isLocked(paths) ? undefined : true,
-      timeoutMs: DOWN_TIMEOUT_MS,
-      signal: options.signal,
-    });
-  } catch (error) {
-    if (options.signal.aborted) throw error;
-    options.span.warn("the supervisor did not stop in time; killing it");
-    if (isAlive(holder)) signalProcess(holder.pid, "SIGKILL");
-  }
+  if (holder) await endSupervisor(name, holder, () => isLocked(paths), options);
 }
 
 /** What lies outside of the instance's folder does not keep it from being removed. */

@@ -10,13 +10,8 @@ import { gvproxyNetSocket, startGvproxy } from "../net/gvproxy.ts";
 import { ControlPort } from "../vm/control_port.ts";
 import { abortError, GatewayError } from "../vm/error.ts";
 import type { EventLog, Span } from "../vm/event.ts";
-import {
-  dataDir,
-  ensurePrivateDir,
-  ensureRuntimeDir,
-  runtimeDir,
-  writeFileAtomic,
-} from "../vm/layout.ts";
+import { writeFileAtomic } from "../vm/durable.ts";
+import { dataDir, ensurePrivateDir, ensureRuntimeDir, runtimeDir } from "../vm/layout.ts";
 import { connectUnix } from "../vm/lines.ts";
 import { tsiFirmware } from "../vm/libkrun_find.ts";
 import { orphanId, ownedName } from "../vm/process.ts";

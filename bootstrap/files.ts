@@ -1,12 +1,12 @@
 /**
  * Directories that appear whole or not at all, and small readers that take absence as an answer.
- * Single files are vm/layout.ts's. It must not know what the files mean.
+ * Single files are vm/durable.ts's. It must not know what the files mean.
  *
  * @module
  */
 import { dirname, join } from "@std/path";
 import { asDiskFull } from "../vm/error.ts";
-import { renameDurable, syncDir } from "../vm/durable.ts";
+import { renameDurable, syncDir, writeNewFile } from "../vm/durable.ts";
 import { exists } from "../vm/layout.ts";
 
 /** One file of a swapped directory. */
@@ -34,7 +34,7 @@ export async function replaceDirectory(
     await Deno.mkdir(dirname(path), { recursive: true, mode: 0o700 });
     await Deno.mkdir(fresh, { mode: 0o700 });
     for (const [name, entry] of Object.entries(files)) {
-      await writeDurable(join(fresh, name), entry.data, entry.mode ?? 0o600);
+      await writeNewFile(join(fresh, name), entry.data, entry.mode ?? 0o600);
     }
     await syncDir(fresh);
     if (await exists(path)) await renameDurable(path, stale);
@@ -55,7 +55,7 @@ export async function recoverDirectory(path: string): Promise<void> {
 }
 
 /** Keeps what cannot be read as `PATH.damaged`, in the place of an earlier one: something else takes its place. */
-export async function setAside(path: string): Promise<void> {
+async function setAside(path: string): Promise<void> {
   await removeIfThere(`${path}.damaged`);
   await renameDurable(path, `${path}.damaged`);
 }
@@ -86,12 +86,24 @@ export async function removeIfThere(path: string): Promise<boolean> {
   }
 }
 
-/** Flushed before it counts: a rename that survives a power cut must not point at empty files. */
-async function writeDurable(path: string, data: string | Uint8Array, mode: number): Promise<void> {
-  const bytes = typeof data === "string" ? new TextEncoder().encode(data) : data;
-  using file = await Deno.open(path, { write: true, createNew: true, mode });
-  // The umask may have narrowed a mode such as 0644; the caller asked for exactly this one.
-  await Deno.chmod(path, mode);
-  for (let done = 0; done < bytes.length;) done += await file.write(bytes.subarray(done));
-  await file.syncData();
+/**
+ * Gives what a private folder's one file holds, or makes it. What cannot be read is set aside first. The caller holds the
+ * lock of the folder's owner.
+ *
+ * @throws GatewayError `disk-full`.
+ */
+export async function ensureFileIn<T>(
+  dir: string,
+  name: string,
+  read: (text: string) => T | undefined,
+  make: () => string | Promise<string>,
+): Promise<T> {
+  await recoverDirectory(dir);
+  const stored = await readTextIfThere(join(dir, name));
+  const kept = stored === undefined ? undefined : read(stored);
+  if (kept !== undefined) return kept;
+  if (stored !== undefined) await setAside(dir);
+  const made = await make();
+  await replaceDirectory(dir, { [name]: { data: made } });
+  return read(made)!;
 }

@@ -18,7 +18,8 @@ import { describeError, GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import type { InstanceConfig } from "../vm/instance.ts";
 import { dropDisk, markFinished, markUnfinished } from "../vm/instance_folder.ts";
-import { exists, type InstancePaths, writeFileAtomic } from "../vm/layout.ts";
+import { writeFileAtomic } from "../vm/durable.ts";
+import { exists, type InstancePaths } from "../vm/layout.ts";
 import { which } from "../vm/process.ts";
 import {
   dropForks,

@@ -7,7 +7,7 @@
  * @module
  */
 import { join } from "@std/path";
-import { reachableAddress } from "../net/forward.ts";
+import { reachedAt } from "../net/forward.ts";
 import type { GvproxyClient } from "../net/gvproxy.ts";
 import type { JsonValue, Span } from "../vm/event.ts";
 import type { PortForward } from "../vm/instance.ts";
@@ -20,7 +20,7 @@ import type { Payload } from "./payload_spec.ts";
 import { isOwnedBy, type Pod, secretUse } from "./pods.ts";
 import type { RequestTls } from "./probe_request.ts";
 import { askOnce, usesTls } from "./readiness.ts";
-import { namespacesOf, type SecretMaterial, secretObjects } from "./secrets.ts";
+import { namespacesOf, type SecretMaterial, secretNames, secretObjects } from "./secrets.ts";
 
 /** On a pod whose service takes changed certificates into use by itself: it is not restarted when they change. */
 export const RELOADS_ANNOTATION = "gateway.local/reloads-certificates";
@@ -163,10 +163,7 @@ class Nudger {
     const { items } = await api.call({ method: "GET", path: list, signal }) as unknown as {
       items: readonly Pod[];
     };
-    const secrets = new Set(
-      payload.secrets.filter((one) => (one.namespace ?? payload.namespace) === namespace)
-        .map(({ name }) => name),
-    );
+    const secrets = secretNames(payload, namespace);
     const old = this.#old.get(namespace) ?? new Set(items.map(({ metadata }) => metadata.uid));
     let leaving = false;
     await Promise.all(items.map(async (pod) => {
@@ -198,7 +195,7 @@ async function waitForNewCertificates(parts: AdoptParts): Promise<void> {
   const read = (name: string) => Deno.readTextFile(join(from.pkiDir, name)).catch(() => undefined);
   const [certPem, keyPem] = await Promise.all([read("client.crt"), read("client.key")]);
   const { caPem, client } = material.certificates;
-  const at = { host: reachableAddress(forward.address), port: forward.hostPort };
+  const at = reachedAt(forward);
   const answers = (tls: RequestTls, signal: AbortSignal) =>
     askOnce(service, at, tls, signal).then(() => true, () => false);
   await waitFor({

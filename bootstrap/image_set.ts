@@ -9,7 +9,7 @@ import { join } from "@std/path";
 import type { Artifact, ArtifactManifest, ArtifactStore } from "../vm/artifact.ts";
 import { digestBytes } from "../vm/digest.ts";
 import type { JsonValue } from "../vm/event.ts";
-import { writeFileAtomic } from "../vm/layout.ts";
+import { writeFileAtomic } from "../vm/durable.ts";
 
 /** Something that was used, in the form of an in-toto resource descriptor. */
 export interface ResourceDescriptor {

@@ -7,7 +7,7 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync } from "node:crypto";
 import { join } from "@std/path";
 import { digestBytes } from "../vm/digest.ts";
-import { readTextIfThere, recoverDirectory, replaceDirectory, setAside } from "./files.ts";
+import { ensureFileIn, readTextIfThere, replaceDirectory } from "./files.ts";
 
 /** The keys as OpenShell's server reads them. Holds a secret. */
 export interface JwtKeys {
@@ -27,15 +27,10 @@ const FILE = "signing.pem";
  * @throws GatewayError `disk-full`.
  */
 export async function ensureJwt(dir: string): Promise<JwtKeys> {
-  await recoverDirectory(dir);
-  const stored = await readTextIfThere(join(dir, FILE));
-  const keys = stored === undefined ? undefined : describe(stored);
-  if (keys) return keys;
-  if (stored !== undefined) await setAside(dir);
-  const { privateKey } = generateKeyPairSync("ed25519");
-  const made = privateKey.export({ type: "pkcs8", format: "pem" }) as string;
-  await replaceDirectory(dir, { [FILE]: { data: made } });
-  return describe(made)!;
+  return await ensureFileIn(dir, FILE, describe, () => {
+    const { privateKey } = generateKeyPairSync("ed25519");
+    return privateKey.export({ type: "pkcs8", format: "pem" }) as string;
+  });
 }
 
 /**

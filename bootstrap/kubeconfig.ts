@@ -9,7 +9,8 @@ import { basename, dirname, join, resolve } from "@std/path";
 import * as v from "valibot";
 import { parse, stringify } from "yaml";
 import { asHostError, describeError, GatewayError, usageError } from "../vm/error.ts";
-import { homeDir, writeFileAtomic } from "../vm/layout.ts";
+import { writeFileAtomic } from "../vm/durable.ts";
+import { homeDir } from "../vm/layout.ts";
 import { readTextIfThere, removeIfThere } from "./files.ts";
 import { isSameOwner, type Owner, publicName } from "./names.ts";
 

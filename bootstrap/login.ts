@@ -8,7 +8,7 @@
 import { Buffer } from "node:buffer";
 import { dirname } from "@std/path";
 import * as v from "valibot";
-import { reachableAddress } from "../net/forward.ts";
+import { reachedAt } from "../net/forward.ts";
 import { describeError, GatewayError } from "../vm/error.ts";
 import type { JsonValue, Span } from "../vm/event.ts";
 import type { PortForward } from "../vm/ports.ts";
@@ -16,6 +16,7 @@ import { repeat, waitFor } from "../vm/wait.ts";
 import type { ApiClient } from "./api_request.ts";
 import { readLoginToken } from "./client_files.ts";
 import type { LoginToken } from "./client_metadata.ts";
+import { EMPTY_MESSAGE } from "./grpc_message.ts";
 import { type ApiAccess, withApi } from "./guest_api.ts";
 import type { Payload, PayloadLogin } from "./payload_spec.ts";
 import { postGrpcOnce, type RequestTls } from "./probe_request.ts";
@@ -36,8 +37,6 @@ const PERMISSION_DENIED = 7;
 const UNAUTHENTICATED = 16;
 /** A token that was refused this often is refused: a service that did not know its key asks for it at each of them. */
 const REFUSALS = 10;
-/** A message without fields. */
-const EMPTY_MESSAGE = new Uint8Array(5);
 
 type Api = Pick<ApiClient, "call">;
 
@@ -236,8 +235,15 @@ export async function openLogin(
   if (grpcMethod === undefined) return token;
   const left = Math.max(1000, deadline - performance.now());
   const foreign = slot?.from ? await foreignToken(slot.from) : undefined;
-  const at = { host: reachableAddress(forward.address), port: forward.hostPort };
-  await checkLogin({ ...at, tls, grpcMethod, token, foreign, timeoutMs: left, signal });
+  await checkLogin({
+    ...reachedAt(forward),
+    tls,
+    grpcMethod,
+    token,
+    foreign,
+    timeoutMs: left,
+    signal,
+  });
   return token;
 }
 

@@ -7,8 +7,7 @@
  */
 import { createPrivateKey, generateKeyPair } from "node:crypto";
 import { promisify } from "node:util";
-import { join } from "@std/path";
-import { readTextIfThere, recoverDirectory, replaceDirectory, setAside } from "./files.ts";
+import { ensureFileIn } from "./files.ts";
 
 const FILE = "token.key";
 const BITS = 2048;
@@ -20,14 +19,11 @@ const BITS = 2048;
  * @throws GatewayError `disk-full`.
  */
 export async function ensureLoginKey(dir: string): Promise<string> {
-  await recoverDirectory(dir);
-  const stored = await readTextIfThere(join(dir, FILE));
-  if (stored !== undefined && isSound(stored)) return stored;
-  if (stored !== undefined) await setAside(dir);
-  const { privateKey } = await promisify(generateKeyPair)("rsa", { modulusLength: BITS });
-  const made = privateKey.export({ type: "pkcs8", format: "pem" }) as string;
-  await replaceDirectory(dir, { [FILE]: { data: made } });
-  return made;
+  const sound = (pem: string) => (isSound(pem) ? pem : undefined);
+  return await ensureFileIn(dir, FILE, sound, async () => {
+    const { privateKey } = await promisify(generateKeyPair)("rsa", { modulusLength: BITS });
+    return privateKey.export({ type: "pkcs8", format: "pem" }) as string;
+  });
 }
 
 function isSound(pem: string): boolean {

@@ -6,7 +6,7 @@
  * @module
  */
 import { asDiskFull, GatewayError } from "../vm/error.ts";
-import { writeFileAtomic } from "../vm/layout.ts";
+import { writeFileAtomic } from "../vm/durable.ts";
 import type { TarEntry } from "./tar.ts";
 
 /** The program of an exec boot. */

@@ -23,7 +23,7 @@ import {
   ensureCharts,
   ensureImages,
   type ImageArchive,
-  type Pinned,
+  type Wanted,
 } from "./images/ensure.ts";
 import { listImages, loadImages } from "./images/load.ts";
 import { HELM_IMAGE, packedDigest, type PackedPayload } from "./manifests.ts";
@@ -67,7 +67,7 @@ export async function preparePayload(
 ): Promise<PreparedPayload> {
   const { span, signal, assumeYes, store = new ArtifactStore(), config } = options;
   const pull = { arch: ARCH, store, span, signal, assumeYes, hostCa: config?.network?.hostCa };
-  await tellDownloads({ images: payload.images, charts: ociCharts(payload) }, pull);
+  await tellDownloads(wantedOf(payload), pull);
   const charts = await chartArchives(payload, { ...options, store });
   const images = await ensureImages(payload.images, pull);
   if (config) checkFits(images, config);
@@ -126,10 +126,17 @@ function names(text: string, ref: string): boolean {
   return false;
 }
 
-function ociCharts({ charts }: Payload): Pinned[] {
-  return charts.flatMap(({ from }) =>
-    from.kind === "oci" ? [{ ref: chartReference(from.ref), digest: from.digest }] : []
+/** All that a payload has from registries. */
+function wantedOf({ charts, images }: Payload): Wanted[] {
+  const fromRegistries = charts.flatMap(({ from }): Wanted[] =>
+    from.kind === "oci"
+      ? [{ kind: "chart", ref: chartReference(from.ref), digest: from.digest }]
+      : []
   );
+  return [
+    ...fromRegistries,
+    ...images.map(({ ref, digest }): Wanted => ({ kind: "image", ref, digest })),
+  ];
 }
 
 /** The .tgz of each chart: packed, or found in the store or pulled. @throws GatewayError as ensureCharts(). */

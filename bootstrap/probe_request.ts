@@ -10,7 +10,7 @@ import type { EventEmitter } from "node:events";
 import http from "node:http";
 import http2 from "node:http2";
 import https from "node:https";
-import { hostPort } from "../net/forward.ts";
+import { hostPort, LOOPBACK } from "../net/forward.ts";
 
 /** Certificates of one request, PEM; the key is secret. */
 export interface RequestTls {
@@ -46,7 +46,6 @@ export interface ProbeResponse {
   readonly body: Uint8Array;
 }
 
-const LOOPBACK = "127.0.0.1";
 /** In every certificate of ours; an address that the user forwards from is in none. */
 const SERVER_NAME = "localhost";
 /** The other side is the guest: what it sends is bounded. */

@@ -12,6 +12,7 @@ import { waitFor } from "../vm/wait.ts";
 import { type ApiAccess, withApi } from "./guest_api.ts";
 import type { Payload } from "./payload_spec.ts";
 import { deletePod, isOwnedBy, nameOf, type Pod, type PodApi, secretUse } from "./pods.ts";
+import { secretNames } from "./secrets.ts";
 
 /** How {@linkcode recreateLostPods} and {@linkcode replaceOldPods} find pods. */
 export interface RecreateOptions {
@@ -35,9 +36,9 @@ export function startRecreating(
   stack: AsyncDisposableStack,
   span: Span,
   access: ApiAccess,
-  options: RecreateOptions & { readonly cloned: boolean },
+  options: RecreateOptions & { readonly adopted: boolean },
 ): void {
-  const [work, cause] = options.cloned
+  const [work, cause] = options.adopted
     ? [replaceOldPods, "with this instance's certificates"] as const
     : [recreateLostPods, "after the boot"] as const;
   startBeside(stack, options.signal, async (signal) => {
@@ -109,17 +110,14 @@ export function fateOf({ metadata, status }: Pod, startedAt: number): "unseen" |
  */
 export async function replaceOldPods(api: PodApi, options: RecreateOptions): Promise<string[]> {
   const { payload, startedAt, signal } = options;
-  const { namespace: home, recreatePodsOf: kinds } = payload;
+  const { recreatePodsOf: kinds } = payload;
   return await waitFor({
     what: "the end of the pods that have the certificates of before",
     probe: async (inner) => {
       const pods = await podsOfBefore(api, kinds, startedAt, inner);
-      const holders = pods.filter((pod) => {
-        const secrets = payload.secrets
-          .filter(({ namespace = home }) => namespace === pod.metadata.namespace)
-          .map(({ name }) => name);
-        return secretUse(pod, new Set(secrets)) !== "none";
-      });
+      const holders = pods.filter((pod) =>
+        secretUse(pod, secretNames(payload, pod.metadata.namespace)) !== "none"
+      );
       return await Promise.all(holders.map((pod) => deletePod(api, pod, inner)));
     },
     timeoutMs: SETTLE_TIMEOUT_MS,

@@ -43,6 +43,15 @@ export function namespacesOf(payload: SecretNeeds): string[] {
   return [...new Set([namespace, ...further])];
 }
 
+/** The names of the payload's Secrets in one namespace. */
+export function secretNames(
+  { namespace: home, secrets }: Pick<Payload, "namespace" | "secrets">,
+  namespace: string,
+): ReadonlySet<string> {
+  const there = secrets.filter((one) => (one.namespace ?? home) === namespace);
+  return new Set(there.map(({ name }) => name));
+}
+
 /** The namespaces that are made for a payload. */
 export function namespaceObjects(payload: SecretNeeds): V1Namespace[] {
   return namespacesOf(payload).filter((name) => !OF_THE_CLUSTER.includes(name)).map((name) => ({

@@ -6,7 +6,7 @@
  * @module
  */
 import { dirname, join } from "@std/path";
-import { hostPort, reachableAddress, urlHost } from "../net/forward.ts";
+import { hostPort, reachedAt, urlHost } from "../net/forward.ts";
 import { shellQuote } from "../net/ssh.ts";
 import { abortError, describeError, GatewayError, usageError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
@@ -18,6 +18,7 @@ import {
   type RunRecord,
 } from "../vm/instance.ts";
 import { exists } from "../vm/layout.ts";
+import { startBeside } from "../vm/together.ts";
 import { formatMs } from "../vm/wait.ts";
 import {
   clientFilesPath,
@@ -93,7 +94,7 @@ export async function reachReady(
       const pki = material.certificates;
       const timeoutMs = leftMs();
       return waitServiceReady({
-        ...{ host: reachableAddress(forward.address), port: forward.hostPort },
+        ...reachedAt(forward),
         ...{ pki, service, span, signal: guarded, timeoutMs },
       });
     });
@@ -185,7 +186,8 @@ export function endpointUrl(
   forward: PortForward,
 ): string {
   const scheme = usesTls(protocol) ? "https" : protocol;
-  return `${scheme}://${hostPort(reachableAddress(forward.address), forward.hostPort)}`;
+  const { host, port } = reachedAt(forward);
+  return `${scheme}://${hostPort(host, port)}`;
 }
 
 /** A path as a user can paste it into a command. */
@@ -250,12 +252,12 @@ export async function announceReady(
     save: (change) => instance.saveRun(change),
     ...{ span, signal: guest.guarded },
   });
-  const cloned = Boolean(guest.slot?.from);
+  const adopted = Boolean(guest.slot?.from);
   // A resumed guest has its pods as they were, and a new instance has none of before.
   const lost = !guest.slot && guest.config.payloadDigest !== null;
-  if (payload.recreatePodsOf.length > 0 && (cloned || lost)) {
+  if (payload.recreatePodsOf.length > 0 && (adopted || lost)) {
     const startedAt = Date.parse(run.startedAt);
-    startRecreating(stack, span, guest, { payload, cloned, startedAt, signal: guest.guarded });
+    startRecreating(stack, span, guest, { payload, adopted, startedAt, signal: guest.guarded });
   }
   return config;
 }
@@ -275,25 +277,22 @@ async function publishClientFiles(
   if (!usesTls(prepared.payload.service.protocol)) return;
   const owner = { instance: paths.name, instanceDir: paths.dir };
   const cloned = slot?.from && await exists(join(dirname(slot.from.pkiDir), "instance.json"));
+  const { host, port } = reachedAt(guest.forward);
   await writeClientFiles({
-    ...{ owner, host: urlHost(reachableAddress(guest.forward.address)) },
-    ...{ port: guest.forward.hostPort, caPem, client, login, isRunning },
+    ...{ owner, host: urlHost(host), port, caPem, client, login, isRunning },
     activate: cloned ? "never" : paths.name === "default" ? "first" : "free",
   });
-  const over = new AbortController();
-  const signal = AbortSignal.any([guest.guarded, over.signal]);
-  const keeping = login && keepLogin({
-    first: login,
-    request: tokenRequest(loginParts(guest)),
-    write: (token) => writeLoginToken(owner, token),
-    isThere: async () => await readLoginToken(owner) !== undefined,
-    ...{ span, signal },
-  });
-  stack.defer(async () => {
-    over.abort();
-    await keeping;
-    await deactivateClientFiles(owner).catch(() => {});
-  });
+  // Disposed after what keeps the token, which could write it again.
+  stack.defer(() => deactivateClientFiles(owner).then(() => {}, () => {}));
+  if (!login) return;
+  startBeside(stack, guest.guarded, (signal) =>
+    keepLogin({
+      first: login,
+      request: tokenRequest(loginParts(guest)),
+      write: (token) => writeLoginToken(owner, token),
+      isThere: async () => await readLoginToken(owner) !== undefined,
+      ...{ span, signal },
+    }));
 }
 
 async function isRunning({ instance, instanceDir }: Owner): Promise<boolean> {

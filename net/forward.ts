@@ -62,6 +62,13 @@ export function reachableAddress(address: string): string {
   return /^[0:]*$/.test(address) ? "::1" : address;
 }
 
+/** Where this host reaches what a forward leads to. */
+export function reachedAt(
+  { address, hostPort }: Pick<PortForward, "address" | "hostPort">,
+): { readonly host: string; readonly port: number } {
+  return { host: reachableAddress(address), port: hostPort };
+}
+
 /** A loopback port nobody listens on at this moment. */
 export function freeLoopbackPort(): number {
   using listener = Deno.listen({ hostname: LOOPBACK, port: 0 });

@@ -10,7 +10,8 @@ import { Buffer } from "node:buffer";
 import { join } from "@std/path";
 import { GatewayError } from "../vm/error.ts";
 import type { HostTool } from "../vm/host_tools.ts";
-import { ensurePrivateDir, exists, socketPath, writeFileAtomic } from "../vm/layout.ts";
+import { writeFileAtomic } from "../vm/durable.ts";
+import { ensurePrivateDir, exists, socketPath } from "../vm/layout.ts";
 
 /** An instance's ssh files. */
 export interface InstanceSsh {

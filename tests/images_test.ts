@@ -102,8 +102,8 @@ imageTest(
     const tell = async () => {
       const log = new EventLog();
       log.addSink(({ message = "" }) => void (message.startsWith("to d") && said.push(message)));
-      const images = [{ ref, digest: index.digest }];
-      await tellDownloads({ images, charts: [] }, { ...place.options(), span: log.span("up") });
+      const wanted = [{ kind: "image", ref, digest: index.digest }] as const;
+      await tellDownloads(wanted, { ...place.options(), span: log.span("up") });
     };
     await tell();
     assertEquals(said.length, 1);

@@ -20,8 +20,8 @@ import type { JsonValue, Span } from "./event.ts";
 import { canonicalJson, digestBytes, digestFile } from "./digest.ts";
 import { Embedded } from "./embedded.ts";
 import { ensureTools } from "./host_tools.ts";
-import { renameDurable, syncFile } from "./durable.ts";
-import { cacheDir, exists, refuseForeignDir, writeFileAtomic } from "./layout.ts";
+import { renameDurable, syncFile, writeFileAtomic } from "./durable.ts";
+import { cacheDir, exists, refuseForeignDir } from "./layout.ts";
 import type {
   Artifact,
   ArtifactFile,

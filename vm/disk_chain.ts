@@ -9,8 +9,8 @@ import { join } from "@std/path";
 import * as v from "valibot";
 import { asDiskFull, describeError, GatewayError } from "./error.ts";
 import type { HostTool } from "./host_tools.ts";
-import { syncFile } from "./durable.ts";
-import { exists, writeFileAtomic } from "./layout.ts";
+import { syncFile, writeFileAtomic } from "./durable.ts";
+import { exists } from "./layout.ts";
 import { run } from "./process.ts";
 import { parseJson } from "./spec.ts";
 

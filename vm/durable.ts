@@ -43,20 +43,28 @@ async function replaceFile(
 ): Promise<void> {
   const temporary = `${path}.tmp-${crypto.randomUUID().slice(0, 8)}`;
   try {
-    const bytes = typeof data === "string" ? new TextEncoder().encode(data) : data;
-    {
-      using file = await Deno.open(temporary, { write: true, createNew: true, mode });
-      let at = 0;
-      while (at < bytes.length) at += await file.write(bytes.subarray(at));
-      if (durable) await file.syncData();
-    }
-    await Deno.chmod(temporary, mode);
+    await writeNewFile(temporary, data, mode, durable);
     await Deno.rename(temporary, path);
     if (durable) await syncDir(dirname(path));
   } catch (error) {
     await Deno.remove(temporary).catch(() => {});
     throw asHostError(error);
   }
+}
+
+/** Writes a file that is not there yet, of exactly this mode; `durable` puts its bytes on the disk, not its name. */
+export async function writeNewFile(
+  path: string,
+  data: string | Uint8Array,
+  mode: number,
+  durable = true,
+): Promise<void> {
+  const bytes = typeof data === "string" ? new TextEncoder().encode(data) : data;
+  using file = await Deno.open(path, { write: true, createNew: true, mode });
+  // The umask may have narrowed a mode such as 0644; the caller asked for exactly this one.
+  await Deno.chmod(path, mode);
+  for (let at = 0; at < bytes.length;) at += await file.write(bytes.subarray(at));
+  if (durable) await file.syncData();
 }
 
 /** Puts the bytes of a file on the disk. */

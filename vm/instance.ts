@@ -5,7 +5,7 @@
  * @module
  */
 import { basename, dirname } from "@std/path";
-import { syncDir } from "./durable.ts";
+import { sweepTemporaries, syncDir, writeFileAtomic } from "./durable.ts";
 import { GatewayError } from "./error.ts";
 import {
   folderContent,
@@ -23,8 +23,6 @@ import {
   instancePaths,
   instancesDir,
   isPrivateDir,
-  sweepTemporaries,
-  writeFileAtomic,
 } from "./layout.ts";
 import { sweepMemory } from "./memory_dir.ts";
 import { isAlive, type ProcessId, signalProcess } from "./process.ts";

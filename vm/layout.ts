@@ -7,8 +7,6 @@
 import { dirname, join } from "@std/path";
 import { asHostError, GatewayError, permissionError, usageError } from "./error.ts";
 
-export { sweepTemporaries, writeFileAtomic } from "./durable.ts";
-
 /** The environment a path depends on; tests pass their own. */
 export type Env = (name: string) => string | undefined;
 

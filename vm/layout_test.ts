@@ -3,6 +3,7 @@ import { join } from "@std/path";
 import { ArtifactStore } from "./artifact.ts";
 import type { Recipe } from "./recipe.ts";
 import { GatewayError } from "./error.ts";
+import { writeFileAtomic } from "./durable.ts";
 import {
   cacheDir,
   checkInstanceName,
@@ -12,7 +13,6 @@ import {
   refuseForeignDir,
   runtimeDir,
   socketPath,
-  writeFileAtomic,
   xdgConfigHome,
 } from "./layout.ts";
 

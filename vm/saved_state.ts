@@ -13,8 +13,8 @@ import { chainFiles, DiskChainSchema, readDiskChain } from "./disk_chain.ts";
 import { describeError, GatewayError } from "./error.ts";
 import type { JsonValue } from "./event.ts";
 import { readRecord } from "./instance_record.ts";
-import { removeDurable, renameDurable, syncDir, syncFile } from "./durable.ts";
-import { exists, type InstancePaths, writeFileAtomic } from "./layout.ts";
+import { removeDurable, renameDurable, syncDir, syncFile, writeFileAtomic } from "./durable.ts";
+import { exists, type InstancePaths } from "./layout.ts";
 import { parseJson, type VmSpec } from "./spec.ts";
 
 const StateFile = v.object({

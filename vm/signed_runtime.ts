@@ -7,7 +7,8 @@
  */
 import { join } from "@std/path";
 import { digestBytes } from "./digest.ts";
-import { exists, writeFileAtomic } from "./layout.ts";
+import { writeFileAtomic } from "./durable.ts";
+import { exists } from "./layout.ts";
 import { run } from "./process.ts";
 
 /** VMs, a library that Apple did not sign, and the JIT that Deno is. */

@@ -9,7 +9,8 @@ import { join } from "@std/path";
 import * as v from "valibot";
 import { digestBytes } from "./digest.ts";
 import { GatewayError, usageError } from "./error.ts";
-import { ensurePrivateDir, exists, writeFileAtomic, xdgConfigHome } from "./layout.ts";
+import { writeFileAtomic } from "./durable.ts";
+import { ensurePrivateDir, exists, xdgConfigHome } from "./layout.ts";
 
 const SignatureFile = v.object({
   schemaVersion: v.literal(1),

@@ -14,6 +14,7 @@ import type { Span } from "../../vm/event.ts";
 import { requireInstance } from "../../vm/instance.ts";
 import { removeEmptyDir } from "../../vm/instance_folder.ts";
 import { isInPlace } from "../../vm/instance_lock.ts";
+import { writeFileAtomic } from "../../vm/durable.ts";
 import {
   dataDir,
   ensurePrivateDir,
@@ -21,7 +22,6 @@ import {
   exists,
   isPrivateDir,
   runtimeDir,
-  writeFileAtomic,
 } from "../../vm/layout.ts";
 import { orphanId, ownedName } from "../../vm/process.ts";
 import { readTextIfThere, replaceDirectory } from "../files.ts";

@@ -4,48 +4,42 @@
  *
  * @module
  */
-import {
-  downloadBytes,
-  type Pinned,
-  pulledChartRecipe,
-  pulledImageRecipe,
-  pullerRecipe,
-} from "../../rootfs/pulled.ts";
+import { downloadBytes, pullerRecipe } from "../../rootfs/pulled.ts";
 import { recipeKey } from "../../vm/artifact.ts";
 import { exists } from "../../vm/layout.ts";
 import { together } from "../../vm/together.ts";
 import { bytesText } from "../view_text.ts";
-import { type EnsureImagesOptions, NO_ACCESS, pullAccess } from "./ensure.ts";
+import {
+  type EnsureImagesOptions,
+  NO_ACCESS,
+  pullAccess,
+  type Wanted,
+  wantedRecipe,
+} from "./ensure.ts";
 
 /** Requests of manifests at a time. */
 const PARALLEL = 4;
 
 /** Says in one line what of a payload is not in the store and how large it is; nothing where all of it is there. */
 export async function tellDownloads(
-  wanted: { readonly images: readonly Pinned[]; readonly charts: readonly Pinned[] },
+  wanted: readonly Wanted[],
   options: EnsureImagesOptions,
 ): Promise<void> {
   const { arch, store, span, assumeYes = false } = options;
-  if (wanted.images.length + wanted.charts.length === 0) return;
+  if (wanted.length === 0) return;
   const puller = await pullerRecipe();
-  const common = { access: NO_ACCESS, puller, assumeYes };
-  const all = [
-    ...wanted.charts.map((one) => ({ one, recipe: pulledChartRecipe({ ...one, ...common }) })),
-    ...wanted.images.map((one) => ({
-      one,
-      recipe: pulledImageRecipe({ ...one, ...common, arch }),
-    })),
-  ];
-  const missing: Pinned[] = [];
-  for (const { one, recipe } of all) {
+  const missing: Wanted[] = [];
+  for (const one of wanted) {
+    const recipe = wantedRecipe(one, { access: NO_ACCESS, puller, assumeYes, arch });
     const here = await exists(store.manifestPath(recipe.name, recipeKey(recipe))) ||
       await store.brings(recipe);
     if (!here) missing.push(one);
   }
   if (missing.length === 0) return;
   const access = await pullAccess(options);
-  const size = (one: Pinned) => (signal: AbortSignal) =>
-    downloadBytes({ ...options, ...common, ...one, access, signal }).catch(() => undefined);
+  const size = ({ ref, digest }: Wanted) => (signal: AbortSignal) =>
+    downloadBytes({ ref, digest, access, puller, assumeYes, arch, store, span, signal })
+      .catch(() => undefined);
   const sizes = await together(missing.map(size), { signal: options.signal, atOnce: PARALLEL });
   const said = downloadText(missing.map(({ ref }, at) => ({ ref, bytes: sizes[at] })));
   if (said !== undefined) span.log(said);

@@ -12,10 +12,11 @@ import {
   type PullAccess,
   pulledChartRecipe,
   pulledImageRecipe,
+  type PulledOptions,
   pullerRecipe,
 } from "../../rootfs/pulled.ts";
 import type { GuestArch } from "../../rootfs/lock.ts";
-import type { Artifact, ArtifactStore } from "../../vm/artifact.ts";
+import type { Artifact, ArtifactStore, Recipe } from "../../vm/artifact.ts";
 import type { JsonValue, Span } from "../../vm/event.ts";
 import { together } from "../../vm/together.ts";
 import { readRegistries, registriesPath } from "./registries.ts";
@@ -101,6 +102,18 @@ export function chartReference(ref: string): string {
   return ref.replace(/^oci:\/\//, "");
 }
 
+/** Something of a registry. */
+export type Wanted = Pinned & { readonly kind: "image" | "chart" };
+
+/** What brings it into the store; an image is of the guest's architecture, a chart of none. */
+export function wantedRecipe(
+  { kind, ...one }: Wanted,
+  { arch, ...how }: Omit<PulledOptions, keyof Pinned> & { readonly arch: GuestArch },
+): Recipe {
+  const asked = { ...one, ...how };
+  return kind === "image" ? pulledImageRecipe({ ...asked, arch }) : pulledChartRecipe(asked);
+}
+
 async function ensurePulled(
   wanted: readonly Pinned[],
   options: EnsureImagesOptions,
@@ -110,10 +123,8 @@ async function ensurePulled(
   const { arch, store, span, assumeYes = false } = options;
   const puller = await pullerRecipe();
   let access: Promise<PullAccess> | undefined;
-  const recipe = (one: Pinned, how: PullAccess) => {
-    const asked = { ...one, access: how, puller, assumeYes };
-    return kind === "image" ? pulledImageRecipe({ ...asked, arch }) : pulledChartRecipe(asked);
-  };
+  const recipe = (one: Pinned, how: PullAccess) =>
+    wantedRecipe({ ...one, kind }, { access: how, puller, assumeYes, arch });
   const pull = (one: Pinned) => async (signal: AbortSignal) =>
     await store.find(recipe(one, NO_ACCESS), { span, signal }) ??
       await store.ensure(recipe(one, await (access ??= pullAccess(options))), {

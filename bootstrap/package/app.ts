@@ -7,7 +7,7 @@
  */
 import { dirname, join, relative } from "@std/path";
 import { sourceCommit } from "../../vm/builder.ts";
-import { writeFileAtomic } from "../../vm/layout.ts";
+import { writeFileAtomic } from "../../vm/durable.ts";
 import { run } from "../../vm/process.ts";
 import { RECORD_PATH, sourcePath } from "../../vm/source.ts";
 import { bundleVmmProcess } from "../../vm/vmm_bundle.ts";

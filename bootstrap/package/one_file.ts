@@ -8,7 +8,7 @@ import { dirname, join } from "@std/path";
 import { ownVersion } from "../../vm/builder.ts";
 import { digestBytes, digestFile } from "../../vm/digest.ts";
 import { EMBEDDED_PATH, type EmbeddedArtifact } from "../../vm/embedded.ts";
-import { writeFileAtomic } from "../../vm/layout.ts";
+import { writeFileAtomic } from "../../vm/durable.ts";
 import { packTar } from "../tar.ts";
 import { filesBelow, makeApp } from "./app.ts";
 import type { PackedArtifact } from "./embed.ts";

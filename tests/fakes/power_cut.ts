@@ -17,7 +17,8 @@ import { ensureSsh } from "../../net/ssh.ts";
 import { type DiskChain, readDiskChain } from "../../vm/disk_chain.ts";
 import { silentSpan } from "../../vm/event.ts";
 import { findInstance, LockedInstance } from "../../vm/instance.ts";
-import { instancePaths, writeFileAtomic } from "../../vm/layout.ts";
+import { writeFileAtomic } from "../../vm/durable.ts";
+import { instancePaths } from "../../vm/layout.ts";
 import { run } from "../../vm/process.ts";
 import {
   findFault,

@@ -6,7 +6,7 @@
 import { join } from "@std/path";
 import { shareFile } from "../../vm/disk_chain.ts";
 import { GatewayError } from "../../vm/error.ts";
-import { writeFileAtomic } from "../../vm/layout.ts";
+import { writeFileAtomic } from "../../vm/durable.ts";
 import { ensureStateDisk } from "../../vm/state_disk.ts";
 
 const [what, small, large] = Deno.args;
