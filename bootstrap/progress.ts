@@ -212,11 +212,9 @@ function runningBelow(state: ProgressState, top: Step, view: View): string[] {
 }
 
 function progressLine(step: Step, indent: number, label: string, view: View): string {
-  const { done, total, unit } = step.progress!;
+  const { done, total } = step.progress!;
   const share = total === null || total <= 0 ? undefined : Math.min(1, Math.max(0, done / total));
-  const count = total === null
-    ? formatCount(done, unit)
-    : `${fitStart(`${Math.floor((share ?? 0) * 100)} %`, 5)} of ${formatCount(total, unit)}`;
+  const count = formatAmount(step.progress!);
   const room = view.width - TIME_WIDTH - 1 - indent;
   // Labels and bars have fixed widths, so that several builds stand in columns.
   const name = label === "" ? "" : `${fitEnd(label, Math.min(LABEL_WIDTH, room >> 1))} `;
@@ -236,10 +234,11 @@ function drawBar(share: number): string {
   return "█".repeat(full) + "░".repeat(BAR_WIDTH - full);
 }
 
-/** Such as "12.0 MiB of 80.0 MiB". */
+/** Such as "12.0 MiB of 80.0 MiB" or "300 of 1200 files". */
 function formatAmount({ done, total, unit }: NonNullable<Step["progress"]>): string {
-  const count = formatCount(done, unit);
-  return total === null ? count : `${count} of ${formatCount(total, unit)}`;
+  if (total === null) return formatCount(done, unit);
+  const first = unit === "bytes" ? bytesText(done) : `${done}`;
+  return `${first} of ${formatCount(total, unit)}`;
 }
 
 function formatCount(count: number, unit: string): string {

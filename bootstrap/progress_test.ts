@@ -72,7 +72,7 @@ Deno.test("renderLive() gives the golden lines while artifacts are built side by
   assertEquals(lines, [
     "✓ check host                                                               0.0 s",
     "⠹ artifacts                                                                 3:07",
-    "    Linux 6.12 kernel      ████░░░░░░░░░░░░  25 % of 1200 files             3:07",
+    "    Linux 6.12 kernel      ████░░░░░░░░░░░░ 300 of 1200 files               3:07",
     "    root image  Setting up libc6 (2.41-12) and quite a lot of other p…      3:07",
     "    cluster binary         5.0 MiB                                          3:07",
     "! the software KVM of this machine cannot run guests: TCG is used",

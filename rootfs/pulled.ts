@@ -220,7 +220,8 @@ async function ask(
   throw pullError(asked, told, { what, cache: store.root });
 }
 
-interface Told {
+/** A failure as ocipull reports it. */
+export interface Told {
   readonly kind: string;
   readonly why: string;
 }
@@ -255,8 +256,8 @@ class LineReader {
   }
 }
 
-/** What each kind of failure means for the user. */
-function pullError(
+/** The error for a kind of failure that ocipull reports, with its fix. Pure. */
+export function pullError(
   asked: Pick<Asked, "digest" | "access"> & { readonly kind: Kind },
   told: Told,
   { what, cache }: { readonly what: string; readonly cache: string },
@@ -267,7 +268,7 @@ function pullError(
     "platform": ["image-platform", "name an image, or an index, that has one for the guest"],
     "digest": [
       "image-digest",
-      "look who answers there: what came is not what was asked for, and nothing of it was kept",
+      "check which server answers at that address: the content differs from what was requested, and nothing of it was kept",
     ],
     "unauthorized": [
       "registry-denied",
@@ -275,15 +276,15 @@ function pullError(
     ],
     "not-found": [
       "image-unknown",
-      `look whether ${thing} is there under that name; a private one may need a login`,
+      `check that ${thing} exists under that name; a private one may need a login`,
     ],
     "unknown-host": [
       "registry-unreachable",
-      `look at the name and at this host's DNS, or name a mirror in ${access.settings}`,
+      `check the name and this host's DNS, or name a mirror in ${access.settings}`,
     ],
     "unreachable": [
       "registry-unreachable",
-      "run the command again when the registry answers: what has come is kept, and it goes on there",
+      "run the command again when the registry answers: what was downloaded is kept, and the pull resumes from there",
     ],
     "tls": [
       "registry-untrusted",
@@ -294,11 +295,17 @@ function pullError(
       `free some space below ${cache}, or point XDG_CACHE_HOME at a larger disk, and run the command again`,
     ],
     "registries": ["usage", `correct ${access.settings}`],
-    "credentials": ["registry-denied", "look at ~/.docker/config.json and its credential helper"],
+    "credentials": ["registry-denied", "check ~/.docker/config.json and its credential helper"],
     "request": ["usage", "correct the reference"],
+    "too-large": [
+      "image-unknown",
+      "check the reference and which registry or mirror answers: no image or chart is that large",
+    ],
     "layout": [
       "image-unknown",
-      kind === "digest" ? "look who answers there" : `name the digest of a ${kind}`,
+      kind === "digest"
+        ? "check which server answers at that address"
+        : `name the digest of ${kind === "image" ? "an image" : "a chart"}`,
     ],
   };
   const [code, fix] = fixes[told.kind] ?? ["build-failed", "run the command again"];

@@ -1,7 +1,13 @@
 import { assertEquals, assertMatch, assertNotEquals, assertThrows } from "@std/assert";
 import { recipeKey } from "../vm/artifact.ts";
 import { GatewayError } from "../vm/error.ts";
-import { type PullAccess, pulledChartRecipe, pulledImageRecipe, pullerRecipe } from "./pulled.ts";
+import {
+  type PullAccess,
+  pulledChartRecipe,
+  pulledImageRecipe,
+  pullerRecipe,
+  pullError,
+} from "./pulled.ts";
 
 const DIGEST = `sha256:${"0".repeat(64)}`;
 const access: PullAccess = { registries: null, caFiles: [], settings: "registries.yaml" };
@@ -36,4 +42,21 @@ Deno.test("pulledImageRecipe() refuses what has no digest", () => {
     );
     assertEquals([error.code, error.what], ["usage", 'Cannot pull the image "ghcr.io/x/y:1.2"']);
   }
+});
+
+Deno.test("each kind of failure that ocipull reports has a fix", async () => {
+  const dir = new URL("ocipull/", import.meta.url);
+  const kinds = new Set<string>();
+  for await (const { name } of Deno.readDir(dir)) {
+    if (!name.endsWith(".go") || name.endsWith("_test.go")) continue;
+    const text = await Deno.readTextFile(new URL(name, dir));
+    for (const [, kind] of text.matchAll(/\bfail\("([a-z-]+)"/g)) kinds.add(kind);
+  }
+  // These two have the general fix: run the command again.
+  for (const general of ["other", "interrupted"]) kinds.delete(general);
+  const asked = { digest: DIGEST, access, kind: "image" } as const;
+  const code = (kind: string) =>
+    pullError(asked, { kind, why: "" }, { what: "Cannot pull", cache: "" }).code;
+  assertEquals([...kinds].filter((kind) => code(kind) === "build-failed"), []);
+  assertEquals(code("too-large"), "image-unknown");
 });

@@ -172,7 +172,7 @@ imageTest(
     proxy.budget = 5 * MIB;
     const error = await place.refused("hub.test/app:1", image.digest);
     assertEquals(error.code, "registry-unreachable");
-    assertStringIncludes(error.fix, "goes on there");
+    assertStringIncludes(error.fix, "resumes from there");
     assertEquals((await place.partial()).length, 1);
     proxy.budget = undefined;
     proxy.passed = 0;

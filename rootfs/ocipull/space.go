@@ -62,7 +62,7 @@ func within(list []descriptor, limit int64) error {
 			return fail("layout", "its manifest names no sha256 digest")
 		}
 		if d.Size > limit-sum {
-			return fail("layout", "its manifest lists more than %s, which is the limit", sizeText(limit))
+			return fail("too-large", "its manifest lists more than %s, which is the limit", sizeText(limit))
 		}
 		sum += d.Size
 	}

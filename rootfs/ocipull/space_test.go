@@ -207,16 +207,19 @@ func TestACutBlobIsResumedAndStartsAnewWithoutRanges(t *testing.T) {
 
 func TestManifestsMayNotClaimMoreThanTheLimit(t *testing.T) {
 	digest := "sha256:" + strings.Repeat("a", 64)
-	for text, sizes := range map[string][]int64{
-		"over":     {60, 41},
-		"overflow": {math.MaxInt64, math.MaxInt64},
-		"negative": {-1},
+	for text, claim := range map[string]struct {
+		sizes []int64
+		kind  string
+	}{
+		"over":     {[]int64{60, 41}, "too-large"},
+		"overflow": {[]int64{math.MaxInt64, math.MaxInt64}, "too-large"},
+		"negative": {[]int64{-1}, "layout"},
 	} {
 		var list []descriptor
-		for _, size := range sizes {
+		for _, size := range claim.sizes {
 			list = append(list, descriptor{Digest: digest, Size: size})
 		}
-		if err := within(list, 100); err == nil || classify(err).Kind != "layout" {
+		if err := within(list, 100); err == nil || classify(err).Kind != claim.kind {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
