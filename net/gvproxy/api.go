@@ -22,7 +22,7 @@ type Stats struct {
 	// BytesFromGuest and BytesToGuest count Ethernet frames.
 	BytesFromGuest uint64 `json:"bytesFromGuest"`
 	BytesToGuest   uint64 `json:"bytesToGuest"`
-	// DroppedFrames counts what was no frame or found no room.
+	// DroppedFrames counts what was not a frame of the guest, or found no room.
 	DroppedFrames uint64 `json:"droppedFrames"`
 	// Connections is the number of relayed TCP connections, UDPFlows that of UDP flows.
 	Connections int   `json:"connections"`

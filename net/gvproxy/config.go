@@ -21,7 +21,7 @@ type Config struct {
 	API string `json:"api"`
 	// Subnet is the virtual network; its first address is the gateway, its second the guest.
 	Subnet string `json:"subnet,omitempty"`
-	// GuestMAC always gets GuestIP by DHCP.
+	// GuestMAC always gets GuestIP by DHCP. Frames from any other address are dropped.
 	GuestMAC string `json:"guestMac,omitempty"`
 	// GuestIP is the guest's address; empty means the second address of Subnet.
 	GuestIP string `json:"guestIp,omitempty"`
@@ -42,6 +42,8 @@ type Config struct {
 	gateway netip.Addr
 	guest   netip.Addr
 	service netip.Addr
+
+	guestMAC net.HardwareAddr
 }
 
 const (
@@ -93,7 +95,7 @@ func (c *Config) complete() error {
 		return fmt.Errorf("guestMac %q is not an Ethernet address", c.GuestMAC)
 	}
 	// The DHCP server compares texts, so the spelling has to be the library's own.
-	c.GuestMAC = mac.String()
+	c.GuestMAC, c.guestMAC = mac.String(), mac
 	if err := c.completeAddresses(); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -14,7 +15,8 @@ import (
 // The switch of the library trusts what stands behind its net.Conn: a frame shorter than an Ethernet
 // header makes it panic with a lock held, a failed write makes it forget the connection while frames
 // of it are still being read, and a full datagram buffer makes it spin. The two types here stand in
-// between, so that nothing a guest or a dying VMM does can reach those paths.
+// between, so that nothing a guest or a dying VMM does can reach those paths. The switch also remembers
+// every source address for ever, hence only frames from the guest's own address pass.
 
 const (
 	minFrame = 14
@@ -28,14 +30,20 @@ type streamGuest struct {
 	header  [4]byte
 	pending int // bytes of header not yet handed out
 	body    int // bytes of the frame not yet handed out
+	mac     net.HardwareAddr
 	dropped *atomic.Uint64
 }
 
-func newStreamGuest(conn net.Conn, dropped *atomic.Uint64) *streamGuest {
-	return &streamGuest{Conn: conn, reader: bufio.NewReaderSize(conn, 128*1024), dropped: dropped}
+func newStreamGuest(conn net.Conn, mac net.HardwareAddr, dropped *atomic.Uint64) *streamGuest {
+	return &streamGuest{Conn: conn, reader: bufio.NewReaderSize(conn, 128*1024), mac: mac, dropped: dropped}
 }
 
-// Read hands out the stream as it came, less the frames that are no Ethernet frames.
+// isFrom tells whether a frame, or its first minFrame bytes, has the source address.
+func isFrom(mac net.HardwareAddr, frame []byte) bool {
+	return len(frame) >= minFrame && bytes.Equal(frame[6:12], mac)
+}
+
+// Read returns the stream as it came, without the frames that are not Ethernet frames of the guest.
 func (g *streamGuest) Read(p []byte) (int, error) {
 	if g.pending == 0 && g.body == 0 {
 		if err := g.nextFrame(); err != nil {
@@ -65,8 +73,14 @@ func (g *streamGuest) nextFrame() error {
 			return fmt.Errorf("the VMM announced a frame of %d bytes", size)
 		}
 		if size >= minFrame {
-			g.pending, g.body = len(g.header), size
-			return nil
+			head, err := g.reader.Peek(minFrame)
+			if err != nil {
+				return err
+			}
+			if isFrom(g.mac, head) {
+				g.pending, g.body = len(g.header), size
+				return nil
+			}
 		}
 		g.dropped.Add(1)
 		if _, err := g.reader.Discard(size); err != nil {
@@ -102,15 +116,16 @@ type datagramGuest struct {
 	*net.UnixConn
 	peer     atomic.Pointer[net.UnixAddr]
 	joined   func(peer string)
+	mac      net.HardwareAddr
 	dropped  *atomic.Uint64
 	fallback net.Addr
 }
 
-func newDatagramGuest(conn *net.UnixConn, dropped *atomic.Uint64, joined func(string)) *datagramGuest {
-	return &datagramGuest{UnixConn: conn, dropped: dropped, joined: joined, fallback: conn.LocalAddr()}
+func newDatagramGuest(conn *net.UnixConn, mac net.HardwareAddr, dropped *atomic.Uint64, joined func(string)) *datagramGuest {
+	return &datagramGuest{UnixConn: conn, mac: mac, dropped: dropped, joined: joined, fallback: conn.LocalAddr()}
 }
 
-// Read returns the next datagram that is an Ethernet frame.
+// Read returns the next datagram that is an Ethernet frame of the guest.
 func (g *datagramGuest) Read(p []byte) (int, error) {
 	for {
 		n, from, err := g.ReadFromUnix(p)
@@ -128,7 +143,7 @@ func (g *datagramGuest) Read(p []byte) (int, error) {
 				g.joined(from.Name)
 			}
 		}
-		if n >= minFrame {
+		if isFrom(g.mac, p[:n]) {
 			return n, nil
 		}
 		g.dropped.Add(1)

@@ -248,7 +248,7 @@ func TestBrokenFramesDoNoHarm(t *testing.T) {
 		g.send(make([]byte, size))
 	}
 	echoes(t, p.expose(":0", ":8080"), 1<<16)
-	if _, stats := p.call("GET", "/stats", nil); stats["droppedFrames"].(float64) != 3 {
+	if _, stats := p.call("GET", "/stats", nil); stats["droppedFrames"].(float64) != 5 {
 		t.Errorf("stats %v", stats)
 	}
 	_, _ = g.conn.Write([]byte{0xff, 0xff, 0xff, 0xff})

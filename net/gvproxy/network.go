@@ -160,7 +160,7 @@ func (n *Network) replace(conn net.Conn) {
 func (n *Network) serveGuest(conn net.Conn) {
 	n.guests.Add(1)
 	slog.Info("guest connected")
-	_ = n.fabric.Accept(context.Background(), newStreamGuest(conn, &n.dropped), types.QemuProtocol)
+	_ = n.fabric.Accept(context.Background(), newStreamGuest(conn, n.config.guestMAC, &n.dropped), types.QemuProtocol)
 	n.guests.Add(-1)
 	n.currentLock.Lock()
 	last := n.current == conn
@@ -178,7 +178,7 @@ func (n *Network) serveGuest(conn net.Conn) {
 
 // serveDatagram serves the datagram socket until it is closed.
 func (n *Network) serveDatagram(conn *net.UnixConn) {
-	guest := newDatagramGuest(conn, &n.dropped, func(peer string) {
+	guest := newDatagramGuest(conn, n.config.guestMAC, &n.dropped, func(peer string) {
 		closed := n.relays.closeAll()
 		n.guests.Store(1)
 		slog.Info("guest connected", "peer", peer, "connectionsClosed", closed)
