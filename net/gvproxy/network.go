@@ -54,18 +54,17 @@ func newNetwork(config *Config, resolver *hostResolver) (*Network, error) {
 	fabric := tap.NewSwitch(false)
 	endpoint.Connect(fabric)
 	fabric.Connect(endpoint)
-	ipStack, err := newStack(config, endpoint)
-	if err != nil {
-		return nil, err
-	}
 	_, subnet, err := net.ParseCIDR(config.Subnet)
 	if err != nil {
 		return nil, err
 	}
 	relays := newRelaySet()
 	n := &Network{
-		config: config, stack: ipStack, fabric: fabric, pool: tap.NewIPPool(subnet), relays: relays,
+		config: config, fabric: fabric, pool: tap.NewIPPool(subnet), relays: relays,
 		services: newServiceTable(relays),
+	}
+	if n.stack, err = newStack(config, &icmpLink{endpoint, n}); err != nil {
+		return nil, err
 	}
 	for _, service := range config.HostServices {
 		if err := n.services.add(service); err != nil {

@@ -24,38 +24,8 @@ const (
 	maxDatagramSize = 65507
 )
 
-// neverDialled lists what a guest may not reach through the host, whatever the host's routes say.
-// 0.0.0.0/8 stands beside 127.0.0.0/8 because Linux connects it to the loopback, and link-local
-// because cloud hosts keep their credentials there.
-var neverDialled = []netip.Prefix{
-	netip.MustParsePrefix("0.0.0.0/8"),
-	netip.MustParsePrefix("127.0.0.0/8"),
-	netip.MustParsePrefix("169.254.0.0/16"),
-	netip.MustParsePrefix("224.0.0.0/4"),
-	netip.MustParsePrefix("240.0.0.0/4"),
-}
-
-// mayDial tells whether the guest may talk to the address by way of the host. The virtual network
-// itself is out: an address of it that nobody has must lead nowhere, even if the host's real network
-// uses the same numbers.
-func (n *Network) mayDial(address tcpip.Address) bool {
-	if address.Len() != 4 {
-		return false
-	}
-	ip := netip.AddrFrom4(address.As4())
-	if n.config.subnet.Contains(ip) {
-		return false
-	}
-	for _, prefix := range neverDialled {
-		if prefix.Contains(ip) {
-			return false
-		}
-	}
-	return true
-}
-
 // serveOutbound relays what the guest sends to the world and to the host's chosen services. A refused
-// TCP connection gets a reset from the stack (the handler says "not mine"), a refused datagram silence.
+// connection gets a reset from the stack, since the handler says "not mine", a refused datagram ICMP's "port unreachable".
 func (n *Network) serveOutbound() {
 	toWorld := tcp.NewForwarder(n.stack, 0, maxDialing, n.relayTCP)
 	toHost := tcp.NewForwarder(n.stack, 0, maxDialing, n.relayService)
@@ -70,7 +40,7 @@ func (n *Network) serveOutbound() {
 	udpForwarder := udp.NewForwarder(n.stack, n.relayUDP)
 	n.stack.SetTransportProtocolHandler(udp.ProtocolNumber,
 		func(id stack.TransportEndpointID, packet *stack.PacketBuffer) bool {
-			return !n.mayDial(id.LocalAddress) || udpForwarder.HandlePacket(id, packet)
+			return n.mayDial(id.LocalAddress) && udpForwarder.HandlePacket(id, packet)
 		})
 }
 
@@ -159,7 +129,7 @@ func (n *Network) relayUDP(request *udp.ForwarderRequest) {
 		defer n.relays.releaseUDP()
 		defer guest.Close()
 		target := hostPort(request.ID().LocalAddress, request.ID().LocalPort)
-		outbound, err := net.Dial("udp4", target)
+		outbound, err := dialUDP(target)
 		if err != nil {
 			slog.Debug("outbound refused", "target", target, "error", err)
 			return
