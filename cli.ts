@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { plainBytes, plainText, terminalText } from "./vm/plain_text.ts";
 import type { Command, CommanderError } from "commander";
 import type { CliKit } from "./bootstrap/cli_commands.ts";
 import { arrangeWords, commandLineError, ownWords } from "./bootstrap/command_line.ts";
@@ -25,7 +26,8 @@ const encoder = new TextEncoder();
 
 /** Data for the user's next program. */
 function out(text: string): void {
-  writeSync(Deno.stdout, text.endsWith("\n") ? text : `${text}\n`);
+  const lines = text.endsWith("\n") ? text : `${text}\n`;
+  writeSync(Deno.stdout, Deno.stdout.isTerminal() ? terminalText(lines) : lines);
 }
 
 /** Words for people. */
@@ -272,7 +274,7 @@ function report(thrown: unknown): number {
     return error.exitCode;
   }
   const seen = error instanceof Error ? error.stack ?? error.message : String(error);
-  err(`bug: ${seen}\n  fix: report this with \`gateway --version\``);
+  err(plainText(`bug: ${seen}\n  fix: report this with \`gateway --version\``));
   return 70;
 }
 
@@ -282,7 +284,8 @@ const KIT: CliKit = {
   withJson: (one) => one.addOption(jsonOption()),
   finish,
   wrap,
-  write: (bytes) => writeSync(Deno.stdout, bytes),
+  write: (bytes) => writeSync(Deno.stdout, Deno.stdout.isTerminal() ? plainBytes(bytes) : bytes),
+  stdoutIsTerminal: () => Deno.stdout.isTerminal(),
   stdinIsTerminal: () => Deno.stdin.isTerminal(),
   columns,
   io: (flags, signal) => ({ flags, out, err, json, signal, terminal: terminal() }),

@@ -11,7 +11,7 @@ import type { InstancePaths } from "../vm/layout.ts";
 import { run, spawnChild, which } from "../vm/process.ts";
 import { pause } from "../vm/wait.ts";
 import { shareConnection } from "./connection.ts";
-import { runWrapped } from "./wrapped.ts";
+import { type Output, runWrapped } from "./wrapped.ts";
 
 /**
  * Runs a command in the guest with our own stdin, stdout and stderr; no words give a login shell. Signals reach the
@@ -22,18 +22,18 @@ import { runWrapped } from "./wrapped.ts";
 export async function execInGuest(
   name: string,
   words: readonly string[],
-  options: { readonly tty: boolean },
+  options: { readonly tty: boolean; readonly output?: Output },
 ): Promise<number> {
   const { paths } = await requireRunning(name);
   await shareConnection(name, paths);
   const config = sshConfigPath(paths.sshDir);
   if (words.length === 0) return await runWrapped("ssh", sshArgs(config, name, words, options));
   const token = execToken();
-  return await runWrapped(
-    "ssh",
-    sshArgs(config, name, words, { ...options, token }),
-    (signal) => signalInGuest(name, paths, token, signal),
-  );
+  const { tty, output } = options;
+  return await runWrapped("ssh", sshArgs(config, name, words, { tty, token }), {
+    passOn: (signal) => signalInGuest(name, paths, token, signal),
+    output,
+  });
 }
 
 /** The bound of passing a signal on: one short command over the connection that is open. */
@@ -87,10 +87,17 @@ export type LogSource = "console" | "cluster" | "gvproxy" | "vmm" | "events";
 /** Where the cluster's own log is in the guest. */
 const CLUSTER_LOG = "/var/log/k3s.log";
 
-/** Prints the cluster's own log by a program in the guest; returns its exit code. */
-export async function clusterLog(name: string, follow: boolean): Promise<number> {
+/**
+ * Prints the cluster's own log by a program in the guest, through `output` when it is given, else straight to our stdout.
+ * Returns the program's exit code.
+ */
+export async function clusterLog(
+  name: string,
+  follow: boolean,
+  output?: Output,
+): Promise<number> {
   const words = follow ? ["tail", "-n", "200", "-F", CLUSTER_LOG] : ["cat", CLUSTER_LOG];
-  return await execInGuest(name, words, { tty: false });
+  return await execInGuest(name, words, { tty: false, output });
 }
 
 /** What a program exits with whose reader went away: 128 and the number of SIGPIPE. */

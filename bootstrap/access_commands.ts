@@ -108,7 +108,8 @@ function addLogs(root: Command, kit: CliKit): void {
       const follow = flags.follow === true;
       // That of the cluster is in the guest: a program there prints it.
       if (flags.source === "cluster") {
-        return await kit.wrap(() => clusterLog(flags.name, follow));
+        const output = kit.stdoutIsTerminal() ? kit.write : undefined;
+        return await kit.wrap(() => clusterLog(flags.name, follow, output));
       }
       const from = flags.source as Exclude<LogSource, "cluster">;
       const { write } = kit;

@@ -17,8 +17,9 @@ export interface CliKit {
   readonly finish: (action: (signal: AbortSignal) => Promise<number>) => Promise<void>;
   /** Runs an action that wraps a program, which gets the user's signals. */
   readonly wrap: (action: () => Promise<number>) => Promise<void>;
-  /** Writes to stdout; false when nobody reads it any more. */
+  /** Writes a guest's words to stdout, to a terminal without escape sequences; false when the reader has gone. */
   readonly write: (bytes: Uint8Array) => boolean;
+  readonly stdoutIsTerminal: () => boolean;
   readonly stdinIsTerminal: () => boolean;
   /** Width of the terminal; 80 without one. */
   readonly columns: () => number;

@@ -8,6 +8,7 @@
 import { type ControlPort, guestFailure } from "../vm/control_port.ts";
 import { GatewayError } from "../vm/error.ts";
 import type { ChildExit } from "../vm/process.ts";
+import { plainText } from "../vm/plain_text.ts";
 import { within } from "../vm/wait.ts";
 
 /** What is watched. */
@@ -83,9 +84,7 @@ async function lastWords(path: string): Promise<string[]> {
 /** The last lines of a console log that hold text, without escape sequences. */
 export async function consoleTail(path: string, lines: number): Promise<string[]> {
   const text = await Deno.readTextFile(path).catch(() => "");
-  return text
-    // deno-lint-ignore no-control-regex
-    .replace(/\x1b\[[0-9;?]*[A-Za-z]|\r/g, "")
+  return plainText(text)
     .split("\n")
     .map((line) => line.trim())
     .filter((line) => line !== "")

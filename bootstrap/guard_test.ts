@@ -133,3 +133,8 @@ Deno.test("consoleTail() gives the last lines that hold text", async () => {
   });
   assertEquals(await consoleTail("/nowhere", 3), []);
 });
+
+Deno.test("consoleTail() lets no escape sequence of the guest through", () =>
+  withConsole("ok\n\x1b]52;c;eA==\x07\x1bcKernel panic: \x1b]0;pwned\x07x\r\n", async (path) => {
+    assertEquals(await consoleTail(path, 3), ["ok", "Kernel panic: x"]);
+  }));

@@ -6,7 +6,8 @@
  * @module
  */
 import type { EventRecord } from "../vm/event.ts";
-import { bytesText, cleanText, fit, fitEnd, fitStart, formatElapsed, paint } from "./view_text.ts";
+import { cleanText } from "../vm/plain_text.ts";
+import { bytesText, fit, fitEnd, fitStart, formatElapsed, paint } from "./view_text.ts";
 
 /** One span as the views see it. */
 export interface Step {

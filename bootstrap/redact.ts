@@ -4,7 +4,8 @@
  *
  * @module
  */
-import { cleanText, fit } from "./view_text.ts";
+import { cleanText } from "../vm/plain_text.ts";
+import { fit } from "./view_text.ts";
 
 const REMOVED = "(removed)";
 

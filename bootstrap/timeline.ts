@@ -5,7 +5,8 @@
  * @module
  */
 import type { EventRecord, JsonValue } from "../vm/event.ts";
-import { cleanText, fit, fitEnd, fitStart, paint } from "./view_text.ts";
+import { cleanText } from "../vm/plain_text.ts";
+import { fit, fitEnd, fitStart, paint } from "./view_text.ts";
 
 /** One span of the host or one mark of the guest. */
 export interface TimelineRow {

@@ -1,6 +1,6 @@
 /**
  * Small pieces of text that the progress view and the timeline share: cutting, padding, times, colour.
- * It must not know events, and it never lets a control character through to a terminal.
+ * It must not know events.
  *
  * @module
  */
@@ -28,19 +28,6 @@ export function bytesText(bytes: number): string {
   const mib = bytes / 1024 / 1024;
   if (mib < 1) return `${Math.floor(bytes / 1024)} KiB`;
   return mib < 1024 ? `${mib.toFixed(1)} MiB` : `${(mib / 1024).toFixed(1)} GiB`;
-}
-
-/**
- * The text on one line without escape sequences, control or direction characters: names and messages can come from the
- * guest, which must not write to the user's terminal.
- */
-export function cleanText(text: string): string {
-  return text
-    // deno-lint-ignore no-control-regex -- taking them out is the point
-    .replace(/\x1b\[[0-?]*[ -/]*[@-~]/g, "")
-    .replace(/[\p{Cc}\p{Zl}\p{Zp}\s]+/gu, " ")
-    .replace(/\p{Cf}/gu, "")
-    .trim();
 }
 
 /** The text cut to a number of columns, with an ellipsis when something is lost. */

@@ -1,11 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { cleanText, fit, fitEnd, fitStart, formatElapsed, paint } from "./view_text.ts";
-
-Deno.test("cleanText() lets no control character through", () => {
-  assertEquals(cleanText(" a\x1b[31mred\x1b[0m\r\nb\tc\x07 "), "ared b c");
-  assertEquals(cleanText("\x1b]0;title\x07x\u0000\u009b2J"), "]0;title x 2J");
-  assertEquals(cleanText("a\u202Eb\u200Fc\u2028d"), "abc d");
-});
+import { fit, fitEnd, fitStart, formatElapsed, paint } from "./view_text.ts";
 
 Deno.test("fit() and its kin give the columns they are asked for", () => {
   assertEquals([fit("abcdef", 4), fit("abcd", 4), fit("abc", 0)], ["abc…", "abcd", ""]);

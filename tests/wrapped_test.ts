@@ -8,7 +8,7 @@ import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import { writeKubeconfig } from "../bootstrap/kubeconfig.ts";
 import { readLines } from "../vm/lines.ts";
-import { type ChildProcess, identifyProcess, run, signalProcess } from "../vm/process.ts";
+import { type ChildProcess, identifyProcess, run, signalProcess, which } from "../vm/process.ts";
 import { waitFor } from "../vm/wait.ts";
 import { fakePrograms, startInstance } from "./fakes/instance.ts";
 import { denoArgs, Sandbox } from "./sandbox.ts";
@@ -193,3 +193,38 @@ Deno.test("gateway logs ends when its reader goes away, followed or not", () =>
     const { stdout, stderr } = await run("sh", { args, env: sandbox.env, timeoutMs: 20_000 });
     assertEquals([stdout, stderr], ["one\n", "141\n"]);
   }));
+
+const HOSTILE = "\\033]52;c;ZXZpbA==\\007a\\033[2Jll\\033c is well\\n";
+
+Deno.test(
+  "gateway writes no escape sequence of the guest to a terminal, and all bytes to a pipe (skipped without script)",
+  { ignore: Deno.build.os !== "linux" || which("script") === undefined },
+  () =>
+    withInstance(GUEST, async ({ sandbox, call }) => {
+      const raw = (await run("printf", { args: [HOSTILE] })).stdout;
+      await Deno.writeTextFile(sandbox.paths("default").consoleLog, raw);
+      const bin = join(sandbox.top, "bin");
+      const digest = "sha256:" + "ab".repeat(32);
+      const row = `docker.io/${
+        HOSTILE.slice(0, -2).replaceAll(" ", "-")
+      } x/y ${digest} 6.1 MiB linux/amd64 -\\n`;
+      // What the guest's own programs print.
+      for (const [name, text] of [["cat", HOSTILE], ["ctr", row], ["k3s", row]]) {
+        await Deno.writeTextFile(join(bin, name), `#!/bin/sh\nprintf '${text}'\n`, { mode: 0o700 });
+      }
+      for (const args of [["logs"], ["logs", "--source", "cluster"], ["image", "list"]]) {
+        const words = [Deno.execPath(), ...denoArgs(CLI, args)].map((word) => `'${word}'`).join(
+          " ",
+        );
+        const shown = await run("script", {
+          args: ["-qec", words, "/dev/null"],
+          env: sandbox.env,
+          timeoutMs: 30_000,
+        });
+        // deno-lint-ignore no-control-regex -- looking for them is the point
+        assertEquals(/[\x00-\x09\x0b\x0c\x0e-\x1f\x7f]/.exec(shown.stdout), null, shown.stdout);
+        assertMatch(shown.stdout, /all.is.well/);
+        assertStringIncludes((await call(args)).stdout, "\x1b]52;c;ZXZpbA==\x07");
+      }
+    }),
+);

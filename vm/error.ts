@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { plainText } from "./plain_text.ts";
 
 /** Every code an operation can fail with; callers switch on it, people read what/why/fix. */
 export type ErrorCode =
@@ -140,7 +141,8 @@ export function abortError(signal: AbortSignal): GatewayError {
 /** An error as people read it: three lines, which vm/libkrun.ts reads too, and what was seen. */
 export function errorText({ what, why, fix, details }: GatewayError): string {
   const seen = details.map((line) => `\n  ${line}`.trimEnd()).join("");
-  return `error: ${what}\n  why: ${why}\n  fix: ${fix}${seen}`;
+  // Any part can hold words of the guest.
+  return plainText(`error: ${what}\n  why: ${why}\n  fix: ${fix}${seen}`);
 }
 
 /** The text of anything thrown, on one line, for a `why`. */
