@@ -140,23 +140,8 @@ async function ensureAll(
 /** The artifacts that boot together. */
 const SET_NAMES: readonly string[] = ["kernel", "root", "gvproxy", "tsckhz", "ramshim"];
 
-/** What a start of this version takes, by default without a cluster binary of the user's own; nothing is built. */
-export async function stockRecipes(
-  store: ArtifactStore,
-  options: {
-    readonly span: Span;
-    readonly signal: AbortSignal;
-    readonly clusterBinary?: string;
-  },
-): Promise<readonly Recipe[]> {
-  const { kernel, gvproxy, tsc, ramshim, rootfs } = await allRecipes(
-    { ...options, assumeYes: false },
-    store,
-  );
-  return [kernel, rootfs.root, gvproxy, tsc, ramshim];
-}
-
-async function allRecipes(options: EnsureArtifactsOptions, store: ArtifactStore) {
+/** The recipes of what is built for starts, with those of their parts; nothing is built. */
+export async function allRecipes(options: EnsureArtifactsOptions, store: ArtifactStore) {
   const [kernel, gvproxy, tsc, ramshim, rootfs] = await Promise.all([
     kernelRecipe(hostArch()),
     gvproxyRecipe(),
@@ -167,7 +152,8 @@ async function allRecipes(options: EnsureArtifactsOptions, store: ArtifactStore)
   return { kernel, gvproxy, tsc, ramshim, rootfs };
 }
 
-type Recipes = Awaited<ReturnType<typeof allRecipes>>;
+/** Those of {@linkcode allRecipes}. */
+export type Recipes = Awaited<ReturnType<typeof allRecipes>>;
 
 /** One question to the host for everything that is missing, instead of one error after another. */
 async function ensureAllTools(

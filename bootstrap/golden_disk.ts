@@ -12,6 +12,7 @@ import {
   type ArtifactStore,
   type BuildContext,
   type Recipe,
+  recipeKey,
 } from "../vm/artifact.ts";
 import { QEMU_IMG_TOOL, shareFile } from "../vm/disk_chain.ts";
 import { describeError } from "../vm/error.ts";
@@ -28,26 +29,41 @@ import { PrivateGateway } from "./private_gateway.ts";
 const OUTPUT = "state.qcow2";
 const DATABASE = "/var/lib/rancher/k3s/server/db/state.db";
 
+/** What decides the key. */
+function identity({ kernel, root }: Pick<BootArtifacts, "kernel" | "root">, stateMiB: string) {
+  return {
+    name: "golden",
+    inputs: {
+      kernel: kernel.files.vmlinux.sha256,
+      root: root.files["root.erofs"].sha256,
+      payload: "gateway.local/demo:1",
+      stateMiB,
+      steps: SEAL.join("\n"),
+    },
+    outputs: [OUTPUT],
+  };
+}
+
 /** Its output is a state disk that others lie over. */
 export function goldenDiskRecipe(
   artifacts: Pick<BootArtifacts, "kernel" | "root">,
   config: InstanceConfig,
 ): Recipe {
   return {
-    name: "golden",
     label: "golden state disk",
-    inputs: {
-      kernel: artifacts.kernel.files.vmlinux.sha256,
-      root: artifacts.root.files["root.erofs"].sha256,
-      payload: "gateway.local/demo:1",
-      stateMiB: String(config.stateMiB),
-      steps: SEAL.join("\n"),
-    },
-    outputs: [OUTPUT],
+    ...identity(artifacts, String(config.stateMiB)),
     tools: [QEMU_TOOL, QEMU_IMG_TOOL],
     // Its pods are gone from the disk in the end, their images are not.
     build: (ctx) => buildDisk(ctx, { ...config, payload: DEMO }),
   };
+}
+
+/** Whether an artifact is a golden disk of these boot artifacts, of whatever size. */
+export function isGoldenDiskOf(artifact: Artifact, boot: readonly Artifact[]): boolean {
+  const [kernel, root] = ["kernel", "root"].map((name) => boot.find((one) => one.name === name));
+  const { stateMiB } = artifact.manifest.inputs;
+  if (!kernel || !root || stateMiB === undefined) return false;
+  return recipeKey(identity({ kernel, root }, stateMiB)) === artifact.key;
 }
 
 /** The golden disk for a config if it was built, or comes with this program's file; never builds. */

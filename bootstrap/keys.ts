@@ -4,28 +4,31 @@
  *
  * @module
  */
-import { type Artifact, ArtifactStore } from "../vm/artifact.ts";
-import { GatewayError } from "../vm/error.ts";
-import type { Span } from "../vm/event.ts";
+import { type Artifact, ArtifactStore, recipeKey } from "../vm/artifact.ts";
+import { describeError, GatewayError } from "../vm/error.ts";
 import { type KeyList } from "../vm/signing.ts";
-import { stockRecipes } from "./artifacts.ts";
+import { storedArtifacts } from "../vm/stored.ts";
 import { ensureProvenance } from "./image_set.ts";
+import {
+  chosenArtifacts,
+  optionalRecipes,
+  type StartOptions,
+  stockRecipes,
+} from "./start_artifacts.ts";
 
 /**
- * Signs everything that a start boots from, after hashing it anew. Returns the names.
+ * Signs everything that a start may take from the store, after hashing it anew. Returns the names. An artifact that only
+ * some starts take and that is damaged is left unsigned, with a warning.
  *
- * @throws GatewayError `build-failed` when something was not built yet, `artifact-corrupt`, `signature-invalid` when it
- * was changed after it had been signed, `usage` when there is no key.
+ * @throws GatewayError `build-failed` when what every start takes was not built yet, `artifact-corrupt`,
+ * `signature-invalid` when it was changed after it had been signed, `usage` when there is no key.
  */
-export async function signAll(options: {
-  readonly span: Span;
-  readonly signal: AbortSignal;
-  readonly clusterBinary?: string;
-  readonly store?: ArtifactStore;
-}): Promise<string[]> {
+export async function signAll(
+  options: StartOptions & { readonly store?: ArtifactStore },
+): Promise<string[]> {
   // A repairing store looks at what has no signature yet.
   const { store = new ArtifactStore(undefined, { repair: true }) } = options;
-  const artifacts: Artifact[] = [];
+  const boot: Artifact[] = [];
   for (const recipe of await stockRecipes(store, options)) {
     const artifact = await store.lookup(recipe);
     if (!artifact) {
@@ -36,11 +39,34 @@ export async function signAll(options: {
         fix: "run `gateway build all` first",
       });
     }
-    artifacts.push(artifact);
+    boot.push(artifact);
   }
-  for (const artifact of artifacts) await store.sign(artifact);
-  await ensureProvenance(store, artifacts, { sign: true });
-  return artifacts.map(({ name }) => name);
+  for (const artifact of boot) await store.sign(artifact);
+  await ensureProvenance(store, boot, { sign: true });
+  const more = await signOptional(store, boot, options);
+  return [...boot, ...more].map(({ name }) => name);
+}
+
+/** Signs what only some starts take; gives what was signed. */
+async function signOptional(
+  store: ArtifactStore,
+  boot: readonly Artifact[],
+  options: StartOptions,
+): Promise<Artifact[]> {
+  const stored = await storedArtifacts(store);
+  const keys = (await optionalRecipes(store, options)).map(recipeKey);
+  const signed: Artifact[] = [];
+  const own = stored.filter(({ key }) => keys.includes(key));
+  for (const artifact of [...own, ...chosenArtifacts(stored, boot)]) {
+    try {
+      await store.sign(artifact);
+      signed.push(artifact);
+    } catch (error) {
+      if (options.signal.aborted) throw error;
+      options.span.warn(`not signed: ${describeError(error)}`);
+    }
+  }
+  return signed;
 }
 
 /** The keys for people. */

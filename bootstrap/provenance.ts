@@ -18,9 +18,10 @@ import type { Span } from "../vm/event.ts";
 import { type InstanceState, type InstanceView, requireInstance } from "../vm/instance.ts";
 import { exists } from "../vm/layout.ts";
 import type { SignatureState } from "../vm/signing.ts";
+import { storedArtifacts } from "../vm/stored.ts";
 import { parseVmSpec } from "../vm/spec.ts";
-import { stockRecipes } from "./artifacts.ts";
 import { type ProvenanceStatement, setsDir } from "./image_set.ts";
+import { stockRecipes } from "./start_artifacts.ts";
 
 /** One file that an instance runs from. */
 export interface RunningFile {
@@ -73,7 +74,7 @@ export async function instanceProvenance(
   const view = await requireInstance(name);
   const running = await runningPaths(view);
   const recipes = await stockRecipes(store, options);
-  const manifests = await storedManifests(store);
+  const manifests = (await storedArtifacts(store)).map(({ manifest }) => manifest);
   const files = await Promise.all(
     running.map(([role, path]) => describeFile(store, role, path, manifests, recipes)),
   );
@@ -88,7 +89,7 @@ export async function instanceProvenance(
     files,
     provenance: found?.path ?? null,
     statement: found?.statement ?? null,
-    sbom: sbom ? join(store.root, "artifacts", "sha256", sbom.sha256, "sbom.spdx.json") : null,
+    sbom: sbom ? store.blobPath(sbom.sha256, "sbom.spdx.json") : null,
   };
 }
 
@@ -123,25 +124,6 @@ async function preloaded(pid: number | undefined): Promise<string | undefined> {
   const text = await Deno.readTextFile(`/proc/${pid}/environ`).catch(() => "");
   const variable = "GATEWAY_RAM_LIBRARY=";
   return text.split("\0").find((pair) => pair.startsWith(variable))?.slice(variable.length);
-}
-
-async function storedManifests(store: ArtifactStore): Promise<ArtifactManifest[]> {
-  const dir = join(store.root, "artifacts", "manifests");
-  const found: ArtifactManifest[] = [];
-  try {
-    for await (const { name } of Deno.readDir(dir)) {
-      if (!name.endsWith(".json")) continue;
-      const text = await Deno.readTextFile(join(dir, name));
-      try {
-        found.push(JSON.parse(text));
-      } catch {
-        // A broken one explains no file; a start does not use it either.
-      }
-    }
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  }
-  return found.sort((a, b) => (a.builtAt < b.builtAt ? 1 : -1));
 }
 
 async function describeFile(

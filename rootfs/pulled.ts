@@ -46,6 +46,9 @@ export interface PullResult {
   readonly missing?: number;
 }
 
+/** What the names of all pulled artifacts start with. */
+export const PULLED_PREFIX = "pulled-";
+
 const DIGEST_PATTERN = /^sha256:[0-9a-f]{64}$/;
 
 /** The archive's name in the artifact of an image. */
@@ -102,7 +105,7 @@ function pulledRecipe(asked: Asked): Recipe {
   }
   const output = kind === "image" ? IMAGE_FILE : CHART_FILE;
   return {
-    name: `pulled-${slug(ref)}`,
+    name: `${PULLED_PREFIX}${slug(ref)}`,
     label: `${kind} ${ref}`,
     // The first number is of the archive's form.
     inputs: { form: "1", kind, ref, digest, ...(arch && { platform: `linux/${arch}` }) },

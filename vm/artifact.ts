@@ -47,7 +47,7 @@ export { canonicalJson, digestBytes, digestFile, digestTree } from "./digest.ts"
 export type { HostTool } from "./host_tools.ts";
 
 /** The key of a recipe: the digest of its name, outputs and inputs. */
-export function recipeKey(recipe: Recipe): string {
+export function recipeKey(recipe: Pick<Recipe, "name" | "inputs" | "outputs">): string {
   const { name, inputs, outputs } = recipe;
   return digestBytes(canonicalJson({ name, inputs, outputs: [...outputs] }));
 }
@@ -89,7 +89,8 @@ export class ArtifactStore {
     return join(this.root, "artifacts", "manifests", `${name}-${key.slice(0, 16)}.json`);
   }
 
-  #blobPath(sha256: string, name: string): string {
+  /** Where a file of an artifact is. */
+  blobPath(sha256: string, name: string): string {
     return join(this.root, "artifacts", "sha256", sha256, name);
   }
 
@@ -117,7 +118,7 @@ export class ArtifactStore {
     for (const name of recipe.outputs) {
       const entry = manifest.files?.[name];
       if (!entry) return undefined;
-      const path = this.#blobPath(entry.sha256, name);
+      const path = this.blobPath(entry.sha256, name);
       await this.#verify(recipe, path, entry.sha256, entry.sizeBytes);
       files[name] = { path, sha256: entry.sha256, sizeBytes: entry.sizeBytes };
     }
@@ -133,17 +134,24 @@ export class ArtifactStore {
   /**
    * Signs what is there with the key of this user, after hashing every file of it anew.
    *
-   * @throws GatewayError `usage` when there is no key, `artifact-corrupt` when a file is not what its manifest says.
+   * @throws GatewayError `usage` when there is no key, `artifact-corrupt` when a file is not what its manifest says,
+   * `signature-invalid` when the manifest was changed after it had been signed.
    */
   async sign(artifact: Artifact): Promise<void> {
     for (const { path, sha256 } of Object.values(artifact.files)) {
-      const found = await digestFile(path);
+      const found = await digestFile(path).catch(() => "unreadable");
       if (found !== sha256) {
         throw corrupt(artifact, `"${path}" has sha256 ${found} instead of ${sha256}`);
       }
     }
     const path = this.manifestPath(artifact.name, artifact.key);
-    if (await signFile(path, await Deno.readFile(path), this.#keysDir)) return;
+    const bytes = await Deno.readFile(path);
+    const trust = await this.#trust();
+    const before = await trust.check(path, bytes);
+    if (trust.active && before.state === "invalid") {
+      throw untrusted(artifact.manifest, true, before.why);
+    }
+    if (await signFile(path, bytes, this.#keysDir)) return;
     throw noSigningKey();
   }
 
@@ -343,7 +351,7 @@ export class ArtifactStore {
       if (expected && expected[name]?.sha256 !== sha256) {
         throw new Error(`${name} has sha256 ${sha256}`);
       }
-      const path = this.#blobPath(sha256, name);
+      const path = this.blobPath(sha256, name);
       await Deno.mkdir(dirname(path), { recursive: true });
       await renameDurable(built, path);
       const info = await Deno.stat(path);

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { stockRecipes } from "../../bootstrap/artifacts.ts";
+import { stockRecipes } from "../../bootstrap/start_artifacts.ts";
 import { kernelRecipe } from "../../kernel/kernel.ts";
 import { krunfwRecipe } from "../../kernel/krunfw.ts";
 import { pullerRecipe } from "../../rootfs/pulled.ts";
