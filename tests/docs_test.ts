@@ -210,7 +210,10 @@ Deno.test("no document names a registry, a host of the net or a folder of one ma
 });
 
 Deno.test("no document is longer than one reads at a sitting, and no diagram wider than 80", () => {
-  const long = all.filter(({ text }) => text.trimEnd().split("\n").length > DOCUMENT_LINES);
+  // The changelog is looked things up in.
+  const long = all.filter(({ path, text }) =>
+    path !== "CHANGELOG.md" && text.trimEnd().split("\n").length > DOCUMENT_LINES
+  );
   assertEquals(long.map(({ path }) => path), []);
   const ours = all.filter(({ path }) => /^(README\.md|docs\/)/.test(path));
   const wide = ours.flatMap(({ path, text }) =>
