@@ -201,6 +201,7 @@ function addLifecycle(root: Command): void {
     .option("--cpus <n>", "golden: of this many virtual CPUs", whole)
     .option("--memory <MiB>", "golden: of this guest memory", whole)
     .option("--disk <MiB>", "golden: of this state disk", whole)
+    .option("--refresh", "root: with the Debian packages of today")
     .option("-y, --yes", "as root, install missing host tools without asking")
     .option("--cluster-binary <file>", "a k3s-compatible binary to use instead of ours")
     .addOption(jsonOption())

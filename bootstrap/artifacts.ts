@@ -9,8 +9,9 @@ import { krunfwRecipe } from "../kernel/krunfw.ts";
 import { gvproxyRecipe } from "../net/gvproxy_build.ts";
 import { SSH_TOOL } from "../net/ssh.ts";
 import { rootfsRecipes } from "../rootfs/recipes.ts";
+import { BASE_MAX_AGE_DAYS, baseAgeDays, type KnownBase } from "../rootfs/root_base.ts";
 import { type Artifact, ArtifactStore, type Recipe } from "../vm/artifact.ts";
-import { describeError, GatewayError } from "../vm/error.ts";
+import { describeError, GatewayError, usageError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import { ensureTools, type HostTool } from "../vm/host_tools.ts";
 import { libkrunFormulaError, libkrunRecipe } from "../vm/libkrun_build.ts";
@@ -62,6 +63,35 @@ export const BUILD_TARGETS = [
 /** One of {@linkcode BUILD_TARGETS}. */
 export type BuildTarget = typeof BUILD_TARGETS[number];
 
+/** The target that a user named. @throws GatewayError `usage` for an unknown one, or words that do not go with it. */
+export function checkBuild(
+  asked: { readonly target: string; readonly payload?: string; readonly refresh: boolean },
+): BuildTarget {
+  const target = BUILD_TARGETS.find((name) => name === asked.target);
+  if (target === undefined) {
+    throw usageError(
+      `Cannot build "${asked.target}"`,
+      `the targets are ${BUILD_TARGETS.join(", ")}`,
+      "run `gateway build all`",
+    );
+  }
+  if (asked.payload !== undefined && target !== "payload") {
+    throw usageError(
+      `Cannot build "${target}" of "${asked.payload}"`,
+      "only the target payload takes a second word",
+      `run \`gateway build ${target}\`, or \`gateway build payload ${asked.payload}\``,
+    );
+  }
+  if (asked.refresh && target !== "root") {
+    throw usageError(
+      `Cannot renew "${target}"`,
+      "--refresh renews the Debian packages of the root image",
+      `run \`${REFRESH_COMMAND}\``,
+    );
+  }
+  return target;
+}
+
 /** The guest's architecture, in the kernel's word. @throws GatewayError `host-unsupported`. */
 export function hostArch(): "x86_64" {
   if (Deno.build.arch === "x86_64") return "x86_64";
@@ -80,12 +110,14 @@ export function hostArch(): "x86_64" {
  */
 export async function ensureArtifacts(options: EnsureArtifactsOptions): Promise<BootArtifacts> {
   const { store = new ArtifactStore(), span } = options;
-  const recipes = await allRecipes(options, store);
-  await ensureAllTools(recipes, store, options);
-  const wanted = [
-    ...[recipes.kernel, recipes.rootfs.root, recipes.gvproxy, recipes.tsc, recipes.ramshim],
-  ];
-  const [kernel, root, gvproxy, tsc, ramshim] = await ensureAll(wanted, store, options);
+  const wanted = ({ kernel, rootfs, gvproxy, tsc, ramshim }: Recipes) =>
+    [kernel, rootfs.root, gvproxy, tsc, ramshim] as const;
+  const found = await allRecipes(options, store);
+  await ensureAllTools(found, store, options);
+  const recipes = await withKnownBase(found, wanted(found), store, options);
+  const [kernel, root, gvproxy, tsc, ramshim] = await ensureAll(wanted(recipes), store, options);
+  const old = ageWarning(recipes.rootfs.base);
+  if (old !== undefined) span.warn(old);
   // A store that cannot be written to is still good to boot from.
   await ensureProvenance(store, [kernel, root, gvproxy, tsc, ramshim]).catch((error) =>
     span.warn(`no provenance.json: ${describeError(error)}`)
@@ -106,24 +138,75 @@ export async function buildTargets(
     if (Deno.build.os !== "linux") throw libkrunFormulaError(Deno.build.os);
     return [await store.ensure(await libkrunRecipe(hostArch()), options)];
   }
-  const recipes = await allRecipes(options, store);
-  const { rootfs, kernel, gvproxy, tsc, ramshim } = recipes;
-  const wanted = {
-    kernel: [kernel],
-    cluster: [rootfs.cluster],
-    images: [...rootfs.images, rootfs.helmImage],
-    root: [rootfs.root],
-    all: [kernel, rootfs.cluster, ...rootfs.images, rootfs.root, gvproxy, tsc, ramshim],
-    // For other tools and another processor: nothing here boots from them.
-    "libkrunfw": [kernel, await krunfwRecipe(kernel)],
-    "kernel-arm64": [await kernelRecipe("arm64")],
-  }[target];
-  await ensureTools(wanted.flatMap((recipe) => recipe.tools), options);
-  const built = await ensureAll(wanted, store, options);
+  const found = await allRecipes(options, store);
+  const wanted = await recipesOf(target, found);
+  await ensureTools(wanted.flatMap(({ tools }) => tools), options);
+  const recipes = NEED_BASE.includes(target)
+    ? await withKnownBase(found, wanted, store, options)
+    : found;
+  const built = await ensureAll(await recipesOf(target, recipes), store, options);
   if (target === "all") {
     await ensureProvenance(store, built.filter(({ name }) => SET_NAMES.includes(name)));
   }
   return built;
+}
+
+/** What is made from the base. */
+const NEED_BASE: readonly BuildTarget[] = ["root", "images", "all"];
+
+async function recipesOf(
+  target: Exclude<BuildTarget, "golden" | "payload" | "libkrun">,
+  { rootfs, kernel, gvproxy, tsc, ramshim }: Recipes,
+): Promise<Recipe[]> {
+  switch (target) {
+    case "kernel":
+      return [kernel];
+    case "cluster":
+      return [rootfs.cluster];
+    case "images":
+      return [...rootfs.images, rootfs.helmImage];
+    case "root":
+      return [rootfs.root];
+    case "all":
+      return [kernel, rootfs.cluster, ...rootfs.images, rootfs.root, gvproxy, tsc, ramshim];
+    // For other tools and another processor: nothing here boots from them.
+    case "libkrunfw":
+      return [kernel, await krunfwRecipe(kernel)];
+    case "kernel-arm64":
+      return [await kernelRecipe("arm64")];
+  }
+}
+
+/**
+ * The recipes once the base was built: its packages are in the keys of what is made from it. What takes longest is built
+ * beside a base that is missing.
+ */
+async function withKnownBase(
+  recipes: Recipes,
+  wanted: readonly Recipe[],
+  store: ArtifactStore,
+  options: EnsureArtifactsOptions,
+): Promise<Recipes> {
+  const { base, cluster, root, images } = recipes.rootfs;
+  if (base.record) return recipes;
+  const others = wanted.filter((recipe) => recipe !== root && !images.includes(recipe));
+  const parts = wanted.includes(root) ? [cluster] : [];
+  await ensureAll([base.recipe, ...new Set([...parts, ...others])], store, options);
+  return await allRecipes(options, store);
+}
+
+/** What renews the packages of the root image. */
+export const REFRESH_COMMAND = "gateway build root --refresh";
+
+/** What a start says about packages that should be renewed; undefined where they need not. Pure. */
+export function ageWarning(
+  { record }: Pick<KnownBase, "record">,
+  nowMs: number = Date.now(),
+): string | undefined {
+  if (!record) return undefined;
+  const days = baseAgeDays(record, nowMs);
+  if (days < BASE_MAX_AGE_DAYS) return undefined;
+  return `the Debian packages of the root image are ${days} days old; run \`${REFRESH_COMMAND}\``;
 }
 
 /** Finds or builds each; where one fails, the builds of the others are ended first. */
@@ -169,7 +252,7 @@ async function ensureAllTools(
   const tools = await missing(kernel, gvproxy, ramshim, rootfs.root);
   // When the root image is there, nothing it was made of is needed any more.
   if (rootfs.root.tools.some((tool) => tools.includes(tool))) {
-    tools.push(...await missing(rootfs.base, rootfs.cluster, ...rootfs.images));
+    tools.push(...await missing(rootfs.base.recipe, rootfs.cluster, ...rootfs.images));
   }
   await ensureTools([...tools, ...startTools(options.config?.vmm ?? "auto")], options);
 }

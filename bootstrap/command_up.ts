@@ -13,7 +13,7 @@ import { findInstance, type InstanceConfig, requireInstance } from "../vm/instan
 import { exists, xdgConfigHome } from "../vm/layout.ts";
 import { signalProcess } from "../vm/process.ts";
 import { formatMs } from "../vm/wait.ts";
-import { BUILD_TARGETS, buildTargets } from "./artifacts.ts";
+import { buildTargets, checkBuild } from "./artifacts.ts";
 import { followerSink, READY_MESSAGE, startDetached } from "./detach.ts";
 import { hostServiceFlags, leftBehindWords } from "./host_service.ts";
 import { hostFacts, resolveOptions, type UpOptions, type UpRequest } from "./options.ts";
@@ -323,21 +323,7 @@ async function tellReady(
 export async function runBuild(
   io: CommandIo & { readonly target: string; readonly payload?: string },
 ): Promise<number> {
-  const target = BUILD_TARGETS.find((name) => name === io.target);
-  if (target === undefined) {
-    throw usageError(
-      `Cannot build "${io.target}"`,
-      `the targets are ${BUILD_TARGETS.join(", ")}`,
-      "run `gateway build all`",
-    );
-  }
-  if (io.payload !== undefined && target !== "payload") {
-    throw usageError(
-      `Cannot build "${target}" of "${io.payload}"`,
-      "only the target payload takes a second word",
-      `run \`gateway build ${target}\`, or \`gateway build payload ${io.payload}\``,
-    );
-  }
+  const target = checkBuild({ ...io, refresh: io.flags.refresh === true });
   const log = new EventLog();
   const span = log.span("build");
   const started = performance.now();
@@ -354,6 +340,10 @@ export async function runBuild(
       const source = await chosenSource(io.payload, options);
       const payload = await ensurePayload(source, options);
       return preparedFiles(await offeringDemo(source, preparePayload(payload, options)));
+    }
+    if (io.flags.refresh === true) {
+      const { refreshRoot } = await import("./root_refresh.ts");
+      return await refreshRoot(options);
     }
     if (target !== "golden") return await buildTargets(target, options);
     const { buildGoldenTarget } = await import("./golden_target.ts");

@@ -6,6 +6,8 @@
  */
 import { kernelRecipe } from "../kernel/kernel.ts";
 import { SSH_TOOL } from "../net/ssh.ts";
+import { defaultSuite } from "../rootfs/lock.ts";
+import { BASE_MAX_AGE_DAYS, baseAgeDays, knownBase, rootBaseRecipe } from "../rootfs/root_base.ts";
 import { ArtifactStore } from "../vm/artifact.ts";
 import { describeError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
@@ -14,7 +16,7 @@ import { cacheDir, dataDir, runtimeDir, socketPath } from "../vm/layout.ts";
 import { run, which } from "../vm/process.ts";
 import { QEMU_TOOL, QemuVmm } from "../vm/qemu.ts";
 import { candidateAccelerator } from "../vm/qemu_probe.ts";
-import { hostArch } from "./artifacts.ts";
+import { hostArch, REFRESH_COMMAND } from "./artifacts.ts";
 import { libkrunDriver } from "./choose_vmm.ts";
 import { hostFacts } from "./options.ts";
 
@@ -62,6 +64,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
   "virtualization": checkVirtualization,
   "libkrun": checkLibkrun,
   "qemu": checkQemu,
+  "root image": checkRootImage,
   "build tools": checkBuildTools,
 };
 
@@ -155,6 +158,20 @@ async function checkQemu(span: Span, signal: AbortSignal): Promise<Omit<HostChec
     outcome: check.usable ? (slow ? "warn" : "ok") : "fail",
     found: `${check.description}: ${check.why}`,
     fix: check.fix,
+  };
+}
+
+/** How old the packages of the root image are; no network is asked. */
+async function checkRootImage(): Promise<Omit<HostCheck, "name">> {
+  const recipe = rootBaseRecipe({ suite: defaultSuite, arch: "amd64" });
+  const { record } = await knownBase(new ArtifactStore(), recipe);
+  if (!record) return ok("its packages are fetched by the first start");
+  const found = `Debian packages of ${record.builtAt.slice(0, 10)}`;
+  if (baseAgeDays(record) < BASE_MAX_AGE_DAYS) return ok(found);
+  return {
+    outcome: "warn",
+    found: `${found}: ${baseAgeDays(record)} days old`,
+    fix: `run \`${REFRESH_COMMAND}\``,
   };
 }
 

@@ -96,7 +96,7 @@ function fileDescriptors({ name, files }: ArtifactManifest): ResourceDescriptor[
 
 /** Facts without the list of packages, which are dependencies of their own. */
 function briefly(facts: ArtifactManifest["facts"]): Record<string, JsonValue> {
-  const { packages: _packages, ...rest } = facts;
+  const { packages: _packages, packageSha256: _digests, ...rest } = facts;
   return rest;
 }
 
@@ -104,7 +104,8 @@ function dependencies(manifests: readonly ArtifactManifest[]): ResourceDescripto
   const found: ResourceDescriptor[] = [];
   for (const { name, inputs, facts, builder } of manifests) {
     // What the build really used: it is another than the pinned one when Debian has dropped that.
-    const { sourcePackage, sourceVersion, sourceSha256, packages, lockFiles } = facts;
+    const { sourcePackage, sourceVersion, sourceSha256, packages, packageSha256, lockFiles } =
+      facts;
     if (typeof sourcePackage === "string") {
       found.push({
         uri: debianPurl(sourcePackage, String(sourceVersion)),
@@ -120,8 +121,10 @@ function dependencies(manifests: readonly ArtifactManifest[]): ResourceDescripto
     for (const [file, sha256] of Object.entries((lockFiles ?? {}) as Record<string, string>)) {
       found.push({ name: `${name}: ${file}`, digest: { sha256 } });
     }
+    const digests = (packageSha256 ?? {}) as Record<string, string>;
     for (const [one, version] of Object.entries((packages ?? {}) as Record<string, string>)) {
-      found.push({ uri: debianPurl(one, version) });
+      const sha256 = digests[one];
+      found.push({ uri: debianPurl(one, version), ...(sha256 && { digest: { sha256 } }) });
     }
     const commit = builder?.gitCommit;
     if (commit) {

@@ -28,6 +28,8 @@ async function filledStore(dir: string): Promise<{ recipes: Recipe[]; unsigned: 
         }
       },
     }, how);
+  // Its packages are in the keys of others.
+  await make((await optionalRecipes(unsigned, how)).find(({ name }) => name === "root-base")!);
   const recipes = [...await stockRecipes(unsigned, how), ...await optionalRecipes(unsigned, how)];
   const made: Artifact[] = [];
   for (const recipe of recipes) made.push(await make(recipe));
@@ -120,12 +122,12 @@ const NOT_TAKEN: Readonly<Record<string, string>> = {
   imageRecipe: "makes recipes of container images",
   krunfwRecipe: "for other tools; nothing here boots from it",
   packerRecipe: "builds container images",
-  rootBaseRecipe: "a part of the root image",
 };
 
 /** Recipes that the table names by what they make. */
 const BY_FIELD: Readonly<Record<string, string>> = {
   kernelRecipe: "kernel",
+  rootBaseRecipe: "rootfs.base.recipe",
   rootImageRecipe: "rootfs.root",
   gvproxyRecipe: "gvproxy",
   tscRecipe: "tsc",

@@ -30,6 +30,8 @@ const OWN: readonly OwnKind[] = [
   { always: true, recipe: ({ gvproxy }) => gvproxy },
   { always: true, recipe: ({ tsc }) => tsc },
   { always: true, recipe: ({ ramshim }) => ramshim },
+  // A start reads its manifest: the packages are in the key of the root image.
+  { always: false, recipe: ({ rootfs }) => rootfs.base.recipe },
   { always: false, recipe: () => pullerRecipe() },
   { always: false, recipe: ({ rootfs }) => rootfs.helmImage },
   { always: false, recipe: () => libkrunRecipe(hostArch()) },

@@ -6,11 +6,18 @@
  * @module
  */
 import { dirname, join } from "@std/path";
-import { type BuildContext, canonicalJson, type Recipe, recipeKey } from "../vm/artifact.ts";
+import {
+  type Artifact,
+  type BuildContext,
+  canonicalJson,
+  type Recipe,
+  recipeKey,
+} from "../vm/artifact.ts";
 import type { HostTool } from "../vm/artifact.ts";
 import { run } from "../vm/process.ts";
 import { type GuestArch, imageNames, sourceDateEpoch } from "./lock.ts";
 import { guestGoRecipe } from "./programs.ts";
+import { checkBase, type KnownBase } from "./root_base.ts";
 
 /** GNU tar. */
 export const TAR_TOOL: HostTool = { program: "tar", debian: "tar" };
@@ -31,6 +38,10 @@ export interface ImageOptions {
   readonly label: string;
   /** The artifact that the layer's program comes from. */
   readonly program: Recipe;
+  /** Stands for the program in the key; its recipe's key when undefined. */
+  readonly programKey?: string;
+  /** Throws for a program that the key does not stand for. */
+  readonly checkProgram?: (program: Artifact) => void;
   readonly layer: readonly LayerEntry[];
   readonly entrypoint: readonly string[];
   /** Numeric user and group, empty for root. */
@@ -78,7 +89,7 @@ export function imageRecipe(options: ImageOptions): Recipe {
     name: `image-${name}`,
     label: options.label,
     inputs: {
-      program: recipeKey(options.program),
+      program: options.programKey ?? recipeKey(options.program),
       packer: recipeKey(options.packer),
       layer: canonicalJson(layer.map((entry) => ({ ...entry }))),
       entrypoint: options.entrypoint.join(" "),
@@ -101,6 +112,7 @@ async function buildImage(
   const ensure = { span: ctx.span, signal: ctx.signal, assumeYes: options.assumeYes };
   const packer = await ctx.store.ensure(options.packer, ensure);
   const program = await ctx.store.ensure(options.program, ensure);
+  options.checkProgram?.(program);
   const tree = join(ctx.workDir, "layer");
   await Deno.remove(tree, { recursive: true }).catch(() => {});
   await Deno.mkdir(tree, { mode: 0o755 });
@@ -191,7 +203,7 @@ interface SharedOptions {
 
 /** The recipes of the images that are part of the root image, in the order of the lock. */
 export async function imageRecipes(
-  o: { arch: GuestArch; base: Recipe; assumeYes: boolean },
+  o: { arch: GuestArch; base: KnownBase; assumeYes: boolean },
 ): Promise<readonly Recipe[]> {
   const shared = { arch: o.arch, assumeYes: o.assumeYes, packer: await packerRecipe() };
   const single = (
@@ -252,7 +264,7 @@ async function programImage(
 }
 
 /** Debian's static busybox, taken from the base of the root image: a shell for helper pods and for people. */
-function busyboxRecipe(o: SharedOptions & { readonly base: Recipe }): Recipe {
+function busyboxRecipe(o: SharedOptions & { readonly base: KnownBase }): Recipe {
   return imageRecipe({
     arch: o.arch,
     assumeYes: o.assumeYes,
@@ -260,7 +272,9 @@ function busyboxRecipe(o: SharedOptions & { readonly base: Recipe }): Recipe {
     name: "busybox",
     image: imageNames.busybox,
     label: `container image ${imageNames.busybox}`,
-    program: o.base,
+    program: o.base.recipe,
+    programKey: o.base.key,
+    checkProgram: (program) => checkBase(o.base, program),
     layer: [
       { path: "bin/busybox", from: "base.tar", member: "./usr/bin/busybox" },
       ...APPLETS.map((applet) => ({ path: `bin/${applet}`, link: "busybox" })),

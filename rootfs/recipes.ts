@@ -19,7 +19,7 @@ import { helmImageRecipe, imageRecipes } from "./images.ts";
 import { defaultSuite, type GuestArch, k3sPin } from "./lock.ts";
 import { agentRecipe, cniRecipe } from "./programs.ts";
 import { rootImageRecipe } from "./root.ts";
-import { rootBaseRecipe } from "./root_base.ts";
+import { type KnownBase, knownBase, rootBaseRecipe } from "./root_base.ts";
 
 /** What decides the recipes. */
 export interface RootfsOptions {
@@ -43,7 +43,8 @@ export interface RootfsOptions {
 export interface RootfsRecipes {
   /** Its output `root.erofs` is the first disk. */
   readonly root: Recipe;
-  readonly base: Recipe;
+  /** Before it was built, root and the busybox image have keys that nothing is built to. */
+  readonly base: KnownBase;
   readonly cluster: ClusterRecipe;
   readonly agent: Recipe;
   readonly cniPlugins: Recipe;
@@ -60,11 +61,11 @@ export interface RootfsRecipes {
  */
 export async function rootfsRecipes(options: RootfsOptions): Promise<RootfsRecipes> {
   const { arch, assumeYes } = options;
-  const base = rootBaseRecipe({
-    suite: options.suite ?? defaultSuite,
-    mirror: options.mirror,
-    arch,
-  });
+  const suite = options.suite ?? defaultSuite;
+  const base = await knownBase(
+    options.store,
+    rootBaseRecipe({ suite, mirror: options.mirror, arch }),
+  );
   const [cluster, agent, cniPlugins, images, helmImage] = await Promise.all([
     chooseCluster(options),
     agentRecipe(arch),

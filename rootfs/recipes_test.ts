@@ -1,9 +1,9 @@
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { ArtifactStore, recipeKey } from "../vm/artifact.ts";
 import { GatewayError } from "../vm/error.ts";
 import { silentSpan } from "../vm/event.ts";
 import { rootfsRecipes } from "./recipes.ts";
-import { packageVersions } from "./root_base.ts";
+import { checkBase } from "./root_base.ts";
 
 const options = {
   arch: "amd64" as const,
@@ -35,7 +35,7 @@ Deno.test("rootfsRecipes() gives each recipe a name and outputs of its own when 
   const { root, base, cluster, agent, cniPlugins, images, helmImage } = await rootfsRecipes(
     options,
   );
-  const all = [root, base, cluster, agent, cniPlugins, ...images, helmImage];
+  const all = [root, base.recipe, cluster, agent, cniPlugins, ...images, helmImage];
   assertEquals(new Set(all.map((recipe) => recipe.name)).size, all.length);
   for (const recipe of all) assert(recipe.outputs.length > 0 && recipe.label !== "");
   assertEquals(images.map((image) => image.outputs[0]), [
@@ -56,9 +56,48 @@ Deno.test("rootfsRecipes() refuses when the suite is unknown or no file was name
   }
 });
 
-Deno.test("packageVersions() reads names and versions when a status file has several packages", () => {
-  const status =
-    "Package: a\nStatus: install ok installed\nVersion: 1:2-3\nDescription: x\n Version: no\n\n" +
-    "Package: b\nVersion: 4\n";
-  assertEquals(packageVersions(status), { a: "1:2-3", b: "4" });
+/** A store in which the base was built of these packages. */
+async function storeWith(root: string, packageSha256: Record<string, string>) {
+  const store = new ArtifactStore(root, { keysDir: `${root}/keys` });
+  const { base } = await rootfsRecipes({ ...options, store });
+  await store.rebuild({
+    ...base.recipe,
+    tools: [],
+    build: async ({ outDir }) => {
+      await Deno.writeTextFile(`${outDir}/base.tar`, "a base");
+      return { packages: { runc: "1" }, packageSha256 };
+    },
+  }, options);
+  return store;
+}
+
+Deno.test("rootfsRecipes() has the base's packages in the keys of what is made from it, and not the date", async () => {
+  const dir = await Deno.makeTempDir();
+  const keys = async (store: ArtifactStore) => {
+    const { root, images } = await rootfsRecipes({ ...options, store });
+    return Object.fromEntries([root, ...images].map((one) => [one.name, recipeKey(one)]));
+  };
+  const none = await keys(options.store);
+  const first = await keys(await storeWith(`${dir}/1`, { runc: "a" }));
+  const later = await keys(await storeWith(`${dir}/2`, { runc: "a" }));
+  const renewed = await keys(await storeWith(`${dir}/1`, { runc: "b" }));
+  assertEquals(later, first);
+  const changed = Object.keys(first).filter((name) => first[name] !== renewed[name]);
+  assertEquals(changed, ["root", "image-busybox"]);
+  assertEquals(Object.keys(first).filter((name) => first[name] !== none[name]), changed);
+  await Deno.remove(dir, { recursive: true });
+});
+
+Deno.test("a root image is not built from other packages than its key has", async () => {
+  const dir = await Deno.makeTempDir();
+  const before = await rootfsRecipes({ ...options, store: await storeWith(dir, { runc: "a" }) });
+  const store = await storeWith(dir, { runc: "b" });
+  const after = await rootfsRecipes({ ...options, store });
+  const artifact = (await store.lookup(before.base.recipe))!;
+  checkBase(after.base, artifact);
+  const error = assertThrows(() => checkBase(before.base, artifact), GatewayError);
+  assertEquals(error.code, "build-failed");
+  const unknown = { ...before.base, record: undefined };
+  assertThrows(() => checkBase(unknown, artifact), GatewayError);
+  await Deno.remove(dir, { recursive: true });
 });

@@ -14,11 +14,13 @@ import {
   recipeKey,
 } from "../vm/artifact.ts";
 import { GatewayError } from "../vm/error.ts";
+import type { JsonValue } from "../vm/event.ts";
 import { GO_TOOL } from "../vm/go_build.ts";
 import { run } from "../vm/process.ts";
 import { together } from "../vm/together.ts";
 import { TAR_TOOL } from "./images.ts";
 import { type GuestArch, sourceDateEpoch } from "./lock.ts";
+import { checkBase, type KnownBase } from "./root_base.ts";
 import { writeSbom } from "./sbom.ts";
 
 /** The largest root image that is accepted, in bytes. */
@@ -86,7 +88,7 @@ const EROFS_TOOL: HostTool = { program: "mkfs.erofs", debian: "erofs-utils" };
 /** Everything that goes into the image; each recipe is built when it is missing. */
 export interface RootOptions {
   readonly arch: GuestArch;
-  readonly base: Recipe;
+  readonly base: KnownBase;
   readonly cluster: Recipe;
   readonly agent: Recipe;
   readonly cniPlugins: Recipe;
@@ -102,11 +104,11 @@ export interface RootOptions {
   readonly concurrency?: number;
 }
 
-/** The root image itself. Its key is made of its parts' keys, so a look-up needs none of them. */
+/** The root image itself. Its key is made of its parts' keys and the base's packages, so a look-up needs no part. */
 export async function rootImageRecipe(options: RootOptions): Promise<Recipe> {
   const { base, cluster, agent, cniPlugins, images } = options;
-  const keys = [base, cluster, agent, cniPlugins, ...images].map((recipe, index) =>
-    [`part-${index}-${recipe.name}`, recipeKey(recipe)] as const
+  const keys = [base.recipe, cluster, agent, cniPlugins, ...images].map((recipe, index) =>
+    [`part-${index}-${recipe.name}`, recipe === base.recipe ? base.key : recipeKey(recipe)] as const
   );
   return {
     name: "root",
@@ -139,12 +141,16 @@ async function buildRoot(
   ctx: BuildContext,
 ): Promise<Record<string, number | Record<string, string>>> {
   const parts = await ensureParts(options, ctx);
+  checkBase(options.base, parts.base);
   const tree = join(ctx.workDir, "tree");
   await Deno.remove(tree, { recursive: true }).catch(() => {});
   await Deno.mkdir(tree, { mode: 0o755 });
   await unpackBase(parts.base, tree, ctx);
   await placeParts(options, parts, tree);
-  const sbom = await writeSbom(tree, join(ctx.outDir, "sbom.spdx.json"), options.arch, ctx);
+  const sbom = await writeSbom(tree, join(ctx.outDir, "sbom.spdx.json"), {
+    arch: options.arch,
+    packageSha256: strings(parts.base.manifest.facts.packageSha256),
+  }, ctx);
   const image = join(ctx.outDir, "root.erofs");
   const hints = join(ctx.workDir, "hints");
   await Deno.writeTextFile(hints, HINTS);
@@ -157,10 +163,15 @@ async function buildRoot(
   await checkSize(image);
   return {
     ...sbom,
-    packages: (parts.base.manifest.facts.packages ?? {}) as Record<string, string>,
+    packages: strings(parts.base.manifest.facts.packages),
+    packageSha256: strings(parts.base.manifest.facts.packageSha256),
     cluster: parts.cluster.manifest.facts as Record<string, string>,
     parts: Object.fromEntries(parts.all.map((part) => [part.name, part.key])),
   };
+}
+
+function strings(fact: JsonValue | undefined): Record<string, string> {
+  return (fact ?? {}) as Record<string, string>;
 }
 
 async function packImage(
@@ -203,7 +214,7 @@ async function ensureParts(options: RootOptions, ctx: BuildContext): Promise<Par
   // The busybox image is made from the base, so the base comes before the images.
   const order = [
     options.cluster,
-    options.base,
+    options.base.recipe,
     ...options.images,
     options.cniPlugins,
     options.agent,
@@ -216,7 +227,7 @@ async function ensureParts(options: RootOptions, ctx: BuildContext): Promise<Par
   );
   const found = (recipe: Recipe) => all[order.indexOf(recipe)];
   return {
-    base: found(options.base),
+    base: found(options.base.recipe),
     cluster: found(options.cluster),
     agent: found(options.agent),
     cniPlugins: found(options.cniPlugins),

@@ -27,6 +27,8 @@ export interface DebianPackage {
   readonly name: string;
   readonly version: string;
   readonly arch: string;
+  /** Of its archive, where it is known. */
+  readonly sha256?: string;
 }
 
 /** The installed packages of a dpkg status file. */
@@ -73,17 +75,17 @@ export function spdxDocument(
   const relationships: JsonValue[] = [];
   const relate = (spdxElementId: string, relationshipType: string, relatedSpdxElement: string) =>
     relationships.push({ spdxElementId, relationshipType, relatedSpdxElement });
-  const add = (id: string, name: string, version: string, purl?: string) => {
-    packages.set(id, spdxPackage(id, name, version, purl));
+  const add = (id: string, name: string, version: string, purl?: string, sha256?: string) => {
+    packages.set(id, spdxPackage(id, name, version, purl, sha256));
     return id;
   };
   const image = add("SPDXRef-root-image", "gateway root image", "");
   relate("SPDXRef-DOCUMENT", "DESCRIBES", image);
-  for (const { name, version, arch } of parts.packages) {
+  for (const { name, version, arch, sha256 } of parts.packages) {
     const purl = `pkg:deb/debian/${encodeURIComponent(name)}@${
       encodeURIComponent(version)
     }?arch=${arch}`;
-    relate(image, "CONTAINS", add(spdxId("deb", name, arch), name, version, purl));
+    relate(image, "CONTAINS", add(spdxId("deb", name, arch), name, version, purl, sha256));
   }
   for (const { path, goVersion, modules } of parts.programs) {
     const program = add(spdxId("program", path), path, "");
@@ -119,6 +121,7 @@ function spdxPackage(
   name: string,
   version: string,
   purl?: string,
+  sha256?: string,
 ): Record<string, JsonValue> {
   const locator = {
     referenceCategory: "PACKAGE-MANAGER",
@@ -134,6 +137,7 @@ function spdxPackage(
     licenseConcluded: "NOASSERTION",
     licenseDeclared: "NOASSERTION",
     copyrightText: "NOASSERTION",
+    ...(sha256 && { checksums: [{ algorithm: "SHA256", checksumValue: sha256 }] }),
     ...(purl === undefined ? {} : { externalRefs: [locator] }),
   };
 }
@@ -150,10 +154,17 @@ function spdxId(kind: string, ...names: readonly string[]): string {
 export async function writeSbom(
   tree: string,
   file: string,
-  arch: GuestArch,
+  { arch, packageSha256 }: {
+    readonly arch: GuestArch;
+    readonly packageSha256: Readonly<Record<string, string>>;
+  },
   ctx: BuildContext,
 ): Promise<{ readonly sbomDebian: number; readonly sbomGoPrograms: number }> {
-  const packages = debianPackages(await Deno.readTextFile(join(tree, "var/lib/dpkg/status")));
+  const status = await Deno.readTextFile(join(tree, "var/lib/dpkg/status"));
+  const packages = debianPackages(status).map((one) => ({
+    ...one,
+    sha256: packageSha256[one.name],
+  }));
   const layers = join(ctx.workDir, "layers");
   await unpackImages(join(tree, "usr/lib/gateway/images"), layers, ctx);
   const programs = [

@@ -6,6 +6,7 @@
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
+import { ensureArtifacts } from "../bootstrap/artifacts.ts";
 import { rootfsRecipes } from "../rootfs/recipes.ts";
 import { ArtifactStore, digestFile, type Recipe } from "../vm/artifact.ts";
 import { GatewayError } from "../vm/error.ts";
@@ -99,6 +100,8 @@ Deno.test("a build on a full disk says so, names the path and leaves no artifact
 
 Deno.test("two builds of the root image from the same parts are the same bytes", async () => {
   const store = new ArtifactStore();
+  // The base first: its packages are in the key of the root image.
+  await ensureArtifacts(options());
   const { root } = await rootfsRecipes({ ...options(), store, arch: "amd64" });
   const first = await store.ensure(root, options());
   const workDir = await Deno.makeTempDir();

@@ -147,6 +147,12 @@ const REFUSALS: readonly Refusal[] = [
   ),
   usage(["build", "foo"], `Cannot build "foo"`, TARGETS, "run `gateway build all`"),
   usage(
+    ["build", "kernel", "--refresh"],
+    `Cannot renew "kernel"`,
+    "--refresh renews the Debian packages of the root image",
+    "run `gateway build root --refresh`",
+  ),
+  usage(
     ["cp", "a", "b"],
     `Cannot copy "a" to "b"`,
     "neither side is NAME:PATH",

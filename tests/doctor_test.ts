@@ -14,6 +14,7 @@ Deno.test("gateway doctor lists each host check with what it found, and a fix fo
   const of = (name: string) => checks.find((check) => check.name === name)!;
   assertEquals(checks.map(({ name }) => name), [
     ...["host", "memory", "disk", "sockets", "ssh", "virtualization", "libkrun", "qemu"],
+    "root image",
     "build tools",
   ]);
   assertEquals(code, checks.some(({ outcome }) => outcome === "fail") ? 1 : 0);

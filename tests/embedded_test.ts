@@ -71,6 +71,17 @@ async function inFolder(fn: (dir: string) => Promise<void>): Promise<void> {
   }
 }
 
+Deno.test("an embedded manifest without its files is a record and does not count as an artifact", () =>
+  inFolder(async (dir) => {
+    const { artifact } = await packed(dir);
+    const list = JSON.parse(embeddedList([{ manifest: artifact.manifest, files: [] }]));
+    const embedded = () => Promise.resolve(new Embedded(join(dir, "file"), list));
+    const store = new ArtifactStore(join(dir, "third"), { keysDir: join(dir, "keys"), embedded });
+    assertEquals(await store.holds(notHere), false);
+    assertEquals(await store.find(notHere, options), undefined);
+    assertEquals((await store.manifest(notHere))?.facts, { seen: "once" });
+  }));
+
 Deno.test("an embedded artifact is unpacked and not built, with bytes, modes and manifest as they were", () =>
   inFolder(async (dir) => {
     const { artifact, store } = await packed(dir);

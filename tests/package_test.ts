@@ -78,7 +78,7 @@ Deno.test({
       const { base } = await rootfsRecipes({ ...options, store, arch: "amd64" });
       const root = join(dir, "root");
       await Deno.mkdir(join(root, "tmp/debs"), { recursive: true });
-      const { files } = await store.ensure(base, options);
+      const { files } = await store.ensure(base.recipe, options);
       await run("tar", { args: ["-xf", files["base.tar"].path, "-C", root] });
       for (const name of STUBS) await stub(name, join(root, "tmp/debs"));
       const deb = await makeDeb(file, options.signal);

@@ -6,6 +6,7 @@
  * @module
  */
 import { dirname, join } from "@std/path";
+import { lockArtifact } from "./artifact_lock.ts";
 import { builderFacts } from "./builder.ts";
 import {
   buildFailed,
@@ -31,8 +32,8 @@ import type {
   StoreOptions,
 } from "./recipe.ts";
 import { keysDir, type SignatureState, signFile, Trust } from "./signing.ts";
-import { keepStamp, readStamp, stampText } from "./stamp.ts";
-import { waitFor } from "./wait.ts";
+import { keepStamp } from "./stamp.ts";
+import { VerifiedFiles } from "./verified_files.ts";
 
 export type {
   Artifact,
@@ -62,8 +63,7 @@ export class ArtifactStore {
   readonly #keysDir: string;
   readonly #repair: boolean;
   readonly #embedded: () => Promise<Embedded>;
-  /** Files this process has hashed itself, with their stamps. */
-  readonly #hashed = new Map<string, string>();
+  readonly #verified = new VerifiedFiles();
   #trustRead: Promise<Trust> | undefined;
 
   /** Nothing is created until something is written. */
@@ -101,28 +101,42 @@ export class ArtifactStore {
    * has no good signature by a trusted key, `permission` when another user may write here.
    */
   async lookup(recipe: Recipe): Promise<Artifact | undefined> {
-    await refuseForeignDir(this.root);
-    const key = recipeKey(recipe);
-    let manifest: ArtifactManifest;
-    try {
-      const path = this.manifestPath(recipe.name, key);
-      const bytes = await Deno.readFile(path);
-      await this.#checkSignature(recipe, path, bytes);
-      manifest = JSON.parse(new TextDecoder().decode(bytes));
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound || error instanceof SyntaxError) return undefined;
-      throw error;
-    }
-    if (manifest.schemaVersion !== 1 || manifest.key !== key) return undefined;
+    const manifest = await this.#readManifest(recipe);
+    if (!manifest) return undefined;
     const files: Record<string, ArtifactFile> = {};
     for (const name of recipe.outputs) {
       const entry = manifest.files?.[name];
       if (!entry) return undefined;
-      const path = this.blobPath(entry.sha256, name);
-      await this.#verify(recipe, path, entry.sha256, entry.sizeBytes);
-      files[name] = { path, sha256: entry.sha256, sizeBytes: entry.sizeBytes };
+      const { sha256, sizeBytes } = entry;
+      files[name] = { path: this.blobPath(sha256, name), sha256, sizeBytes };
+      await this.#verified.check(recipe, files[name], (await this.#trust()).active);
     }
-    return { name: recipe.name, key, files, manifest };
+    return { name: recipe.name, key: manifest.key, files, manifest };
+  }
+
+  /**
+   * The manifest of an artifact that was built here or whose manifest this program's file brings; its files may be gone.
+   *
+   * @throws GatewayError `signature-invalid`, `permission` as {@linkcode lookup}.
+   */
+  async manifest(recipe: Recipe): Promise<ArtifactManifest | undefined> {
+    return await this.#readManifest(recipe) ??
+      (await this.#embedded()).record(recipeKey(recipe));
+  }
+
+  async #readManifest(recipe: Recipe): Promise<ArtifactManifest | undefined> {
+    await refuseForeignDir(this.root);
+    const key = recipeKey(recipe);
+    try {
+      const path = this.manifestPath(recipe.name, key);
+      const bytes = await Deno.readFile(path);
+      await this.#checkSignature(recipe, path, bytes);
+      const manifest: ArtifactManifest = JSON.parse(new TextDecoder().decode(bytes));
+      return manifest.schemaVersion === 1 && manifest.key === key ? manifest : undefined;
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound || error instanceof SyntaxError) return undefined;
+      throw error;
+    }
   }
 
   /** How an artifact's manifest stands to the trusted keys. */
@@ -190,7 +204,7 @@ export class ArtifactStore {
     if (found || !manifest) return found;
     await this.#mayBuild(recipe);
     return await options.span.run(`unpack ${recipe.name}`, async (span) => {
-      using _lock = await this.#lock(recipe, span, options.signal);
+      using _lock = await lockArtifact(this.root, recipe, { ...options, span });
       return await this.#lookupOrDiscard(recipe, span) ??
         await this.#unpack(recipe, manifest, options.signal);
     }, { label: recipe.label });
@@ -198,14 +212,26 @@ export class ArtifactStore {
 
   /** Finds the artifact or builds it; only one process builds a key at a time, the others wait for it. */
   async ensure(recipe: Recipe, options: EnsureOptions): Promise<Artifact> {
-    const found = await this.find(recipe, options);
-    if (found) return found;
+    return await this.find(recipe, options) ??
+      await this.#make(recipe, options, (span) => this.#lookupOrDiscard(recipe, span));
+  }
+
+  /** Builds the artifact although it is there. The new one takes its place once it is whole. */
+  async rebuild(recipe: Recipe, options: EnsureOptions): Promise<Artifact> {
+    return await this.#make(recipe, options, () => Promise.resolve(undefined));
+  }
+
+  async #make(
+    recipe: Recipe,
+    options: EnsureOptions,
+    found: (span: Span) => Promise<Artifact | undefined>,
+  ): Promise<Artifact> {
     await this.#mayBuild(recipe);
     return await options.span.run(`build ${recipe.name}`, async (span) => {
       await ensureTools(recipe.tools, { ...options, span, logPath: await this.#ensureLog("apt") });
-      using _lock = await this.#lock(recipe, span, options.signal);
+      using _lock = await lockArtifact(this.root, recipe, { ...options, span });
       // Another process may have built it while we waited.
-      return await this.#lookupOrDiscard(recipe, span) ?? await this.#build(recipe, options, span);
+      return await found(span) ?? await this.#build(recipe, options, span);
     }, { label: recipe.label });
   }
 
@@ -224,33 +250,16 @@ export class ArtifactStore {
     }
   }
 
-  /** A build that nobody here could sign would only be refused after it. */
-  async #mayBuild(recipe: Recipe): Promise<void> {
+  /** Whether a start would take what is built now: no key is trusted, or a trusted one signs here. */
+  async signsBuilds(): Promise<boolean> {
     const trust = await this.#trust();
-    if (this.#repair || !trust.active || await trust.signsHere()) return;
-    throw unsignedBuild(recipe);
+    return !trust.active || await trust.signsHere();
   }
 
-  async #lock(recipe: Recipe, span: Span, signal: AbortSignal): Promise<Disposable> {
-    const dir = join(this.root, "work");
-    await Deno.mkdir(dir, { recursive: true });
-    const file = await Deno.open(join(dir, `${recipe.name}.lock`), { create: true, write: true });
-    try {
-      if (!await file.tryLock(true)) {
-        span.log(`another process builds ${recipe.label}; waiting for it`);
-        await waitFor({
-          what: `the other build of ${recipe.label}`,
-          probe: async () => (await file.tryLock(true)) || undefined,
-          timeoutMs: 90 * 60_000,
-          intervalMs: 250,
-          signal,
-        });
-      }
-      return file;
-    } catch (error) {
-      file.close();
-      throw error;
-    }
+  /** A build that nobody here could sign would only be refused after it. */
+  async #mayBuild(recipe: Recipe): Promise<void> {
+    if (this.#repair || await this.signsBuilds()) return;
+    throw unsignedBuild(recipe);
   }
 
   async #unpack(
@@ -367,33 +376,5 @@ export class ArtifactStore {
     const text = JSON.stringify(manifest, null, 2) + "\n";
     await this.signText(path, text);
     await writeFileAtomic(path, text, 0o644);
-  }
-
-  /**
-   * Compares a file with its digest. Hashing hundreds of MiB at every start would cost more than the boot's own
-   * first step, so the result is remembered for exactly this inode, size, mtime and ctime: any write to the file
-   * changes its ctime, which no unprivileged program can set back. The note lies beside the file and whoever can
-   * write one can write both; so it does not count once a key is trusted, and each process hashes for itself.
-   */
-  async #verify(recipe: Recipe, path: string, sha256: string, sizeBytes: number): Promise<void> {
-    const asked = { name: recipe.name, label: recipe.label };
-    let info: Deno.FileInfo;
-    try {
-      info = await Deno.stat(path);
-    } catch {
-      throw corrupt(asked, `"${path}" is gone, with sha256 ${sha256}`);
-    }
-    if (info.size !== sizeBytes) {
-      throw corrupt(asked, `"${path}" has ${info.size} bytes instead of ${sizeBytes}`);
-    }
-    const stamp = stampText(sha256, info);
-    const known = (await this.#trust()).active ? this.#hashed.get(path) : await readStamp(path);
-    if (known === stamp) return;
-    const found = await digestFile(path);
-    if (found !== sha256) {
-      throw corrupt(asked, `"${path}" has sha256 ${found} instead of ${sha256}`);
-    }
-    await keepStamp(path, sha256, info);
-    this.#hashed.set(path, stamp);
   }
 }

@@ -51,6 +51,16 @@ export function unsignedBuild(recipe: Named): GatewayError {
   });
 }
 
+/** Renewed, it would be unsigned where only signed artifacts boot. */
+export function unsignedRenewal(recipe: Named): GatewayError {
+  return new GatewayError({
+    code: "signature-invalid",
+    what: `Cannot renew ${recipe.label}`,
+    why: "a trusted key is configured, and no trusted signing key is on this machine",
+    fix: "renew it where the signing key is, then copy the signed files",
+  });
+}
+
 /** A build ended with an error; ours and a full disk pass through. */
 export function buildFailed(recipe: Named, error: unknown, workDir: string, logPath: string) {
   const cause = asDiskFull(error, workDir);

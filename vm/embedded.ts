@@ -30,7 +30,7 @@ export interface EmbeddedBlob {
 export interface EmbeddedArtifact {
   /** As it was written when the artifact was built. */
   readonly manifest: ArtifactManifest;
-  /** By output name. */
+  /** By output name; empty where only the manifest comes along. */
   readonly blobs: Readonly<Record<string, EmbeddedBlob>>;
 }
 
@@ -56,8 +56,15 @@ export class Embedded {
     })();
   }
 
-  /** What was built to that key, if it is here. */
+  /** What was built to that key, if its files are here. */
   manifest(key: string): ArtifactManifest | undefined {
+    const found = this.artifacts.find(({ manifest }) => manifest.key === key);
+    const whole = found && Object.keys(found.manifest.files).every((name) => name in found.blobs);
+    return whole ? found.manifest : undefined;
+  }
+
+  /** The manifest of what was built to that key, if it is here; its files may not be. */
+  record(key: string): ArtifactManifest | undefined {
     return this.artifacts.find(({ manifest }) => manifest.key === key)?.manifest;
   }
 

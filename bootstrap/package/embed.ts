@@ -13,7 +13,7 @@ import { type Artifact, ArtifactStore } from "../../vm/artifact.ts";
 import { exists } from "../../vm/layout.ts";
 import type { ArtifactManifest } from "../../vm/recipe.ts";
 import { pullerRecipe } from "../../rootfs/pulled.ts";
-import { ensureArtifacts, type EnsureArtifactsOptions } from "../artifacts.ts";
+import { allRecipes, ensureArtifacts, type EnsureArtifactsOptions } from "../artifacts.ts";
 import { goldenDiskRecipe } from "../golden_disk.ts";
 import { hostFacts, resolveOptions } from "../options.ts";
 
@@ -51,6 +51,10 @@ export async function packForEmbedding(
   for (const artifact of all) {
     packed.push(await packArtifact(artifact, store, options.signal));
   }
+  // Its packages are in the key of the root image; its files are not needed.
+  const { base } = (await allRecipes(options, store)).rootfs;
+  const record = await store.manifest(base.recipe);
+  if (record) packed.push({ manifest: record, files: [] });
   return packed;
 }
 

@@ -16,7 +16,7 @@ import { libkrunRecipe } from "../../vm/libkrun_build.ts";
 const options = { span: silentSpan(), signal: new AbortController().signal };
 const store = new ArtifactStore();
 const stock = await stockRecipes(store, options);
-const { base, cluster, agent, cniPlugins, images } = await rootfsRecipes({
+const { base: { recipe: base }, cluster, agent, cniPlugins, images } = await rootfsRecipes({
   ...options,
   store,
   arch: "amd64",

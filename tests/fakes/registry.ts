@@ -213,7 +213,10 @@ export async function packImage(
 /** The OCI layout of an image that clusters have, such as "busybox"; returns its folder. */
 export async function programLayout(dir: string, name: string): Promise<string> {
   const options = { span: silentSpan(), signal: new AbortController().signal, assumeYes: true };
-  const { images } = await rootfsRecipes({ ...options, arch: "amd64", store: STORE });
+  const rootfs = () => rootfsRecipes({ ...options, arch: "amd64", store: STORE });
+  // The base first: its packages are in the key of the busybox image.
+  await STORE.ensure((await rootfs()).base.recipe, options);
+  const { images } = await rootfs();
   const recipe = images.find((one) => one.name === `image-${name}`)!;
   const { files } = await STORE.ensure(recipe, options);
   const layout = join(dir, `layout-${name}`);

@@ -7,23 +7,30 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { basename, join } from "@std/path";
 import { ensureArtifacts } from "../../bootstrap/artifacts.ts";
+import { rootfsRecipes } from "../../rootfs/recipes.ts";
 import { type Artifact, ArtifactStore } from "../../vm/artifact.ts";
 import { silentSpan } from "../../vm/event.ts";
 import { cacheDir } from "../../vm/layout.ts";
 import { TestHome } from "./harness.ts";
 import { flipByte } from "./instance_files.ts";
 
+const OPTIONS = {
+  span: silentSpan(),
+  signal: new AbortController().signal,
+  assumeYes: true,
+};
 const EXEC = ["--exec", "/bin/true"];
 
 /** A cache with copies of what boots, since others use the real one. */
 async function ownCache(home: TestHome): Promise<{ cache: string; artifacts: Artifact[] }> {
-  const signal = new AbortController().signal;
-  const set = await ensureArtifacts({ span: silentSpan(), signal, assumeYes: true });
+  const set = await ensureArtifacts(OPTIONS);
   const artifacts = [set.kernel, set.root, set.gvproxy, set.tsc, set.ramshim];
   const cache = join(home.home, "cache");
   const real = new ArtifactStore();
   const own = new ArtifactStore(join(cache, "gateway"));
-  for (const artifact of artifacts) {
+  const { base } = await rootfsRecipes({ ...OPTIONS, store: real, arch: "amd64" });
+  const record = await real.ensure(base.recipe, OPTIONS);
+  for (const artifact of [...artifacts, record]) {
     const { name, key, files } = artifact;
     await Deno.mkdir(join(own.manifestPath(name, key), ".."), { recursive: true });
     await Deno.copyFile(real.manifestPath(name, key), own.manifestPath(name, key));
@@ -63,7 +70,7 @@ Deno.test("signed images", async (t) => {
     const signed = await call("keys", "sign");
     assertEquals([signed.code, signed.stdout], [
       0,
-      "signed kernel, root, gvproxy, tsckhz, ramshim\n",
+      "signed kernel, root, gvproxy, tsckhz, ramshim, root-base\n",
     ]);
     const again = await call(...EXEC);
     assertEquals([again.code, again.stderr], [0, ""]);
