@@ -194,6 +194,22 @@ async function quotedWords(): Promise<Set<string>> {
   return words;
 }
 
+/** What names a promise's test in the table of docs/threat-model.md. */
+const TEST_FILE = /`((?:[\w.-]+\/)+[\w.-]+\.(?:ts|go))`/g;
+
+Deno.test("every promise of the threat model names tests, and they exist", () => {
+  const { text } = document("docs/threat-model.md");
+  const promised = text.slice(text.indexOf("## What is promised"), text.indexOf("## What is not"));
+  const rows = promised.split("\n").filter((line) => /^\|(?! promise |---)/.test(line));
+  assert(rows.length > 20, `${rows.length} promises`);
+  const named = rows.map((row) => [...row.matchAll(TEST_FILE)].map((match) => match[1]));
+  assertEquals(rows.filter((_, at) => named[at].length === 0), []);
+  const files = named.flat();
+  // A test of its own, or one that tests/vm/walk.ts has for several VMs.
+  const tests = files.filter((path) => /_test\.(ts|go)$/.test(path) || path === "tests/vm/walk.ts");
+  assertEquals(files.filter((path) => !tests.includes(path) || !exists(join(ROOT, path))), []);
+});
+
 Deno.test("no document names a registry, a host of the net or a folder of one machine", () => {
   const wrong: string[] = [];
   for (const { path, text } of all) {
