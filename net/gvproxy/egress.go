@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -30,15 +31,6 @@ func prefixes(texts ...string) []netip.Prefix {
 		all[i] = netip.MustParsePrefix(text)
 	}
 	return all
-}
-
-func within(all []netip.Prefix, ip netip.Addr) bool {
-	for _, prefix := range all {
-		if prefix.Contains(ip) {
-			return true
-		}
-	}
-	return false
 }
 
 // Forms of IPv6 that lead to an address of IPv4, and where in them it stands.
@@ -72,7 +64,8 @@ func judged(ip netip.Addr) netip.Addr {
 // uses the same numbers.
 func (c *Config) mayReach(ip netip.Addr) bool {
 	ip = judged(ip)
-	return !c.subnet.Contains(ip) && !within(neverReached, ip)
+	contains := func(prefix netip.Prefix) bool { return prefix.Contains(ip) }
+	return !contains(c.subnet) && !slices.ContainsFunc(neverReached, contains)
 }
 
 // mayDial is mayReach for an address as the stack has it.

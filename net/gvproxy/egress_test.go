@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"net"
 	"net/netip"
 	"runtime"
 	"syscall"
@@ -110,18 +109,7 @@ func TestAPingIsAnsweredOnlyForWhatCanBeReached(t *testing.T) {
 func (g *guest) ping(to string) (header.ICMPv4Type, header.ICMPv4Code, bool) {
 	g.t.Helper()
 	target := tcpip.AddrFrom4(netip.MustParseAddr(to).As4())
-	frame := make([]byte, header.EthernetMinimumSize+header.IPv4MinimumSize+header.ICMPv4MinimumSize)
-	gateway, _ := net.ParseMAC(gatewayMAC)
-	own, _ := net.ParseMAC(defaultGuestMAC)
-	header.Ethernet(frame).Encode(&header.EthernetFields{
-		SrcAddr: tcpip.LinkAddress(own), DstAddr: tcpip.LinkAddress(gateway), Type: ipv4.ProtocolNumber,
-	})
-	ip := header.IPv4(frame[header.EthernetMinimumSize:])
-	ip.Encode(&header.IPv4Fields{
-		TotalLength: header.IPv4MinimumSize + header.ICMPv4MinimumSize, TTL: 64,
-		Protocol: uint8(header.ICMPv4ProtocolNumber), SrcAddr: fullAddress("192.168.127.2:0").Addr, DstAddr: target,
-	})
-	ip.SetChecksum(^ip.CalculateChecksum())
+	frame, ip := ipFrame(target, header.ICMPv4ProtocolNumber, header.ICMPv4MinimumSize)
 	echo := header.ICMPv4(ip.Payload())
 	echo.SetType(header.ICMPv4Echo)
 	echo.SetChecksum(header.ICMPv4Checksum(echo, 0))
@@ -130,25 +118,14 @@ func (g *guest) ping(to string) (header.ICMPv4Type, header.ICMPv4Code, bool) {
 
 // icmpAnswer returns what comes from an address by ICMP after something was sent there.
 func (g *guest) icmpAnswer(target tcpip.Address, send func()) (header.ICMPv4Type, header.ICMPv4Code, bool) {
-	seen := make(chan []byte, 64)
-	g.lock.Lock()
-	g.seen = seen
-	g.lock.Unlock()
-	send()
-	for deadline := time.After(10 * time.Second); ; {
-		select {
-		case data := <-seen:
-			if len(data) < header.EthernetMinimumSize+header.IPv4MinimumSize+header.ICMPv4MinimumSize ||
-				header.Ethernet(data).Type() != ipv4.ProtocolNumber {
-				continue
-			}
-			packet := header.IPv4(data[header.EthernetMinimumSize:])
-			if packet.Protocol() == uint8(header.ICMPv4ProtocolNumber) && packet.SourceAddress() == target {
-				answer := header.ICMPv4(packet.Payload())
-				return answer.Type(), answer.Code(), true
-			}
-		case <-deadline:
-			return 0, 0, false
-		}
+	g.t.Helper()
+	reply, ok := g.answer(10*time.Second, send, func(ip header.IPv4) bool {
+		return ip.Protocol() == uint8(header.ICMPv4ProtocolNumber) && ip.SourceAddress() == target &&
+			len(ip.Payload()) >= header.ICMPv4MinimumSize
+	})
+	if !ok {
+		return 0, 0, false
 	}
+	answer := header.ICMPv4(reply.Payload())
+	return answer.Type(), answer.Code(), true
 }

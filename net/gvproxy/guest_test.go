@@ -218,14 +218,9 @@ func (g *guest) echoUDP(port string) {
 	}()
 }
 
-// synAnswered sends a hand-made SYN, as root in a guest can, to an address that a well-behaved stack
-// would not send anything to, and tells whether anyone accepted it within the time.
-func (g *guest) synAnswered(to string, within time.Duration) bool {
-	g.t.Helper()
-	target := netip.MustParseAddrPort(to)
-	source := netip.MustParseAddr("192.168.127.2")
-	const sourcePort = 45999
-	frame := make([]byte, header.EthernetMinimumSize+header.IPv4MinimumSize+header.TCPMinimumSize)
+// ipFrame makes a frame of the guest to the gateway by hand, with a packet whose payload of that size is still empty.
+func ipFrame(target tcpip.Address, protocol tcpip.TransportProtocolNumber, size int) ([]byte, header.IPv4) {
+	frame := make([]byte, header.EthernetMinimumSize+header.IPv4MinimumSize+size)
 	gateway, _ := net.ParseMAC(gatewayMAC)
 	own, _ := net.ParseMAC(defaultGuestMAC)
 	header.Ethernet(frame).Encode(&header.EthernetFields{
@@ -233,10 +228,45 @@ func (g *guest) synAnswered(to string, within time.Duration) bool {
 	})
 	ip := header.IPv4(frame[header.EthernetMinimumSize:])
 	ip.Encode(&header.IPv4Fields{
-		TotalLength: header.IPv4MinimumSize + header.TCPMinimumSize, TTL: 64, Protocol: uint8(tcp.ProtocolNumber),
-		SrcAddr: tcpip.AddrFrom4(source.As4()), DstAddr: tcpip.AddrFrom4(target.Addr().As4()),
+		TotalLength: uint16(header.IPv4MinimumSize + size), TTL: 64, Protocol: uint8(protocol),
+		SrcAddr: fullAddress("192.168.127.2:0").Addr, DstAddr: target,
 	})
 	ip.SetChecksum(^ip.CalculateChecksum())
+	return frame, ip
+}
+
+// answer returns the first packet that fits of those that come in after something was sent; false when
+// none came within the time.
+func (g *guest) answer(within time.Duration, send func(), fits func(header.IPv4) bool) (header.IPv4, bool) {
+	g.t.Helper()
+	seen := make(chan []byte, 64)
+	g.lock.Lock()
+	g.seen = seen
+	g.lock.Unlock()
+	send()
+	for deadline := time.After(within); ; {
+		select {
+		case data := <-seen:
+			if len(data) < header.EthernetMinimumSize || header.Ethernet(data).Type() != ipv4.ProtocolNumber {
+				continue
+			}
+			ip := header.IPv4(data[header.EthernetMinimumSize:])
+			if ip.IsValid(len(ip)) && fits(ip) {
+				return ip, true
+			}
+		case <-deadline:
+			return nil, false
+		}
+	}
+}
+
+// synAnswered sends a hand-made SYN, as root in a guest can, to an address that a well-behaved stack
+// would not send anything to, and tells whether anyone accepted it within the time.
+func (g *guest) synAnswered(to string, within time.Duration) bool {
+	g.t.Helper()
+	target := netip.MustParseAddrPort(to)
+	const sourcePort = 45999
+	frame, ip := ipFrame(tcpip.AddrFrom4(target.Addr().As4()), tcp.ProtocolNumber, header.TCPMinimumSize)
 	segment := header.TCP(ip.Payload())
 	segment.Encode(&header.TCPFields{
 		SrcPort: sourcePort, DstPort: target.Port(), SeqNum: 1, DataOffset: header.TCPMinimumSize,
@@ -244,23 +274,9 @@ func (g *guest) synAnswered(to string, within time.Duration) bool {
 	})
 	pseudo := header.PseudoHeaderChecksum(tcp.ProtocolNumber, ip.SourceAddress(), ip.DestinationAddress(), header.TCPMinimumSize)
 	segment.SetChecksum(^checksum.Checksum(segment, pseudo))
-	g.lock.Lock()
-	g.seen = make(chan []byte, 64)
-	g.lock.Unlock()
-	g.send(frame)
-	deadline := time.After(within)
-	for {
-		select {
-		case data := <-g.seen:
-			if len(data) < len(frame) || header.Ethernet(data).Type() != ipv4.ProtocolNumber {
-				continue
-			}
-			reply := header.TCP(header.IPv4(data[header.EthernetMinimumSize:]).Payload())
-			if len(reply) >= header.TCPMinimumSize && reply.DestinationPort() == sourcePort {
-				return reply.Flags().Contains(header.TCPFlagSyn | header.TCPFlagAck)
-			}
-		case <-deadline:
-			return false
-		}
-	}
+	reply, ok := g.answer(within, func() { g.send(frame) }, func(ip header.IPv4) bool {
+		reply := header.TCP(ip.Payload())
+		return len(reply) >= header.TCPMinimumSize && reply.DestinationPort() == sourcePort
+	})
+	return ok && header.TCP(reply.Payload()).Flags().Contains(header.TCPFlagSyn|header.TCPFlagAck)
 }
