@@ -1,7 +1,6 @@
 /**
  * The table of all artifacts that a start may take from the store. `gateway keys sign` signs by it and `gateway
- * provenance` compares by it.
- * It must not build anything.
+ * provenance` compares by it. Nothing is built here.
  *
  * @module
  */
@@ -13,29 +12,29 @@ import { vmmProcessRecipe } from "../vm/vmm_bundle.ts";
 import { allRecipes, hostArch, type Recipes } from "./artifacts.ts";
 import { isGoldenDiskOf } from "./golden_disk.ts";
 
-/** Artifacts that one recipe of this version makes. */
-interface OwnKind {
-  /** Whether every start takes it; the others are taken where they were made. */
-  readonly always: boolean;
-  readonly recipe: (recipes: Recipes) => Recipe | Promise<Recipe>;
-}
+/** An artifact that one recipe of this version makes. */
+type OwnKind = (recipes: Recipes) => Recipe | Promise<Recipe>;
 
 /** Artifacts of which there may be several, since their inputs are the user's choice. */
 type ChosenKind = (artifact: Artifact, boot: readonly Artifact[]) => boolean;
 
-/** Taken by every start first, then those of some starts. */
-const OWN: readonly OwnKind[] = [
-  { always: true, recipe: ({ kernel }) => kernel },
-  { always: true, recipe: ({ rootfs }) => rootfs.root },
-  { always: true, recipe: ({ gvproxy }) => gvproxy },
-  { always: true, recipe: ({ tsc }) => tsc },
-  { always: true, recipe: ({ ramshim }) => ramshim },
+/** Taken by every start. */
+const STOCK: readonly OwnKind[] = [
+  ({ kernel }) => kernel,
+  ({ rootfs }) => rootfs.root,
+  ({ gvproxy }) => gvproxy,
+  ({ tsc }) => tsc,
+  ({ ramshim }) => ramshim,
+];
+
+/** Taken by some starts, where they were made. */
+const OPTIONAL: readonly OwnKind[] = [
   // A start reads its manifest: the packages are in the key of the root image.
-  { always: false, recipe: ({ rootfs }) => rootfs.base.recipe },
-  { always: false, recipe: () => pullerRecipe() },
-  { always: false, recipe: ({ rootfs }) => rootfs.helmImage },
-  { always: false, recipe: () => libkrunRecipe(hostArch()) },
-  { always: false, recipe: () => vmmProcessRecipe() },
+  ({ rootfs }) => rootfs.base.recipe,
+  () => pullerRecipe(),
+  ({ rootfs }) => rootfs.helmImage,
+  () => libkrunRecipe(hostArch()),
+  () => vmmProcessRecipe(),
 ];
 
 const CHOSEN: readonly ChosenKind[] = [
@@ -58,7 +57,7 @@ export async function stockRecipes(
   store: ArtifactStore,
   options: StartOptions,
 ): Promise<readonly Recipe[]> {
-  return await recipesOf(store, options, true);
+  return await recipesOf(STOCK, store, options);
 }
 
 /** The recipes of what some starts of this version take. */
@@ -66,14 +65,16 @@ export async function optionalRecipes(
   store: ArtifactStore,
   options: StartOptions,
 ): Promise<readonly Recipe[]> {
-  return await recipesOf(store, options, false);
+  return await recipesOf(OPTIONAL, store, options);
 }
 
-async function recipesOf(store: ArtifactStore, options: StartOptions, always: boolean) {
+async function recipesOf(
+  kinds: readonly OwnKind[],
+  store: ArtifactStore,
+  options: StartOptions,
+): Promise<readonly Recipe[]> {
   const recipes = await allRecipes({ ...options, assumeYes: false }, store);
-  return await Promise.all(
-    OWN.filter((kind) => kind.always === always).map((kind) => kind.recipe(recipes)),
-  );
+  return await Promise.all(kinds.map((kind) => kind(recipes)));
 }
 
 /** Of stored artifacts, those that a start with these boot artifacts may take by the user's choice. */
