@@ -141,18 +141,14 @@ export async function buildTargets(
   const found = await allRecipes(options, store);
   const wanted = await recipesOf(target, found);
   await ensureTools(wanted.flatMap(({ tools }) => tools), options);
-  const recipes = NEED_BASE.includes(target)
-    ? await withKnownBase(found, wanted, store, options)
-    : found;
-  const built = await ensureAll(await recipesOf(target, recipes), store, options);
+  const recipes = await withKnownBase(found, wanted, store, options);
+  const known = recipes === found ? wanted : await recipesOf(target, recipes);
+  const built = await ensureAll(known, store, options);
   if (target === "all") {
     await ensureProvenance(store, built.filter(({ name }) => SET_NAMES.includes(name)));
   }
   return built;
 }
-
-/** What is made from the base. */
-const NEED_BASE: readonly BuildTarget[] = ["root", "images", "all"];
 
 async function recipesOf(
   target: Exclude<BuildTarget, "golden" | "payload" | "libkrun">,
@@ -178,8 +174,8 @@ async function recipesOf(
 }
 
 /**
- * The recipes once the base was built: its packages are in the keys of what is made from it. What takes longest is built
- * beside a base that is missing.
+ * The recipes once the base was built, where anything wanted is made from it: its packages are in the keys of that. What
+ * takes longest is built beside a base that is missing.
  */
 async function withKnownBase(
   recipes: Recipes,
@@ -188,8 +184,8 @@ async function withKnownBase(
   options: EnsureArtifactsOptions,
 ): Promise<Recipes> {
   const { base, cluster, root, images } = recipes.rootfs;
-  if (base.record) return recipes;
   const others = wanted.filter((recipe) => recipe !== root && !images.includes(recipe));
+  if (base.record || others.length === wanted.length) return recipes;
   const parts = wanted.includes(root) ? [cluster] : [];
   await ensureAll([base.recipe, ...new Set([...parts, ...others])], store, options);
   return await allRecipes(options, store);
