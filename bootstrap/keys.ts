@@ -21,7 +21,7 @@ import {
  * some starts take and that is damaged is left unsigned, with a warning.
  *
  * @throws GatewayError `build-failed` when what every start takes was not built yet, `artifact-corrupt`,
- * `signature-invalid` when it was changed after it had been signed, `usage` when there is no key.
+ * `signature-invalid` when a manifest was changed after it had been signed, `usage` without a signing key.
  */
 export async function signAll(
   options: StartOptions & { readonly store?: ArtifactStore },

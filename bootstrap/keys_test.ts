@@ -53,7 +53,7 @@ async function filledStore(dir: string): Promise<{ recipes: Recipe[]; unsigned: 
   return { recipes: [...recipes, ...chosen], unsigned };
 }
 
-/** The signer's keys, and those of a machine that trusts the signer and has no secret key. */
+/** The keys of the signer, and those of a machine that trusts the signer and does not have the secret key. */
 async function twoKeyFolders(dir: string): Promise<{ signer: string; trusting: string }> {
   const [signer, trusting] = [join(dir, "signer"), join(dir, "trusting")];
   const { publicPath } = await makeSigningKey(signer);

@@ -1,6 +1,6 @@
 /**
  * `gateway build root --refresh`: the root image from Debian packages of today.
- * It must not leave a base whose root image could not be built.
+ * A base whose root image cannot be built is replaced by the one before it.
  *
  * @module
  */

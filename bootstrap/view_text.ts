@@ -1,6 +1,5 @@
 /**
  * Small pieces of text that the progress view and the timeline share: cutting, padding, times, colour.
- * It must not know events.
  *
  * @module
  */
