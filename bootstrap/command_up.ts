@@ -17,6 +17,7 @@ import { buildTargets, checkBuild } from "./artifacts.ts";
 import { followerSink, READY_MESSAGE, startDetached } from "./detach.ts";
 import { hostServiceFlags, leftBehindWords } from "./host_service.ts";
 import { hostFacts, resolveOptions, type UpOptions, type UpRequest } from "./options.ts";
+import { watchOwner } from "./owner.ts";
 import type { Payload } from "./payload_spec.ts";
 import { preparedFiles, preparePayload } from "./payload_images.ts";
 import {
@@ -189,6 +190,8 @@ async function runForeground(
   if (follower) log.addSink(follower);
   using view = attachProgress(log, { ...io, quiet: follower !== undefined });
   const owned = new Set<number>();
+  using owner = watchOwner();
+  const signal = AbortSignal.any([io.signal, owner.gone]);
   // What the guest does not give up after the first Ctrl-C, a second one ends.
   io.force.addEventListener("abort", () => {
     for (const pid of owned) signalProcess(pid, "SIGKILL");
@@ -199,7 +202,7 @@ async function runForeground(
   const ctx = {
     log,
     early,
-    signal: io.signal,
+    signal,
     owned,
     onReady: async () => {
       if (ready) return log.span("ready").log("ready again");
@@ -221,7 +224,7 @@ async function runForeground(
     },
   };
   let end = await up(options, ctx);
-  while (end === "again" && !io.signal.aborted) {
+  while (end === "again" && !signal.aborted) {
     // Its settings may have been changed since, by `gateway host-service`.
     const { config } = await requireInstance(options.config.name);
     end = await up({ ...options, config, cold: false }, ctx);

@@ -21,6 +21,7 @@ import { endAtOnce, processesWith } from "../vm/leftovers.ts";
 import { run, type RunResult } from "../vm/process.ts";
 import { waitFor } from "../vm/wait.ts";
 import { GatewayError, type GatewayErrorOptions } from "../vm/error.ts";
+import { ownerEnv } from "./owner.ts";
 import { DEMO, loadPayload } from "./payloads.ts";
 import { selfCommand } from "./self.ts";
 import { askSupervisor } from "./supervisor.ts";
@@ -114,7 +115,7 @@ export class PrivateGateway implements AsyncDisposable {
     const self = selfCommand(args);
     return await run(self.program, {
       args: self.args,
-      env: this.env,
+      env: { ...this.env, ...ownerEnv() },
       ...options,
       signal: this.signal.aborted ? undefined : this.signal,
       code: "build-failed",

@@ -1,0 +1,33 @@
+/**
+ * Whether a command sees that the one it works for was killed.
+ *
+ * @module
+ */
+import { assertEquals } from "@std/assert";
+import { identifyProcess, spawnChild } from "../vm/process.ts";
+import { waitFor } from "../vm/wait.ts";
+import { ownerEnv, watchOwner } from "../bootstrap/owner.ts";
+
+Deno.test("watchOwner() aborts when the owner is killed, and not before", async () => {
+  const owner = spawnChild("sleep", { args: ["60"], ownGroup: true });
+  using watch = watchOwner(JSON.stringify(identifyProcess(owner.pid)));
+  assertEquals(watch.gone.aborted, false);
+  await owner.stop(1000);
+  await waitFor({
+    what: "the owner's end",
+    probe: () => Promise.resolve(watch.gone.aborted || undefined),
+    timeoutMs: 10_000,
+  });
+});
+
+Deno.test("watchOwner() watches nobody where no owner is named", () => {
+  for (const text of [undefined, "", "null", "nonsense"]) {
+    using watch = watchOwner(text);
+    assertEquals(watch.gone.aborted, false);
+  }
+});
+
+Deno.test("ownerEnv() names this process", () => {
+  using watch = watchOwner(Object.values(ownerEnv())[0]);
+  assertEquals(watch.gone.aborted, false);
+});
