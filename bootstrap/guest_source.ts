@@ -36,7 +36,7 @@ import {
 import { Trust } from "../vm/signing.ts";
 import type { VmSpec } from "../vm/spec.ts";
 import { checkOverlay, ensureStateDisk } from "../vm/state_disk.ts";
-import type { RunningVm } from "../vm/vmm.ts";
+import type { RunningVm, StartOptions } from "../vm/vmm.ts";
 import type { ChosenVmm } from "./choose_vmm.ts";
 import { adoptGolden, isNewInstance } from "./golden.ts";
 import { rememberFiles } from "./save.ts";
@@ -217,23 +217,27 @@ export async function startGuest(
   span: Span,
 ): Promise<RunningVm> {
   const { spec, slot } = source;
-  if (!slot) return await startVm(stack, spec, chosen, ctx, span);
-  const vm = await goOn(paths, ctx, () => startVm(stack, spec, chosen, ctx, span));
+  if (!slot) return await startVm(stack, spec, chosen, ctx, { span });
+  const vm = await goOn(
+    paths,
+    ctx,
+    (onContinue) => startVm(stack, spec, chosen, ctx, { span, onContinue }),
+  );
   rememberFiles(paths.dir, slot.ram);
   // The upper layers are mapped and no record names them any more; the bottom one will be part of the next save.
   await sweepFiles(paths, span, slot.ram.slice(0, 1).map(({ name }) => name));
   return vm;
 }
 
-/** Spends the slot on a start; one that fails gives it back. */
+/** Spends the slot on a start; one that fails before the guest runs gives it back. */
 async function goOn(
   paths: InstancePaths,
   ctx: UpContext,
-  start: () => Promise<RunningVm>,
+  start: (onContinue: () => void) => Promise<RunningVm>,
 ): Promise<RunningVm> {
   await using slot = await spendSlot(paths);
   try {
-    const vm = await start();
+    const vm = await start(slot.keepSpent);
     slot.keepSpent();
     return vm;
   } catch (error) {
@@ -254,9 +258,9 @@ async function startVm(
   spec: VmSpec,
   chosen: ChosenVmm,
   ctx: UpContext,
-  span: Span,
+  how: Pick<StartOptions, "span" | "onContinue">,
 ): Promise<RunningVm> {
-  const vm = stack.use(await chosen.vmm.start(spec, { span, signal: ctx.signal }));
+  const vm = stack.use(await chosen.vmm.start(spec, { ...how, signal: ctx.signal }));
   ctx.owned.add(vm.pid);
   return vm;
 }

@@ -97,7 +97,7 @@ export class QemuVmm implements Vmm {
     try {
       await vm.connect(options.signal);
       if (spec.ram) await checkLibrary(spec, options.signal);
-      if (spec.incoming) await vm.load(spec.incoming.devicesPath, options.signal);
+      if (spec.incoming) await vm.load(spec.incoming.devicesPath, options);
       return vm;
     } catch (error) {
       await vm[Symbol.asyncDispose]();
@@ -176,9 +176,15 @@ export class QemuVm implements RunningVm {
   }
 
   /** Goes on from device state; the memory file has the rest. */
-  async load(devicesPath: string, signal: AbortSignal): Promise<void> {
+  async load(
+    devicesPath: string,
+    { signal, onContinue }: Pick<StartOptions, "signal" | "onContinue">,
+  ): Promise<void> {
     await loadDevices(this.qmp, this.spec.runtimeDir, devicesPath, signal);
-    await this.qmp.execute("cont", {}, signal);
+    signal.throwIfAborted();
+    onContinue?.();
+    // Without the signal: a guest that QEMU was told to continue runs, and has to be stopped as one.
+    await this.qmp.execute("cont");
   }
 
   get save(): RunningVm["save"] {

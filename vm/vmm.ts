@@ -108,6 +108,8 @@ export interface SavedParts {
 export interface StartOptions {
   readonly span: Span;
   readonly signal: AbortSignal;
+  /** Called right before a guest continues from its saved memory: from then on it may change its disk. */
+  readonly onContinue?: () => void;
 }
 
 /** A driver. */
