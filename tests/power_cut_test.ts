@@ -8,7 +8,8 @@ import { fromFileUrl, join } from "@std/path";
 import { QEMU_IMG_TOOL } from "../vm/disk_chain.ts";
 import { silentSpan } from "../vm/event.ts";
 import { ensureTools } from "../vm/host_tools.ts";
-import { run, which } from "../vm/process.ts";
+import { run } from "../vm/process.ts";
+import { whyNoPowerCut } from "./fakes/power.ts";
 import { denoArgs } from "./sandbox.ts";
 
 const PROGRAM = fromFileUrl(new URL("fakes/power_cut.ts", import.meta.url));
@@ -32,7 +33,7 @@ for (const kind of ["ext4", "xfs"]) {
       "fork",
     ]
   ) {
-    const missing = await whyNot(kind);
+    const missing = await whyNoPowerCut(kind);
     Deno.test({
       name: `what a guest has flushed is there after a power cut on ${kind}: ${step}` +
         (missing === undefined ? "" : ` (skipped: ${missing})`),
@@ -60,18 +61,4 @@ for (const kind of ["ext4", "xfs"]) {
       },
     });
   }
-}
-
-/** Why this host cannot cut the power of such a file system. */
-async function whyNot(kind: string): Promise<string | undefined> {
-  if (Deno.build.os !== "linux" || Deno.uid() !== 0) return "only root of Linux mounts";
-  for (const tool of ["unshare", "mount", `mkfs.${kind}`]) {
-    if (which(tool) === undefined) return `there is no ${tool}`;
-  }
-  try {
-    await Deno.stat("/dev/loop-control");
-  } catch {
-    return "there are no loop devices";
-  }
-  return undefined;
 }

@@ -32,6 +32,7 @@ import {
 import type { VmSpec } from "../../vm/spec.ts";
 import type { RunningVm, SaveTarget } from "../../vm/vmm.ts";
 import { instanceConfig } from "./instance_config.ts";
+import { cutPower } from "./power.ts";
 
 const signal = new AbortController().signal;
 const span = silentSpan();
@@ -205,17 +206,6 @@ async function check(step: string, keys: string): Promise<void> {
   for (const { state } of snapshots) {
     assertEquals(await findFault(source.dir, state, again.guest.key), undefined);
   }
-}
-
-/** The same request on ext4 and XFS. Nothing that is not on the disk yet gets there: flag 2. */
-function cutPower(dir: string): void {
-  const libc = Deno.dlopen("libc.so.6", {
-    open: { parameters: ["buffer", "i32"], result: "i32" },
-    ioctl: { parameters: ["i32", "u64", "buffer"], result: "i32" },
-  });
-  const fd = libc.symbols.open(new TextEncoder().encode(`${dir}\0`), 0);
-  const done = libc.symbols.ioctl(fd, 0x8004_587dn, new Uint32Array([2]));
-  if (fd < 0 || done !== 0) throw new Error(`"${dir}" cannot be shut down`);
 }
 
 const [what, step, disk, sockets] = Deno.args;

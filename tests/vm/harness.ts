@@ -174,14 +174,14 @@ export class TestHome implements AsyncDisposable {
     return found;
   }
 
-  /** Processes that have this home in their command line: VMs, gvproxy, supervisors. */
-  processes(): string[] {
+  /** Processes that have this home in their command line, `length` letters of each: VMs, gvproxy, supervisors. */
+  processes(length = 220): string[] {
     const found: string[] = [];
     for (const entry of Deno.readDirSync("/proc")) {
       if (!/^\d+$/.test(entry.name)) continue;
       try {
         const line = Deno.readTextFileSync(`/proc/${entry.name}/cmdline`).replaceAll("\0", " ");
-        if (line.includes(this.top)) found.push(`${entry.name} ${line.slice(0, 220)}`);
+        if (line.includes(this.top)) found.push(`${entry.name} ${line.slice(0, length)}`);
       } catch {
         // Gone meanwhile.
       }

@@ -39,7 +39,7 @@ export async function unnamedStateFiles(dir: string): Promise<string[]> {
   let records = "";
   const files: string[] = [];
   for (const folder of [dir, join(dir, "snapshots")]) {
-    for await (const { name } of Deno.readDir(folder)) {
+    for (const { name } of await Array.fromAsync(Deno.readDir(folder)).catch(() => [])) {
       if (name.endsWith(".json")) records += await Deno.readTextFile(join(folder, name));
       if (/^(dev|ram)-/.test(name)) files.push(name);
     }

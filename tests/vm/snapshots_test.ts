@@ -10,6 +10,7 @@ import { join } from "@std/path";
 import { run } from "../../vm/process.ts";
 import { pause, waitFor } from "../../vm/wait.ts";
 import { HostServices } from "./host_services.ts";
+import { appears, goes, type Moment, reach, step as begins } from "../kills/moments.ts";
 import { Client } from "./client.ts";
 import { freePort, TestHome, withEvidence } from "./harness.ts";
 import { atRest, flipByte, leaveFree, runRecord, unnamedStateFiles } from "./instance_files.ts";
@@ -281,10 +282,13 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
     },
   );
 
-  for (const [who, verb, waitMs] of KILLS) {
-    await step(`kill -9 of the ${who} ${waitMs} ms into ${verb.join(" ")}`, async () => {
+  for (const [who, verb, moment] of KILLS) {
+    await step(`kill -9 of the ${who} in ${verb.join(" ")} when ${moment.name}`, async () => {
+      const seen = moment.arm({ home, dirOf, standIn: undefined });
       await using asking = await home.start(verb);
-      await pause(waitMs);
+      let over = false;
+      void asking.exited.then(() => over = true);
+      await reach(seen, () => over ? asking.text() : undefined, 120_000);
       const { supervisor } = await runRecord(dirOf("default"));
       try {
         if (who === "command") asking.signal("SIGKILL");
@@ -373,18 +377,18 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
 /** Debian's package libfaketime; tests/run.ts installs it. */
 const FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 
-/** Who is killed, in what, how far into it; each step of a save, a restore and a fork is met by some of them. */
-const KILLS: readonly (readonly ["command" | "supervisor", readonly string[], number])[] = [
-  ["command", ["snapshot", "create", "half"], 350],
-  ["command", ["snapshot", "create", "half"], 600],
-  ["supervisor", ["snapshot", "create", "half"], 400],
-  ["supervisor", ["snapshot", "create", "half"], 500],
-  ["supervisor", ["snapshot", "create", "half"], 700],
-  ["command", ["snapshot", "restore", "base"], 400],
-  ["command", ["snapshot", "restore", "base"], 700],
-  ["supervisor", ["snapshot", "restore", "base"], 900],
-  ["command", ["fork", "default", "half-fork"], 400],
-  ["command", ["fork", "default", "half-fork"], 700],
-  ["command", ["fork", "default", "half-fork"], 1500],
-  ["supervisor", ["fork", "default", "half-fork"], 500],
+/** Who is killed, in what, and when; tests/kills/table.ts has all points, which tests/long tries in VMs. */
+const KILLS: readonly (readonly ["command" | "supervisor", readonly string[], Moment])[] = [
+  ["command", ["snapshot", "create", "half"], appears(/^disk-\w+\.qcow2$/)],
+  ["command", ["snapshot", "create", "half"], appears(/^ram-\w+\.layer$/)],
+  ["supervisor", ["snapshot", "create", "half"], appears(/^disk-\w+\.qcow2$/)],
+  ["supervisor", ["snapshot", "create", "half"], appears(/^ram-\w+\.layer$/)],
+  ["supervisor", ["snapshot", "create", "half"], appears(/^snapshots\/half\.json$/)],
+  ["command", ["snapshot", "restore", "base"], goes("run.json")],
+  ["command", ["snapshot", "restore", "base"], appears(/^suspend\.json$/)],
+  ["supervisor", ["snapshot", "restore", "base"], begins("guest up")],
+  ["command", ["fork", "default", "half-fork"], appears(/^snapshots\/gateway-fork-/)],
+  ["command", ["fork", "default", "half-fork"], appears(/^instance\.json$/, "half-fork")],
+  ["command", ["fork", "default", "half-fork"], begins("guest up", "half-fork")],
+  ["supervisor", ["fork", "default", "half-fork"], appears(/^snapshots\/gateway-fork-/)],
 ];

@@ -1,0 +1,21 @@
+/**
+ * The kill table with stand-ins for QEMU and its guest: `kill -9` of each process at each point, and what is left.
+ * tests/long has the same with `down`, Ctrl-C, power cuts and VMs.
+ *
+ * @module
+ */
+import { QEMU_IMG_TOOL } from "../vm/disk_chain.ts";
+import { silentSpan } from "../vm/event.ts";
+import { ensureTools } from "../vm/host_tools.ts";
+import { runTable } from "./kills/run_table.ts";
+import { standInWorld } from "./kills/world.ts";
+
+const signal = new AbortController().signal;
+await ensureTools([QEMU_IMG_TOOL], { span: silentSpan(), signal, assumeYes: true });
+
+Deno.test("after kill -9 at any point the next command works and nothing is lost", async (t) => {
+  await using world = await standInWorld();
+  await runTable(t, world, ["kill"]);
+  // Memory that a guest went on from must not meet its disk again.
+  await runTable(t, world, ["interrupt"], { only: /^resume/ });
+});

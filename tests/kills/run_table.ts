@@ -1,0 +1,52 @@
+/**
+ * All cases of the kill table in one world, each a step of a test.
+ *
+ * @module
+ */
+import { type Act, caseName, runCase } from "./run_case.ts";
+import { type Deed, type Point, TABLE } from "./table.ts";
+import type { World } from "./world.ts";
+
+/** Runs the cases of these kinds that the world can have; GATEWAY_KILLS is a pattern of the names of those wanted. */
+export async function runTable(
+  t: Deno.TestContext,
+  world: World,
+  kinds: readonly Act["kind"][],
+  { cut = noPower, only = /^/ }: {
+    readonly cut?: () => Promise<void>;
+    readonly only?: RegExp;
+  } = {},
+): Promise<void> {
+  const wanted = new RegExp(Deno.env.get("GATEWAY_KILLS") ?? "");
+  for (const deed of TABLE) {
+    for (const point of deed.points) {
+      for (const act of kinds.flatMap((kind) => actsOf(kind, deed, point, cut))) {
+        const name = caseName(deed, point, act);
+        const possible = world.standIn !== undefined || !(point.at.standIn || deed.builds);
+        if (!possible || !wanted.test(name) || !only.test(name)) continue;
+        await t.step(name, async () => {
+          try {
+            await runCase(world, deed, point, act);
+          } catch (error) {
+            // The next case is not to fail for what this one has left.
+            for (const left of ["clone", "default"]) {
+              await world.home.call(["rm", "--force", left], { timeoutMs: 120_000 });
+            }
+            throw error;
+          }
+        });
+      }
+    }
+  }
+}
+
+const noPower = () => Promise.reject(new Error("no power to cut here"));
+
+function actsOf(kind: Act["kind"], deed: Deed, point: Point, cut: () => Promise<void>): Act[] {
+  if (kind === "kill") return point.victims.map((victim) => ({ kind, victim }));
+  // What stops the source of a build is tried by the instance that waits for it.
+  if (point.of === "golden") return [];
+  // There is nothing yet, or nothing any more, that could be stopped.
+  if (kind === "down" && deed.before === "absent") return [];
+  return kind === "power" ? [{ kind, cut }] : [{ kind }];
+}
