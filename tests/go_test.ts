@@ -5,10 +5,9 @@
  * @module
  */
 import { assertEquals } from "@std/assert";
-import { fromFileUrl, join } from "@std/path";
-import { goEnv } from "../vm/go_build.ts";
-import { cacheDir } from "../vm/layout.ts";
+import { fromFileUrl } from "@std/path";
 import { run, which } from "../vm/process.ts";
+import { goEnvironment } from "./go_modules.ts";
 
 /** The modules, and which of their packages. */
 const MODULES = {
@@ -22,22 +21,6 @@ const MODULES = {
   "tests/fakes/openshell/standin": "./...",
 };
 
-/** Those that are built with kubenode's experiments, so that Kubernetes' packages are compiled once. */
-const LIKE_KUBENODE = ["rootfs/kubenode", "tests/fakes/openshell/standin"];
-
-async function environment(module: string): Promise<Record<string, string>> {
-  const env = goEnv(join(cacheDir(), "build"));
-  if (!LIKE_KUBENODE.includes(module)) return env;
-  const experimental = { ...env, GOEXPERIMENT: "nogreenteagc" };
-  // A toolchain that does not know the experiment builds without.
-  const { code } = await run("go", {
-    args: ["env", "GOEXPERIMENT"],
-    env: experimental,
-    check: false,
-  });
-  return code === 0 ? experimental : env;
-}
-
 for (const [module, packages] of Object.entries(MODULES)) {
   Deno.test({
     name: `go vet and go test pass in ${module} (skipped without go)`,
@@ -45,7 +28,7 @@ for (const [module, packages] of Object.entries(MODULES)) {
     fn: async () => {
       const options = {
         cwd: fromFileUrl(new URL(`../${module}`, import.meta.url)),
-        env: await environment(module),
+        env: await goEnvironment(module),
         timeoutMs: 10 * 60_000,
         niceness: 10,
       };

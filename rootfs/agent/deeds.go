@@ -30,7 +30,7 @@ func parseClock(text string) (unix.Timespec, error) {
 	if err != nil {
 		return out, fmt.Errorf("%q is not a time in seconds", text)
 	}
-	return unix.NsecToTimespec(int64(seconds)*int64(time.Second) + int64(nanoseconds)), nil
+	return unix.Timespec{Sec: int64(seconds), Nsec: int64(nanoseconds)}, nil
 }
 
 // setClock sets the wall clock and returns by how much it was moved.

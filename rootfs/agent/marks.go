@@ -57,22 +57,23 @@ func writeMark(path, line string) error {
 type lineBuffer struct{ rest []byte }
 
 // add returns the lines that are complete now, without their ends and without empty ones. A line
-// that grows beyond maxLine is cut.
+// that has no end within maxLine bytes is cut.
 func (b *lineBuffer) add(data []byte) []string {
 	b.rest = append(b.rest, data...)
 	var lines []string
 	for {
-		end := bytes.IndexByte(b.rest, '\n')
-		if end < 0 && len(b.rest) >= maxLine {
-			end = maxLine - 1
-		}
+		end := bytes.IndexByte(b.rest[:min(maxLine, len(b.rest))], '\n')
+		next := end + 1
 		if end < 0 {
-			return lines
+			if len(b.rest) < maxLine {
+				return lines
+			}
+			end, next = maxLine-1, maxLine-1
 		}
 		if line := bytes.TrimRight(b.rest[:end], "\r"); len(line) > 0 {
 			lines = append(lines, string(line))
 		}
-		b.rest = b.rest[min(end+1, len(b.rest)):]
+		b.rest = b.rest[next:]
 	}
 }
 

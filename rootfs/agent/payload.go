@@ -75,7 +75,7 @@ func swap(fresh, dir string) error {
 }
 
 // unpack writes the files and directories of a tar stream under root, which it makes with mode 0700.
-// Links and devices have no place in a payload and are refused.
+// Links, devices and files with holes have no place in a payload and are refused.
 func unpack(from io.Reader, root string) (int, error) {
 	if err := os.Mkdir(root, 0o700); err != nil {
 		return 0, err
@@ -113,6 +113,13 @@ func unpackEntry(reader io.Reader, header *tar.Header, path string) error {
 	case tar.TypeReg:
 	default:
 		return fmt.Errorf("the payload holds %q, which is neither file nor directory", header.Name)
+	}
+	// The size of a file with holes has no limit in the size of the disk.
+	if header.PAXRecords["GNU.sparse.major"] != "" || header.PAXRecords["GNU.sparse.map"] != "" {
+		return fmt.Errorf("the payload holds %q, which is a file with holes", header.Name)
+	}
+	if filepath.Clean(header.Name) == "." {
+		return fmt.Errorf("the payload holds %q as a file", header.Name)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err

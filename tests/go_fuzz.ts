@@ -1,0 +1,109 @@
+/**
+ * Runs the Go fuzz targets of the project's modules for some seconds each. What a target finds is written to the
+ * package's testdata/fuzz, to be committed as a seed beside the fix.
+ *
+ * @module
+ */
+import { assert, assertEquals } from "@std/assert";
+import { dirname, fromFileUrl, join, relative } from "@std/path";
+import { cacheDir } from "../vm/layout.ts";
+import { run, which } from "../vm/process.ts";
+import { goEnvironment } from "./go_modules.ts";
+
+const ROOT = fromFileUrl(new URL("..", import.meta.url));
+
+/** Modules that read what a guest, a registry or a user wrote. Every `func Fuzz…` in them is a target. */
+const MODULES = ["net/gvproxy", "rootfs/agent", "rootfs/kubenode", "rootfs/ocipull"];
+
+/** Those in which a target has to be found. */
+const TARGETED = ["rootfs/agent", "rootfs/ocipull"];
+
+/** Small inputs are of no use to us while larger ones wait. */
+const MINIMIZE = "-test.fuzzminimizetime=100x";
+
+interface Package {
+  readonly module: string;
+  /** Its folder, from the module. */
+  readonly dir: string;
+  readonly targets: readonly string[];
+}
+
+/** The packages of a module that have targets. */
+function fuzzedPackages(module: string): Package[] {
+  const targets = new Map<string, string[]>();
+  const walk = (dir: string) => {
+    for (const { name, isDirectory } of Deno.readDirSync(dir)) {
+      const path = join(dir, name);
+      if (isDirectory) walk(path);
+      else if (name.endsWith("_test.go")) {
+        const names = Deno.readTextFileSync(path).matchAll(/^func (Fuzz\w*)\(/gm);
+        const known = targets.get(dirname(path)) ?? [];
+        targets.set(dirname(path), [...known, ...[...names].map(([, target]) => target)]);
+      }
+    }
+  };
+  walk(join(ROOT, module));
+  return [...targets].filter(([, names]) => names.length > 0).map(([dir, names]) => ({
+    module,
+    dir: relative(join(ROOT, module), dir),
+    targets: names.sort(),
+  })).sort((a, b) => (a.dir < b.dir ? -1 : 1));
+}
+
+/** One test for each package: it is compiled once, then its targets run one after the other. */
+export function testGoTargets(seconds: number): void {
+  const packages = MODULES.flatMap(fuzzedPackages);
+  Deno.test("the modules that read what others wrote have fuzz targets", () => {
+    const found = new Set(packages.map(({ module }) => module));
+    assertEquals(TARGETED.filter((module) => !found.has(module)), []);
+  });
+  for (const one of packages) {
+    Deno.test({
+      name: `${join(one.module, one.dir)} stands ${seconds} s of each of ${
+        one.targets.join(", ")
+      } (skipped without go)`,
+      ignore: which("go") === undefined,
+      fn: (t) => fuzzPackage(one, seconds, t),
+    });
+  }
+}
+
+async function fuzzPackage(
+  { module, dir, targets }: Package,
+  seconds: number,
+  t: Deno.TestContext,
+): Promise<void> {
+  const temp = await Deno.makeTempDir({ prefix: "gateway-fuzz-" });
+  try {
+    const program = join(temp, "fuzz.test");
+    const env = await goEnvironment(module);
+    await run("go", {
+      args: ["test", "-c", "-fuzz=Fuzz", "-o", program, `./${dir}`],
+      cwd: join(ROOT, module),
+      env,
+      timeoutMs: 20 * 60_000,
+      niceness: 10,
+    });
+    for (const target of targets) {
+      await t.step(target, async () => {
+        const { code, stdout } = await run(program, {
+          args: [
+            ...["-test.run=^$", `-test.fuzz=^${target}$`, `-test.fuzztime=${seconds}s`, MINIMIZE],
+            // What a short run finds interesting is not kept, so that each begins with the seeds.
+            `-test.fuzzcachedir=${
+              seconds < 60 ? join(temp, "found") : join(cacheDir(), "build", "go-fuzz", module, dir)
+            }`,
+          ],
+          cwd: join(ROOT, module, dir),
+          timeoutMs: (seconds + 120) * 1000,
+          niceness: 10,
+          check: false,
+        });
+        assertEquals(code, 0, stdout);
+        assert(stdout.includes("execs: "), stdout);
+      });
+    }
+  } finally {
+    await Deno.remove(temp, { recursive: true });
+  }
+}
