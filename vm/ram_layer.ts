@@ -47,7 +47,16 @@ async function findLayerFault(path: string, memoryBytes: number): Promise<string
   if (!list) return "its list of pages is cut";
   const numbers = new DataView(list.buffer);
   let pages = Math.ceil((HEADER_BYTES + count * EXTENT_BYTES) / PAGE_BYTES);
-  for (let at = 0; at < count; at++) pages += numbers.getUint32(at * EXTENT_BYTES + 4, true);
+  let next = 0;
+  for (let at = 0; at < count; at++) {
+    const first = numbers.getUint32(at * EXTENT_BYTES, true);
+    const length = numbers.getUint32(at * EXTENT_BYTES + 4, true);
+    // As the library does that maps it (vm/ramshim).
+    if (length === 0 || first < next) return "its list of pages is not in order";
+    next = first + length;
+    pages += length;
+  }
+  if (next * PAGE_BYTES > memoryBytes) return "its list of pages leads out of the memory";
   return pages * PAGE_BYTES === size
     ? undefined
     : `it has ${size} bytes instead of ${pages * PAGE_BYTES}`;

@@ -54,3 +54,14 @@ Deno.test("checkLayer() refuses what is no layer, is cut, or belongs to another 
     assertEquals(await why(path), "it belongs to a memory of 4096 bytes, not 1048576");
   });
 });
+
+Deno.test("checkLayer() refuses pages out of order, twice, none, and beyond the memory", async () => {
+  for (const extents of [[[7, 1], [0, 1]], [[3, 2], [4, 1]], [[3, 0]]] as const) {
+    await withLayer(layer(1024 * 1024, extents), async (path) => {
+      assertEquals(await why(path), "its list of pages is not in order");
+    });
+  }
+  await withLayer(layer(1024 * 1024, [[255, 2]]), async (path) => {
+    assertEquals(await why(path), "its list of pages leads out of the memory");
+  });
+});

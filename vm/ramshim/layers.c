@@ -15,6 +15,20 @@ static int check_header(const struct header *h, size_t size, off_t file_size) {
   return (off_t)(sizeof *h + (uint64_t)h->extents * sizeof(struct extent)) <= file_size ? 0 : -1;
 }
 
+/* As a save writes them: within the memory, one above the other, and all of their pages in the file. So no page is looked
+ * at twice, however long the list is. */
+static int check_extents(const struct layer *layer, size_t size) {
+  uint64_t next = 0, pages = 0;
+  errno = EINVAL;
+  for (uint32_t i = 0; i < layer->count; i++) {
+    struct extent e = layer->list[i];
+    if (e.count == 0 || e.first < next) return -1;
+    next = (uint64_t)e.first + e.count;
+    pages += e.count;
+  }
+  return next <= size / PAGE && layer->pages + (off_t)(pages * PAGE) <= layer->file_size ? 0 : -1;
+}
+
 int read_layer(int fd, size_t size, struct layer *layer) {
   struct stat info;
   struct header h;
@@ -27,7 +41,9 @@ int read_layer(int fd, size_t size, struct layer *layer) {
     return -1;
   }
   *layer = (struct layer){list, h.extents, (off_t)((sizeof h + bytes + PAGE - 1) / PAGE * PAGE), info.st_size};
-  return 0;
+  if (check_extents(layer, size) == 0) return 0;
+  free(list);
+  return -1;
 }
 
 /* Maps each extent of an open layer over the memory at base, and notes in set which pages it has. */
@@ -39,9 +55,7 @@ static int map_extents(int fd, char *base, size_t size, int prot, uint8_t *set) 
   for (uint32_t i = 0; i < layer.count && result == 0; i++) {
     struct extent e = layer.list[i];
     uint64_t first = (uint64_t)e.first * PAGE, length = (uint64_t)e.count * PAGE;
-    errno = EINVAL;
-    if (length == 0 || first + length > size || offset + (off_t)length > layer.file_size) result = -1;
-    else if (map_pages(base + first, length, prot, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, offset) == MAP_FAILED) result = -1;
+    if (map_pages(base + first, length, prot, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, offset) == MAP_FAILED) result = -1;
     else mark(set, e);
     offset += (off_t)length;
   }
