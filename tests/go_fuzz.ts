@@ -86,7 +86,7 @@ async function fuzzPackage(
     });
     for (const target of targets) {
       await t.step(target, async () => {
-        const { code, stdout } = await run(program, {
+        const { code, stdout, stderr } = await run(program, {
           args: [
             ...["-test.run=^$", `-test.fuzz=^${target}$`, `-test.fuzztime=${seconds}s`, MINIMIZE],
             // What a short run finds interesting is not kept, so that each begins with the seeds.
@@ -99,8 +99,8 @@ async function fuzzPackage(
           niceness: 10,
           check: false,
         });
-        assertEquals(code, 0, stdout);
-        assert(stdout.includes("execs: "), stdout);
+        assertEquals(code, 0, stdout + stderr);
+        assert(stderr.includes("execs: "), stderr);
       });
     }
   } finally {
