@@ -48,8 +48,24 @@ export class KubeYamlError extends Error {
   }
 }
 
+/**
+ * What a parser of YAML gives. It calls itself for each level, so that a text with enough of them ends its stack.
+ *
+ * @throws KubeYamlError
+ */
+export function withinStack<T>(parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    throw error instanceof RangeError ? new KubeYamlError("it is nested too deeply", 0) : error;
+  }
+}
+
 /** Values that one document may unfold to by aliases. */
 const MAX_VALUES = 200_000;
+
+/** How deep values may be nested; whatever works on them next needs room on its stack, too. */
+const MAX_DEPTH = 1000;
 
 /**
  * The value of a document that was parsed with {@linkcode PARSE_OPTIONS}.
@@ -82,6 +98,7 @@ class Reader {
       if (this.#open.has(target)) throw fault(node, `the alias "${node.source}" contains itself`);
       return this.read(target);
     }
+    if (this.#open.size >= MAX_DEPTH) throw fault(node, "it is nested too deeply");
     this.#open.add(node);
     try {
       if (isSeq(node)) return node.items.map((item) => this.read(asNode(item), node.flow));

@@ -7,11 +7,12 @@
  */
 import { basename, dirname, join, resolve } from "@std/path";
 import * as v from "valibot";
-import { parse, stringify } from "yaml";
+import { type Document, parseDocument, stringify, visit } from "yaml";
 import { asHostError, describeError, GatewayError, usageError } from "../vm/error.ts";
 import { writeFileAtomic } from "../vm/durable.ts";
 import { homeDir } from "../vm/layout.ts";
 import { readTextIfThere, removeIfThere } from "./files.ts";
+import { documentValue, PARSE_OPTIONS } from "./kube_yaml.ts";
 import { isSameOwner, type Owner, publicName } from "./names.ts";
 
 /** Name of the extension that marks a kubeconfig as ours. */
@@ -188,7 +189,7 @@ async function refuseForeign(path: string): Promise<void> {
 
 function findOwner(text: string): Owner | undefined {
   try {
-    const marked = v.parse(MarkedConfig, parse(text, { maxAliasCount: 0 }));
+    const marked = v.parse(MarkedConfig, readYaml(text));
     const entry = marked.extensions.find((extension) => extension.name === MARKER);
     return entry && v.parse(OwnerSchema, entry.extension);
   } catch {
@@ -196,11 +197,23 @@ function findOwner(text: string): Owner | undefined {
   }
 }
 
+/** Bounded in depth and in values; the library's own reader takes hours for keys nested in keys. */
+function readYaml(text: string): unknown {
+  const document = parseDocument(text, PARSE_OPTIONS) as Document.Parsed;
+  if (document.errors.length > 0) throw document.errors[0];
+  visit(document, {
+    // k3s writes none.
+    Alias: () => {
+      throw new Error("it holds an alias");
+    },
+  });
+  return documentValue(document);
+}
+
 function parseGuestConfig(text: string): v.InferOutput<typeof GuestConfig> {
   try {
     if (text.length > MAX_BYTES) throw new Error(`it has more than ${MAX_BYTES} characters`);
-    // No aliases: k3s writes none, and nested ones make a small text huge.
-    return v.parse(GuestConfig, parse(text, { maxAliasCount: 0, logLevel: "silent" }));
+    return v.parse(GuestConfig, readYaml(text));
   } catch (error) {
     throw new GatewayError({
       code: "guest-failed",

@@ -23,6 +23,7 @@ import {
   KubeYamlError,
   PARSE_OPTIONS,
   plainValue,
+  withinStack,
 } from "./kube_yaml.ts";
 
 /** From the top of a document down to a field. */
@@ -65,11 +66,7 @@ export class YamlSource {
 
   /** @throws GatewayError `payload-invalid` for the first place that is no YAML. */
   constructor(readonly dir: string, readonly name: string, text: string) {
-    this.documents = parseAllDocuments(text, {
-      ...PARSE_OPTIONS,
-      lineCounter: this.#lines,
-      prettyErrors: false,
-    }) as Document.Parsed[];
+    this.documents = this.#parse(text);
     const control = controlCharacter(text);
     if (control) {
       throw payloadFault(dir, this.#at(this.#place(control.offset)), {
@@ -87,14 +84,25 @@ export class YamlSource {
     }
   }
 
+  #parse(text: string): Document.Parsed[] {
+    const options = { ...PARSE_OPTIONS, lineCounter: this.#lines, prettyErrors: false };
+    return this.#checked(() =>
+      withinStack(() => parseAllDocuments(text, options) as Document.Parsed[])
+    );
+  }
+
   /**
    * A document as the cluster's programs read it.
    *
    * @throws GatewayError `payload-invalid` for what they refuse, and for aliases that lead nowhere or grow too much.
    */
   value(document: Document.Parsed): unknown {
+    return this.#checked(() => documentValue(document));
+  }
+
+  #checked<T>(read: () => T): T {
     try {
-      return documentValue(document);
+      return read();
     } catch (error) {
       if (!(error instanceof KubeYamlError)) throw error;
       throw payloadFault(this.dir, this.#at(this.#place(error.offset)), {

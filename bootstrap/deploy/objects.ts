@@ -9,7 +9,13 @@ import { type Document, parseAllDocuments } from "yaml";
 import { GatewayError } from "../../vm/error.ts";
 import { digestBytes } from "../../vm/digest.ts";
 import { RELOADS_ANNOTATION } from "../identity.ts";
-import { documentValue, KubeYamlError, PARSE_OPTIONS, toJsonText } from "../kube_yaml.ts";
+import {
+  documentValue,
+  KubeYamlError,
+  PARSE_OPTIONS,
+  toJsonText,
+  withinStack,
+} from "../kube_yaml.ts";
 import type { KubeObject } from "./kube_api.ts";
 
 /** What names an object whatever version of it is meant. */
@@ -37,7 +43,7 @@ const FIRST = [
  * @throws GatewayError `usage` for a text that holds no objects of Kubernetes.
  */
 export function readObjects(texts: readonly string[]): KubeObject[] {
-  const objects = texts.flatMap((text) => parseAllDocuments(text, PARSE_OPTIONS))
+  const objects = texts.flatMap(parseDocuments)
     .flatMap((document) => {
       if (document.errors.length > 0) throw noObject("it is not YAML");
       return flatten(valueOf(document as Document.Parsed));
@@ -51,9 +57,17 @@ export function readObjects(texts: readonly string[]): KubeObject[] {
   return objects.sort((a, b) => rank(a.kind) - rank(b.kind));
 }
 
+function parseDocuments(text: string) {
+  return refused(() => withinStack(() => parseAllDocuments(text, PARSE_OPTIONS)));
+}
+
 function valueOf(document: Document.Parsed): unknown {
+  return refused(() => documentValue(document));
+}
+
+function refused<T>(read: () => T): T {
   try {
-    return documentValue(document);
+    return read();
   } catch (error) {
     throw error instanceof KubeYamlError ? noObject(error.message) : error;
   }
@@ -62,8 +76,10 @@ function valueOf(document: Document.Parsed): unknown {
 function flatten(value: unknown): KubeObject[] {
   if (value === null || value === undefined) return [];
   const object = value as KubeObject;
-  if (typeof object.kind === "string" && object.kind.endsWith("List") && object.items) {
-    return (object.items as unknown[]).flatMap(flatten);
+  if (
+    typeof object.kind === "string" && object.kind.endsWith("List") && Array.isArray(object.items)
+  ) {
+    return object.items.flatMap(flatten);
   }
   if (typeof object.apiVersion !== "string" || typeof object.kind !== "string") {
     throw noObject("one of its documents has no apiVersion or kind");

@@ -121,19 +121,7 @@ export async function readRegistries(
 /** The checked content of registries.yaml; relative paths are taken from the file's folder. @throws GatewayError `usage`. */
 export function parseRegistries(source: string, path: string): Registries {
   const lines = new LineCounter();
-  const document = parseDocument(source, { ...PARSE_OPTIONS, lineCounter: lines });
-  const [broken] = document.errors;
-  if (broken) {
-    throw wrong(path, lines.linePos(broken.pos[0]).line, "it is no YAML: " + broken.code);
-  }
-  // A user's name or password is the text that stands there, also where YAML has a number or a word for it.
-  visit(document, {
-    Scalar: (_, node) => {
-      const isNothing = node.type === "PLAIN" && plainValue(String(node.value)) === null;
-      if (isNothing) node.value = null;
-    },
-  });
-  const value = document.toJS({ maxAliasCount: 100 }) ?? {};
+  const { document, value } = readDocument(source, path, lines);
   const result = v.safeParse(File, value);
   const [issue] = result.issues ?? [];
   if (issue) {
@@ -155,6 +143,29 @@ export function parseRegistries(source: string, path: string): Registries {
     }
   }
   return withAbsolutePaths(found, dirname(path));
+}
+
+function readDocument(source: string, path: string, lines: LineCounter) {
+  try {
+    const document = parseDocument(source, { ...PARSE_OPTIONS, lineCounter: lines });
+    const [broken] = document.errors;
+    if (broken) {
+      throw wrong(path, lines.linePos(broken.pos[0]).line, "it is no YAML: " + broken.code);
+    }
+    // A user's name or password is the text that stands there, also where YAML has a number or a word for it.
+    visit(document, {
+      Scalar: (_, node) => {
+        const isNothing = node.type === "PLAIN" && plainValue(String(node.value)) === null;
+        if (isNothing) node.value = null;
+      },
+    });
+    return { document, value: document.toJS({ maxAliasCount: 100 }) ?? {} };
+  } catch (error) {
+    // The parser calls itself for each level, and throws for aliases only when it follows them.
+    if (error instanceof RangeError) throw wrong(path, 1, "it is nested too deeply");
+    if (!(error instanceof ReferenceError)) throw error;
+    throw wrong(path, 1, "an alias in it leads nowhere or unfolds to too many values");
+  }
 }
 
 /** Leaves out fields that hold nothing, and those that are ignored. */
