@@ -19,6 +19,7 @@ import {
   writeState,
 } from "../vm/saved_state.ts";
 import type { VmSpec } from "../vm/spec.ts";
+import { FrozenPrograms, type GuestControl } from "./frozen_programs.ts";
 import { certificatesNow } from "./slot_certificates.ts";
 import type { SharedMemory } from "./shared_memory.ts";
 import type { RunningVm, SavedParts, SaveTarget } from "../vm/vmm.ts";
@@ -30,6 +31,7 @@ export interface SaveParts {
   /** As it was started. */
   readonly spec: VmSpec;
   readonly vm: RunningVm;
+  readonly control: GuestControl;
   /** Of the machine. */
   readonly key: string;
   readonly ports: { readonly sshPort: number; readonly apiPort: number | null };
@@ -76,6 +78,8 @@ export async function saveRun(
   const overlay = options.then === "continue" ? await prepareOverlay(parts, signal) : undefined;
   const kept = keptBottom(spec, dir);
   const shared = options.ramDir === undefined ? undefined : options.shared;
+  // A suspended guest has one successor, which draws what it would have drawn itself.
+  const programs = options.then === "continue" ? new FrozenPrograms(parts.control) : undefined;
   let recorded = false;
   try {
     const below = await shared?.linkInto(options.ramDir!) ?? [];
@@ -109,12 +113,10 @@ export async function saveRun(
       adopt: shared !== undefined,
       overlay: overlay?.switch,
       then: options.then,
+      programs,
       complete,
     }, signal);
-    span.log(`the guest stood still for ${Math.round(report.pauseMs)} ms`, {
-      pauseMs: Math.round(report.pauseMs),
-      ramMiB: Math.round(report.ramBytes / (1024 * 1024)),
-    });
+    logStandstill(span, report, programs);
     return report;
   } catch (error) {
     if (recorded) await removeDurable(options.record);
@@ -124,6 +126,20 @@ export async function saveRun(
     await overlay?.forget();
     throw error;
   }
+}
+
+function logStandstill(span: Span, report: SaveReport, programs?: FrozenPrograms): void {
+  const pauseMs = Math.round(report.pauseMs);
+  const frozen = programs && {
+    programsMs: Math.round(programs.stillMs),
+    frozenAt: programs.uptimeSeconds ?? 0,
+  };
+  const also = frozen ? `, its programs for ${frozen.programsMs} ms` : "";
+  span.log(`the guest stood still for ${pauseMs} ms${also}`, {
+    pauseMs,
+    ...frozen,
+    ramMiB: Math.round(report.ramBytes / (1024 * 1024)),
+  });
 }
 
 /** A record that may not be on the disk is taken back: the guest runs on, and its disk with it. */

@@ -23,6 +23,7 @@ async function withRun(
       config: { name: "dev", stateMiB: 64 } as SaveParts["config"],
       spec: { ram: { layers: layers(dir) } } as unknown as VmSpec,
       vm: { save } as RunningVm,
+      control: { request: () => Promise.reject(new Error("nobody asked the guest")) },
       key: "k",
       ports: { sshPort: 1, apiPort: null },
       span: silentSpan(),

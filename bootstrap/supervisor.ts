@@ -54,12 +54,11 @@ export type RunEnd = "over" | "again";
  */
 export async function stay(
   stack: AsyncDisposableStack,
-  parts: SaveParts & { readonly gvproxy: RunningGvproxy },
-  control: ControlPort,
+  parts: SaveParts & { readonly gvproxy: RunningGvproxy; readonly control: ControlPort },
   guarded: AbortSignal,
   user: AbortSignal,
 ): Promise<RunEnd> {
-  const { span, gvproxy } = parts;
+  const { span, gvproxy, control } = parts;
   const desk = new Desk(parts, stack.use(new SharedMemory()), user);
   let end: RunEnd = "over";
   const health = new NetworkHealth(gvproxy.client, span, guarded, () => {

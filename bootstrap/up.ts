@@ -115,8 +115,8 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
     const now = reached instanceof GatewayError
       ? await keepForInspection(instance, config, ctx, reached)
       : await announceReady(span, stack, instance, guest, kubeApi, ctx, reached.token);
-    const running = { paths, config: now, spec, vm, key, ports, gvproxy, span };
-    end = await stay(stack, running, control, guarded, signal);
+    const running = { paths, config: now, spec, vm, control, key, ports, gvproxy, span };
+    end = await stay(stack, running, guarded, signal);
     await instance.saveRun({ phase: "stopping" });
   } catch (error) {
     span.end(error);

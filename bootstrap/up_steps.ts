@@ -28,6 +28,7 @@ import { within } from "../vm/wait.ts";
 import { type BootArtifacts, ensureArtifacts, hostArch } from "./artifacts.ts";
 import type { ChosenVmm } from "./choose_vmm.ts";
 import { clockRequest } from "./clock.ts";
+import { type GuestControl, reseed } from "./frozen_programs.ts";
 import { isOld } from "./slot_certificates.ts";
 import { ensureJwt, takeJwt } from "./jwt.ts";
 import { ensureLoginKey } from "./login_key.ts";
@@ -283,21 +284,20 @@ export async function powerOff(
 
 /**
  * Waits for the guest's network and sets its clock. A guest that goes on has its network already and its clock stood
- * still; it also gets fresh random bytes, since the pool may have been copied with the memory, loses the connections
- * whose other end is gone, and becomes this instance if it was another. `prepared` is the payload that it is to run.
+ * still; it also gets fresh random bytes, since the pool may have been copied with the memory, before its programs run,
+ * loses the connections whose other end is gone, and becomes this instance if it was another. `prepared` is the payload that it is to run.
  */
 export async function guestUp(
-  control: ControlPort,
+  control: Pick<ControlPort, "request" | "waitForMark">,
   slot: SavedState | undefined,
   guarded: AbortSignal,
   prepared?: Pick<PreparedPayload, "digest" | "payload">,
 ): Promise<void> {
-  if (slot) {
-    const bytes = crypto.getRandomValues(new Uint8Array(64));
-    await control.request(`reseed ${bytes.toHex()}`, 10_000, guarded);
-  } else await control.waitForMark("network", GUEST_UP_TIMEOUT_MS, guarded);
+  if (!slot) await control.waitForMark("network", GUEST_UP_TIMEOUT_MS, guarded);
   await control.request(clockRequest(Date.now()), 10_000, guarded);
   if (!slot) return;
+  // Programs that were frozen for the save run from here on, by the right clock.
+  await reseed(control, guarded);
   // It takes what is its own, or was changed, from its own payload.
   if (slot.from || slot.payload !== prepared?.digest) {
     await control.request("payload", 40_000, guarded);
@@ -311,7 +311,7 @@ export async function guestUp(
 }
 
 /** Lets the cluster sign with this instance's own key. @throws GatewayError `not-supported`, or the signal's reason. */
-async function replaceTokenKey(control: ControlPort, guarded: AbortSignal): Promise<void> {
+async function replaceTokenKey(control: GuestControl, guarded: AbortSignal): Promise<void> {
   try {
     await control.request("token-key", 40_000, guarded);
   } catch (error) {

@@ -1,11 +1,34 @@
-import { assertEquals, assertRejects } from "@std/assert";
+import { assertEquals, assertMatch, assertNotEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async";
 import { join } from "@std/path";
 import { GatewayError, interruptedError } from "../vm/error.ts";
 import { silentSpan } from "../vm/event.ts";
 import { filesBelow } from "./package/app.ts";
-import { ensureKeys } from "./up_steps.ts";
+import { ensureKeys, guestUp } from "./up_steps.ts";
 import { tempDir } from "../tests/fakes/temp_dir.ts";
+
+Deno.test("guestUp() sets the clock of a resumed guest and gives it random bytes before anything else", async () => {
+  const sent: string[] = [];
+  const control = {
+    waitForMark: () => Promise.reject(new Error("a resumed guest says nothing of its boot")),
+    request: (command: string) => {
+      sent.push(command);
+      return Promise.resolve("");
+    },
+  };
+  const slot = { from: null, payload: "p", clusterEnds: null, savedAt: new Date().toISOString() };
+  const { signal } = new AbortController();
+  const prepared = { digest: "p" } as Parameters<typeof guestUp>[3];
+  for (const _ of ["one clone", "another"]) {
+    await guestUp(control, slot as Parameters<typeof guestUp>[1], signal, prepared);
+  }
+  assertEquals(sent.map((command) => command.split(" ")[0]), [
+    ...["clock", "reseed", "thaw"],
+    ...["clock", "reseed", "thaw"],
+  ]);
+  assertMatch(sent[1], /^reseed [0-9a-f]{128}$/);
+  assertNotEquals(sent[1], sent[4]);
+});
 
 Deno.test("ensureKeys() that is interrupted writes nothing any more", async () => {
   const dir = await tempDir();

@@ -57,6 +57,7 @@ Deno.test("saveRun() for clones saves only what changed since the last one, as l
     paths: { ...instancePaths("dev"), dir },
     config: { name: "dev", stateMiB: 64 } as SaveParts["config"],
     spec: { ram: { layers: [bottom] } } as unknown as VmSpec,
+    control: { request: () => Promise.reject(new Error("the guest is not asked")) },
     ...{ vm: {} as RunningVm, key: "k", ports: { sshPort: 1, apiPort: null }, span: silentSpan() },
   };
   try {

@@ -42,9 +42,10 @@ export class QemuSaver {
    */
   async save(target: SaveTarget, signal: AbortSignal): Promise<SavedParts> {
     await checkSpace(target.ramPath);
-    const { mode, adopt = false } = target;
-    const stoppedAt = performance.now();
+    const { mode, adopt = false, programs } = target;
     try {
+      await programs?.freeze(signal);
+      const stoppedAt = performance.now();
       // Without the signal: a guest that stops after the caller has gone must be continued below.
       await this.qmp.execute("stop");
       const socket = ramSocket(this.spec);
@@ -53,6 +54,7 @@ export class QemuSaver {
       await saveDevices(this.qmp, this.spec.runtimeDir, target.devicesPath, signal);
       if (target.then === "continue") await this.qmp.execute("cont", {}, signal);
       const pauseMs = performance.now() - stoppedAt;
+      if (target.then === "continue") await programs?.release();
       await memory.written;
       const adopted = adopt && await this.#adopt(memory, signal);
       const parts = { pauseMs, ramBytes: (await Deno.stat(target.ramPath)).size, adopted };
@@ -60,6 +62,7 @@ export class QemuSaver {
       return parts;
     } catch (error) {
       await this.qmp.execute("cont").catch(() => {});
+      await programs?.release().catch(() => {});
       for (const path of [target.ramPath, target.devicesPath]) {
         await Deno.remove(path).catch(() => {});
       }

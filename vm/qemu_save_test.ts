@@ -3,7 +3,7 @@ import { join } from "@std/path";
 import { connectUnix, readLines, writeAll } from "./lines.ts";
 import { QemuSaver } from "./qemu_save.ts";
 import { QmpClient } from "./qmp.ts";
-import type { SavedParts } from "./vmm.ts";
+import type { SavedParts, SaveTarget } from "./vmm.ts";
 
 const signal = new AbortController().signal;
 
@@ -24,8 +24,11 @@ function serve(path: string, first: string, answer: (line: string) => Promise<st
 async function save(
   dir: string,
   complete: (parts: SavedParts) => Promise<void>,
+  options: { readonly then: SaveTarget["then"]; readonly programs?: SaveTarget["programs"] } = {
+    then: "end",
+  },
+  commands: string[] = [],
 ): Promise<string[]> {
-  const commands: string[] = [];
   const ramPath = join(dir, "ram-1.layer");
   using _monitor = serve(join(dir, "qmp"), '{"QMP":{}}\n', async (line) => {
     const { execute, id, arguments: args } = JSON.parse(line);
@@ -50,11 +53,11 @@ async function save(
     { runtimeDir: dir } as ConstructorParameters<typeof QemuSaver>[1],
   );
   const devicesPath = join(dir, "dev-1.bin");
-  const target = { devicesPath, ramPath, mode: "new", then: "end", complete } as const;
+  const target = { devicesPath, ramPath, mode: "new", complete, ...options } as const;
   try {
     await saver.save(target, signal);
   } finally {
-    commands.splice(0, commands.indexOf("stop"));
+    commands.splice(0, commands.findIndex((one) => one === "stop" || one === "freeze"));
   }
   return commands;
 }
@@ -75,6 +78,31 @@ Deno.test("QemuSaver.save() lets a guest go on whose record could not be written
     );
     assertEquals(left.length, full ? 0 : 2);
     if (!full) assertEquals(commands.includes("cont"), false);
+    await Deno.remove(dir, { recursive: true });
+  }
+});
+
+Deno.test("QemuSaver.save() freezes programs before the guest stops and releases them once it runs", async () => {
+  for (const fault of ["none", "freeze", "record"]) {
+    const dir = await Deno.makeTempDir({ prefix: "gw-" });
+    const commands: string[] = [];
+    const programs = {
+      freeze: () => {
+        commands.push("freeze");
+        return fault === "freeze" ? Promise.reject(new Error("freeze")) : Promise.resolve();
+      },
+      release: () => Promise.resolve(void commands.push("release")),
+    };
+    const complete = () =>
+      fault === "record" ? Promise.reject(new Error("record")) : Promise.resolve();
+    const saved = save(dir, complete, { then: "continue", programs }, commands);
+    if (fault === "none") await saved;
+    else await assertRejects(() => saved, Error, fault);
+    const [frozen, stopped, running, released] = ["freeze", "stop", "cont", "release"]
+      .map((one) => commands.indexOf(one));
+    assertEquals(frozen, 0);
+    assertEquals(stopped > frozen && stopped < running, fault !== "freeze", commands.join(" "));
+    assertEquals(running < released, true, commands.join(" "));
     await Deno.remove(dir, { recursive: true });
   }
 });

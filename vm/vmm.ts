@@ -87,6 +87,12 @@ export interface SaveTarget {
   };
   /** Whether the guest goes on, or the VMM ends. */
   readonly then: "continue" | "end";
+  /** The guest's programs, which stand still from before the save until the guest runs on and has been released. */
+  readonly programs?: {
+    freeze(signal: AbortSignal): Promise<void>;
+    /** Called once the guest runs again, after a failure too. When it rejects, the save has failed. */
+    release(): Promise<void>;
+  };
   /**
    * Makes the save count; called when all of it is in the files, for "end" while the guest stands still and before the VMM
    * ends. When it rejects the save has failed, and the guest runs on.

@@ -46,6 +46,8 @@ type testControl struct {
 	here    *atomic.Bool
 	fifo    string
 	stopped atomic.Int32
+	// released counts how often programs were let run.
+	released atomic.Int32
 }
 
 func startControl(t *testing.T, connected bool) *testControl {
@@ -66,6 +68,8 @@ func startControl(t *testing.T, connected bool) *testControl {
 	tc.requests = &requestHandler{
 		setClock: func(string) (time.Duration, error) { return 1500 * time.Millisecond, nil },
 		reseed:   func(string) error { return errors.New("no\nentropy") },
+		freeze:   func() (bool, error) { return true, nil },
+		release:  func() error { tc.released.Add(1); return nil },
 		payload:  func() (int, error) { return 3, nil },
 		poweroff: func() error { return tc.poweroff() },
 	}
@@ -167,6 +171,9 @@ func TestControlAnswersRequests(t *testing.T) {
 	}
 	if c.stopped.Load() != 1 {
 		t.Error("poweroff did not reach PID 1")
+	}
+	if c.released.Load() != 0 {
+		t.Error("programs run with the random state of another guest")
 	}
 }
 

@@ -58,8 +58,14 @@ func controlCommand(args []string) error {
 		poweroff: signalInit,
 		grace:    hostGrace,
 	}
+	programs := newFreezer()
+	if err := programs.thawOthers(); err != nil {
+		fmt.Fprintf(os.Stderr, "agent control: cannot thaw programs: %v\n", err)
+	}
 	c.requests = &requestHandler{
 		setClock: setClock,
+		freeze:   programs.freeze,
+		release:  programs.thaw,
 		reseed:   reseed,
 		payload:  func() (int, error) { return unpackPayload(*payloadDevice, *payload) },
 		tokenKey: func() error { return sendTokenKey(filepath.Join(*payload, "token.key"), tokenKeySocket) },
@@ -150,6 +156,8 @@ func readLines(fd int, into *lineBuffer) []string {
 // requestHandler carries out what the host asks for. Its fields are the deeds; tests replace them.
 type requestHandler struct {
 	setClock func(text string) (offset time.Duration, err error)
+	freeze   func() (still bool, err error)
+	release  func() error
 	reseed   func(seed string) error
 	payload  func() (files int, err error)
 	tokenKey func() error
@@ -176,8 +184,15 @@ func (h *requestHandler) carryOut(verb, argument string) (string, error) {
 	case "clock":
 		offset, err := h.setClock(argument)
 		return fmt.Sprintf("offset=%.6f", offset.Seconds()), err
+	case "freeze":
+		still, err := h.freeze()
+		return fmt.Sprintf("still=%t uptime=%s", still, uptimeText()), err
 	case "reseed":
-		return "", h.reseed(argument)
+		// Only with random bytes of this guest's own may its programs run.
+		if err := h.reseed(argument); err != nil {
+			return "", err
+		}
+		return "", h.release()
 	case "payload":
 		files, err := h.payload()
 		return fmt.Sprintf("files=%d", files), err

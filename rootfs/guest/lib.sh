@@ -64,6 +64,16 @@ finish() {
   read -r ready <"$run/$1.ready"
 }
 
+# keep_agent: runs the agent, and again when it ends. A new one thaws what the last one left frozen.
+keep_agent() {
+  trap - EXIT USR1 USR2 PWR
+  trap '' TERM
+  while :; do
+    "$lib/agent" control 9>&- || :
+    sleep 1
+  done
+}
+
 # find_disk SERIAL: sets $disk to the block device with that serial and $disk_sectors to its size.
 find_disk() {
   disk='' disk_sectors=0
@@ -156,6 +166,13 @@ kill_cgroup() {
   echo 1 >"/sys/fs/cgroup/$1/cgroup.kill"
 }
 
+# thaw_groups: what the agent froze for a save must run to end, also when the agent cannot thaw it any more.
+thaw_groups() {
+  for freeze in /sys/fs/cgroup/*/cgroup.freeze; do
+    [ ! -w "$freeze" ] || echo 0 >"$freeze"
+  done
+}
+
 # populated NAME: true while a cgroup holds a process.
 populated() {
   [ -r "/sys/fs/cgroup/$1/cgroup.events" ] || return 1
@@ -220,6 +237,7 @@ clean_stop() {
   set +e
   stage=stop
   mark stopping
+  thaw_groups
   cd /
   if [ -n "$main_pid" ]; then
     kill -15 "$main_pid" 2>/dev/null

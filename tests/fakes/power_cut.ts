@@ -79,7 +79,9 @@ async function save(name: string, record: string, then: SaveTarget["then"], key:
     save: async (target: SaveTarget) => {
       await Deno.writeTextFile(target.devicesPath, "devices");
       await Deno.writeTextFile(target.ramPath, "memory");
+      await target.programs?.freeze(signal);
       await target.overlay?.commit();
+      await target.programs?.release();
       const parts = { pauseMs: 1, ramBytes: 6, adopted: false };
       await target.complete(parts);
       return parts;
@@ -88,7 +90,8 @@ async function save(name: string, record: string, then: SaveTarget["then"], key:
   } as unknown as RunningVm;
   const spec = plan(name, await readDiskChain(paths.dir));
   const ports = { sshPort: 1, apiPort: null };
-  const parts = { paths, config: config(name), spec, vm, key, ports, span };
+  const control = { request: () => Promise.resolve("still=true uptime=1.00") };
+  const parts = { paths, config: config(name), spec, vm, control, key, ports, span };
   await saveRun(parts, { record, then }, signal);
 }
 

@@ -28,6 +28,21 @@ guestTest("payload stage fails when the disk is no archive", async (root) => {
   assertStringIncludes(result.marks[0], "! payload: the payload disk /dev/vdc is no tar archive");
 });
 
+guestTest("keep_agent starts the agent again when it ends", async (root) => {
+  await root.write("out/lib/agent", "#!/bin/busybox ash\necho started >>/out/starts\nexit 1\n");
+  await Deno.chmod(join(root.path, "out/lib/agent"), 0o755);
+  const result = await root.run(`lib=/out/lib
+keep_agent &
+kept=$!
+tenths=0
+while [ "$(grep -c started /out/starts)" -lt 2 ] && [ "$tenths" -lt 100 ]; do
+  sleep 0.1
+  tenths=$((tenths + 1))
+done
+kill -9 "$kept"`);
+  assertMatch(await root.read("out/starts"), /^started\nstarted\n/, result.stderr);
+});
+
 /** What the scripts read of /proc when the real one would show the host's kernel. */
 async function fakeProc(root: GuestRoot): Promise<void> {
   await root.write("proc/uptime", "1.50 1.00\n");

@@ -35,6 +35,19 @@ clean_stop`);
   },
 );
 
+guestTest(
+  "clean_stop thaws programs, which the agent may have frozen and cannot thaw",
+  async (root) => {
+    for (const group of ["kubepods", "user"]) {
+      await root.write(`sys/fs/cgroup/${group}/cgroup.freeze`, "1\n");
+    }
+    await root.run(`${NOTE}clean_stop`);
+    for (const group of ["kubepods", "user"]) {
+      assertEquals(await root.read(`sys/fs/cgroup/${group}/cgroup.freeze`), "0\n");
+    }
+  },
+);
+
 guestTest("clean_stop makes the disk read-only when something holds it", async (root) => {
   await root.addDisk("vdb", "state", { sizeMiB: 64 });
   const result = await root.run(`${NOTE}

@@ -15,6 +15,7 @@ import { Client } from "./client.ts";
 import { freePort, TestHome, withEvidence } from "./harness.ts";
 import { atRest, flipByte, leaveFree, runRecord, unnamedStateFiles } from "./instance_files.ts";
 import { PLAIN } from "./plain_service.ts";
+import { assertNoCommonWords, drawWords } from "./random_words.ts";
 
 const SIZE = ["--memory", "3072", "--cpus", "2"];
 const UP_TIMEOUT_MS = 20 * 60_000;
@@ -134,8 +135,10 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
     };
     const apps = ["app.kubernetes.io/name=gateway-demo", "app=plain"];
     const [demo, plain] = await Promise.all(apps.map((app) => uid(app, "default")));
+    const drawing = await drawWords(client);
     const { stderr } = await home.ok(["fork", "default", "left", "right"], { timeoutMs: 180_000 });
     await services.closedToClones(stderr, ["left", "right"]);
+    await assertNoCommonWords(home, client, drawing);
     // The service that reloads its certificates keeps its pod, the other gets a new one.
     assertEquals(await uid(apps[0], "left"), demo);
     assertNotEquals(await uid(apps[1], "left"), plain);
