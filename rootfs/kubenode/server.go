@@ -54,6 +54,7 @@ type cluster struct {
 	stopCRI    context.CancelFunc
 	kine       *kineStore
 	failed     chan error
+	renew      chan struct{}
 	probe      *apiProbe
 	lockFile   *os.File
 }
@@ -64,12 +65,13 @@ func runServer(s *args.Server) error {
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	setUpLogging(s)
 	heap.Relax(2 * time.Minute)
-	c := &cluster{layout: layout.Layout{Root: s.DataDir}, settings: s, failed: make(chan error, 16), apiDone: make(chan struct{})}
+	c := &cluster{layout: layout.Layout{Root: s.DataDir}, settings: s, failed: make(chan error, 16), apiDone: make(chan struct{}), renew: make(chan struct{}, 1)}
 	c.api, c.stopAPI = context.WithCancel(context.Background())
 	c.parts, c.stopParts = context.WithCancel(context.Background())
 	begun := make(chan error, 1)
 	go func() { begun <- c.start() }()
 	var failure error
+	var again atomic.Bool
 	for running := true; running; {
 		select {
 		case err := <-begun:
@@ -78,17 +80,27 @@ func runServer(s *args.Server) error {
 			// Said at once: a part that is stopped before it was up can end the process.
 			logf("stopping: %v", failure)
 			running = false
+		case <-c.renew:
+			logf("certificates have to be made anew: starting again")
+			again.Store(true)
+			running = false
 		case got := <-signals:
 			logf("stopping on %s", got)
 			running = false
 		}
 	}
 	go func() {
-		<-signals
+		if got := <-signals; again.Swap(false) {
+			logf("stopping on %s", got)
+			<-signals
+		}
 		logf("second signal: ending at once")
 		os.Exit(130)
 	}()
 	c.stop()
+	if again.Load() {
+		return startAgain()
+	}
 	return failure
 }
 
@@ -228,6 +240,7 @@ func (c *cluster) prepare() error {
 	if err := writeKubeconfigs(c.layout, c.settings); err != nil {
 		return err
 	}
+	go c.keepCertificates()
 	var err error
 	c.probe, err = newAPIProbe(c.layout, c.settings)
 	logf("certificates and kubeconfigs are there")

@@ -12,6 +12,7 @@ import { pause, waitFor } from "../../vm/wait.ts";
 import { HostServices } from "./host_services.ts";
 import { appears, goes, type Moment, reach, step as begins } from "../kills/moments.ts";
 import { Client } from "./client.ts";
+import { renewedByItself } from "./cluster_certificates.ts";
 import { freePort, TestHome, withEvidence } from "./harness.ts";
 import { atRest, flipByte, leaveFree, runRecord, unnamedStateFiles } from "./instance_files.ts";
 import { PLAIN } from "./plain_service.ts";
@@ -352,6 +353,7 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
     assert(days > 399 && days < 401, `the guest is ${days} days ahead`);
     const nodes = await home.ok(["exec", "--", "kubectl", "get", "nodes", "--no-headers"]);
     assertStringIncludes(nodes.stdout, " Ready ");
+    await renewedByItself(client);
     await home.ok(["down"], { timeoutMs: 120_000 });
   });
 
