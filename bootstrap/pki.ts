@@ -39,10 +39,10 @@ const BACKDATE_MS = 60 * 60 * 1000;
 const CA_LIFETIME_MS = 3650 * DAY_MS;
 /** Below the 825 days that Apple's verifier allows a server certificate. */
 const LEAF_LIFETIME_MS = 730 * DAY_MS;
-/** Leafs with less time left are renewed on the next start. */
-const LEAF_RENEW_MS = 60 * DAY_MS;
+/** Leafs with less time left are renewed on the next start, which a running instance makes by itself. */
+export const LEAF_RENEW_MS = 60 * DAY_MS;
 /** More than LEAF_RENEW_MS, or a dying CA would have its leafs renewed on every start. */
-const CA_RENEW_MS = 90 * DAY_MS;
+export const CA_RENEW_MS = 90 * DAY_MS;
 
 /** A certificate and its key, as files of the instance and as text. */
 export interface Identity {

@@ -2,6 +2,7 @@ import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import { silentSpan } from "../vm/event.ts";
 import type { SavedState } from "../vm/saved_state.ts";
+import { kubeconfig } from "../tests/fakes/kubeconfig.ts";
 import { ensurePki, type Pki } from "./pki.ts";
 import { adoptRenewed, certificatesNow, clusterEnds, isOld } from "./slot_certificates.ts";
 
@@ -30,28 +31,6 @@ async function withInstance(
 
 const slot = (more: Partial<SavedState>) =>
   ({ from: null, certificates: null, clusterEnds: null, ...more }) as SavedState;
-
-function kubeconfig({ caPem, client }: Pki): string {
-  return [
-    "apiVersion: v1",
-    "kind: Config",
-    "clusters:",
-    "- name: default",
-    "  cluster:",
-    "    server: https://127.0.0.1:6443",
-    `    certificate-authority-data: ${btoa(caPem)}`,
-    "users:",
-    "- name: default",
-    "  user:",
-    `    client-certificate-data: ${btoa(client.certPem)}`,
-    `    client-key-data: ${btoa(client.keyPem)}`,
-    "contexts:",
-    "- name: default",
-    "  context: { cluster: default, user: default }",
-    "current-context: default",
-    "",
-  ].join("\n");
-}
 
 Deno.test("adoptRenewed() makes a guest adopt certificates that were renewed or made anew since the save", () =>
   withInstance(async (paths, keys) => {

@@ -15,6 +15,7 @@ import { LineConnection, listenPrivate, readLines, writeAll } from "../vm/lines.
 import { slotRecord, snapshotRecord, sweep } from "../vm/saved_state.ts";
 import { raceAbort } from "../vm/wait.ts";
 import type { RunningGvproxy } from "../net/gvproxy.ts";
+import { CertificateWatch } from "./certificate_watch.ts";
 import { keepClock } from "./clock.ts";
 import { NetworkHealth } from "./health.ts";
 import { applyHostServices, HostServiceRequest } from "./host_service.ts";
@@ -61,15 +62,33 @@ export async function stay(
   const { span, gvproxy, control } = parts;
   const desk = new Desk(parts, stack.use(new SharedMemory()), user);
   let end: RunEnd = "over";
-  const health = new NetworkHealth(gvproxy.client, span, guarded, () => {
+  const restart = (failed: string) => {
+    if (end === "again") return;
     end = "again";
     desk.carryOut({ do: "suspend" }).catch((error) => {
       end = "over";
-      span.warn(`its network cannot be replaced: ${describeError(error)}`);
+      span.warn(`${failed}: ${describeError(error)}`);
     });
-  });
+  };
+  const health = new NetworkHealth(
+    gvproxy.client,
+    span,
+    guarded,
+    () => restart("its network cannot be replaced"),
+  );
+  const certificates = new CertificateWatch(
+    parts.paths,
+    span,
+    guarded,
+    () => restart("stop and start it, so that its certificates are renewed"),
+  );
   void health.watch();
-  void keepClock(control, span, guarded, { onWake: () => void health.look() });
+  void certificates.watch();
+  const onWake = () => {
+    void health.look();
+    void certificates.look();
+  };
+  void keepClock(control, span, guarded, { onWake });
   void trimWhenIdle(parts.vm, span, guarded);
   serve(stack, parts.paths, (request) => desk.carryOut(request));
   try {
