@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"log/slog"
 	"net"
 	"strings"
@@ -16,9 +18,6 @@ import (
 
 const (
 	lookupTimeout = 15 * time.Second
-	// maxLookups bounds the questions that are answered at a time, maxDNSConnections those by TCP.
-	maxLookups        = 256
-	maxDNSConnections = 64
 	// serviceTTL is the time in seconds for which a name of the host services may be remembered.
 	serviceTTL = 5
 	// maxUDPReply keeps an answer in one frame; a longer one is asked for again by TCP.
@@ -38,6 +37,8 @@ type nameServer struct {
 	serviceIP net.IP
 	host      *hostResolver
 	slots     chan struct{}
+	// timeout is lookupTimeout; tests lower it.
+	timeout time.Duration
 }
 
 // serveDNS answers on the gateway's port 53.
@@ -53,41 +54,130 @@ func (n *Network) serveDNS(resolver *hostResolver) error {
 	}
 	server := &nameServer{
 		services: n.services, serviceIP: n.config.service.AsSlice(), host: resolver,
-		slots: make(chan struct{}, maxLookups),
+		slots: make(chan struct{}, maxLookups), timeout: lookupTimeout,
 	}
-	udp := &dns.Server{PacketConn: packets, Handler: dns.HandlerFunc(server.answerUDP)}
 	tcp := &dns.Server{
 		Listener: netutil.LimitListener(listener, maxDNSConnections), Handler: dns.HandlerFunc(server.answerTCP),
 	}
-	go logEnd("DNS over UDP", udp.ActivateAndServe)
+	go logEnd("DNS over UDP", func() error { return server.serveUDP(packets) })
 	go logEnd("DNS over TCP", tcp.ActivateAndServe)
 	return nil
 }
 
-func (s *nameServer) answerUDP(w dns.ResponseWriter, r *dns.Msg) {
-	size := dns.MinMsgSize
-	if options := r.IsEdns0(); options != nil {
-		size = min(max(size, int(options.UDPSize())), maxUDPReply)
+// serveUDP answers datagrams. The library's server starts a goroutine for each; here what is beyond
+// maxLookups is refused by the loop itself, and what it does not get to the stack drops.
+func (s *nameServer) serveUDP(packets net.PacketConn) error {
+	buffer := make([]byte, dns.MaxMsgSize)
+	for {
+		size, from, err := packets.ReadFrom(buffer)
+		if errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		if err != nil {
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		query, reply := readQuery(buffer[:size])
+		switch {
+		case reply == nil:
+		case query == nil:
+			sendReply(packets, from, reply)
+		case s.reserve():
+			go func() {
+				defer s.release()
+				s.fill(reply)
+				reply.Truncate(udpSize(query))
+				sendReply(packets, from, reply)
+			}()
+		default:
+			reply.Rcode = dns.RcodeServerFailure
+			sendReply(packets, from, reply)
+		}
 	}
-	s.answer(w, r, size)
 }
 
-func (s *nameServer) answerTCP(w dns.ResponseWriter, r *dns.Msg) { s.answer(w, r, dns.MaxMsgSize) }
-
-func (s *nameServer) answer(w dns.ResponseWriter, r *dns.Msg, size int) {
-	reply := new(dns.Msg).SetReply(r)
-	reply.RecursionAvailable, reply.Compress = true, true
-	if options := r.IsEdns0(); options != nil {
-		reply.SetEdns0(maxUDPReply, options.Do())
-	}
+func (s *nameServer) reserve() bool {
 	select {
 	case s.slots <- struct{}{}:
-		s.fill(reply)
-		<-s.slots
+		return true
 	default:
+		return false
+	}
+}
+
+func (s *nameServer) release() { <-s.slots }
+
+// readQuery reads a message of the guest. A question has a query and the beginning of its reply, what is
+// to be refused only the reply, and what deserves no answer neither.
+func readQuery(message []byte) (query, reply *dns.Msg) {
+	const headerSize = 12
+	if len(message) < headerSize {
+		return nil, nil
+	}
+	query = new(dns.Msg)
+	if err := query.Unpack(message); err != nil {
+		// The library may have read the header before it failed.
+		id, flags := binary.BigEndian.Uint16(message), binary.BigEndian.Uint16(message[2:])
+		if flags&0x8000 != 0 {
+			return nil, nil
+		}
+		refusal := new(dns.Msg)
+		refusal.Id, refusal.Response, refusal.Rcode = id, true, dns.RcodeFormatError
+		return nil, refusal
+	}
+	if query.Response {
+		return nil, nil
+	}
+	reply = beginReply(query)
+	switch {
+	case query.Opcode != dns.OpcodeQuery:
+		reply.Rcode = dns.RcodeNotImplemented
+	case len(query.Question) != 1 || len(query.Answer) > 1 || len(query.Ns) > 1 || len(query.Extra) > 2:
+		reply.Rcode = dns.RcodeFormatError
+	default:
+		return query, reply
+	}
+	return nil, reply
+}
+
+// beginReply is a reply without an answer.
+func beginReply(query *dns.Msg) *dns.Msg {
+	reply := new(dns.Msg).SetReply(query)
+	reply.RecursionAvailable, reply.Compress = true, true
+	if options := query.IsEdns0(); options != nil {
+		reply.SetEdns0(maxUDPReply, options.Do())
+	}
+	return reply
+}
+
+// udpSize is how long an answer by UDP may be.
+func udpSize(query *dns.Msg) int {
+	if options := query.IsEdns0(); options != nil {
+		return min(max(dns.MinMsgSize, int(options.UDPSize())), maxUDPReply)
+	}
+	return dns.MinMsgSize
+}
+
+func sendReply(packets net.PacketConn, to net.Addr, reply *dns.Msg) {
+	message, err := reply.Pack()
+	if err == nil {
+		_, err = packets.WriteTo(message, to)
+	}
+	if err != nil {
+		slog.Debug("DNS answer", "error", err)
+	}
+}
+
+// answerTCP answers one question of a connection; the next one is read after it.
+func (s *nameServer) answerTCP(w dns.ResponseWriter, query *dns.Msg) {
+	reply := beginReply(query)
+	if s.reserve() {
+		s.fill(reply)
+		s.release()
+	} else {
 		reply.Rcode = dns.RcodeServerFailure
 	}
-	reply.Truncate(size)
+	reply.Truncate(dns.MaxMsgSize)
 	if err := w.WriteMsg(reply); err != nil {
 		slog.Debug("DNS answer", "error", err)
 	}
@@ -115,7 +205,7 @@ func (s *nameServer) fill(reply *dns.Msg) {
 		// The guest has no IPv6. That the name has no such address spares it a wait.
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
 	defer cancel()
 	found := s.host.resolve(ctx, question)
 	reply.Rcode, reply.Answer, reply.Ns = found.Rcode, found.Answer, found.Ns

@@ -1,20 +1,123 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
 	"net"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/miekg/dns"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
-// eventually waits until a condition holds, within a bound that only a fault reaches.
-func eventually(t *testing.T, what string, holds func() bool) {
+// What a flood may cost, measured on a gvproxy of its own. The logged line is read by `task bench safety`.
+const (
+	maxFloodMiB    = 100
+	maxFloodLogKiB = 64
+)
+
+// runWithResolver is the program with a resolver that never answers, so that no question leaves the host.
+func runWithResolver(path string) int {
+	config, err := loadConfig(path)
+	if err == nil {
+		err = setLog(config.LogLevel, os.Stderr)
+	}
+	if err == nil {
+		err = limitProcess()
+	}
+	if err == nil {
+		hole, _ := net.ListenPacket("udp4", "127.0.0.1:0")
+		_, port, _ := net.SplitHostPort(hole.LocalAddr().String())
+		err = serve(context.Background(), config, &hostResolver{resolvConf: "/nowhere", hosts: "/nowhere", port: port})
+		runtime.KeepAlive(hole)
+	}
+	fmt.Fprintln(os.Stderr, err)
+	return 1
+}
+
+// flooded is a gvproxy process and its guest.
+type flooded struct {
+	*proxy
+	guest   *guest
+	mostFDs int
+}
+
+func newFlooded(t *testing.T) *flooded {
 	t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); !holds(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("Timed out after 60 s waiting for %s", what)
-		}
+	if _, err := os.Stat("/proc/self/fd"); err != nil {
+		t.Skip("the cost is read from /proc")
+	}
+	p := startProxyWith(t, "GVPROXY_TEST_FLOOD")
+	return &flooded{proxy: p, guest: dialQemu(t, p.config.ListenQemu)}
+}
+
+func startProxyWith(t *testing.T, variable string) *proxy {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "gvp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	p := &proxy{t: t, ended: make(chan struct{}), config: Config{ListenQemu: dir + "/qemu", API: dir + "/api"}}
+	text, _ := json.Marshal(p.config)
+	_ = os.WriteFile(dir+"/config.json", text, 0o600)
+	self, _ := os.Executable()
+	p.cmd = exec.Command(self)
+	p.cmd.Env = append(os.Environ(), variable+"="+dir+"/config.json")
+	log, err := os.Create(dir + "/log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.cmd.Stderr = log
+	p.run()
+	return p
+}
+
+// look counts the descriptors.
+func (f *flooded) look() int {
+	entries, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", f.cmd.Process.Pid))
+	f.mostFDs = max(f.mostFDs, len(entries))
+	return len(entries)
+}
+
+func (f *flooded) stat(name string) int {
+	_, stats := f.call("GET", "/stats", nil)
+	value, _ := stats[name].(float64)
+	return int(value)
+}
+
+// check fails when the flood cost more than it may, or when the API does not answer.
+func (f *flooded) check(name string) {
+	f.t.Helper()
+	f.look()
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", f.cmd.Process.Pid))
+	_, peak, _ := strings.Cut(string(status), "VmHWM:")
+	kib := 0
+	if _, err := fmt.Sscan(peak, &kib); err != nil {
+		f.t.Fatal(err)
+	}
+	log, _ := os.Stat(filepath.Dir(f.config.API) + "/log")
+	f.t.Logf("FLOOD %s %d MiB %d descriptors %d KiB of log", name, kib>>10, f.mostFDs, log.Size()>>10)
+	if kib>>10 > maxFloodMiB || f.mostFDs > maxDescriptors || log.Size()>>10 > maxFloodLogKiB {
+		f.t.Errorf("%s: %d MiB, %d descriptors, %d KiB of log", name, kib>>10, f.mostFDs, log.Size()>>10)
+	}
+	if code, _ := f.call("GET", "/healthz", nil); code != 200 {
+		f.t.Errorf("%s: the API does not answer", name)
 	}
 }
 
@@ -43,7 +146,7 @@ func TestFramesOfOtherSourcesAreDropped(t *testing.T) {
 		for i := range frames {
 			g.send(frameFrom(uint32(i)))
 		}
-		eventually(t, "the frames to be dropped", func() bool { return n.dropped.Load() >= before+frames })
+		comesToBe(t, "the frames to be dropped", func() bool { return n.dropped.Load() >= before+frames })
 		if known := len(n.fabric.CAM()); known > 2 {
 			t.Errorf("%s: the switch remembers %d addresses", name, known)
 		}
@@ -52,5 +155,229 @@ func TestFramesOfOtherSourcesAreDropped(t *testing.T) {
 		} else {
 			conn.Close()
 		}
+	}
+}
+
+func TestFloodOfSources(t *testing.T) {
+	const frames = 300_000
+	f := newFlooded(t)
+	for i := range frames {
+		f.guest.send(frameFrom(uint32(i)))
+	}
+	comesToBe(t, "the frames to be dropped", func() bool { return f.stat("droppedFrames") >= frames })
+	f.check("sources")
+}
+
+func TestFloodOfDHCP(t *testing.T) {
+	const messages = 50_000
+	f := newFlooded(t)
+	own, server := fullAddress("192.168.127.2:68"), fullAddress("192.168.127.1:67")
+	conn, err := gonet.DialUDP(f.guest.stack, &own, &server, ipv4.ProtocolNumber)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := []dhcpv4.MessageType{dhcpv4.MessageTypeDecline, dhcpv4.MessageTypeDiscover, dhcpv4.MessageTypeRequest, 99}
+	for i := range messages {
+		mac := net.HardwareAddr{2, 0, 0, 0, byte(i >> 8), byte(i)}
+		if i%3 == 0 {
+			mac, _ = net.ParseMAC(defaultGuestMAC)
+		}
+		message, _ := dhcpv4.New(dhcpv4.WithHwAddr(mac), dhcpv4.WithMessageType(kinds[i%len(kinds)]))
+		_, _ = conn.Write(message.ToBytes())
+		_, _ = conn.Write([]byte("not a message"))
+	}
+	f.check("dhcp")
+	if _, leases := f.call("GET", "/leases", nil); len(leases) != 3 {
+		t.Errorf("leases %v", leases)
+	}
+}
+
+func TestFloodOfDNS(t *testing.T) {
+	f := newFlooded(t)
+	at := fullAddress("192.168.127.1:53")
+	conn, err := gonet.DialUDP(f.guest.stack, nil, &at, ipv4.ProtocolNumber)
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := make(chan int)
+	go func() {
+		count, buffer := 0, make([]byte, 1500)
+		for {
+			size, err := conn.Read(buffer)
+			if err != nil {
+				failed <- count
+				return
+			}
+			reply := new(dns.Msg)
+			if reply.Unpack(buffer[:size]) == nil && reply.Rcode == dns.RcodeServerFailure {
+				count++
+			}
+		}
+	}()
+	kinds := []uint16{dns.TypeA, dns.TypeTXT, dns.TypeMX, dns.TypeSRV, dns.TypePTR}
+	most := 0
+	for i := range 20_000 {
+		query := new(dns.Msg).SetQuestion(fmt.Sprintf("h%d.example.", i), kinds[i%len(kinds)])
+		message, _ := query.Pack()
+		_, _ = conn.Write(message)
+		if i%500 == 499 {
+			most = max(most, f.look())
+		}
+	}
+	f.check("dns")
+	conn.Close()
+	if count := <-failed; count == 0 {
+		t.Error("no question beyond the limit was answered with SERVFAIL")
+	}
+	if most < maxLookups || most > maxLookups+64 {
+		t.Errorf("%d descriptors", most)
+	}
+}
+
+// small keeps this guest from needing the memory that its flood is about.
+func (g *guest) small() {
+	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: 4096, Default: 8192, Max: 8192}
+	send := tcpip.TCPSendBufferSizeRangeOption{Min: 4096, Default: 65536, Max: 65536}
+	_ = g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &receive)
+	_ = g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &send)
+}
+
+// glutton accepts connections, sends without end and never reads.
+func glutton(t *testing.T, address string) string {
+	t.Helper()
+	listener, err := net.Listen("tcp4", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	data := bytes.Repeat([]byte("x"), 64<<10)
+	go acceptAll(listener, func(conn net.Conn) {
+		_ = conn.(*net.TCPConn).SetReadBuffer(4096)
+		t.Cleanup(func() { conn.Close() })
+		go func() {
+			for {
+				if _, err := conn.Write(data); err != nil {
+					return
+				}
+			}
+		}()
+	})
+	return listener.Addr().String()
+}
+
+// Both sides of every connection send what they can and read nothing.
+func TestFloodOfConnections(t *testing.T) {
+	outside := hostAddress()
+	if outside == "" {
+		t.Skip("this host has no address but the loopback's")
+	}
+	f := newFlooded(t)
+	f.guest.small()
+	target := glutton(t, outside+":0")
+	data := bytes.Repeat([]byte("x"), 1<<20)
+	var lock sync.Mutex
+	opened, refusals := 0, 0
+	var workers sync.WaitGroup
+	for range 32 {
+		workers.Go(func() {
+			for range (maxConnections + 320) / 32 {
+				conn, err := f.guest.dial(target, 30*time.Second)
+				lock.Lock()
+				if err == nil {
+					opened++
+				} else if refused(err) {
+					refusals++
+				}
+				lock.Unlock()
+				if err == nil {
+					go func() { _, _ = io.Copy(conn, bytes.NewReader(data)) }()
+				}
+			}
+		})
+	}
+	workers.Wait()
+	f.check("connections")
+	if opened > maxConnections || refusals == 0 {
+		t.Errorf("%d opened, %d refused", opened, refusals)
+	}
+}
+
+func TestFloodOfUDP(t *testing.T) {
+	outside := hostAddress()
+	if outside == "" {
+		t.Skip("this host has no address but the loopback's")
+	}
+	sink, err := net.ListenPacket("udp4", outside+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { sink.Close() })
+	f := newFlooded(t)
+	to := fullAddress(sink.LocalAddr().String())
+	big := make([]byte, 1400)
+	for range 4 * maxUDPFlows {
+		conn, err := gonet.DialUDP(f.guest.stack, nil, &to, ipv4.ProtocolNumber)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		for range 8 {
+			_, _ = conn.Write(big)
+		}
+	}
+	comesToBe(t, "the flows", func() bool { return f.stat("udpFlows") == maxUDPFlows })
+	f.check("udp")
+	if most := f.mostFDs; most > maxUDPFlows+64 {
+		t.Errorf("%d descriptors", most)
+	}
+}
+
+func TestEveryKindOfLookupEnds(t *testing.T) {
+	hole, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { hole.Close() })
+	_, port, _ := net.SplitHostPort(hole.LocalAddr().String())
+	conf := filepath.Join(t.TempDir(), "resolv.conf")
+	// Without the bound each question would take 1000 s.
+	_ = os.WriteFile(conf, []byte("nameserver 127.0.0.1\noptions timeout:10 attempts:100\n"), 0o600)
+	server := &nameServer{
+		services: newServiceTable(newRelaySet()), timeout: 50 * time.Millisecond,
+		host: &hostResolver{resolvConf: conf, hosts: "/nowhere", port: port},
+	}
+	for _, kind := range []uint16{dns.TypeA, dns.TypeTXT, dns.TypeMX, dns.TypeSRV, dns.TypePTR, dns.TypeCNAME, dns.TypeNS} {
+		query := new(dns.Msg).SetQuestion("a.example.", kind)
+		reply := beginReply(query)
+		server.fill(reply)
+		if reply.Rcode != dns.RcodeServerFailure {
+			t.Errorf("%s: %s", dns.TypeToString[kind], dns.RcodeToString[reply.Rcode])
+		}
+	}
+}
+
+func TestTheProcessLimitsItsDescriptors(t *testing.T) {
+	f := newFlooded(t)
+	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", f.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range strings.Split(string(limits), "\n") {
+		if strings.HasPrefix(line, "Max open files") && !strings.Contains(line, fmt.Sprintf(" %d ", maxDescriptors)) {
+			t.Error(line)
+		}
+	}
+}
+
+func TestTheBoundsFitIntoTheProcess(t *testing.T) {
+	if used := maxConnections + maxForwarded + maxUDPFlows + maxLookups; used+64 > maxDescriptors {
+		t.Errorf("%d descriptors", used)
+	}
+	sum := 0
+	for n := range maxConnections {
+		sum += tcpBuffer(n+1) + copyBuffer(n+1)
+	}
+	if sum > 20<<20 {
+		t.Errorf("%d KiB of buffers in one direction", sum>>10)
 	}
 }

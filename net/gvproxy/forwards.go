@@ -175,6 +175,13 @@ func (n *Network) guestAddress(remote netip.AddrPort) tcpip.FullAddress {
 }
 
 func (n *Network) relayForward(client *net.TCPConn, remote netip.AddrPort) {
+	if !reserve(&n.relays.forwarded, maxForwarded) {
+		slog.Warn("too many connections to the guest", "remote", remote)
+		_ = client.SetLinger(0)
+		_ = client.Close()
+		return
+	}
+	defer n.relays.forwarded.Add(-1)
 	ctx, cancel := context.WithTimeout(context.Background(), guestDialTimeout)
 	guest, err := gonet.DialContextTCP(ctx, n.stack, n.guestAddress(remote), ipv4.ProtocolNumber)
 	cancel()

@@ -7,9 +7,6 @@ import (
 	"net/netip"
 	"sync"
 	"time"
-
-	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 )
 
 // udpForward gives each client of a host port its own socket towards the guest.
@@ -18,7 +15,7 @@ type udpForward struct {
 	remote  netip.AddrPort
 	host    *net.UDPConn
 	lock    sync.Mutex
-	clients map[netip.AddrPort]net.Conn
+	clients map[netip.AddrPort]*udpEnd
 }
 
 func (t *forwardTable) openUDP(f *openForward, remote netip.AddrPort) error {
@@ -31,7 +28,7 @@ func (t *forwardTable) openUDP(f *openForward, remote netip.AddrPort) error {
 		return err
 	}
 	f.Local = host.LocalAddr().String()
-	u := &udpForward{network: t.network, remote: remote, host: host, clients: map[netip.AddrPort]net.Conn{}}
+	u := &udpForward{network: t.network, remote: remote, host: host, clients: map[netip.AddrPort]*udpEnd{}}
 	f.close = u.close
 	go u.serve()
 	return nil
@@ -42,7 +39,7 @@ func (u *udpForward) close() {
 	u.lock.Lock()
 	defer u.lock.Unlock()
 	for _, guest := range u.clients {
-		_ = guest.Close()
+		guest.close()
 	}
 }
 
@@ -59,26 +56,26 @@ func (u *udpForward) serve() {
 			continue
 		}
 		if guest := u.guestFor(client); guest != nil {
-			_ = guest.SetReadDeadline(time.Now().Add(udpIdleTimeout))
-			_, _ = guest.Write(buffer[:size])
+			guest.idle.Reset(udpIdleTimeout)
+			_ = guest.write(buffer[:size])
 		}
 	}
 }
 
 // guestFor returns the client's socket towards the guest, nil when there are too many.
-func (u *udpForward) guestFor(client netip.AddrPort) net.Conn {
+func (u *udpForward) guestFor(client netip.AddrPort) *udpEnd {
 	u.lock.Lock()
 	defer u.lock.Unlock()
 	if guest, ok := u.clients[client]; ok {
 		return guest
 	}
-	if !u.network.relays.reserveUDP() {
+	if !reserve(&u.network.relays.udpFlows, maxUDPFlows) {
 		return nil
 	}
 	to := u.network.guestAddress(u.remote)
-	guest, err := gonet.DialUDP(u.network.stack, nil, &to, ipv4.ProtocolNumber)
+	guest, err := dialGuestUDP(u.network.stack, to)
 	if err != nil {
-		u.network.relays.releaseUDP()
+		u.network.relays.udpFlows.Add(-1)
 		return nil
 	}
 	u.clients[client] = guest
@@ -87,24 +84,16 @@ func (u *udpForward) guestFor(client netip.AddrPort) net.Conn {
 }
 
 // replies sends what the guest answers until it is silent for udpIdleTimeout or fails.
-func (u *udpForward) replies(client netip.AddrPort, guest net.Conn) {
-	defer u.network.relays.releaseUDP()
-	defer guest.Close()
+func (u *udpForward) replies(client netip.AddrPort, guest *udpEnd) {
+	defer u.network.relays.udpFlows.Add(-1)
+	defer guest.close()
 	defer func() {
 		u.lock.Lock()
 		delete(u.clients, client)
 		u.lock.Unlock()
 	}()
-	_ = guest.SetReadDeadline(time.Now().Add(udpIdleTimeout))
-	buffer := make([]byte, maxDatagramSize)
-	for {
-		size, err := guest.Read(buffer)
-		if err != nil {
-			return
-		}
-		if _, err := u.host.WriteToUDPAddrPort(buffer[:size], client); err != nil {
-			return
-		}
-		_ = guest.SetReadDeadline(time.Now().Add(udpIdleTimeout))
-	}
+	guest.pump(func(datagram []byte) error {
+		_, err := u.host.WriteToUDPAddrPort(datagram, client)
+		return err
+	})
 }

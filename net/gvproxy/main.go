@@ -17,11 +17,8 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 	"time"
-
-	"github.com/sirupsen/logrus"
 )
 
 func main() {
@@ -48,9 +45,10 @@ func run(args []string, stdin io.Reader, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "gvproxy:", err)
 		return 2
 	}
-	// The live heap is a few MiB; collecting earlier than Go's default keeps what bulk transfers
-	// leave behind small.
-	debug.SetGCPercent(50)
+	if err := limitProcess(); err != nil {
+		fmt.Fprintln(stderr, "gvproxy:", err)
+		return 1
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer stop()
 	if config.ExitWithParent {
@@ -62,31 +60,16 @@ func run(args []string, stdin io.Reader, stderr io.Writer) int {
 			cancel()
 		}()
 	}
-	if err := serve(ctx, config); err != nil {
+	if err := serve(ctx, config, newHostResolver()); err != nil {
 		fmt.Fprintln(stderr, "gvproxy:", err)
 		return 1
 	}
 	return 0
 }
 
-func setLog(level string, out io.Writer) error {
-	var parsed slog.Level
-	if err := parsed.UnmarshalText([]byte(level)); err != nil {
-		return fmt.Errorf("logLevel %q is not debug, info, warn or error", level)
-	}
-	slog.SetDefault(slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: parsed})))
-	// The library has a logger of its own.
-	logrus.SetOutput(out)
-	logrus.SetLevel(logrus.ErrorLevel)
-	if parsed <= slog.LevelDebug {
-		logrus.SetLevel(logrus.DebugLevel)
-	}
-	return nil
-}
-
 // serve runs until ctx ends and leaves no socket behind.
-func serve(ctx context.Context, config *Config) error {
-	network, err := newNetwork(config, newHostResolver())
+func serve(ctx context.Context, config *Config, resolver *hostResolver) error {
+	network, err := newNetwork(config, resolver)
 	if err != nil {
 		return err
 	}

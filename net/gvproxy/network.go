@@ -9,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/containers/gvisor-tap-vsock/pkg/services/dhcp"
 	"github.com/containers/gvisor-tap-vsock/pkg/tap"
 	"github.com/containers/gvisor-tap-vsock/pkg/types"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -105,6 +104,9 @@ func newStack(config *Config, endpoint stack.LinkEndpoint) (*stack.Stack, error)
 	if err := s.SetTransportProtocolOption(tcp.ProtocolNumber, &noRACK); err != nil {
 		return nil, errors.New(err.String())
 	}
+	if err := limitStack(s); err != nil {
+		return nil, errors.New(err.String())
+	}
 	// The gateway answers for every address beyond it, hence both.
 	s.SetSpoofing(nicID, true)
 	s.SetPromiscuousMode(nicID, true)
@@ -115,17 +117,6 @@ func newStack(config *Config, endpoint stack.LinkEndpoint) (*stack.Stack, error)
 	}
 	s.SetRouteTable([]tcpip.Route{{Destination: subnet, NIC: nicID}})
 	return s, nil
-}
-
-func (n *Network) serveDHCP() error {
-	server, err := dhcp.New(&types.Configuration{
-		Subnet: n.config.Subnet, GatewayIP: n.config.GatewayIP, MTU: n.config.MTU,
-	}, n.stack, n.pool)
-	if err != nil {
-		return err
-	}
-	go logEnd("DHCP", server.Serve)
-	return nil
 }
 
 func logEnd(what string, serve func() error) {

@@ -16,19 +16,14 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
-const (
-	dialTimeout     = 30 * time.Second
-	maxDialing      = 256
-	udpIdleTimeout  = 90 * time.Second
-	maxUDPFlows     = 1024
-	maxDatagramSize = 65507
-)
+const dialTimeout = 30 * time.Second
 
 // serveOutbound relays what the guest sends to the world and to the host's chosen services. A refused
 // connection gets a reset from the stack, since the handler says "not mine", a refused datagram ICMP's "port unreachable".
 func (n *Network) serveOutbound() {
-	toWorld := tcp.NewForwarder(n.stack, 0, maxDialing, n.relayTCP)
-	toHost := tcp.NewForwarder(n.stack, 0, maxDialing, n.relayService)
+	// The forwarders' own limit drops in silence, so that what is refused has to come before it.
+	toWorld := tcp.NewForwarder(n.stack, startTCPBuffer, 2*maxConnections, n.relayTCP)
+	toHost := tcp.NewForwarder(n.stack, startTCPBuffer, 2*maxConnections, n.relayService)
 	serviceAddress := tcpip.AddrFrom4(n.config.service.As4())
 	n.stack.SetTransportProtocolHandler(tcp.ProtocolNumber,
 		func(id stack.TransportEndpointID, packet *stack.PacketBuffer) bool {
@@ -51,11 +46,12 @@ func hostPort(address tcpip.Address, port uint16) string {
 // relayTCP connects first and answers the guest's SYN after, so that the guest sees a refusal as one.
 func (n *Network) relayTCP(request *tcp.ForwarderRequest) {
 	target := hostPort(request.ID().LocalAddress, request.ID().LocalPort)
-	if n.relays.full() {
+	if !reserve(&n.relays.opened, maxConnections) {
 		slog.Debug("the guest has too many connections", "target", target)
 		request.Complete(true)
 		return
 	}
+	defer n.relays.opened.Add(-1)
 	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
 	defer cancel()
 	outbound, err := dialTCP(ctx, "tcp4", target)
@@ -64,13 +60,14 @@ func (n *Network) relayTCP(request *tcp.ForwarderRequest) {
 		request.Complete(true)
 		return
 	}
-	if guest := acceptFor(request, outbound); guest != nil {
+	if guest := n.acceptFor(request, outbound); guest != nil {
 		n.relays.run(guest, outbound)
+		guest.settle()
 	}
 }
 
 // acceptFor answers a guest's SYN once its other end is connected; nil, with the other end closed, when the guest is gone.
-func acceptFor(request *tcp.ForwarderRequest, outbound *net.TCPConn) *gonet.TCPConn {
+func (n *Network) acceptFor(request *tcp.ForwarderRequest, outbound *net.TCPConn) *guestConn {
 	var queue waiter.Queue
 	endpoint, err := request.CreateEndpoint(&queue)
 	request.Complete(false)
@@ -79,7 +76,10 @@ func acceptFor(request *tcp.ForwarderRequest, outbound *net.TCPConn) *gonet.TCPC
 		return nil
 	}
 	setKeepalive(endpoint)
-	return gonet.NewTCPConn(&queue, endpoint)
+	size := int64(tcpBuffer(int(n.relays.opened.Load())))
+	endpoint.SocketOptions().SetReceiveBufferSize(size, true)
+	endpoint.SocketOptions().SetSendBufferSize(size, true)
+	return &guestConn{gonet.NewTCPConn(&queue, endpoint), endpoint}
 }
 
 // dialTCP connects to another end than itself: when nobody listens on a port that the system also
@@ -110,58 +110,4 @@ func setKeepalive(endpoint tcpip.Endpoint) {
 	_ = endpoint.SetSockOpt(&interval)
 	_ = endpoint.SetSockOptInt(tcpip.KeepaliveCountOption, 4)
 	endpoint.SocketOptions().SetKeepAlive(true)
-}
-
-// relayUDP opens one flow. Any error ends it, and the next datagram opens a new one: there is no
-// loop here that could turn a lost network into a busy processor.
-func (n *Network) relayUDP(request *udp.ForwarderRequest) {
-	if !n.relays.reserveUDP() {
-		return
-	}
-	var queue waiter.Queue
-	endpoint, tcpErr := request.CreateEndpoint(&queue)
-	if tcpErr != nil {
-		n.relays.releaseUDP()
-		return
-	}
-	guest := gonet.NewUDPConn(&queue, endpoint)
-	go func() {
-		defer n.relays.releaseUDP()
-		defer guest.Close()
-		target := hostPort(request.ID().LocalAddress, request.ID().LocalPort)
-		outbound, err := dialUDP(target)
-		if err != nil {
-			slog.Debug("outbound refused", "target", target, "error", err)
-			return
-		}
-		defer outbound.Close()
-		relayDatagrams(guest, outbound)
-	}()
-}
-
-// relayDatagrams copies both ways until either side fails or nothing came for udpIdleTimeout.
-func relayDatagrams(a, b net.Conn) {
-	done := make(chan struct{}, 2)
-	pump := func(to, from net.Conn) {
-		defer func() { done <- struct{}{} }()
-		buffer := make([]byte, maxDatagramSize)
-		for {
-			_ = from.SetReadDeadline(time.Now().Add(udpIdleTimeout))
-			size, err := from.Read(buffer)
-			if err != nil {
-				return
-			}
-			if _, err := to.Write(buffer[:size]); err != nil {
-				return
-			}
-			// Traffic one way keeps the other way open too.
-			_ = to.SetReadDeadline(time.Now().Add(udpIdleTimeout))
-		}
-	}
-	go pump(a, b)
-	go pump(b, a)
-	<-done
-	_ = a.Close()
-	_ = b.Close()
-	<-done
 }

@@ -18,6 +18,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv("GVPROXY_TEST_MAIN") != "" {
 		main()
 	}
+	if path := os.Getenv("GVPROXY_TEST_FLOOD"); path != "" {
+		os.Exit(runWithResolver(path))
+	}
 	os.Exit(m.Run())
 }
 
@@ -54,6 +57,14 @@ func startProxyIn(t *testing.T, dir string, services ...HostService) *proxy {
 	p.cmd = exec.Command(self, "-config", dir+"/config.json")
 	p.cmd.Env = append(os.Environ(), "GVPROXY_TEST_MAIN=1")
 	p.cmd.Stderr = &p.stderr
+	p.run()
+	return p
+}
+
+// run starts the process and returns once its API answers.
+func (p *proxy) run() {
+	t := p.t
+	t.Helper()
 	var err error
 	if p.stdin, err = p.cmd.StdinPipe(); err == nil {
 		err = p.cmd.Start()
@@ -74,12 +85,11 @@ func startProxyIn(t *testing.T, dir string, services ...HostService) *proxy {
 	}}
 	for range 500 {
 		if status, _ := p.call("GET", "/healthz", nil); status == http.StatusOK {
-			return p
+			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatalf("gvproxy did not start: %s", p.stderr.String())
-	return nil
 }
 
 // call returns status and body.

@@ -16,27 +16,36 @@ type halfCloser interface {
 // relaySet knows the TCP connections that are being relayed, in both directions, so that they can be
 // counted and closed together when the guest is gone.
 type relaySet struct {
-	// limit bounds the connections that a guest opens to the world; tests lower it.
-	limit    int
-	lock     sync.Mutex
-	active   map[*relay]struct{}
-	udpFlows atomic.Int64
+	lock      sync.Mutex
+	active    map[*relay]struct{}
+	opened    atomic.Int64 // by the guest
+	forwarded atomic.Int64 // by clients of the host
+	udpFlows  atomic.Int64
 }
 
-type relay struct{ guest, host halfCloser }
-
-// maxConnections bounds the relayed TCP connections of a network, give or take those being opened.
-const maxConnections = 4096
-
-func newRelaySet() *relaySet {
-	return &relaySet{limit: maxConnections, active: map[*relay]struct{}{}}
+type relay struct {
+	guest, host halfCloser
+	// buffer is the size of the copying buffer of each direction.
+	buffer int
 }
 
-// full tells whether a guest has to end a connection before it opens another.
-func (s *relaySet) full() bool { return s.count() >= s.limit }
+func newRelaySet() *relaySet { return &relaySet{active: map[*relay]struct{}{}} }
+
+// reserve counts one more, or returns false when there are as many as the limit.
+func reserve(counter *atomic.Int64, limit int64) bool {
+	if counter.Add(1) > limit {
+		counter.Add(-1)
+		return false
+	}
+	return true
+}
 
 // run copies between the two until both sides have ended, then closes them. It returns after that.
-func (s *relaySet) run(guest, host halfCloser) { s.serve(&relay{guest, host}) }
+func (s *relaySet) run(guest, host halfCloser) { s.serve(s.newRelay(guest, host)) }
+
+func (s *relaySet) newRelay(guest, host halfCloser) *relay {
+	return &relay{guest, host, copyBuffer(s.count() + 1)}
+}
 
 func (s *relaySet) serve(r *relay) {
 	s.lock.Lock()
@@ -60,7 +69,9 @@ func (s *relaySet) serve(r *relay) {
 // copy moves one direction. Its normal end is passed on as an end of that direction only; an error
 // ends both, since half of a broken connection is of no use.
 func (r *relay) copy(to, from halfCloser) {
-	if _, err := io.Copy(to, from); err != nil {
+	// The bare interfaces keep io from taking a larger buffer by way of the connections' own methods.
+	buffer := make([]byte, r.buffer)
+	if _, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, buffer); err != nil {
 		r.close()
 		return
 	}
@@ -98,14 +109,3 @@ func (s *relaySet) count() int {
 	defer s.lock.Unlock()
 	return len(s.active)
 }
-
-// reserveUDP counts a new flow, or refuses it when a guest has opened too many.
-func (s *relaySet) reserveUDP() bool {
-	if s.udpFlows.Add(1) > maxUDPFlows {
-		s.udpFlows.Add(-1)
-		return false
-	}
-	return true
-}
-
-func (s *relaySet) releaseUDP() { s.udpFlows.Add(-1) }

@@ -14,11 +14,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
-const (
-	// maxServiceConnections bounds what one guest can hold open on the host's services at a time.
-	maxServiceConnections = 256
-	serviceDialTimeout    = 10 * time.Second
-)
+const serviceDialTimeout = 10 * time.Second
 
 // HostService is a TCP port of the host's loopback that the user opened to the guest. The guest finds
 // it on Config.ServiceIP, an address that leads nowhere else.
@@ -30,10 +26,7 @@ type HostService struct {
 
 // serviceTable holds the open host services by guest port.
 type serviceTable struct {
-	relays *relaySet
-	// limit is maxServiceConnections; tests lower it.
-	limit int
-
+	relays      *relaySet
 	lock        sync.Mutex
 	open        map[uint16]*openService
 	connections int
@@ -46,7 +39,7 @@ type openService struct {
 }
 
 func newServiceTable(relays *relaySet) *serviceTable {
-	return &serviceTable{relays: relays, limit: maxServiceConnections, open: map[uint16]*openService{}}
+	return &serviceTable{relays: relays, open: map[uint16]*openService{}}
 }
 
 // add opens a service. The same service again is no error.
@@ -115,7 +108,7 @@ func (t *serviceTable) reserve(guestPort uint16) *openService {
 	t.lock.Lock()
 	defer t.lock.Unlock()
 	service := t.open[guestPort]
-	if service == nil || t.connections >= t.limit {
+	if service == nil || t.connections >= maxServiceConnections {
 		return nil
 	}
 	t.connections++
@@ -157,14 +150,20 @@ func (n *Network) relayService(request *tcp.ForwarderRequest) {
 		return
 	}
 	defer n.services.release()
+	if !reserve(&n.relays.opened, maxConnections) {
+		request.Complete(true)
+		return
+	}
+	defer n.relays.opened.Add(-1)
 	outbound, err := dialLoopback(service.HostPort)
 	if err != nil {
 		slog.Debug("host service refused", "hostPort", service.HostPort, "error", err)
 		request.Complete(true)
 		return
 	}
-	if guest := acceptFor(request, outbound); guest != nil {
-		n.services.run(service, &relay{guest, outbound})
+	if guest := n.acceptFor(request, outbound); guest != nil {
+		n.services.run(service, n.relays.newRelay(guest, outbound))
+		guest.settle()
 	}
 }
 

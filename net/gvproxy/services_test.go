@@ -259,8 +259,7 @@ func comesToBe(t *testing.T, what string, holds func() bool) {
 
 func TestConnectionsToHostServicesAreBounded(t *testing.T) {
 	n := networkOf(t, newHostResolver(), HostService{80, portNumber(t, holder(t, "127.0.0.1:0"))})
-	n.services.limit = 2
-	boundHolds(t, guestOf(t, n), serviceAddress+":80", n.services.count)
+	boundHolds(t, guestOf(t, n), serviceAddress+":80", maxServiceConnections, n.services.count)
 }
 
 func TestConnectionsToTheWorldAreBounded(t *testing.T) {
@@ -269,15 +268,15 @@ func TestConnectionsToTheWorldAreBounded(t *testing.T) {
 		t.Skip("this host has no address but the loopback's")
 	}
 	n := networkOf(t, newHostResolver())
-	n.relays.limit = 2
-	boundHolds(t, guestOf(t, n), outside+":"+holder(t, "0.0.0.0:0"), n.relays.count)
+	count := func() int { return int(n.relays.opened.Load()) }
+	boundHolds(t, guestOf(t, n), outside+":"+holder(t, "0.0.0.0:0"), maxConnections, count)
 }
 
-// boundHolds opens two connections, is refused a third, ends one and opens another.
-func boundHolds(t *testing.T, g *guest, target string, count func() int) {
+// boundHolds opens as many connections as the limit, is refused one more, ends one and opens another.
+func boundHolds(t *testing.T, g *guest, target string, limit int, count func() int) {
 	t.Helper()
 	var last net.Conn
-	for want := range 2 {
+	for want := range limit {
 		conn, err := g.dial(target, 10*time.Second)
 		if err != nil {
 			t.Fatal(err)
@@ -289,7 +288,7 @@ func boundHolds(t *testing.T, g *guest, target string, count func() int) {
 		t.Errorf("one too many: %v", err)
 	}
 	last.Close()
-	comesToBe(t, "the end of a connection", func() bool { return count() == 1 })
+	comesToBe(t, "the end of a connection", func() bool { return count() == limit-1 })
 	conn, err := g.dial(target, 10*time.Second)
 	if err != nil {
 		t.Fatalf("there is room again: %v", err)
