@@ -175,7 +175,9 @@ fd00::5 six
 		{"refused.corp.example.", dns.TypeTXT, "REFUSED"},
 		{"broken.", dns.TypeA, "SERVFAIL"},
 		{"3.2.1.10.in-addr.arpa.", dns.TypePTR, "NOERROR a.corp.example."},
-		{"5.5.5.10.in-addr.arpa.", dns.TypePTR, "NOERROR intranet. intranet.corp.example."},
+		// Who does not know a name of the hosts file does not get it.
+		{"5.5.5.10.in-addr.arpa.", dns.TypePTR, "NXDOMAIN"},
+		{"intranet.", dns.TypeANY, "NXDOMAIN"},
 		{"build.", dns.TypeA, "NOERROR build.corp.example. 10.1.2.4"},
 		{"printer.", dns.TypeA, "NOERROR printer.lan.example. 10.1.2.5"},
 		{"nobody.", dns.TypeA, "NXDOMAIN"},

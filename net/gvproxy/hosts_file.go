@@ -13,16 +13,14 @@ import (
 // maxHostsFile is as much of a hosts file as is read.
 const maxHostsFile = 16 << 20
 
-// fromHosts answers from the hosts file, nil when it has nothing about the question's name. An address
-// of IPv6 makes a name known, and is no answer to the guest.
+// fromHosts gives the address of a name that the hosts file has, nil for everything else: a registry or a
+// mirror that the user named may be known only there. Names of an address are not given, since with
+// them a guest could list the file. An address of IPv6 makes a name known, and is no answer to the guest.
 func (r *hostResolver) fromHosts(question dns.Question) *dns.Msg {
-	switch question.Qtype {
-	case dns.TypeA:
-		return r.addressesInHosts(question.Name)
-	case dns.TypePTR:
-		return r.namesInHosts(question.Name)
+	if question.Qtype != dns.TypeA {
+		return nil
 	}
-	return nil
+	return r.addressesInHosts(question.Name)
 }
 
 func (r *hostResolver) addressesInHosts(name string) *dns.Msg {
@@ -40,26 +38,6 @@ func (r *hostResolver) addressesInHosts(name string) *dns.Msg {
 				reply.Answer = append(reply.Answer, addressRecord(name, address.AsSlice(), 0))
 			}
 			return
-		}
-	})
-	return reply
-}
-
-func (r *hostResolver) namesInHosts(name string) *dns.Msg {
-	var reply *dns.Msg
-	r.eachHost(func(address netip.Addr, names []string) {
-		reverse, err := dns.ReverseAddr(address.WithZone("").String())
-		if err != nil || !strings.EqualFold(reverse, name) {
-			return
-		}
-		if reply == nil {
-			reply = code(dns.RcodeSuccess)
-		}
-		for _, one := range names {
-			if _, ok := dns.IsDomainName(one); ok {
-				record := &dns.PTR{Hdr: recordHeader(name, dns.TypePTR, 0), Ptr: dns.Fqdn(one)}
-				reply.Answer = append(reply.Answer, record)
-			}
 		}
 	})
 	return reply
