@@ -14,6 +14,7 @@ import { nestedRows } from "./nested.ts";
 import { oneFileRows } from "./one_file.ts";
 import { openshellRows } from "./openshell.ts";
 import type { Row } from "./row.ts";
+import { gvproxySafetyRows } from "./safety_gvproxy.ts";
 import { TestHome } from "../vm/harness.ts";
 import { vmRows } from "./vm.ts";
 
@@ -27,6 +28,7 @@ const GROUPS: Readonly<Record<string, () => Promise<Row[]>>> = {
   instant: instantRows,
   memory: forkMemoryRows,
   openshell: openshellRows,
+  safety: gvproxySafetyRows,
 };
 
 function line({ name, value, unit, limit, note }: Row): string {
