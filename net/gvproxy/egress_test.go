@@ -109,7 +109,7 @@ func TestAPingIsAnsweredOnlyForWhatCanBeReached(t *testing.T) {
 func (g *guest) ping(to string) (header.ICMPv4Type, header.ICMPv4Code, bool) {
 	g.t.Helper()
 	target := tcpip.AddrFrom4(netip.MustParseAddr(to).As4())
-	frame, ip := ipFrame(target, header.ICMPv4ProtocolNumber, header.ICMPv4MinimumSize)
+	frame, ip := ipFrame(fullAddress("192.168.127.2:0").Addr, target, header.ICMPv4ProtocolNumber, header.ICMPv4MinimumSize)
 	echo := header.ICMPv4(ip.Payload())
 	echo.SetType(header.ICMPv4Echo)
 	echo.SetChecksum(header.ICMPv4Checksum(echo, 0))

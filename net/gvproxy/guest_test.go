@@ -38,6 +38,8 @@ type guest struct {
 	// writes would block itself.
 	sending sync.Mutex
 	lock    sync.Mutex
+	// deaf is held while the guest does not read.
+	deaf sync.Mutex
 	// seen gets the frames that came in, while it is not nil.
 	seen chan []byte
 }
@@ -130,6 +132,8 @@ func (g *guest) send(data []byte) {
 func (g *guest) receive() {
 	reader := bufio.NewReader(g.conn)
 	for {
+		g.deaf.Lock()
+		g.deaf.Unlock()
 		data := make([]byte, 65536)
 		if g.raw {
 			n, err := g.conn.Read(data)
@@ -219,7 +223,7 @@ func (g *guest) echoUDP(port string) {
 }
 
 // ipFrame makes a frame of the guest to the gateway by hand, with a packet whose payload of that size is still empty.
-func ipFrame(target tcpip.Address, protocol tcpip.TransportProtocolNumber, size int) ([]byte, header.IPv4) {
+func ipFrame(source, target tcpip.Address, protocol tcpip.TransportProtocolNumber, size int) ([]byte, header.IPv4) {
 	frame := make([]byte, header.EthernetMinimumSize+header.IPv4MinimumSize+size)
 	gateway, _ := net.ParseMAC(gatewayMAC)
 	own, _ := net.ParseMAC(defaultGuestMAC)
@@ -229,7 +233,7 @@ func ipFrame(target tcpip.Address, protocol tcpip.TransportProtocolNumber, size 
 	ip := header.IPv4(frame[header.EthernetMinimumSize:])
 	ip.Encode(&header.IPv4Fields{
 		TotalLength: uint16(header.IPv4MinimumSize + size), TTL: 64, Protocol: uint8(protocol),
-		SrcAddr: fullAddress("192.168.127.2:0").Addr, DstAddr: target,
+		SrcAddr: source, DstAddr: target,
 	})
 	ip.SetChecksum(^ip.CalculateChecksum())
 	return frame, ip
@@ -266,17 +270,24 @@ func (g *guest) synAnswered(to string, within time.Duration) bool {
 	g.t.Helper()
 	target := netip.MustParseAddrPort(to)
 	const sourcePort = 45999
-	frame, ip := ipFrame(tcpip.AddrFrom4(target.Addr().As4()), tcp.ProtocolNumber, header.TCPMinimumSize)
-	segment := header.TCP(ip.Payload())
-	segment.Encode(&header.TCPFields{
-		SrcPort: sourcePort, DstPort: target.Port(), SeqNum: 1, DataOffset: header.TCPMinimumSize,
-		Flags: header.TCPFlagSyn, WindowSize: 65535,
-	})
-	pseudo := header.PseudoHeaderChecksum(tcp.ProtocolNumber, ip.SourceAddress(), ip.DestinationAddress(), header.TCPMinimumSize)
-	segment.SetChecksum(^checksum.Checksum(segment, pseudo))
+	frame := tcpFrame(netip.MustParseAddr("192.168.127.2"), target, sourcePort, header.TCPFlagSyn)
 	reply, ok := g.answer(within, func() { g.send(frame) }, func(ip header.IPv4) bool {
 		reply := header.TCP(ip.Payload())
 		return len(reply) >= header.TCPMinimumSize && reply.DestinationPort() == sourcePort
 	})
 	return ok && header.TCP(reply.Payload()).Flags().Contains(header.TCPFlagSyn|header.TCPFlagAck)
+}
+
+// tcpFrame is a TCP segment without data, as root in a guest can make it.
+func tcpFrame(source netip.Addr, target netip.AddrPort, sourcePort uint16, flags header.TCPFlags) []byte {
+	from, to := tcpip.AddrFrom4(source.As4()), tcpip.AddrFrom4(target.Addr().As4())
+	frame, ip := ipFrame(from, to, tcp.ProtocolNumber, header.TCPMinimumSize)
+	segment := header.TCP(ip.Payload())
+	segment.Encode(&header.TCPFields{
+		SrcPort: sourcePort, DstPort: target.Port(), SeqNum: 1, DataOffset: header.TCPMinimumSize,
+		Flags: flags, WindowSize: 65535,
+	})
+	pseudo := header.PseudoHeaderChecksum(tcp.ProtocolNumber, from, to, header.TCPMinimumSize)
+	segment.SetChecksum(^checksum.Checksum(segment, pseudo))
+	return frame
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -32,6 +33,8 @@ type streamGuest struct {
 	body    int // bytes of the frame not yet handed out
 	mac     net.HardwareAddr
 	dropped *atomic.Uint64
+	stall   stall
+	rest    []byte // the end of a frame that the guest has the beginning of
 }
 
 func newStreamGuest(conn net.Conn, mac net.HardwareAddr, dropped *atomic.Uint64) *streamGuest {
@@ -65,6 +68,7 @@ func (g *streamGuest) Read(p []byte) (int, error) {
 
 func (g *streamGuest) nextFrame() error {
 	for {
+		g.stall.giveWay()
 		if _, err := readFull(g.reader, g.header[:]); err != nil {
 			return err
 		}
@@ -101,15 +105,6 @@ func readFull(r *bufio.Reader, p []byte) (int, error) {
 	return n, nil
 }
 
-// Write never reports failure: it closes the connection instead, so that only the reading side, which
-// then sees the end, takes the connection out of the switch.
-func (g *streamGuest) Write(p []byte) (int, error) {
-	if _, err := g.Conn.Write(p); err != nil {
-		_ = g.Conn.Close()
-	}
-	return len(p), nil
-}
-
 // datagramGuest is the peer of a datagram socket: whoever sent the last frame. A VMM that was
 // restarted binds a new address, and the first frame it sends makes it the peer.
 type datagramGuest struct {
@@ -118,6 +113,7 @@ type datagramGuest struct {
 	joined   func(peer string)
 	mac      net.HardwareAddr
 	dropped  *atomic.Uint64
+	stall    stall
 	fallback net.Addr
 }
 
@@ -128,6 +124,7 @@ func newDatagramGuest(conn *net.UnixConn, mac net.HardwareAddr, dropped *atomic.
 // Read returns the next datagram that is an Ethernet frame of the guest.
 func (g *datagramGuest) Read(p []byte) (int, error) {
 	for {
+		g.stall.giveWay()
 		n, from, err := g.ReadFromUnix(p)
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
@@ -156,11 +153,20 @@ func (g *datagramGuest) Write(p []byte) (int, error) {
 	if peer == nil {
 		return len(p), nil
 	}
+	g.stall.begin()
+	defer g.stall.end()
+	patience := stallTimeout
+	if g.stall.dropping {
+		patience = time.Millisecond
+	}
+	_ = g.SetWriteDeadline(time.Now().Add(patience))
 	for attempt := 0; ; attempt++ {
 		_, err := g.WriteToUnix(p, peer)
 		if err == nil {
+			g.stall.dropping = false
 			return len(p), nil
 		}
+		g.stall.dropping = g.stall.dropping || errors.Is(err, os.ErrDeadlineExceeded)
 		if attempt == 20 || !(errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.EAGAIN)) {
 			g.dropped.Add(1)
 			return len(p), nil
