@@ -314,6 +314,7 @@ async function main(): Promise<void> {
 async function commandTree(): Promise<Command> {
   const { addFork, addPorts, addSnapshots, addUse } = await import("./bootstrap/cli_commands.ts");
   const { addChecks } = await import("./bootstrap/check_commands.ts");
+  const { addEgress } = await import("./bootstrap/egress_options.ts");
   const { addHostServices } = await import("./bootstrap/host_service_commands.ts");
   const { addAccess, addInspection } = await import("./bootstrap/access_commands.ts");
   const { addImages } = await import("./bootstrap/image_commands.ts");
@@ -344,6 +345,7 @@ async function commandTree(): Promise<Command> {
   addSnapshots(root, KIT);
   addFork(root, KIT);
   addHostServices(root, KIT);
+  addEgress(root);
   addUse(root, KIT);
   addDeploy(root, KIT);
   addImages(root, KIT);

@@ -56,7 +56,12 @@ export {
 export type { SnapshotSummary } from "./bootstrap/snapshots.ts";
 export type { RunEnd } from "./bootstrap/supervisor.ts";
 export { instanceStatus, listStatus } from "./bootstrap/status.ts";
-export type { DamagedReport, ProcessReport, StatusReport } from "./bootstrap/status.ts";
+export type {
+  DamagedReport,
+  EgressReport,
+  ProcessReport,
+  StatusReport,
+} from "./bootstrap/status.ts";
 export type { ForwardReport } from "./bootstrap/forwards.ts";
 export { up } from "./bootstrap/up.ts";
 export type { UpContext } from "./bootstrap/up.ts";
@@ -77,7 +82,10 @@ export { GatewayError } from "./vm/error.ts";
 export type { ErrorCode, GatewayErrorOptions } from "./vm/error.ts";
 export { EventLog } from "./vm/event.ts";
 export type { Attrs, EventRecord, EventSink, JsonValue, Span } from "./vm/event.ts";
+export type { RefusedCounts } from "./net/egress.ts";
 export type {
+  AllowedNet,
+  EgressMode,
   HostService,
   InstanceConfig,
   InstanceState,

@@ -15,6 +15,7 @@ import { signalProcess } from "../vm/process.ts";
 import { formatMs } from "../vm/wait.ts";
 import { buildTargets, checkBuild } from "./artifacts.ts";
 import { followerSink, READY_MESSAGE, startDetached } from "./detach.ts";
+import { allowNetFlags } from "./egress.ts";
 import { hostServiceFlags, leftBehindWords } from "./host_service.ts";
 import { hostFacts, resolveOptions, type UpOptions, type UpRequest } from "./options.ts";
 import { watchOwner } from "./owner.ts";
@@ -140,6 +141,8 @@ function upRequest(flags: CommandIo["flags"], args: readonly string[]): UpReques
     stateMiB: flags.disk as number | undefined,
     ports: (flags.port as string[]).map(parseForward),
     hostServices: hostServiceFlags(flags),
+    egress: flags.egress as string | undefined,
+    allowNets: allowNetFlags(flags),
     net: flags.net as string | undefined,
     vmm: flags.vmm as string | undefined,
     libkrun: flags.libkrun as string | undefined,

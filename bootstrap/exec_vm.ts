@@ -6,7 +6,7 @@
  * @module
  */
 import { join } from "@std/path";
-import { gvproxyNetSocket, startGvproxy } from "../net/gvproxy.ts";
+import { gvproxyNetSocket, type RunningGvproxy, startGvproxy } from "../net/gvproxy.ts";
 import { ControlPort } from "../vm/control_port.ts";
 import { abortError, GatewayError } from "../vm/error.ts";
 import type { EventLog, Span } from "../vm/event.ts";
@@ -19,6 +19,7 @@ import { StdioPort, type StdioStreams } from "../vm/stdio_port.ts";
 import { raceAbort, waitFor, within } from "../vm/wait.ts";
 import { ensureArtifacts, hostArch } from "./artifacts.ts";
 import { chooseVmm, type ChosenVmm } from "./choose_vmm.ts";
+import { watchRefusals } from "./egress.ts";
 import { guardSignal } from "./guard.ts";
 import type { UpOptions } from "./options.ts";
 import { writePayload } from "./payload.ts";
@@ -110,16 +111,9 @@ export async function execWith(
   await using stack = new AsyncDisposableStack();
   const { id, dir, sockets } = await makeFolders(stack);
   const gvproxyLogPath = join(dir, "gvproxy.log");
-  const gvproxy = options.net !== "gvproxy" ? undefined : stack.use(
-    await startGvproxy({
-      binary: parts.gvproxy,
-      socketDir: sockets,
-      logPath: gvproxyLogPath,
-      hostServices: options.config.hostServices,
-      span,
-      signal,
-    }),
-  );
+  const gvproxy = options.net === "gvproxy"
+    ? await startNetwork(stack, parts, options, sockets, gvproxyLogPath, ctx)
+    : undefined;
   const spec = planVm({
     name: id,
     mode: "exec",
@@ -169,6 +163,29 @@ export async function execWith(
   const code = await exitCodeOf(new StdioPort(conn).run(ctx.streams), guarded, signal);
   await span.run("guest off", () => within(vm.exited, 5000));
   return code;
+}
+
+async function startNetwork(
+  stack: AsyncDisposableStack,
+  parts: ExecParts,
+  { config }: Pick<UpOptions, "config">,
+  socketDir: string,
+  logPath: string,
+  { span, signal }: { readonly span: Span; readonly signal: AbortSignal },
+): Promise<RunningGvproxy> {
+  const gvproxy = stack.use(
+    await startGvproxy({
+      binary: parts.gvproxy,
+      socketDir,
+      logPath,
+      hostServices: config.hostServices,
+      egress: { mode: config.egress, nets: config.allowNets },
+      span,
+      signal,
+    }),
+  );
+  void watchRefusals(gvproxy.client, span, signal);
+  return gvproxy;
 }
 
 /**

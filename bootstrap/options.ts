@@ -5,9 +5,11 @@
  * @module
  */
 import { checkDistinct, LOOPBACK } from "../net/forward.ts";
+import { allowedNetText } from "../net/egress.ts";
 import { distinctHostServices } from "../net/host_service.ts";
 import { GatewayError, usageError } from "../vm/error.ts";
-import type { HostService, InstanceConfig, PortForward } from "../vm/instance.ts";
+import type { AllowedNet, HostService, InstanceConfig, PortForward } from "../vm/instance.ts";
+import { EGRESS_MODES } from "../vm/ports.ts";
 import { checkInstanceName } from "../vm/layout.ts";
 import type { Payload } from "./payload_spec.ts";
 import { DEMO, payloadSource, payloadWords } from "./payloads.ts";
@@ -21,6 +23,8 @@ export type NetChoice = "gvproxy" | "tsi" | "none";
 export const VMM_CHOICES: readonly VmmChoice[] = ["auto", "qemu", "libkrun"];
 /** Every value of `--net`. */
 export const NET_CHOICES: readonly NetChoice[] = ["gvproxy", "tsi", "none"];
+export { EGRESS_MODES };
+
 /** The command line of `up`, parsed but not checked; undefined where the user said nothing. */
 export interface UpRequest {
   /** Instance name, a DNS label. */
@@ -55,6 +59,10 @@ export interface UpRequest {
   readonly hostCa?: string | false;
   /** Replaces what the instance remembers; false: none any more. */
   readonly hostServices?: readonly HostService[] | false;
+  /** Unchecked `--egress`. */
+  readonly egress?: string;
+  /** Replaces what the instance remembers; false: none any more. */
+  readonly allowNets?: readonly AllowedNet[] | false;
   /** Set: no cluster, this command is the guest's main process. */
   readonly exec?: readonly string[];
   /** `--cold`. */
@@ -124,7 +132,7 @@ export function resolveOptions(
   const base = request.exec ? EXEC_DEFAULTS : CLUSTER_DEFAULTS;
   const net = pick("--net", request.net ?? (request.exec ? "none" : "gvproxy"), NET_CHOICES);
   checkExecOnly(request);
-  checkHostServices(request, net);
+  checkGvproxyOnly(request, net);
   const vmm = pick("--vmm", request.vmm ?? stored?.vmm ?? "auto", VMM_CHOICES);
   checkNet(net, vmm, mode);
   checkLibkrun(request.libkrun, vmm);
@@ -153,6 +161,7 @@ export function resolveOptions(
       payloadDigest: stored?.payloadDigest ?? null,
       ...networkOf(request, stored),
       ...hostServicesOf(request, stored),
+      ...egressOf(request, stored),
     },
     net,
     libkrun: request.libkrun,
@@ -183,11 +192,36 @@ function hostServicesOf(
   return hostServices.length > 0 ? { hostServices } : {};
 }
 
-function checkHostServices({ hostServices }: UpRequest, net: NetChoice): void {
-  if (!hostServices || hostServices.length === 0 || net === "gvproxy") return;
+function egressOf(
+  request: UpRequest,
+  stored: InstanceConfig | undefined,
+): Pick<InstanceConfig, "egress" | "allowNets"> {
+  const [usual] = EGRESS_MODES;
+  const egress = pick("--egress", request.egress ?? stored?.egress ?? usual, EGRESS_MODES);
+  const asked = request.allowNets === false ? [] : request.allowNets;
+  const all = (asked ?? stored?.allowNets ?? []).map((net) => [allowedNetText(net), net] as const);
+  const allowNets = [...new Map(all).values()];
+  return { ...(egress !== usual && { egress }), ...(allowNets.length > 0 && { allowNets }) };
+}
+
+/** What only gvproxy can do. */
+function checkGvproxyOnly(request: UpRequest, net: NetChoice): void {
+  if (net === "gvproxy") return;
+  const given = (list: UpRequest["hostServices"] | UpRequest["allowNets"]) =>
+    list && list.length > 0;
+  const flag = request.egress !== undefined
+    ? "--egress"
+    : given(request.allowNets)
+    ? "--allow-net"
+    : given(request.hostServices)
+    ? "--host-service"
+    : undefined;
+  if (flag === undefined) return;
   throw usageError(
-    `Cannot use --host-service with --net "${net}"`,
-    "only gvproxy opens ports of this host to a guest",
+    `Cannot use ${flag} with --net "${net}"`,
+    flag === "--host-service"
+      ? "only gvproxy opens ports of this host to a guest"
+      : "only gvproxy judges what a guest reaches",
     "add --net gvproxy",
   );
 }

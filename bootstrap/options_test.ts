@@ -60,6 +60,24 @@ const REFUSED: readonly (readonly [string, Partial<UpRequest>, readonly string[]
     "only gvproxy opens ports of this host to a guest",
     "add --net gvproxy",
   ]],
+  ["an unknown --egress", { egress: "lan" }, [
+    `Cannot use --egress "lan"`,
+    "the choices are internet, all, none",
+    "pass --egress internet",
+  ]],
+  ["an egress without gvproxy", { exec: ["/bin/true"], egress: "all" }, [
+    `Cannot use --egress with --net "none"`,
+    "only gvproxy judges what a guest reaches",
+    "add --net gvproxy",
+  ]],
+  ["a network without gvproxy", {
+    exec: ["/bin/true"],
+    allowNets: [{ net: "10.0.0.0/8", port: null }],
+  }, [
+    `Cannot use --allow-net with --net "none"`,
+    "only gvproxy judges what a guest reaches",
+    "add --net gvproxy",
+  ]],
   ["two host services on one port of the guest", {
     hostServices: [{ hostPort: 8000, guestPort: 80 }, { hostPort: 80, guestPort: 80 }],
   }, [
@@ -289,4 +307,14 @@ Deno.test("resolveOptions() opens no host service unless told, and remembers wha
   assertEquals(servicesOf({ hostServices: false }, remembered), undefined);
   const exec = { exec: ["/bin/true"], net: "gvproxy", hostServices: [one] };
   assertEquals(servicesOf(exec), [one]);
+});
+
+Deno.test("resolveOptions() remembers egress and allowed networks until they are changed", () => {
+  const net = { net: "10.0.0.0/8", port: null };
+  const { config } = resolveOptions({ ...request, egress: "none", allowNets: [net, net] }, host);
+  assertEquals([config.egress, config.allowNets], ["none", [net]]);
+  const again = resolveOptions(request, host, config).config;
+  assertEquals([again.egress, again.allowNets], ["none", [net]]);
+  const open = resolveOptions({ ...request, egress: "internet", allowNets: false }, host, config);
+  assertEquals(["egress" in open.config, "allowNets" in open.config], [false, false]);
 });

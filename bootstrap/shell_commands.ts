@@ -61,6 +61,7 @@ async function tree(root: Command): Promise<CommandNode> {
     "target": BUILD_TARGETS,
     "shell": SHELLS,
     "--vmm": options.VMM_CHOICES,
+    "--egress": options.EGRESS_MODES,
     "--net": options.NET_CHOICES,
     "--payload": BUILT_IN,
     "build payload": BUILT_IN,

@@ -5,6 +5,7 @@
  * @module
  */
 import {
+  type EgressMode,
   findRuntimeFault,
   type InstanceState,
   type InstanceView,
@@ -18,8 +19,10 @@ import { join } from "@std/path";
 import { hostPort } from "../net/forward.ts";
 import { chainFiles, readDiskChain } from "../vm/disk_chain.ts";
 import type { InstancePaths } from "../vm/layout.ts";
+import { allowedNetText, type RefusedCounts } from "../net/egress.ts";
 import { HOST_SERVICE_ADDRESS } from "../net/host_service.ts";
 import { clientFilesPath, isActiveClient } from "./client_files.ts";
+import { refusedCounts } from "./egress.ts";
 import { type ForwardReport, openForwards } from "./forwards.ts";
 import { kubeconfigPath } from "./kubeconfig.ts";
 import { buildTimeline, lastRun, renderTimeline, type TimelineRow } from "./timeline.ts";
@@ -60,6 +63,8 @@ export interface StatusReport {
   readonly ports: readonly ForwardReport[];
   /** Ports of this host's loopback that the guest may reach; `guest` is address:port in its network. */
   readonly hostServices: readonly { readonly hostPort: number; readonly guest: string }[];
+  /** What the guest reaches through this host. */
+  readonly egress: EgressReport;
   /** Loopback port that leads to the guest's sshd; null when it does not run. */
   readonly sshPort: number | null;
   /** Loopback port that leads to the cluster's API; null when it is not forwarded. */
@@ -76,6 +81,16 @@ export interface StatusReport {
   readonly activeGateway: boolean;
   /** The instance's folder. */
   readonly dir: string;
+}
+
+/** What a guest reaches through this host, and what it was refused. */
+export interface EgressReport {
+  /** internet: public addresses; all: whatever is not always closed. */
+  readonly mode: EgressMode;
+  /** What is open besides, as `--allow-net` takes it. */
+  readonly allowed: readonly string[];
+  /** Since its network was started; null when it does not run. */
+  readonly refused: RefusedCounts | null;
 }
 
 /** One process of a running instance. */
@@ -118,6 +133,11 @@ export async function statusOf(view: InstanceView): Promise<StatusReport> {
       hostPort,
       guest: `${HOST_SERVICE_ADDRESS}:${guestPort}`,
     })),
+    egress: {
+      mode: config.egress ?? "internet",
+      allowed: (config.allowNets ?? []).map(allowedNetText),
+      refused: run ? await refusedCounts(paths.runtimeDir) : null,
+    },
     sshPort: run?.sshPort ?? null,
     apiPort: run?.apiPort ?? null,
     kubeconfig: config.kubeApi ? kubeconfigPath(config.name) : null,

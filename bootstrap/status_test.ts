@@ -18,6 +18,8 @@ const config: InstanceConfig = {
   payloadDigest: null,
   clusterBinary: null,
   hostServices: [{ hostPort: 11_434, guestPort: 80 }],
+  egress: "none",
+  allowNets: [{ net: "10.0.0.0/8", port: null }, { net: "10.1.2.3/32", port: 443 }],
 };
 
 const run: RunRecord = {
@@ -79,6 +81,7 @@ Deno.test("statusOf() tells what runs, with memory where the host shows it", asy
       laterImages: null,
       ports: [{ host: "127.0.0.1:30052", guestPort: 30_051 }],
       hostServices: [{ hostPort: 11_434, guest: "192.168.127.253:80" }],
+      egress: { mode: "none", allowed: ["10.0.0.0/8", "10.1.2.3/32:443"], refused: null },
       sshPort: 40_001,
       apiPort: 40_002,
       stateDisk: { sizeMiB: 1024, usedMiB: 0 },

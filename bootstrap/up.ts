@@ -92,10 +92,7 @@ export async function up(options: UpOptions, ctx: UpContext): Promise<RunEnd> {
     const { slot, spec } = source;
     const material = await adoptMaterial(paths, slot, own);
     if (material !== own) await writeUpPayload(paths, config, prepared, material, ssh, span);
-    const gvproxy = await span.run(
-      "start gvproxy",
-      (s) => networkFor(stack, paths, config, artifacts, ctx, s),
-    );
+    const gvproxy = await networkFor(stack, paths, config, artifacts, ctx, span);
     const vm = await span.run("start vm", (s) => startGuest(stack, source, paths, chosen, ctx, s));
     const { control, guarded } = await span.run(
       "attach",

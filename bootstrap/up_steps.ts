@@ -41,6 +41,7 @@ import { offeringDemo } from "./payloads.ts";
 import { writePayload } from "./payload.ts";
 import { ensurePki, type Pki } from "./pki.ts";
 import { GUEST_ADDRESS, GUEST_API_PORT, netTransport, planVm } from "./plan.ts";
+import { egressOf, watchRefusals } from "./egress.ts";
 import { tellSilentServices } from "./host_service.ts";
 import type { UpOptions } from "./options.ts";
 import { type SecretMaterial, wantsJwt } from "./secrets.ts";
@@ -86,27 +87,33 @@ export function newRun(config: InstanceConfig, { runtimeDir }: InstancePaths): R
   };
 }
 
-/** Starts gvproxy for an instance. */
+/** Starts gvproxy for an instance, and warns from then on of what the guest is refused. */
 export async function networkFor(
   stack: AsyncDisposableStack,
   paths: InstancePaths,
   config: InstanceConfig,
   artifacts: BootArtifacts,
   ctx: UpContext,
-  span: Span,
+  parent: Span,
 ): Promise<RunningGvproxy> {
-  const gvproxy = stack.use(
-    await startGvproxy({
-      binary: artifacts.gvproxy.files.gvproxy.path,
-      socketDir: paths.runtimeDir,
-      logPath: paths.gvproxyLog,
-      hostServices: config.hostServices,
-      span,
-      signal: ctx.signal,
-    }),
-  );
-  await tellSilentServices(config.hostServices, span);
+  const gvproxy = await parent.run("start gvproxy", async (span) => {
+    const { hostServices } = config;
+    const started = stack.use(
+      await startGvproxy({
+        binary: artifacts.gvproxy.files.gvproxy.path,
+        socketDir: paths.runtimeDir,
+        logPath: paths.gvproxyLog,
+        hostServices,
+        egress: await egressOf(config, span),
+        span,
+        signal: ctx.signal,
+      }),
+    );
+    await tellSilentServices(hostServices, span);
+    return started;
+  });
   ctx.owned.add(gvproxy.pid);
+  void watchRefusals(gvproxy.client, parent, ctx.signal);
   return gvproxy;
 }
 

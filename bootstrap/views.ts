@@ -20,6 +20,7 @@ export function statusText(report: StatusReport): string {
     ["kubeconfig", report.endpoint && report.kubeconfig],
     ["ports", report.ports.map((port) => `${port.host} -> ${port.guestPort}`).join(", ")],
     ["host services", hostServiceWords(report) || null],
+    ["egress", egressWords(report.egress)],
     [
       "ssh",
       report.sshPort === null
@@ -40,6 +41,14 @@ export function statusText(report: StatusReport): string {
 
 function hostServiceWords({ hostServices }: StatusReport): string {
   return hostServices.map(({ hostPort, guest }) => `${guest} -> 127.0.0.1:${hostPort}`).join(", ");
+}
+
+function egressWords({ mode, allowed, refused }: StatusReport["egress"]): string {
+  const kinds = [["tcp", "TCP"], ["udp", "UDP"], ["icmp", "ping"], ["dns", "DNS"]] as const;
+  const counts = kinds.filter(([kind]) => refused?.[kind])
+    .map(([kind, word]) => `${refused![kind]} ${word}`);
+  const open = [mode, ...allowed].join(", ");
+  return counts.length === 0 ? open : `${open}; refused: ${counts.join(", ")}`;
 }
 
 function stateWords(report: StatusReport): string {

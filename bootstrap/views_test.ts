@@ -23,6 +23,7 @@ const running: StatusReport = {
     { host: "0.0.0.0:8080", guestPort: 80 },
   ],
   hostServices: [],
+  egress: { mode: "internet", allowed: [], refused: { tcp: 0, udp: 0, icmp: 0, dns: 0 } },
   sshPort: 40_001,
   apiPort: 40_002,
   kubeconfig: "/home/u/.kube/gateway.yaml",
@@ -49,6 +50,7 @@ const stopped: StatusReport = {
   cluster: null,
   ports: [],
   hostServices: [],
+  egress: { mode: "internet", allowed: [], refused: null },
   sshPort: null,
   apiPort: null,
   processes: [],
@@ -69,6 +71,7 @@ Deno.test("statusText() shows exactly this for an instance that is ready", () =>
     "client files  /home/u/.config/openshell/gateways/gateway/mtls",
     "kubeconfig    /home/u/.kube/gateway.yaml",
     "ports         127.0.0.1:30051 -> 30051, 0.0.0.0:8080 -> 80",
+    "egress        internet",
     "ssh           127.0.0.1:40001   (gateway shell --name default)",
     "machine       4 CPU, 8192 MiB",
     "vmm           QEMU 7.2.22, TCG (emulation): there is no /dev/kvm",
@@ -85,6 +88,7 @@ Deno.test("statusText() leaves out what a stopped instance does not have", () =>
   const text = statusText(stopped);
   assertEquals(text.split("\n"), [
     "instance  dev   stopped",
+    "egress    internet",
     "machine   4 CPU, 8192 MiB",
     "payload   demo",
     "folder    /home/u/.local/share/gateway/instances/dev",
@@ -99,6 +103,18 @@ Deno.test("statusText() shows the host services, whether it runs or not", () => 
     const line = "host services  192.168.127.253:80 -> 127.0.0.1:11434";
     assertEquals(lines.filter((one) => one.startsWith("host services")), [line]);
   }
+});
+
+Deno.test("statusText() shows what is open besides, and what was refused", () => {
+  const shown = (egress: StatusReport["egress"]) =>
+    statusText({ ...stopped, egress }).split("\n").filter((line) => line.startsWith("egress"));
+  const allowed = ["10.0.0.0/8", "10.1.2.3/32:443"];
+  assertEquals(shown({ mode: "none", allowed, refused: null }), [
+    "egress    none, 10.0.0.0/8, 10.1.2.3/32:443",
+  ]);
+  assertEquals(shown({ mode: "all", allowed: [], refused: { tcp: 3, udp: 0, icmp: 1, dns: 2 } }), [
+    "egress    all; refused: 3 TCP, 1 ping, 2 DNS",
+  ]);
 });
 
 Deno.test("statusText() says what to do about a crash, and how far a start is", () => {

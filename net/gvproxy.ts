@@ -5,14 +5,16 @@
  * @module
  */
 import { join } from "@std/path";
+import * as v from "valibot";
 import { abortError, describeError, type ErrorCode, GatewayError } from "../vm/error.ts";
 import type { JsonValue, Span } from "../vm/event.ts";
 import { writeCacheFile } from "../vm/durable.ts";
 import { socketPath } from "../vm/layout.ts";
-import { connectUnix } from "../vm/lines.ts";
+import { connectUnix, readLines } from "../vm/lines.ts";
 import { type ChildProcess, spawnChild } from "../vm/process.ts";
 import { waitFor } from "../vm/wait.ts";
 import type { HostService } from "../vm/instance.ts";
+import { type Egress, Refusal, type RefusedCounts } from "./egress.ts";
 import { describeHolder, hostPort, LOOPBACK, portHolder } from "./forward.ts";
 import { HOST_SERVICE_ADDRESS, hostServiceText } from "./host_service.ts";
 
@@ -30,6 +32,8 @@ export interface StartGvproxyOptions {
   readonly signal: AbortSignal;
   /** Ports of this host's loopback that the guest may reach from the start on. */
   readonly hostServices?: readonly HostService[];
+  /** What the guest may reach through this host. */
+  readonly egress?: Egress;
   /** Listen for datagrams too, as libkrun on a Mac sends them; by default on a Mac. */
   readonly vfkit?: boolean;
 }
@@ -111,6 +115,19 @@ export class GvproxyClient implements Disposable {
   /** Counters, as gvproxy gives them. */
   async stats(signal?: AbortSignal): Promise<Readonly<Record<string, number>>> {
     return await this.#call("GET", "/stats", undefined, signal) as Record<string, number>;
+  }
+
+  /** What the guest was refused so far. */
+  async refused(signal?: AbortSignal): Promise<RefusedCounts> {
+    const { refusedTcp: tcp, refusedUdp: udp, refusedIcmp: icmp, refusedDns: dns } = await this
+      .stats(signal);
+    return { tcp, udp, icmp, dns };
+  }
+
+  /** The first refusal of each kind, when it happens, until the signal or gvproxy ends it. */
+  async *refusals(signal: AbortSignal): AsyncGenerator<Refusal> {
+    const response = await fetch("http://gvproxy/refusals", { client: this.#http, signal });
+    for await (const line of readLines(response.body!)) yield v.parse(Refusal, JSON.parse(line));
   }
 
   /** The guest's hardware addresses by IP address. */
@@ -223,6 +240,9 @@ export async function startGvproxy(options: StartGvproxyOptions): Promise<Runnin
       api,
       serviceIp: HOST_SERVICE_ADDRESS,
       hostServices: options.hostServices ?? [],
+      egress: options.egress?.mode,
+      allowNets: options.egress?.nets?.map(({ net, port }) => ({ net, port: port ?? undefined })),
+      allowHosts: options.egress?.hosts,
       exitWithParent: true,
       logLevel: "info",
     }),

@@ -70,6 +70,12 @@ const REFUSALS: readonly Refusal[] = [
     "only gvproxy opens ports of this host to a guest",
     "add --net gvproxy",
   ),
+  usage(
+    ["up", "--allow-net", "127.0.0.1/32:80"],
+    `Cannot allow the network "127.0.0.1/32:80"`,
+    "127.0.0.0/8 is always closed to guests",
+    "for a port of this host's loopback use --host-service; see docs/network.md",
+  ),
   failure(["host-service", "add", "80", "--name", "ghost"], unknown("ghost")),
   usage(
     ["up", "--net", "bridge"],

@@ -87,6 +87,7 @@ function commandsDefined(): Set<string> {
     "image_commands",
     "shell_commands",
     "deploy_command",
+    "egress_options",
     "host_service_commands",
   ].map((name) => `bootstrap/${name}.ts`);
   const text = ["cli.ts", ...files].map(read).join("\n");

@@ -86,6 +86,30 @@ Deno.test(
   },
 );
 
+Deno.test("startGvproxy() takes an egress, and counts and tells refusals (skipped without go)", {
+  ...without,
+}, async () => {
+  const dir = await Deno.makeTempDir({ prefix: "gw" });
+  try {
+    await using gvproxy = await startGvproxy({
+      ...{ binary: await binary(), socketDir: dir, logPath: join(dir, "gvproxy.log") },
+      egress: {
+        mode: "none",
+        nets: [{ net: "10.0.0.0/8", port: null }, { net: "10.1.2.3/32", port: 443 }],
+        hosts: [{ host: "mirror.test", port: 5000 }],
+      },
+      ...{ span: silentSpan(), signal },
+    });
+    assertEquals(await gvproxy.client.refused(), { tcp: 0, udp: 0, icmp: 0, dns: 0 });
+    const stop = new AbortController();
+    const heard = gvproxy.client.refusals(stop.signal).next();
+    stop.abort(new Error("heard enough"));
+    await assertRejects(() => heard, Error, "heard enough");
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});
+
 Deno.test("startGvproxy() tells who holds a port when it is taken (skipped without go)", {
   ...without,
 }, async () => {

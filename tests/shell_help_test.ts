@@ -45,6 +45,7 @@ const OFFERS: readonly (readonly [line: string, offers: readonly string[]])[] = 
   ["gateway ls --j", ["--json"]],
   ["gateway --vmm ", ["auto", "libkrun", "qemu"]],
   ["gateway up --cpus 2 --net g", ["gvproxy"]],
+  ["gateway up --egress ", ["all", "internet", "none"]],
   ["gateway logs --so", ["--source"]],
   ["gateway logs --source c", ["cluster", "console"]],
   ["gateway logs --follow --name d", ["default", "dev-2"]],

@@ -38,7 +38,7 @@ import { isSuspended } from "./saved_state.ts";
 import { waitFor } from "./wait.ts";
 
 export type { InstanceConfig, LaterImages, RunRecord } from "./instance_record.ts";
-export type { HostService, PortForward } from "./ports.ts";
+export type { AllowedNet, EgressMode, HostService, PortForward } from "./ports.ts";
 
 /**
  * How an instance is. `suspended`: its memory is kept and `up` goes on from it. `crashed`: a record of a run is there, its

@@ -7,7 +7,15 @@
 import * as v from "valibot";
 import { asHostError, describeError, GatewayError } from "./error.ts";
 import type { InstancePaths } from "./layout.ts";
-import { Forward, type HostService, type PortForward, Service } from "./ports.ts";
+import {
+  Allowed,
+  type AllowedNet,
+  type EgressMode,
+  Forward,
+  type HostService,
+  type PortForward,
+  Service,
+} from "./ports.ts";
 import { isAlive, type ProcessId } from "./process.ts";
 import { parseJson } from "./spec.ts";
 
@@ -46,6 +54,10 @@ export interface InstanceConfig {
   };
   /** What of this host the guest may reach; absent for nothing. */
   readonly hostServices?: readonly HostService[];
+  /** What the guest reaches through this host; absent for "internet". */
+  readonly egress?: EgressMode;
+  /** What it reaches besides; absent for nothing. */
+  readonly allowNets?: readonly AllowedNet[];
 }
 
 /** What runs now; removed when the run ends, so one whose supervisor is gone means a crash. */
@@ -113,6 +125,8 @@ export const InstanceFile: v.GenericSchema<unknown, InstanceConfig> = v.object({
   clusterBinary: v.optional(v.nullable(v.string()), null),
   network: v.optional(v.object({ hostProxy: v.boolean(), hostCa: v.nullable(v.string()) })),
   hostServices: v.optional(v.array(Service)),
+  egress: v.optional(v.picklist(["internet", "all", "none"])),
+  allowNets: v.optional(v.array(Allowed)),
 });
 
 const ProcessRecord = v.object({

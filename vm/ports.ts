@@ -1,5 +1,5 @@
 /**
- * The two ways between ports of this host and of a guest, as records keep them.
+ * The ways between this host's network and a guest, as records keep them.
  *
  * @module
  */
@@ -22,6 +22,26 @@ export interface HostService {
   /** 1 to 65535. */
   readonly guestPort: number;
 }
+
+/** What a guest reaches through this host: public addresses, everything that is not always closed, or nothing. */
+export type EgressMode = "internet" | "all" | "none";
+
+/** Every value of `--egress`, the default first. */
+export const EGRESS_MODES: readonly EgressMode[] = ["internet", "all", "none"];
+
+/** Addresses that a guest reaches whatever its mode is. */
+export interface AllowedNet {
+  /** An IPv4 prefix such as "10.0.0.0/8". */
+  readonly net: string;
+  /** The only port of TCP and UDP; null for all of it, pings too. */
+  readonly port: number | null;
+}
+
+/** An allowed network in a record. */
+export const Allowed: v.GenericSchema<unknown, AllowedNet> = v.object({
+  net: v.string(),
+  port: v.nullable(v.number()),
+});
 
 /** A forward in a record. */
 export const Forward: v.GenericSchema<unknown, PortForward> = v.object({

@@ -64,11 +64,24 @@ export async function guestNetworkFor(
   return await guestNetworkFiles(config.network, await readRegistries(span));
 }
 
-/** The proxy variables of this host as containerd takes them. */
-function proxySettings(env: (name: string) => string | undefined): string[] {
-  const value = (name: string) => env(name.toLowerCase()) ?? env(name) ?? "";
-  const found = ["HTTP_PROXY", "HTTPS_PROXY"].map((name) => [name, value(name)] as const)
+type Env = (name: string) => string | undefined;
+
+const valueOf = (env: Env, name: string) => env(name.toLowerCase()) ?? env(name) ?? "";
+
+/** The proxies that this host's programs use, by variable. */
+function proxyVariables(env: Env): (readonly [name: string, proxy: string])[] {
+  return ["HTTP_PROXY", "HTTPS_PROXY"].map((name) => [name, valueOf(env, name)] as const)
     .filter(([, proxy]) => proxy !== "");
+}
+
+/** This host's proxies as its environment names them. Secret: they may hold passwords. */
+export function hostProxies(env: Env = (name) => Deno.env.get(name)): string[] {
+  return proxyVariables(env).map(([, proxy]) => proxy);
+}
+
+/** The proxy variables of this host as containerd takes them. */
+function proxySettings(env: Env): string[] {
+  const found = proxyVariables(env);
   if (found.length === 0) {
     throw usageError(
       "Cannot give the guest this host's proxy",
@@ -77,7 +90,9 @@ function proxySettings(env: (name: string) => string | undefined): string[] {
     );
   }
   for (const [name, proxy] of found) checkProxy(name, proxy);
-  const direct = [value("NO_PROXY"), CLUSTER_ADDRESSES].filter((list) => list !== "").join(",");
+  const direct = [valueOf(env, "NO_PROXY"), CLUSTER_ADDRESSES].filter((list) => list !== "").join(
+    ",",
+  );
   return [...found.map(([name, proxy]) => `${name}=${proxy}`), `NO_PROXY=${direct}`];
 }
 

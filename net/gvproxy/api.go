@@ -31,6 +31,7 @@ type Stats struct {
 	ServiceConnections int   `json:"serviceConnections"`
 	Forwards           int   `json:"forwards"`
 	UptimeMs           int64 `json:"uptimeMs"`
+	refusedCounts
 }
 
 func (a *api) handler() http.Handler {
@@ -44,6 +45,7 @@ func (a *api) handler() http.Handler {
 	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusOK, a.stats())
 	})
+	mux.HandleFunc("GET /refusals", a.network.egress.refused.stream)
 	mux.HandleFunc("GET /forwards", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusOK, a.forwards.list())
 	})
@@ -109,6 +111,7 @@ func (a *api) stats() Stats {
 		ServiceConnections: a.network.services.count(),
 		Forwards:           len(a.forwards.list()),
 		UptimeMs:           time.Since(a.started).Milliseconds(),
+		refusedCounts:      a.network.egress.refused.totals(),
 	}
 }
 

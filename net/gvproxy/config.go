@@ -31,6 +31,11 @@ type Config struct {
 	ServiceIP string `json:"serviceIp,omitempty"`
 	// HostServices are ports of the host's loopback that the guest may reach, from the start on.
 	HostServices []HostService `json:"hostServices,omitempty"`
+	// Egress is what the guest may reach through the host: internet (the default), all or none.
+	Egress string `json:"egress,omitempty"`
+	// AllowNets and AllowHosts are open besides.
+	AllowNets  []AllowedNet  `json:"allowNets,omitempty"`
+	AllowHosts []AllowedHost `json:"allowHosts,omitempty"`
 	// MTU is told to the guest by DHCP.
 	MTU int `json:"mtu,omitempty"`
 	// ExitWithParent makes the end of stdin the end of the program.
@@ -42,6 +47,7 @@ type Config struct {
 	gateway netip.Addr
 	guest   netip.Addr
 	service netip.Addr
+	allowed []allowed
 
 	guestMAC net.HardwareAddr
 }
@@ -102,7 +108,36 @@ func (c *Config) complete() error {
 	if err := c.checkServices(); err != nil {
 		return err
 	}
+	if err := c.completeEgress(); err != nil {
+		return err
+	}
 	return c.checkSockets()
+}
+
+func (c *Config) completeEgress() error {
+	if c.Egress == "" {
+		c.Egress = egressInternet
+	}
+	if c.Egress != egressInternet && c.Egress != egressAll && c.Egress != egressNone {
+		return fmt.Errorf("egress %q is not internet, all or none", c.Egress)
+	}
+	for _, one := range c.AllowNets {
+		prefix, err := netip.ParsePrefix(one.Net)
+		if err != nil || !prefix.Addr().Is4() {
+			return fmt.Errorf("allowNets: %q is not an IPv4 prefix", one.Net)
+		}
+		c.allowed = append(c.allowed, allowed{prefix.Masked(), one.Port, false})
+	}
+	for _, one := range c.AllowHosts {
+		if one.Host == "" || one.Port == 0 {
+			return fmt.Errorf("allowHosts: %q port %d is not a host and a port", one.Host, one.Port)
+		}
+		if ip, err := netip.ParseAddr(one.Host); err == nil {
+			ip = ip.WithZone("").Unmap()
+			c.allowed = append(c.allowed, allowed{netip.PrefixFrom(ip, ip.BitLen()), one.Port, true})
+		}
+	}
+	return nil
 }
 
 func (c *Config) checkServices() error {

@@ -35,6 +35,7 @@ var serviceNames = map[string]bool{
 type nameServer struct {
 	services  *serviceTable
 	serviceIP net.IP
+	egress    *egress
 	host      *hostResolver
 	slots     chan struct{}
 	// timeout is lookupTimeout; tests lower it.
@@ -53,7 +54,7 @@ func (n *Network) serveDNS(resolver *hostResolver) error {
 		return err
 	}
 	server := &nameServer{
-		services: n.services, serviceIP: n.config.service.AsSlice(), host: resolver,
+		services: n.services, serviceIP: n.config.service.AsSlice(), egress: n.egress, host: resolver,
 		slots: make(chan struct{}, maxLookups), timeout: lookupTimeout,
 	}
 	tcp := &dns.Server{
@@ -192,6 +193,10 @@ func (s *nameServer) fill(reply *dns.Msg) {
 	question := reply.Question[0]
 	if serviceNames[strings.ToLower(question.Name)] {
 		s.fillService(reply, question)
+		return
+	}
+	if !s.egress.mayAsk(question, s.host) {
+		reply.Rcode = dns.RcodeRefused
 		return
 	}
 	switch {

@@ -2,12 +2,16 @@ package main
 
 import (
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"syscall"
+	"time"
 
-	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
 // neverReached is what no guest reaches through the host, whatever the host's routes say: the host
@@ -31,6 +35,10 @@ func prefixes(texts ...string) []netip.Prefix {
 		all[i] = netip.MustParsePrefix(text)
 	}
 	return all
+}
+
+func within(all []netip.Prefix, ip netip.Addr) bool {
+	return slices.ContainsFunc(all, func(prefix netip.Prefix) bool { return prefix.Contains(ip) })
 }
 
 // Forms of IPv6 that lead to an address of IPv4, and where in them it stands.
@@ -59,19 +67,173 @@ func judged(ip netip.Addr) netip.Addr {
 	return ip
 }
 
-// mayReach tells whether the guest may reach the address by way of the host. The virtual network
-// itself is out: an address of it that nobody has must lead nowhere, even if the host's real network
-// uses the same numbers.
-func (c *Config) mayReach(ip netip.Addr) bool {
-	ip = judged(ip)
-	contains := func(prefix netip.Prefix) bool { return prefix.Contains(ip) }
-	return !contains(c.subnet) && !slices.ContainsFunc(neverReached, contains)
+// reserved are addresses that are not public, besides neverReached.
+var reserved = prefixes(
+	"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", // private
+	"100.64.0.0/10",                                                      // shared by the customers of a provider, and Tailscale's
+	"192.0.0.0/24",                                                       // protocols
+	"192.88.99.0/24",                                                     // relays of 6to4
+	"192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15", // documentation and tests
+	"2001::/23", "2001:db8::/32", "3fff::/20",
+)
+
+// publicIPv6 holds all public addresses of IPv6: unique-local ones are outside of it.
+var publicIPv6 = netip.MustParsePrefix("2000::/3")
+
+// reason says why an address is refused.
+type reason string
+
+const (
+	reachable reason = ""
+	// reasonVirtual: the virtual network has no such address. Nothing that was refused by choice.
+	reasonVirtual reason = "virtual"
+	// reasonNever: neverReached, which no setting opens.
+	reasonNever reason = "never"
+	// reasonPrivate, reasonHost: not public, or this host's own. reasonNone: nothing is open.
+	reasonPrivate reason = "private"
+	reasonHost    reason = "host"
+	reasonNone    reason = "none"
+)
+
+// The values of Config.Egress.
+const (
+	egressInternet = "internet"
+	egressAll      = "all"
+	egressNone     = "none"
+)
+
+// kind is the sort of traffic that a refusal is counted by.
+type kind string
+
+const (
+	kindTCP  kind = "tcp"
+	kindUDP  kind = "udp"
+	kindICMP kind = "icmp"
+	kindDNS  kind = "dns"
+)
+
+// allowed opens a prefix whatever the mode: all of it, or one port by TCP and UDP.
+type allowed struct {
+	prefix  netip.Prefix
+	port    uint16
+	tcpOnly bool
 }
 
-// mayDial is mayReach for an address as the stack has it.
-func (n *Network) mayDial(address tcpip.Address) bool {
-	ip, ok := netip.AddrFromSlice(address.AsSlice())
-	return ok && n.config.mayReach(ip)
+func (a allowed) opens(what kind, ip netip.Addr, port uint16) bool {
+	if !a.prefix.Contains(ip) || (a.tcpOnly && what != kindTCP) {
+		return false
+	}
+	return a.port == 0 || (what != kindICMP && a.port == port)
+}
+
+// egress decides what the guest may reach by way of the host.
+type egress struct {
+	config  *Config
+	host    ownAddresses
+	refused *refusals
+	// named are the hosts that the user's settings name, by port.
+	named map[uint16][]*namedHost
+}
+
+func newEgress(config *Config, resolver *hostResolver) *egress {
+	e := &egress{
+		config: config, host: ownAddresses{read: net.InterfaceAddrs}, refused: newRefusals(),
+		named: map[uint16][]*namedHost{},
+	}
+	for _, one := range config.AllowHosts {
+		if _, err := netip.ParseAddr(one.Host); err != nil {
+			e.named[one.Port] = append(e.named[one.Port], newNamedHost(one.Host, resolver))
+		}
+	}
+	return e
+}
+
+// judge says why the guest may not reach the address, as far as numbers tell. The virtual network itself
+// is out: an address of it that nobody has must lead nowhere, even if the host's real network uses the
+// same numbers.
+func (e *egress) judge(what kind, ip netip.Addr, port uint16) reason {
+	ip = judged(ip)
+	switch {
+	case e.config.subnet.Contains(ip) || ip == limitedBroadcast:
+		return reasonVirtual
+	case within(neverReached, ip):
+		return reasonNever
+	}
+	for _, one := range e.config.allowed {
+		if one.opens(what, ip, port) {
+			return reachable
+		}
+	}
+	switch {
+	case e.config.Egress == egressAll:
+		return reachable
+	case e.config.Egress == egressNone:
+		return reasonNone
+	case within(reserved, ip) || (ip.Is6() && !publicIPv6.Contains(ip)):
+		return reasonPrivate
+	case e.host.has(ip):
+		return reasonHost
+	}
+	return reachable
+}
+
+var limitedBroadcast = netip.MustParseAddr("255.255.255.255")
+
+// mayTry tells whether the stack may hand a packet on to a forwarder, and counts it when not. For TCP to
+// a port of a host that the settings name the answer takes a look-up, so that admits has the last word.
+func (e *egress) mayTry(what kind, id stack.TransportEndpointID, packet *stack.PacketBuffer) bool {
+	ip := netip.AddrFrom4(id.LocalAddress.As4())
+	why := e.judge(what, ip, id.LocalPort)
+	if why == reachable || (what == kindTCP && e.maybeNamed(why, id.LocalPort)) {
+		return true
+	}
+	if what == kindTCP {
+		flags := header.TCP(packet.TransportHeader().Slice()).Flags()
+		if !flags.Contains(header.TCPFlagSyn) || flags.Contains(header.TCPFlagAck) {
+			return false // the rest of a connection that is gone
+		}
+	}
+	e.refused.add(what, netip.AddrPortFrom(ip, id.LocalPort).String, why)
+	return false
+}
+
+// admits has the last word about a TCP connection, right before it is made.
+func (e *egress) admits(id stack.TransportEndpointID) bool {
+	ip := netip.AddrFrom4(id.LocalAddress.As4())
+	why := e.judge(kindTCP, ip, id.LocalPort)
+	if why == reachable || (e.maybeNamed(why, id.LocalPort) && e.isNamed(ip, id.LocalPort)) {
+		return true
+	}
+	e.refused.add(kindTCP, netip.AddrPortFrom(ip, id.LocalPort).String, why)
+	return false
+}
+
+// ownAddresses are those of the host's interfaces, read at most once a second.
+type ownAddresses struct {
+	read func() ([]net.Addr, error)
+	lock sync.Mutex
+	at   time.Time
+	all  map[netip.Addr]bool
+}
+
+// has tells whether the address is this host's. While they cannot be read, every address may be.
+func (o *ownAddresses) has(ip netip.Addr) bool {
+	o.lock.Lock()
+	defer o.lock.Unlock()
+	if o.all == nil || time.Since(o.at) > time.Second {
+		found, err := o.read()
+		if err != nil {
+			slog.Error("the host's addresses cannot be read", "error", err)
+			return true
+		}
+		o.at, o.all = time.Now(), map[netip.Addr]bool{}
+		for _, one := range found {
+			if prefix, err := netip.ParsePrefix(one.String()); err == nil {
+				o.all[prefix.Addr().WithZone("").Unmap()] = true
+			}
+		}
+	}
+	return o.all[ip]
 }
 
 // dialUDP opens a flow to one host. To the broadcast address of a network of this host it fails, which

@@ -49,14 +49,21 @@ func (n *Network) refuseICMP(packet *stack.PacketBuffer) bool {
 	}
 	ip := header.IPv4(view)
 	target := netip.AddrFrom4(ip.DestinationAddress().As4())
-	if target == n.config.gateway || target == n.config.service || n.config.mayReach(target) {
+	if target == n.config.gateway || target == n.config.service {
+		return false
+	}
+	why := n.egress.judge(kindICMP, target, 0)
+	if why == reachable {
 		return false
 	}
 	if ip.FragmentOffset() != 0 || !ip.IsValid(packet.Data().Size()) || !parse.IPv4(packet) || !parse.ICMPv4(packet) {
 		return true
 	}
-	if n.config.subnet.Contains(target) {
+	if why == reasonVirtual {
 		return true // nobody is there, as on any network
+	}
+	if header.ICMPv4(packet.TransportHeader().Slice()).Type() == header.ICMPv4Echo {
+		n.egress.refused.add(kindICMP, target.String, why)
 	}
 	packet.NICID = nicID
 	if reject, ok := n.stack.NetworkProtocolInstance(ipv4.ProtocolNumber).(stack.RejectIPv4WithHandler); ok {

@@ -68,7 +68,7 @@ func startProxyWith(t *testing.T, variable string) *proxy {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	p := &proxy{t: t, ended: make(chan struct{}), config: Config{ListenQemu: dir + "/qemu", API: dir + "/api"}}
+	p := &proxy{t: t, ended: make(chan struct{}), config: Config{ListenQemu: dir + "/qemu", API: dir + "/api", Egress: egressAll}}
 	text, _ := json.Marshal(p.config)
 	_ = os.WriteFile(dir+"/config.json", text, 0o600)
 	self, _ := os.Executable()
@@ -240,6 +240,7 @@ func TestEveryKindOfLookupEnds(t *testing.T) {
 	// Without the bound each question would take 1000 s.
 	_ = os.WriteFile(conf, []byte("nameserver 127.0.0.1\noptions timeout:10 attempts:100\n"), 0o600)
 	server := &nameServer{
+		egress:   &egress{config: &Config{Egress: egressAll}},
 		services: newServiceTable(newRelaySet()), timeout: 50 * time.Millisecond,
 		host: &hostResolver{resolvConf: conf, hosts: "/nowhere", port: port},
 	}

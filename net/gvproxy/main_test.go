@@ -47,8 +47,7 @@ func TestTheGuestReachesTheWorld(t *testing.T) {
 	if outside == "" {
 		t.Skip("this host has no address but the loopback's")
 	}
-	p := startProxy(t)
-	g := dialQemu(t, p.config.ListenQemu)
+	g := guestOf(t, networkWith(t, newHostResolver(), Config{Egress: egressAll}))
 	target := outside + ":" + hostServer(t, "0.0.0.0:0")
 	conn, err := g.dial(target, 5*time.Second)
 	if err != nil {

@@ -35,6 +35,7 @@ type Network struct {
 	pool     *tap.IPPool
 	relays   *relaySet
 	services *serviceTable
+	egress   *egress
 	guests   atomic.Int64
 	dropped  atomic.Uint64
 
@@ -60,7 +61,7 @@ func newNetwork(config *Config, resolver *hostResolver) (*Network, error) {
 	relays := newRelaySet()
 	n := &Network{
 		config: config, fabric: fabric, pool: tap.NewIPPool(subnet), relays: relays,
-		services: newServiceTable(relays),
+		services: newServiceTable(relays), egress: newEgress(config, resolver),
 	}
 	if n.stack, err = newStack(config, &icmpLink{endpoint, n}); err != nil {
 		return nil, err

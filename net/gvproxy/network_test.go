@@ -12,7 +12,14 @@ import (
 // networkOf is a network without a process and sockets of its own.
 func networkOf(t *testing.T, resolver *hostResolver, services ...HostService) *Network {
 	t.Helper()
-	config := &Config{ListenQemu: "q", API: "a", HostServices: services}
+	return networkWith(t, resolver, Config{HostServices: services})
+}
+
+// networkWith is one with more of a configuration.
+func networkWith(t *testing.T, resolver *hostResolver, some Config) *Network {
+	t.Helper()
+	config := &some
+	config.ListenQemu, config.API = "q", "a"
 	if err := config.complete(); err != nil {
 		t.Fatal(err)
 	}
@@ -41,6 +48,8 @@ func TestConfigRefuses(t *testing.T) {
 		`{"listenQemu":"q","api":"a","hostServices":[{"guestPort":1,"hostPort":1},{"guestPort":1,"hostPort":2}]}`,
 		`{"listenQemu":"q","api":"a","hostServices":[{"guestPort":70000,"hostPort":1}]}`,
 		`{"listenQemu":"q","api":"a","serviceIp":"192.168.127.2"}`, `{"listenQemu":"q","api":"a","serviceIp":"10.0.0.1"}`,
+		`{"listenQemu":"q","api":"a","egress":"lan"}`, `{"listenQemu":"q","api":"a","allowNets":[{"net":"10.0.0.1"}]}`,
+		`{"listenQemu":"q","api":"a","allowNets":[{"net":"fd00::/8"}]}`, `{"listenQemu":"q","api":"a","allowHosts":[{"host":"x"}]}`,
 		`{"listenQemu":"q","api":"a","guestIp":"192.168.127.1"}`, `{"listenQemu":"q","api":"a","mtu":100}`,
 		`{"listenQemu":"q","api":"` + strings.Repeat("x", 104) + `"}`, `no json`,
 	} {

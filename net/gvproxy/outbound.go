@@ -30,12 +30,12 @@ func (n *Network) serveOutbound() {
 			if id.LocalAddress == serviceAddress {
 				return toHost.HandlePacket(id, packet)
 			}
-			return n.mayDial(id.LocalAddress) && toWorld.HandlePacket(id, packet)
+			return n.egress.mayTry(kindTCP, id, packet) && toWorld.HandlePacket(id, packet)
 		})
 	udpForwarder := udp.NewForwarder(n.stack, n.relayUDP)
 	n.stack.SetTransportProtocolHandler(udp.ProtocolNumber,
 		func(id stack.TransportEndpointID, packet *stack.PacketBuffer) bool {
-			return n.mayDial(id.LocalAddress) && udpForwarder.HandlePacket(id, packet)
+			return n.egress.mayTry(kindUDP, id, packet) && udpForwarder.HandlePacket(id, packet)
 		})
 }
 
@@ -52,6 +52,10 @@ func (n *Network) relayTCP(request *tcp.ForwarderRequest) {
 		return
 	}
 	defer n.relays.opened.Add(-1)
+	if !n.egress.admits(request.ID()) {
+		request.Complete(true)
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
 	defer cancel()
 	outbound, err := dialTCP(ctx, "tcp4", target)

@@ -267,7 +267,7 @@ func TestConnectionsToTheWorldAreBounded(t *testing.T) {
 	if outside == "" {
 		t.Skip("this host has no address but the loopback's")
 	}
-	n := networkOf(t, newHostResolver())
+	n := networkWith(t, newHostResolver(), Config{Egress: egressAll})
 	count := func() int { return int(n.relays.opened.Load()) }
 	boundHolds(t, guestOf(t, n), outside+":"+holder(t, "0.0.0.0:0"), maxConnections, count)
 }

@@ -89,6 +89,7 @@ export async function bootGuest(bench: Bench, options: GuestOptions): Promise<Gu
         logPath: join(dir, "gvproxy.log"),
         span,
         signal,
+        egress: { nets: bench.hostAddress ? [{ net: `${bench.hostAddress}/32`, port: null }] : [] },
         vfkit: options.datagrams,
       }),
     );

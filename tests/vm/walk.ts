@@ -18,6 +18,7 @@ import { run } from "../../vm/process.ts";
 import { pause, waitFor } from "../../vm/wait.ts";
 import { HostServices } from "./host_services.ts";
 import { Client, type Status } from "./client.ts";
+import { assertEgress } from "./egress.ts";
 import { PolicyPods } from "./policies.ts";
 import { freePort, FROM_SOURCES, TestHome, withEvidence } from "./harness.ts";
 
@@ -307,12 +308,12 @@ async function walk(
     assertEquals(listed.state, "suspended");
     await pause(3000);
     await home.ok(["up", "--detach"], { timeoutMs: 60_000 });
-    const report = await status();
-    assertEquals((await curl(report, "/")).code, 0);
-    assertEquals(await client.pods(), before);
-    assertEquals(await client.nodeReady(), "True");
+    assertEquals((await curl(await status(), "/")).code, 0);
+    assertEquals([await client.pods(), await client.nodeReady()], [before, "True"]);
     await services.assertOpen();
   });
+
+  await restoredStep("private addresses are closed until allowed", () => assertEgress(home));
 
   await restoredStep(
     "after a resume the network policies hold until they are removed",

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	// namedLookupTimeout bounds how long a connection waits for the addresses of a name, namedTTL how long they are used.
+	namedLookupTimeout = 5 * time.Second
+	namedTTL           = 5 * time.Second
+)
+
+// AllowedHost is a host that the user's settings name, a registry or a proxy: open by TCP, on one port,
+// at the addresses that its name has at that time.
+type AllowedHost struct {
+	Host string `json:"host"`
+	Port uint16 `json:"port"`
+}
+
+// AllowedNet is opened by the user, all of it or one port.
+type AllowedNet struct {
+	Net  string `json:"net"`
+	Port uint16 `json:"port,omitempty"`
+}
+
+// namedHost is a host by its name. The guest has no say in what the name means: the host's resolver is asked.
+type namedHost struct {
+	question dns.Question
+	resolver *hostResolver
+
+	lock sync.Mutex
+	at   time.Time
+	all  map[netip.Addr]bool
+}
+
+func newNamedHost(name string, resolver *hostResolver) *namedHost {
+	question := dns.Question{Name: strings.ToLower(dns.Fqdn(name)), Qtype: dns.TypeA, Qclass: dns.ClassINET}
+	return &namedHost{question: question, resolver: resolver}
+}
+
+// leadsTo tells whether the name has the address now. Connections that come meanwhile wait for the one look-up.
+func (h *namedHost) leadsTo(ip netip.Addr) bool {
+	h.lock.Lock()
+	defer h.lock.Unlock()
+	if h.all == nil || time.Since(h.at) > namedTTL {
+		ctx, cancel := context.WithTimeout(context.Background(), namedLookupTimeout)
+		defer cancel()
+		h.all = map[netip.Addr]bool{}
+		for _, record := range h.resolver.resolve(ctx, h.question).Answer {
+			if found, ok := record.(*dns.A); ok {
+				if address, ok := netip.AddrFromSlice(found.A); ok {
+					h.all[address.Unmap()] = true
+				}
+			}
+		}
+		h.at = time.Now()
+	}
+	return h.all[ip]
+}
+
+// maybeNamed tells whether a look-up can open what was refused for this reason.
+func (e *egress) maybeNamed(why reason, port uint16) bool {
+	return why != reasonVirtual && why != reasonNever && len(e.named[port]) > 0
+}
+
+func (e *egress) isNamed(ip netip.Addr, port uint16) bool {
+	for _, host := range e.named[port] {
+		if host.leadsTo(ip) {
+			return true
+		}
+	}
+	return false
+}
+
+// mayAsk tells whether the guest may look a name up. With nothing open a question would carry data out by
+// itself, so only names of the settings are asked for, and those of the host's hosts file, which nobody is asked for.
+func (e *egress) mayAsk(question dns.Question, host *hostResolver) bool {
+	if e.config.Egress != egressNone {
+		return true
+	}
+	for _, hosts := range e.named {
+		for _, one := range hosts {
+			if strings.EqualFold(one.question.Name, question.Name) {
+				return true
+			}
+		}
+	}
+	if question.Qtype == dns.TypeAAAA {
+		question.Qtype = dns.TypeA
+	}
+	if host.fromHosts(question) != nil {
+		return true
+	}
+	e.refused.add(kindDNS, func() string { return strings.TrimSuffix(question.Name, ".") }, reasonNone)
+	return false
+}
