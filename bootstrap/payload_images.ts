@@ -14,7 +14,6 @@ import type { Span } from "../vm/event.ts";
 import type { InstanceConfig } from "../vm/instance.ts";
 import type { InstancePaths } from "../vm/layout.ts";
 import { together } from "../vm/together.ts";
-import { waitFor } from "../vm/wait.ts";
 import { unknownValues } from "./chart_values.ts";
 import { describeArchive } from "./images/archive.ts";
 import { tellDownloads } from "./images/downloads.ts";
@@ -25,7 +24,7 @@ import {
   type ImageArchive,
   type Wanted,
 } from "./images/ensure.ts";
-import { listImages, loadImages } from "./images/load.ts";
+import { bringImages } from "./images/load.ts";
 import { HELM_IMAGE, packedDigest, type PackedPayload } from "./manifests.ts";
 import { packedChart } from "./payload_files.ts";
 import type { Payload } from "./payload_spec.ts";
@@ -33,9 +32,6 @@ import { bytesText } from "./view_text.ts";
 
 /** The only one that guests have so far. */
 const ARCH: GuestArch = "amd64";
-
-/** A guest that boots cold starts it within seconds; under emulation on a busy machine within minutes. */
-const CONTAINERD_TIMEOUT_MS = 8 * 60_000;
 
 /** A payload with everything that a boot of it takes. */
 export interface PreparedPayload extends PackedPayload {
@@ -198,17 +194,8 @@ export async function giveImages(
 ): Promise<void> {
   const { paths: { name, sshDir }, span, signal } = guest;
   if (images.length === 0) return;
-  await span.run("images", async (s) => {
-    const ssh = { name, sshDir };
-    await waitFor({
-      what: "the guest's containerd",
-      probe: (inner) => listImages(ssh, { signal: inner }),
-      timeoutMs: CONTAINERD_TIMEOUT_MS,
-      intervalMs: 1000,
-      probeTimeoutMs: 60_000,
-      signal,
-      code: "guest-unreachable",
-    });
-    await loadImages(ssh, images, { span: s, signal });
-  });
+  await span.run(
+    "images",
+    (inner) => bringImages({ name, sshDir }, images, { span: inner, signal }),
+  );
 }

@@ -34,7 +34,7 @@ import { adoptCluster } from "./identity.ts";
 import { keepLogin, type LoginParts, openLogin, tokenRequest } from "./login.ts";
 import type { Owner } from "./names.ts";
 import { gatherEvidence, notReady, readDeployFaults } from "./payload_failure.ts";
-import { loadImages } from "./images/load.ts";
+import { bringImages } from "./images/load.ts";
 import { laterImages, startLaterImages } from "./later_images.ts";
 import { giveImages, type PreparedPayload } from "./payload_images.ts";
 import { placeContent, waitRolledOut } from "./payload_change.ts";
@@ -248,7 +248,7 @@ export async function announceReady(
   const ssh = { name: paths.name, sshDir: paths.sshDir };
   startLaterImages(stack, {
     images: later,
-    load: (images, how) => loadImages(ssh, images, how),
+    load: (images, how) => bringImages(ssh, images, how),
     save: (change) => instance.saveRun(change),
     ...{ span, signal: guest.guarded },
   });

@@ -9,6 +9,7 @@ import { sshArgs, sshConfigPath } from "../../net/ssh.ts";
 import { GatewayError } from "../../vm/error.ts";
 import type { Span } from "../../vm/event.ts";
 import { run, type RunResult } from "../../vm/process.ts";
+import { waitFor } from "../../vm/wait.ts";
 import type { ImageArchive } from "./ensure.ts";
 
 /** A running guest, as its instance's paths name it. */
@@ -53,6 +54,8 @@ const CTR_IMPORT = [...CTR, "import", "--local", "--label", "io.cri-containerd.p
 /** The bound of one archive: containerd unpacks it under emulation, which is slow. */
 const LOAD_TIMEOUT_MS = 30 * 60_000;
 const LIST_TIMEOUT_MS = 60_000;
+/** A guest that boots cold starts containerd within seconds; under emulation on a busy machine within minutes. */
+const CONTAINERD_TIMEOUT_MS = 8 * 60_000;
 
 /**
  * Brings archives into the guest, one after the other; one whose names are all there with their digests costs nothing.
@@ -77,6 +80,29 @@ export async function loadImages(
     loaded.push(ref);
   }
   return loaded;
+}
+
+/**
+ * Loads images as {@linkcode loadImages} does once containerd answers: it may still start, or start again since a new
+ * instance has registries of its own.
+ *
+ * @throws GatewayError as loadImages(), or `guest-unreachable` when containerd does not answer in time.
+ */
+export async function bringImages(
+  guest: GuestSsh,
+  archives: readonly ImageArchive[],
+  options: LoadOptions,
+): Promise<void> {
+  await waitFor({
+    what: "the guest's containerd",
+    probe: (signal) => listImages(guest, { signal }),
+    timeoutMs: CONTAINERD_TIMEOUT_MS,
+    intervalMs: 1000,
+    probeTimeoutMs: LIST_TIMEOUT_MS,
+    signal: options.signal,
+    code: "guest-unreachable",
+  });
+  await loadImages(guest, archives, options);
 }
 
 /**

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"syscall"
 	"time"
 
@@ -35,10 +36,13 @@ func runContainerd(argv []string) int {
 // also because containers' shims talk to it by its socket alone.
 type containerd struct {
 	config  string
-	write   func() error // makes the configuration anew
 	logPath string
 	stopped chan struct{}
-	pid     chan int
+
+	mu      sync.Mutex
+	write   func() error // makes the configuration anew
+	process *os.Process  // the one that runs, or nil
+	started string       // what it has read at its start, as inputs() gives it
 }
 
 // startContainerd writes the configuration and keeps the child running until ctx ends.
@@ -126,8 +130,10 @@ func (c *containerd) keepRunning(ctx context.Context) {
 			return
 		}
 		logf("containerd ended (%v), starting it again; its log is %s", err, c.logPath)
-		// Whoever changes registries.yaml ends containerd, so that it is read again.
-		if err := c.write(); err != nil {
+		c.mu.Lock()
+		err = c.write()
+		c.mu.Unlock()
+		if err != nil {
 			logf("cannot configure containerd, its old configuration stays: %v", err)
 		}
 		if time.Since(began) < 5*time.Second {
@@ -149,17 +155,17 @@ func (c *containerd) runOnce(ctx context.Context) error {
 	cmd := exec.Command(self, "--config", c.config, "--log-level", "warn")
 	cmd.Args[0] = "containerd"
 	cmd.Stdout, cmd.Stderr = log, log
-	file := os.Getenv(childenv.FileVariable)
-	lines, err := os.ReadFile(file)
-	if err != nil && file != "" && !os.IsNotExist(err) {
-		logf("cannot read containerd's settings from %s: %v", file, err)
-	}
-	cmd.Env = childenv.Of(os.Environ(), string(lines))
+	cmd.Env = childenv.Of(os.Environ(), settingsText())
 	// A group of its own: a signal to ours must not stop it before kubelet is done with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	c.mu.Lock()
+	c.started = c.inputs()
 	if err := cmd.Start(); err != nil {
+		c.mu.Unlock()
 		return err
 	}
+	c.process = cmd.Process
+	c.mu.Unlock()
 	ended := make(chan struct{})
 	defer close(ended)
 	go func() {
@@ -170,4 +176,37 @@ func (c *containerd) runOnce(ctx context.Context) error {
 		}
 	}()
 	return cmd.Wait()
+}
+
+// reread takes changed registries into use. Mirrors are read at each pull; only what containerd reads at its start
+// (credentials, proxy, authorities) makes it start again.
+func (c *containerd) reread() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.write(); err != nil {
+		logf("cannot configure containerd, its old configuration stays: %v", err)
+		return
+	}
+	if c.process == nil || c.inputs() == c.started {
+		logf("registries are read again")
+		return
+	}
+	logf("registries are read again, and containerd starts again with them")
+	_ = c.process.Signal(syscall.SIGTERM)
+}
+
+// inputs is a digest of all that containerd reads at its start only.
+func (c *containerd) inputs() string {
+	config, _ := os.ReadFile(c.config)
+	return childenv.Digest(string(config), childenv.Of(os.Environ(), settingsText()))
+}
+
+// settingsText is the text of the file that names more of containerd's environment; "" where there is none.
+func settingsText() string {
+	file := os.Getenv(childenv.FileVariable)
+	lines, err := os.ReadFile(file)
+	if err != nil && file != "" && !os.IsNotExist(err) {
+		logf("cannot read containerd's settings from %s: %v", file, err)
+	}
+	return string(lines)
 }

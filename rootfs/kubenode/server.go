@@ -63,6 +63,9 @@ type cluster struct {
 func runServer(s *args.Server) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	// The guest's thaw sends it when registries.yaml, proxy or authorities changed.
+	rereads := make(chan os.Signal, 1)
+	signal.Notify(rereads, syscall.SIGHUP)
 	setUpLogging(s)
 	heap.Relax(2 * time.Minute)
 	c := &cluster{layout: layout.Layout{Root: s.DataDir}, settings: s, failed: make(chan error, 16), apiDone: make(chan struct{}), renew: make(chan struct{}, 1)}
@@ -76,6 +79,7 @@ func runServer(s *args.Server) error {
 		select {
 		case err := <-begun:
 			failure, running = err, err == nil
+			begun = nil
 		case failure = <-c.failed:
 			// Said at once: a part that is stopped before it was up can end the process.
 			logf("stopping: %v", failure)
@@ -87,6 +91,10 @@ func runServer(s *args.Server) error {
 		case got := <-signals:
 			logf("stopping on %s", got)
 			running = false
+		case <-rereads:
+			if begun == nil { // else start() reads them, or has failed
+				c.containers.reread()
+			}
 		}
 	}
 	go func() {

@@ -6,7 +6,13 @@
  *
  * @module
  */
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertNotMatch,
+  assertStringIncludes,
+} from "@std/assert";
 import { join } from "@std/path";
 import { waitFor } from "../../vm/wait.ts";
 import { TestRegistry } from "../fakes/registry.ts";
@@ -65,6 +71,12 @@ Deno.test("the payload openshell", async (t) => {
     const { code, stderr } = await alone.call("sandbox", "list");
     assertEquals(code, 1);
     assertStringIncludes(stderr, 'credentials\', message: "missing authorization header"');
+  });
+
+  await step("has taken its mirrors into use without another start of containerd", async () => {
+    const log = await client.sh("cat /var/log/k3s.log");
+    assertMatch(log, /registries are read again$/m);
+    assertNotMatch(log, /containerd ended/);
   });
 
   await step("makes a sandbox in which programs run", () => useSandbox(home, client));

@@ -1,8 +1,15 @@
 // Package childenv makes the environment of containerd as k3s does: CONTAINERD_HTTP_PROXY becomes
-// HTTP_PROXY. It reads and writes no file.
+// HTTP_PROXY; and tells when what it reads at its start has changed. It writes no file.
 package childenv
 
-import "strings"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
 
 // prefix marks what is containerd's alone.
 const prefix = "CONTAINERD_"
@@ -30,4 +37,31 @@ func Of(parent []string, file string) []string {
 		}
 	}
 	return env
+}
+
+// Digest is of all that a child with this configuration and environment reads at its start: the text, the variables,
+// and the authorities in the folders that SSL_CERT_DIR names.
+func Digest(config string, env []string) string {
+	sum := sha256.New()
+	part := func(text string) { fmt.Fprintf(sum, "%d:%s", len(text), text) }
+	part(config)
+	dirs := ""
+	for _, pair := range env {
+		part(pair)
+		if value, found := strings.CutPrefix(pair, "SSL_CERT_DIR="); found {
+			dirs = value // exec.Cmd takes the last of several
+		}
+	}
+	for _, dir := range filepath.SplitList(dirs) {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			continue
+		}
+		for _, entry := range entries {
+			text, _ := os.ReadFile(filepath.Join(dir, entry.Name()))
+			part(entry.Name())
+			part(string(text))
+		}
+	}
+	return hex.EncodeToString(sum.Sum(nil))
 }

@@ -1,6 +1,8 @@
 package childenv
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 )
@@ -12,5 +14,34 @@ func TestOfGivesContainerdWhatIsItsOwn(t *testing.T) {
 	// exec.Cmd takes the last of several.
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
+	}
+}
+
+func TestDigestTellsWhatIsReadAtTheStart(t *testing.T) {
+	dir := t.TempDir()
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, "host-ca.pem"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	env := []string{"SSL_CERT_DIR=/none", "SSL_CERT_DIR=" + dir}
+	write("one")
+	first := Digest("config", env)
+	if Digest("config", slices.Clone(env)) != first {
+		t.Error("the same inputs differ")
+	}
+	for name, other := range map[string]string{
+		"another configuration": Digest("confi", env),
+		"another variable":      Digest("config", append([]string{"HTTP_PROXY=http://p:1"}, env...)),
+		"moved bytes":           Digest("configS", append([]string{"SL_CERT_DIR=/none"}, env[1:]...)),
+	} {
+		if other == first {
+			t.Errorf("%s is not seen", name)
+		}
+	}
+	write("two")
+	if Digest("config", env) == first {
+		t.Error("a changed authority is not seen")
 	}
 }
