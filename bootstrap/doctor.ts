@@ -50,7 +50,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
     });
   },
   "disk": checkDisk,
-  "sockets": () => Promise.resolve(ok(socketPath(runtimeDir(), "control"))),
+  "sockets": () => Promise.resolve(ok(socketPath(runtimeDir(), "vm/control"))),
   "ssh": () => {
     const found = which("ssh");
     return Promise.resolve(

@@ -63,6 +63,7 @@ export function planVm(input: PlanInput): VmSpec {
     format: DiskSpec["format"] = "raw",
   ): DiskSpec => ({ serial, path, format, readonly });
   const cluster = input.mode === "cluster";
+  const runtimeDir = vmRuntimeDir(input);
   const disks = [
     disk("root", input.rootImage, true),
     ...(cluster && input.stateDisk
@@ -87,12 +88,17 @@ export function planVm(input: PlanInput): VmSpec {
     net: netOf(input),
     consolePorts: names.map((name) => ({
       name,
-      socketPath: socketPath(input.runtimeDir, name.slice(3)),
+      socketPath: socketPath(runtimeDir, name.slice(3)),
     })),
     consoleLogPath: join(input.dir, "console.log"),
-    runtimeDir: input.runtimeDir,
+    runtimeDir,
     vmmLogPath: join(input.dir, "vmm.log"),
   };
+}
+
+/** QEMU is confined: it may make sockets in a folder of its own, without those of gvproxy, the supervisor and ssh. */
+function vmRuntimeDir({ vmm, runtimeDir }: PlanInput): string {
+  return vmm === "qemu" ? join(runtimeDir, "vm") : runtimeDir;
 }
 
 function netOf({ tsi, netSocket, vmm, os }: PlanInput): VmSpec["net"] {

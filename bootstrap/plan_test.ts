@@ -44,9 +44,9 @@ Deno.test("planVm() gives exactly this for a cluster on QEMU and Linux", () => {
       { serial: "payload", path: "/i/dev/payload.tar", format: "raw", readonly: true },
     ],
     net: { socketPath: "/r/dev/net", transport: "stream", mac: "5a:94:ef:e4:0c:ee" },
-    consolePorts: [{ name: "gw.control", socketPath: "/r/dev/control" }],
+    consolePorts: [{ name: "gw.control", socketPath: "/r/dev/vm/control" }],
     consoleLogPath: "/i/dev/console.log",
-    runtimeDir: "/r/dev",
+    runtimeDir: "/r/dev/vm",
     vmmLogPath: "/i/dev/vmm.log",
   });
 });

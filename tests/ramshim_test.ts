@@ -4,86 +4,13 @@
  * @module
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { fromFileUrl, join } from "@std/path";
-import { ArtifactStore } from "../vm/artifact.ts";
+import { join } from "@std/path";
 import { GatewayError } from "../vm/error.ts";
-import { silentSpan } from "../vm/event.ts";
-import { readLines, writeAll } from "../vm/lines.ts";
-import { spawnChild } from "../vm/process.ts";
-import { preloading } from "../vm/qemu.ts";
-import { ramSocket } from "../vm/qemu_save.ts";
-import { checkLayer, type LayerMode, saveLayer, trimCode } from "../vm/ram_layer.ts";
-import { ramshimRecipe } from "../vm/ramshim.ts";
-import { run } from "../vm/process.ts";
+import { checkLayer, trimCode } from "../vm/ram_layer.ts";
+import { Place, type Running } from "./fakes/ram_place.ts";
 import { mappedOf } from "./fakes/smaps.ts";
 
 const signal = new AbortController().signal;
-const SOURCE = fromFileUrl(new URL("fakes/ramuser.c", import.meta.url));
-
-const built = (await new ArtifactStore().ensure(await ramshimRecipe(), {
-  span: silentSpan(),
-  signal,
-  assumeYes: true,
-})).files["ramshim.so"].path;
-
-/** A folder, and processes in it whose memory is made of layers. */
-class Place implements AsyncDisposable {
-  #stack = new AsyncDisposableStack();
-  #count = 0;
-
-  private constructor(private readonly top: string, readonly dir: string) {}
-
-  static async make(): Promise<Place> {
-    // As a home may be called; the loader, QEMU and ours each have a grammar that one of these letters belongs to.
-    const top = await Deno.makeTempDir({ prefix: "ram-" });
-    const dir = join(top, "ü :,%$");
-    await Deno.mkdir(dir);
-    await Deno.copyFile(built, join(dir, "ramshim.so"));
-    await run("cc", { args: ["-O1", "-rdynamic", "-pthread", "-o", join(dir, "user"), SOURCE] });
-    return new Place(top, dir);
-  }
-
-  /** Starts one. Its first line tells whether the memory could be mapped. */
-  async start(layers: readonly string[]) {
-    const id = this.#count++;
-    const runtimeDir = join(this.dir, `run${id}`);
-    await Deno.mkdir(runtimeDir);
-    const socket = ramSocket({ runtimeDir });
-    const library = join(this.dir, "ramshim.so");
-    const child = this.#stack.use(spawnChild(join(this.dir, "user"), {
-      args: [],
-      ...preloading({ runtimeDir, ram: { layers: [...layers] } }, library),
-      stdin: "piped",
-      stdout: "piped",
-      stderr: "piped",
-    }));
-    const stderr = new Response(child.stderr).text();
-    const lines = readLines(child.stdout!);
-    const writer = child.stdin!.getWriter();
-    this.#stack.defer(() => writer.close().catch(() => {}));
-    const first = (await lines.next()).value;
-    const ask = async (line: string) => {
-      await writeAll(
-        { write: (data) => writer.write(data).then(() => data.length) },
-        new TextEncoder().encode(line + "\n"),
-      );
-      return (await lines.next()).value as string;
-    };
-    const save = async (name: string, mode: LayerMode, adopt = false) => {
-      const path = join(this.dir, name);
-      const begun = this.#stack.use(await saveLayer(socket, path, { mode, adopt }, signal));
-      return { path, begun };
-    };
-    return { first, ask, save, socket, stderr, pid: child.pid, exited: child.exited };
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#stack[Symbol.asyncDispose]();
-    await Deno.remove(this.top, { recursive: true });
-  }
-}
-
-type Running = Awaited<ReturnType<Place["start"]>>;
 
 Deno.test("a save keeps the memory of its moment, whatever is written while it goes on", async () => {
   await using place = await Place.make();
@@ -163,12 +90,6 @@ Deno.test("a save that cannot be written is told and leaves no file; the process
   assertEquals(error.code, "vmm-failed");
   assertStringIncludes(error.why, "errno 2");
   assertEquals(await source.ask("w 1 on"), "ok");
-});
-
-Deno.test("the process may not run programs any more", async () => {
-  await using place = await Place.make();
-  const source = await place.start([]);
-  assertEquals(await source.ask("x"), "refused");
 });
 
 Deno.test("an adopted layer is shared with who starts from it, and what was changed meanwhile stays", async () => {

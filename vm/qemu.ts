@@ -10,11 +10,14 @@ import { hostCpu } from "./host_cpu.ts";
 import type { HostTool } from "./host_tools.ts";
 import type { Span } from "./event.ts";
 import { checkKernelFile } from "./kernel_file.ts";
+import { ensurePrivateDir } from "./layout.ts";
 import { run, which } from "./process.ts";
 import { probeAccelerator } from "./qemu_probe.ts";
 import { machineType, qemuArgv, type QemuMachine, qmpPath, ramPlaceholder } from "./qemu_argv.ts";
+import { qemuConfinement } from "./qemu_confinement.ts";
 import { QemuSaver, ramSocket } from "./qemu_save.ts";
-import { checkLayer, trimCode } from "./ram_layer.ts";
+import { askConfinement, checkLayer, trimCode } from "./ram_layer.ts";
+import { OutgoingFolders } from "./outgoing.ts";
 import { loadDevices } from "./qemu_state.ts";
 import { QmpClient } from "./qmp.ts";
 import type { VmSpec } from "./spec.ts";
@@ -31,7 +34,7 @@ export interface QemuOptions {
   readonly kernelPath: string;
   /** Where the probe's verdict is kept. */
   readonly cacheDir: string;
-  /** The library that makes the guest's memory out of layers; without it no guest can be saved. */
+  /** The library that confines QEMU and makes the guest's memory out of layers; without it no guest can be saved. */
   readonly ramshim?: string;
   /** Skips the probe: "tcg" or "kvm" as the user asked. */
   readonly accelerator?: QemuMachine["accelerator"];
@@ -84,19 +87,21 @@ export class QemuVmm implements Vmm {
       }
     }
     checkKernelFile(spec.kernel);
-    // A guest that goes on has more to say in the same log.
-    if (!spec.incoming) await writeEmpty(spec.consoleLogPath);
-    const argv = qemuArgv(spec, this.#machine);
+    await makeLog(spec);
     for (const path of spec.ram?.layers ?? []) await checkLayer(path, spec.memoryMiB);
-    const child = spawnVmm(this.#machine.program, argv, {
+    await ensurePrivateDir(spec.runtimeDir);
+    const { program } = this.#machine;
+    const outgoing = spec.ram ? await OutgoingFolders.make(dirname(spec.vmmLogPath)) : undefined;
+    const confine = await qemuConfinement(spec, program, outgoing?.paths ?? []);
+    const child = spawnVmm(program, qemuArgv(spec, this.#machine), {
       logPath: spec.vmmLogPath,
-      ...(spec.ram ? preloading(spec, this.options.ramshim) : { env: {} }),
+      ...preloading(spec, this.options.ramshim, confine),
     });
     options.span.log("QEMU started", { pid: child.pid });
-    const vm = new QemuVm(child, spec, options.span);
+    const vm = new QemuVm(child, spec, options.span, outgoing);
     try {
       await vm.connect(options.signal);
-      if (spec.ram) await checkLibrary(spec, options.signal);
+      if (spec.ram) await vm.checkLibrary(options.signal);
       if (spec.incoming) await vm.load(spec.incoming.devicesPath, options);
       return vm;
     } catch (error) {
@@ -128,6 +133,8 @@ export class QemuVm implements RunningVm {
     private readonly child: VmmChild,
     private readonly spec: VmSpec,
     private readonly span: Pick<Span, "log" | "warn">,
+    /** Of a guest that can be saved. */
+    private readonly outgoing: OutgoingFolders | undefined,
   ) {
     this.pid = child.pid;
     this.exited = child.exited;
@@ -175,6 +182,15 @@ export class QemuVm implements RunningVm {
     if (!over.signal.aborted) this.span.log("the guest goes on");
   }
 
+  /**
+   * Without the library QEMU would run unconfined, and with the guest's memory in a file. Logs how it is confined.
+   */
+  async checkLibrary(signal: AbortSignal): Promise<void> {
+    const confinement = await askConfinement(ramSocket(this.spec), signal);
+    if (confinement === undefined) throw new Error("QEMU runs without its memory library");
+    this.span.log(`QEMU is confined: ${confinement}`);
+  }
+
   /** Goes on from device state; the memory file has the rest. */
   async load(
     devicesPath: string,
@@ -188,9 +204,10 @@ export class QemuVm implements RunningVm {
   }
 
   get save(): RunningVm["save"] {
-    if (!this.spec.ram) return undefined;
+    const { outgoing } = this;
+    if (!outgoing) return undefined;
     return async (target, signal) => {
-      this.#saver ??= new QemuSaver(this.qmp, this.spec);
+      this.#saver ??= new QemuSaver(this.qmp, this.spec, outgoing);
       this.#saving = true;
       const parts = await this.#saver.save(target, signal).finally(() => this.#saving = false);
       if (target.then === "end") await this.stop(5000);
@@ -217,6 +234,7 @@ export class QemuVm implements RunningVm {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop(2000).catch(() => {});
     this.#qmp?.[Symbol.dispose]();
+    await this.outgoing?.[Symbol.asyncDispose]();
   }
 }
 
@@ -227,35 +245,33 @@ export class QemuVm implements RunningVm {
 export function preloading(
   spec: Pick<VmSpec, "ram" | "runtimeDir">,
   ramshim: string | undefined,
-): { readonly cwd: string; readonly env: Record<string, string> } {
-  if (ramshim === undefined) throw new Error("a spec with memory layers needs the ramshim library");
+  confine: readonly string[],
+): { readonly cwd?: string; readonly preload?: string; readonly env: Record<string, string> } {
+  if (ramshim === undefined) {
+    if (spec.ram) throw new Error("a spec with memory layers needs the ramshim library");
+    return { env: {} };
+  }
+  const memory = spec.ram && {
+    G_SLICE: "always-malloc",
+    GATEWAY_RAM_FILE: ramPlaceholder(spec),
+    GATEWAY_RAM_LAYERS: spec.ram.layers.join("\n"),
+    GATEWAY_RAM_SOCKET: ramSocket(spec),
+  };
   return {
     cwd: dirname(ramshim),
-    env: {
-      LD_PRELOAD: `./${basename(ramshim)}`,
-      G_SLICE: "always-malloc",
-      GATEWAY_RAM_LIBRARY: ramshim,
-      GATEWAY_RAM_FILE: ramPlaceholder(spec),
-      GATEWAY_RAM_LAYERS: spec.ram!.layers.join("\n"),
-      GATEWAY_RAM_SOCKET: ramSocket(spec),
-    },
+    preload: `./${basename(ramshim)}`,
+    env: { GATEWAY_RAM_LIBRARY: ramshim, GATEWAY_CONFINE: confine.join("\n"), ...memory },
   };
 }
 
-/** More translated code than any emulator has: asked to trim above this, the library answers and does nothing. */
-const NO_TRIM_MIB = 1 << 30;
-
-/**
- * Without the library QEMU would run, without the filter that forbids it to start programs, and with the guest's memory
- * in a file.
- */
-async function checkLibrary(spec: VmSpec, signal: AbortSignal): Promise<void> {
-  if (await trimCode(ramSocket(spec), NO_TRIM_MIB, signal) !== undefined) return;
-  throw new Error("QEMU runs without its memory library");
-}
-
-async function writeEmpty(path: string): Promise<void> {
-  using _file = await Deno.open(path, { write: true, create: true, truncate: true, mode: 0o600 });
+/** It may not make the file itself. A guest that goes on has more to say in the same log. */
+async function makeLog({ consoleLogPath, incoming }: VmSpec): Promise<void> {
+  using _file = await Deno.open(consoleLogPath, {
+    write: true,
+    create: true,
+    truncate: incoming === null,
+    mode: 0o600,
+  });
 }
 
 /** The last line QEMU printed, for the `why` of an error. */

@@ -2,6 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { interruptedError } from "./error.ts";
 import { readLines, writeAll } from "./lines.ts";
+import { OutgoingFolders } from "./outgoing.ts";
 import { QemuSaver, ramSocket } from "./qemu_save.ts";
 import { QmpClient } from "./qmp.ts";
 
@@ -35,6 +36,8 @@ class StandIn implements AsyncDisposable {
   async save(signal: AbortSignal, saver?: QemuSaver): Promise<QemuSaver> {
     const used = saver ?? await this.saver();
     const note = (word: string) => () => Promise.resolve(void this.overlay.push(word));
+    const path = join(this.dir, `disk-${this.overlay.length}.qcow2`);
+    await Deno.writeTextFile(path, "overlay");
     await assertRejects(() =>
       used.save({
         devicesPath: join(this.dir, "devices"),
@@ -43,7 +46,7 @@ class StandIn implements AsyncDisposable {
         then: "continue",
         complete: () => Promise.resolve(),
         overlay: {
-          path: join(this.dir, `disk-${this.overlay.length}.qcow2`),
+          path,
           commit: note("commit"),
           revert: note("revert"),
         },
@@ -56,7 +59,7 @@ class StandIn implements AsyncDisposable {
     const qmp = await QmpClient.connect(join(this.dir, "qmp"), new AbortController().signal);
     this.#stack.use(qmp);
     const spec = { runtimeDir: this.dir } as ConstructorParameters<typeof QemuSaver>[1];
-    return new QemuSaver(qmp, spec);
+    return new QemuSaver(qmp, spec, this.#stack.use(await OutgoingFolders.make(this.dir)));
   }
 
   #serve(path: string, handle: (conn: Deno.UnixConn) => Promise<void>): void {

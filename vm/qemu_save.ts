@@ -11,6 +11,7 @@ import type { JsonValue } from "./event.ts";
 import { socketPath } from "./layout.ts";
 import { run } from "./process.ts";
 import { saveDevices } from "./qemu_state.ts";
+import type { OutgoingFolders } from "./outgoing.ts";
 import type { QmpClient } from "./qmp.ts";
 import { type LayerSave, saveLayer } from "./ram_layer.ts";
 import type { VmSpec } from "./spec.ts";
@@ -33,7 +34,11 @@ export class QemuSaver {
   /** What the state disk's node may be called: at first, and after each switch to an overlay. */
   readonly #diskNodes = ["state"];
 
-  constructor(private readonly qmp: QmpClient, private readonly spec: VmSpec) {}
+  constructor(
+    private readonly qmp: QmpClient,
+    private readonly spec: VmSpec,
+    private readonly outgoing: OutgoingFolders,
+  ) {}
 
   /**
    * Saves; the guest stands still afterwards when the target says "end", else it runs.
@@ -43,13 +48,14 @@ export class QemuSaver {
   async save(target: SaveTarget, signal: AbortSignal): Promise<SavedParts> {
     await checkSpace(target.ramPath);
     const { mode, adopt = false, programs } = target;
+    const staged = await this.outgoing.stage(target.ramPath);
     try {
       await programs?.freeze(signal);
       const stoppedAt = performance.now();
       // Without the signal: a guest that stops after the caller has gone must be continued below.
       await this.qmp.execute("stop");
       const socket = ramSocket(this.spec);
-      using memory = await saveLayer(socket, target.ramPath, { mode, adopt }, signal);
+      using memory = await saveLayer(socket, staged, { mode, adopt }, signal);
       if (target.overlay) await this.#freezeDisk(target.overlay, signal);
       await saveDevices(this.qmp, this.spec.runtimeDir, target.devicesPath, signal);
       if (target.then === "continue") await this.qmp.execute("cont", {}, signal);
@@ -57,13 +63,14 @@ export class QemuSaver {
       if (target.then === "continue") await programs?.release();
       await memory.written;
       const adopted = adopt && await this.#adopt(memory, signal);
+      await this.outgoing.deliver(staged, target.ramPath);
       const parts = { pauseMs, ramBytes: (await Deno.stat(target.ramPath)).size, adopted };
       await target.complete(parts);
       return parts;
     } catch (error) {
       await this.qmp.execute("cont").catch(() => {});
       await programs?.release().catch(() => {});
-      for (const path of [target.ramPath, target.devicesPath]) {
+      for (const path of [staged, target.ramPath, target.devicesPath]) {
         await Deno.remove(path).catch(() => {});
       }
       throw error;
@@ -92,6 +99,7 @@ export class QemuSaver {
     const node = overlay.path.slice(overlay.path.lastIndexOf("/") + 1).replace(/\W/g, "-");
     const before = await this.#diskNode();
     this.#diskNodes.push(node);
+    const filename = await this.outgoing.offer(overlay.path);
     await overlay.commit();
     try {
       signal.throwIfAborted();
@@ -101,7 +109,7 @@ export class QemuSaver {
         discard: "unmap",
         "detect-zeroes": "unmap",
         backing: null as unknown as JsonValue,
-        file: { driver: "file", filename: overlay.path },
+        file: { driver: "file", filename },
       });
       await this.qmp.execute("blockdev-snapshot", { node: before, overlay: node });
     } catch (error) {
@@ -109,6 +117,7 @@ export class QemuSaver {
       const now = await this.#diskNode().catch(() => undefined);
       if (now !== before) throw error;
       await this.qmp.execute("blockdev-del", { "node-name": node }).catch(() => {});
+      await Deno.remove(filename).catch(() => {});
       await overlay.revert();
       throw error;
     }

@@ -1,6 +1,7 @@
-import { assertEquals, assertRejects } from "@std/assert";
+import { assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { connectUnix, readLines, writeAll } from "./lines.ts";
+import { OutgoingFolders } from "./outgoing.ts";
 import { QemuSaver } from "./qemu_save.ts";
 import { QmpClient } from "./qmp.ts";
 import type { SavedParts, SaveTarget } from "./vmm.ts";
@@ -43,15 +44,16 @@ async function save(
     }) +
       "\n";
   });
-  using _library = serve(join(dir, "ram.sock"), "", async () => {
-    await Deno.writeTextFile(ramPath, "memory");
+  using _library = serve(join(dir, "ram.sock"), "", async (line) => {
+    const staged = line.slice(line.indexOf(" ") + 1);
+    assertNotEquals(staged, ramPath);
+    await Deno.writeTextFile(staged, "memory");
     return "forked\ndone 0\n";
   });
   using qmp = await QmpClient.connect(join(dir, "qmp"), signal);
-  const saver = new QemuSaver(
-    qmp,
-    { runtimeDir: dir } as ConstructorParameters<typeof QemuSaver>[1],
-  );
+  await using outgoing = await OutgoingFolders.make(dir);
+  const spec = { runtimeDir: dir } as ConstructorParameters<typeof QemuSaver>[1];
+  const saver = new QemuSaver(qmp, spec, outgoing);
   const devicesPath = join(dir, "dev-1.bin");
   const target = { devicesPath, ramPath, mode: "new", complete, ...options } as const;
   try {

@@ -172,6 +172,42 @@ export async function trimCode(
   });
 }
 
+/** Names of the errors with which a kernel refuses Landlock: it was built without, or started without. */
+const NO_LANDLOCK: Readonly<Record<string, string>> = {
+  38: "this kernel has none",
+  95: "it is turned off on this host",
+};
+
+/**
+ * How the VMM is confined, for people: "seccomp and Landlock 7". Undefined when its library does not listen.
+ *
+ * @throws GatewayError `vmm-failed`, `timeout`, or the signal's reason.
+ */
+export async function askConfinement(
+  socket: string,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  using library = await LineConnection.connect(socket);
+  if (!library) return undefined;
+  await library.say("confinement");
+  const what = "the VMM to tell how it is confined";
+  const line = await library.hear({
+    what,
+    timeoutMs: ADOPT_TIMEOUT_MS,
+    signal,
+    code: "vmm-failed",
+  });
+  const [, word, number] = /^(landlock|unconfined) (\d+)$/.exec(line ?? "") ?? [];
+  if (word === "landlock") return `seccomp and Landlock ${number}`;
+  if (word) return `seccomp; no Landlock: ${NO_LANDLOCK[number] ?? `errno ${number}`}`;
+  throw new GatewayError({
+    code: "vmm-failed",
+    what: "Cannot find out how the VMM is confined",
+    why: describeEnd(line),
+    fix: "read vmm.log in the instance's folder",
+  });
+}
+
 const ENOSPC = 28;
 
 function describeEnd(line: string | undefined): string {

@@ -10,7 +10,9 @@ import { run } from "./process.ts";
 import { sourcePath } from "./source.ts";
 
 const DIR = sourcePath("vm/ramshim");
-const SOURCES = ["ramshim.c", "common.c", "layers.c", "save.c", "adopt.c", "trim.c", "serve.c"];
+const SOURCES = [
+  ...["ramshim.c", "confine.c", "common.c", "layers.c", "save.c", "adopt.c", "trim.c", "serve.c"],
+];
 const FLAGS = [
   "-O2",
   "-pthread",

@@ -22,11 +22,13 @@ export interface VmmChild {
 /**
  * The shell gives the VMM a private umask (nobody else can use its sockets and files) and its log, and becomes it. Beside it another
  * one waits for a line from us: when our end of the pipe is closed without one, we were killed, and it kills the VMM. It
- * has the shell for a parent, not the VMM, which would have to reap it.
+ * has the shell for a parent, not the VMM, which would have to reap it. A library that is preloaded into the VMM is not
+ * loaded into the shell.
  */
 const SCRIPT = `umask 077; log=$1; shift
 exec 3<&0
 ( ( read -r _ <&3 || kill -KILL $$ ) & )
+[ -z "$GATEWAY_PRELOAD" ] || export LD_PRELOAD="$GATEWAY_PRELOAD"
 exec "$@" </dev/null 3<&- >"$log" 2>&1`;
 
 /** It needs a millisecond; a host where it needs longer is not kept waiting. */
@@ -40,11 +42,13 @@ export function spawnVmm(
     readonly logPath: string;
     readonly env: Readonly<Record<string, string>>;
     readonly cwd?: string;
+    /** A library for the VMM alone, in the loader's grammar. */
+    readonly preload?: string;
   },
 ): VmmChild {
   const child = spawnChild("/bin/sh", {
     args: ["-c", SCRIPT, "sh", options.logPath, program, ...args],
-    env: options.env,
+    env: { ...options.env, GATEWAY_PRELOAD: options.preload ?? "" },
     cwd: options.cwd,
     stdin: "piped",
     // The VMM's own goes to its log: this ends with the watcher.

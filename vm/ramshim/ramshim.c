@@ -15,6 +15,8 @@
  * Environment: GATEWAY_RAM_FILE   the placeholder file whose mapping is replaced
  *              GATEWAY_RAM_LAYERS layer files, bottom first, one a line; may be empty
  *              GATEWAY_RAM_SOCKET unix socket on which it is asked
+ *              GATEWAY_CONFINE    what the VMM may use, "WORD PATH" a line, each with all that is below a folder:
+ *                                 "read", "write" (and read), "make" (files and sockets, too), "connect" (a socket)
  *
  * Requests, one a connection, each ends with "done ERRNO\n":
  *   "kept PATH\n"     writes to a new file what differs from the bottom layer
@@ -22,6 +24,7 @@
  *   "changed PATH\n"  the same with what differs from all layers, the adopted ones among them
  *                     each answers "forked\n" when the guest may go on, and "done" when the file is whole
  *   "MODE+adopt PATH\n" answers "written\n" then, and waits for "adopt\n", which is sent while the guest stands still
+ *   "confinement\n"   answers "landlock VERSION\n", or "unconfined ERRNO\n" where this kernel has no Landlock
  *   "trim MIB\n"      gives translated code back if it takes more than that; answers "trimmed MIB\n" before "done"
  *
  * A layer file: "GWRAMLR1", then little-endian u32 page size, u32 number of extents, u64 size of the memory; per extent
@@ -30,46 +33,16 @@
  */
 #include "ramshim.h"
 #include <errno.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#ifndef PR_SET_MEMORY_MERGE
-#define PR_SET_MEMORY_MERGE 67
-#endif
 
 /* Everything else is hidden: the VMM's own functions of the same names must stay its own. */
 #define REPLACES __attribute__((visibility("default")))
 
 struct memory ram;
-
-/* The VMM's own sandbox would forbid the fork, too; this forbids what the fork is not for. */
-static int forbid_exec(void) {
-#if defined(__x86_64__)
-  const uint32_t arch = AUDIT_ARCH_X86_64;
-#else
-  const uint32_t arch = AUDIT_ARCH_AARCH64;
-#endif
-  struct sock_filter code[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, arch, 1, 0),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_execve, 1, 0),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_execveat, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  struct sock_fprog program = {sizeof code / sizeof *code, code};
-  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return -1;
-  return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) == 0 ? 0 : -1;
-}
 
 static int prepare(size_t size) {
   ram.size = size;
@@ -93,11 +66,10 @@ static int is_guest_memory(int fd, int flags) {
 }
 
 /* The kernel must not merge the guest's pages with equal ones, of another VM or its own: such a page is mapped more than
- * once, as one that is unchanged since a fork is (adopt.c), and how long a write to it takes tells what others have. The
- * host may have it turned on for the whole process; a kernel without merging knows neither call. */
+ * once, as one that is unchanged since a fork is (adopt.c), and how long a write to it takes tells what others have. A
+ * kernel without merging does not know the call. */
 static void stay_unmerged(char *base, size_t size) {
   int saved = errno;
-  prctl(PR_SET_MEMORY_MERGE, 0, 0, 0, 0);
   madvise(base, size, MADV_UNMERGEABLE);
   errno = saved;
 }
@@ -117,7 +89,7 @@ REPLACES void *mmap64(void *at, size_t size, int prot, int flags, int fd, off64_
   }
   stay_unmerged(base, size);
   ram.base = base;
-  if (forbid_exec() != 0 || listen_for_requests() != 0) {
+  if (listen_for_requests() != 0) {
     complain("prepare to save", "the guest's memory");
     errno = EINVAL;
     return MAP_FAILED;

@@ -72,6 +72,9 @@ int adopt(const char *path);
 /* trim.c: gives translated code back if it is more; errno, ENOSYS where the VMM has no such functions. */
 int trim(size_t at_most_mib, int client);
 
+/* confine.c: how the process is confined, as a line; its length. */
+size_t describe_confinement(char *line, size_t size);
+
 /* serve.c: listens on the socket of the environment; -1 after complaining. */
 int listen_for_requests(void);
 size_t read_line(int fd, char *line, size_t size); /* its length; 0 at the end */

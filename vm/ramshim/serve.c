@@ -23,9 +23,15 @@ size_t read_line(int fd, char *line, size_t size) {
   return length;
 }
 
+static int tell_confinement(int client) {
+  char line[48];
+  return write_whole(client, line, describe_confinement(line, sizeof line));
+}
+
 static int carry_out(char *line, int client) {
   static const char *const modes[] = {[NOTHING] = "new", [BOTTOM] = "kept", [ALL_LAYERS] = "changed"};
   char *word = strsep(&line, " ");
+  if (strcmp(word, "confinement") == 0) return tell_confinement(client);
   if (!line) return EINVAL;
   if (strcmp(word, "trim") == 0) return trim(strtoul(line, NULL, 10), client);
   char *mode = strsep(&word, "+");
