@@ -48,6 +48,16 @@ export interface GvproxyForward {
   readonly remote: string;
 }
 
+/** How a gvproxy is confined. */
+export interface GvproxyConfinement {
+  /** Numeric id. */
+  readonly user: number;
+  /** Version; 0 where the host has none. */
+  readonly landlock: number;
+  /** What is missing and why; "" when nothing is. */
+  readonly why: string;
+}
+
 /** The client of a running gvproxy's API. */
 export class GvproxyClient implements Disposable {
   readonly #http: Deno.HttpClient;
@@ -130,6 +140,12 @@ export class GvproxyClient implements Disposable {
     for await (const line of readLines(response.body!)) yield v.parse(Refusal, JSON.parse(line));
   }
 
+  /** What gvproxy has given up: whom it runs as, by which Landlock its files are confined, and what is missing of that. */
+  async confinement(signal?: AbortSignal): Promise<GvproxyConfinement> {
+    const told = await this.#call("GET", "/confinement", undefined, signal);
+    return told as unknown as GvproxyConfinement;
+  }
+
   /** The guest's hardware addresses by IP address. */
   async leases(signal?: AbortSignal): Promise<Readonly<Record<string, string>>> {
     return await this.#call("GET", "/leases", undefined, signal) as Record<string, string>;
@@ -207,6 +223,9 @@ export interface RunningGvproxy extends AsyncDisposable {
   readonly client: GvproxyClient;
 }
 
+/** Whom root's gvproxy becomes. It needs no file but settings that every user may read. */
+const NOBODY = 65_534;
+
 /** The socket a VMM connects to, in an instance's runtime folder. */
 export function gvproxyNetSocket(
   socketDir: string,
@@ -244,6 +263,7 @@ export async function startGvproxy(options: StartGvproxyOptions): Promise<Runnin
       allowNets: options.egress?.nets?.map(({ net, port }) => ({ net, port: port ?? undefined })),
       allowHosts: options.egress?.hosts,
       exitWithParent: true,
+      user: Deno.build.os === "linux" && Deno.uid() === 0 ? NOBODY : 0,
       logLevel: "info",
     }),
   );
@@ -290,6 +310,10 @@ export async function startGvproxy(options: StartGvproxyOptions): Promise<Runnin
     async [Symbol.asyncDispose]() {
       client[Symbol.dispose]();
       await child.stop(2000);
+      // Of root's it can no longer remove them itself.
+      for (const path of [qemuSocket, vfkitSocket, api]) {
+        if (path) await Deno.remove(path).catch(() => {});
+      }
     },
   };
 }

@@ -136,6 +136,27 @@ Deno.test("startGvproxy() makes private sockets and takes them away (skipped wit
   assertEquals(await exists(left), false);
 });
 
+Deno.test(
+  "startGvproxy() confines gvproxy, as another user when root starts it (skipped without go)",
+  {
+    ...without,
+  },
+  async () => {
+    await withProxy(async ({ client, pid }) => {
+      const { user, landlock, why } = await client.confinement();
+      assert(landlock > 0 || why !== "");
+      if (Deno.build.os !== "linux") return;
+      const status = await Deno.readTextFile(`/proc/${pid}/status`);
+      const own = Deno.uid()!;
+      assertEquals(user, own === 0 && !why.includes("become") ? 65_534 : own);
+      assert(status.includes(`Uid:\t${user}\t${user}\t${user}\t${user}\n`), status);
+      // None, or the one for forwards from low ports.
+      assert(/^CapEff:\t0+(400)?$/m.test(status), status);
+      assert(/^NoNewPrivs:\t1$/m.test(status) && /^Seccomp:\t2$/m.test(status), status);
+    });
+  },
+);
+
 Deno.test("startGvproxy() starts again over what a killed one left (skipped without go)", {
   ...without,
 }, async () => {

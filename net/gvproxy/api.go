@@ -10,9 +10,10 @@ import (
 
 // api answers on the host's socket only. No handler of it is ever given to the virtual network.
 type api struct {
-	network  *Network
-	forwards *forwardTable
-	started  time.Time
+	network     *Network
+	forwards    *forwardTable
+	confinement Confinement
+	started     time.Time
 }
 
 // Stats is the body of GET /stats.
@@ -38,6 +39,9 @@ func (a *api) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusOK, map[string]bool{"ok": true})
+	})
+	mux.HandleFunc("GET /confinement", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusOK, a.confinement)
 	})
 	mux.HandleFunc("GET /leases", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusOK, a.network.pool.Leases())

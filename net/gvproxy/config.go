@@ -40,6 +40,8 @@ type Config struct {
 	MTU int `json:"mtu,omitempty"`
 	// ExitWithParent makes the end of stdin the end of the program.
 	ExitWithParent bool `json:"exitWithParent,omitempty"`
+	// User is whom root becomes once the sockets are open; 0 stays who started it.
+	User int `json:"user,omitempty"`
 	// LogLevel is debug, info, warn or error.
 	LogLevel string `json:"logLevel,omitempty"`
 

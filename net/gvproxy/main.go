@@ -97,7 +97,12 @@ func serve(ctx context.Context, config *Config, resolver *hostResolver) error {
 	if err != nil {
 		return fmt.Errorf("cannot listen for the host: %w", err)
 	}
-	return serveAPI(ctx, listener, &api{network: network, forwards: forwards, started: time.Now()})
+	confinement, err := confine(config)
+	if err != nil {
+		return err
+	}
+	slog.Info("confined", "user", confinement.User, "landlock", confinement.Landlock, "missing", confinement.Why)
+	return serveAPI(ctx, listener, &api{network: network, forwards: forwards, confinement: confinement, started: time.Now()})
 }
 
 func serveAPI(ctx context.Context, listener net.Listener, a *api) error {

@@ -1,0 +1,11 @@
+package main
+
+// Confinement is the body of GET /confinement: what the process has given up, as the host tells it.
+type Confinement struct {
+	// User is the numeric id of whom it runs as.
+	User int `json:"user"`
+	// Landlock is the version by which its files are confined; 0 where the host has none.
+	Landlock int `json:"landlock"`
+	// Why says what of it is missing; "" when nothing is.
+	Why string `json:"why"`
+}
