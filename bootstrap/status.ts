@@ -101,6 +101,10 @@ export interface ProcessReport {
   readonly pid: number;
   /** Resident memory; null where the host does not tell. */
   readonly residentMiB: number | null;
+  /** Numeric id of the user that it runs as; null where the host does not tell. */
+  readonly user: number | null;
+  /** By what it is confined, such as "seccomp and Landlock 7"; null for nothing of ours. */
+  readonly confinement: string | null;
 }
 
 /** Gathers the report. @throws GatewayError `instance-unknown`. */
@@ -172,16 +176,27 @@ async function processReports(
   const reports: ProcessReport[] = [];
   for (const role of roles) {
     const pid = run[role]?.pid;
-    if (pid !== undefined) reports.push({ role, pid, residentMiB: await residentMiB(pid) });
+    if (pid === undefined) continue;
+    const confinement = role === "supervisor" ? null : run.confinement?.[role] ?? null;
+    const { residentMiB, user } = await processFacts(pid);
+    reports.push({ role, pid, residentMiB, user, confinement });
   }
   return reports;
 }
 
 /** Resident memory of a process in MiB, null where /proc does not tell. */
 export async function residentMiB(pid: number): Promise<number | null> {
+  return (await processFacts(pid)).residentMiB;
+}
+
+async function processFacts(pid: number): Promise<Pick<ProcessReport, "residentMiB" | "user">> {
   const text = await Deno.readTextFile(`/proc/${pid}/status`).catch(() => "");
-  const match = /^VmRSS:\s+(\d+) kB/m.exec(text);
-  return match ? Math.round(Number(match[1]) / 1024) : null;
+  const memory = /^VmRSS:\s+(\d+) kB/m.exec(text);
+  const user = /^Uid:\s+\d+\s+(\d+)/m.exec(text);
+  return {
+    residentMiB: memory && Math.round(Number(memory[1]) / 1024),
+    user: user && Number(user[1]),
+  };
 }
 
 /** What the disk's files take together; a file that other instances share counts for each. */

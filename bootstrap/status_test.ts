@@ -32,6 +32,7 @@ const run: RunRecord = {
   gvproxy: null,
   vmmDescription: "QEMU 7.2.22, KVM",
   vmmWhy: "a probe boot with it worked",
+  confinement: { vmm: "seccomp and Landlock 7", gvproxy: null },
   cluster: "kubenode v1.37.2",
   ports: config.ports,
   sshPort: 40_001,
@@ -93,7 +94,11 @@ Deno.test("statusOf() tells what runs, with memory where the host shows it", asy
       ["supervisor", Deno.pid],
       ["vmm", 999_999_999],
     ]);
-    assertEquals(processes[1].residentMiB, null);
+    assertEquals([processes[0].confinement, processes[1].confinement], [
+      null,
+      "seccomp and Landlock 7",
+    ]);
+    assertEquals([processes[1].residentMiB, processes[1].user], [null, null]);
   });
 });
 

@@ -8,6 +8,7 @@ import { dirname, join } from "@std/path";
 import { hostPort, reachableAddress } from "../net/forward.ts";
 import {
   type GvproxyClient,
+  gvproxyConfinementText,
   gvproxyNetSocket,
   type RunningGvproxy,
   startGvproxy,
@@ -251,6 +252,7 @@ export async function attachVm(
     gvproxy: identifyProcess(gvproxy.pid) ?? null,
     vmmDescription: chosen.check.description,
     vmmWhy: chosen.check.why,
+    confinement: { vmm: vm.confinement ?? null, gvproxy: await confinementOf(gvproxy, ctx.signal) },
     cluster: artifacts.cluster,
   });
   const { signal } = ctx;
@@ -268,6 +270,10 @@ export async function attachVm(
     vmmLogPath: spec.vmmLogPath,
   });
   return { control, guarded };
+}
+
+async function confinementOf({ client }: RunningGvproxy, signal: AbortSignal): Promise<string> {
+  return gvproxyConfinementText(await client.confinement(signal));
 }
 
 /** The guest's own bounds: 20 s for the cluster, then killing pods and unmounting, slow under emulation. */

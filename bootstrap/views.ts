@@ -34,6 +34,7 @@ export function statusText(report: StatusReport): string {
     ["images", laterWords(report.laterImages)],
     ["state disk", report.stateDisk && diskWords(report.stateDisk)],
     ["processes", processWords(report) || null],
+    ...confinementRows(report),
     ["folder", report.dir],
   ];
   return table(rows.filter((row): row is [string, string] => !!row[1]));
@@ -77,6 +78,17 @@ function laterWords(images: StatusReport["laterImages"]): string | null {
 
 function diskWords(disk: NonNullable<StatusReport["stateDisk"]>): string {
   return `${disk.usedMiB} MiB used on the host, ${Math.round(disk.sizeMiB / 1024)} GiB at most`;
+}
+
+/** As whom those run that work for the guest, and how they are confined. */
+function confinementRows({ processes }: StatusReport): [string, string][] {
+  return processes.filter(({ role, user }) => role !== "supervisor" && user !== null)
+    .map(({ role, user, confinement }) => [
+      `${role} runs`,
+      `as user ${user}, ${
+        confinement ? `confined by ${confinement}` : "not confined by a filter of ours"
+      }`,
+    ]);
 }
 
 function processWords(report: StatusReport): string {

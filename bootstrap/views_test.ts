@@ -29,8 +29,15 @@ const running: StatusReport = {
   kubeconfig: "/home/u/.kube/gateway.yaml",
   clientFiles: "/home/u/.config/openshell/gateways/gateway/mtls",
   processes: [
-    { role: "supervisor", pid: 10, residentMiB: 90 },
-    { role: "vmm", pid: 11, residentMiB: null },
+    { role: "supervisor", pid: 10, residentMiB: 90, user: 1000, confinement: null },
+    {
+      ...{ role: "vmm", pid: 11, residentMiB: null, user: 1000 },
+      confinement: "seccomp; no Landlock: this kernel has none",
+    },
+    {
+      ...{ role: "gvproxy", pid: 12, residentMiB: 9, user: 65_534 },
+      confinement: "seccomp and Landlock 7",
+    },
   ],
   stateDisk: { sizeMiB: 16_384, usedMiB: 800 },
   activeGateway: true,
@@ -78,7 +85,10 @@ Deno.test("statusText() shows exactly this for an instance that is ready", () =>
     "cluster       kubenode v1.37.2",
     "payload       demo",
     "state disk    800 MiB used on the host, 16 GiB at most",
-    "processes     supervisor 10 (90 MiB), vmm 11",
+    "processes     supervisor 10 (90 MiB), vmm 11, gvproxy 12 (9 MiB)",
+    "vmm runs      as user 1000, confined by seccomp; no Landlock: this kernel has",
+    "              none",
+    "gvproxy runs  as user 65534, confined by seccomp and Landlock 7",
     "folder        /home/u/.local/share/gateway/instances/default",
   ]);
   assertNarrow(text);
@@ -124,7 +134,7 @@ Deno.test("statusText() says what to do about a crash, and how far a start is", 
     "instance  dev   crashed (run `gateway down` or `gateway up`)",
   );
   const starting = { ...running, phase: "starting", readyAt: null, endpoint: null };
-  assertEquals(first(starting), "instance    default   starting");
+  assertEquals(first(starting), "instance      default   starting");
 });
 
 Deno.test("statusText() shows neither client files nor kubeconfig before the endpoint answers", () => {

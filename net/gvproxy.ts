@@ -58,6 +58,14 @@ export interface GvproxyConfinement {
   readonly why: string;
 }
 
+/** By what a gvproxy is confined, for people. */
+export function gvproxyConfinementText({ landlock, why }: GvproxyConfinement): string {
+  const by = Deno.build.os === "linux"
+    ? [landlock > 0 ? `seccomp and Landlock ${landlock}` : "seccomp"]
+    : [];
+  return [...by, ...why === "" ? [] : [why]].join("; ");
+}
+
 /** The client of a running gvproxy's API. */
 export class GvproxyClient implements Disposable {
   readonly #http: Deno.HttpClient;

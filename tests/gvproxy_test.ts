@@ -7,7 +7,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { gvproxyRecipe } from "../net/gvproxy_build.ts";
-import { startGvproxy } from "../net/gvproxy.ts";
+import { gvproxyConfinementText, startGvproxy } from "../net/gvproxy.ts";
 import { ArtifactStore } from "../vm/artifact.ts";
 import { GatewayError } from "../vm/error.ts";
 import { silentSpan } from "../vm/event.ts";
@@ -146,6 +146,7 @@ Deno.test(
       const { user, landlock, why } = await client.confinement();
       assert(landlock > 0 || why !== "");
       if (Deno.build.os !== "linux") return;
+      assert(gvproxyConfinementText({ user, landlock, why }).startsWith("seccomp"));
       const status = await Deno.readTextFile(`/proc/${pid}/status`);
       const own = Deno.uid()!;
       assertEquals(user, own === 0 && !why.includes("become") ? 65_534 : own);

@@ -113,6 +113,7 @@ Deno.test({
     const memory = await Deno.makeTempDir({ dir: "/dev/shm", prefix: "gateway-test-" });
     try {
       const vm = await home.start({ ram: { layers: [] }, incoming: null });
+      assertMatch(vm.confinement!, /^seccomp/);
       const first = await home.save(vm, memory, { mode: "new", adopt: true });
       const second = await home.save(vm, home.dir, { mode: "new" });
       assertEquals([first.adopted, second.adopted], [true, false]);

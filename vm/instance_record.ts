@@ -80,6 +80,8 @@ export interface RunRecord {
   readonly vmmDescription: string | null;
   /** The observed fact behind that choice. */
   readonly vmmWhy: string | null;
+  /** By what each is confined, for people; absent in a record of a version that did not keep it. */
+  readonly confinement?: { readonly vmm: string | null; readonly gvproxy: string | null };
   /** Where the cluster binary came from. */
   readonly cluster: string | null;
   /** Forwards this run was started with. */
@@ -145,6 +147,9 @@ const RunFile: v.GenericSchema<unknown, RunRecord> = v.object({
   gvproxy: v.nullable(ProcessRecord),
   vmmDescription: v.nullable(v.string()),
   vmmWhy: v.nullable(v.string()),
+  confinement: v.optional(
+    v.object({ vmm: v.nullable(v.string()), gvproxy: v.nullable(v.string()) }),
+  ),
   cluster: v.nullable(v.string()),
   ports: v.array(Forward),
   sshPort: v.nullable(v.number()),

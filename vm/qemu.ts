@@ -128,6 +128,7 @@ export class QemuVm implements RunningVm {
   #qmp: QmpClient | undefined;
   #saver: QemuSaver | undefined;
   #saving = false;
+  #confinement: string | undefined;
 
   constructor(
     private readonly child: VmmChild,
@@ -188,7 +189,13 @@ export class QemuVm implements RunningVm {
   async checkLibrary(signal: AbortSignal): Promise<void> {
     const confinement = await askConfinement(ramSocket(this.spec), signal);
     if (confinement === undefined) throw new Error("QEMU runs without its memory library");
-    this.span.log(`QEMU is confined: ${confinement}`);
+    this.span.log(`QEMU is confined by ${confinement}`);
+    this.#confinement = confinement;
+  }
+
+  /** Known after {@linkcode checkLibrary}. */
+  get confinement(): string | undefined {
+    return this.#confinement;
   }
 
   /** Goes on from device state; the memory file has the rest. */

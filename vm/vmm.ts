@@ -55,6 +55,8 @@ export interface RunningVm extends AsyncDisposable {
    * @throws GatewayError `vmm-failed`; the guest runs on.
    */
   readonly trim?: (atMostMiB: number, signal: AbortSignal) => Promise<number | undefined>;
+  /** How the VMM is confined on this host, for people; absent where the driver does not confine it. */
+  readonly confinement?: string;
   /**
    * Tells that the guest is up and the VM on record. Until then the VMM ends with this process, even a killed one; from
    * then on a guest whose host is gone powers off by itself, cleanly. A VM without a disk needs no such thing.

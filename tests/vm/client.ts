@@ -16,7 +16,13 @@ export interface Status {
   readonly kubeconfig: string;
   readonly clientFiles: string;
   readonly sshPort: number;
-  readonly processes: { role: string; pid: number; residentMiB: number }[];
+  readonly processes: {
+    role: string;
+    pid: number;
+    residentMiB: number;
+    user: number | null;
+    confinement: string | null;
+  }[];
   readonly stateDisk: { usedMiB: number };
 }
 

@@ -78,7 +78,10 @@ Deno.test("memory of running instances", async (t) => {
   await step("an instance that shared its memory is suspended and woken whole", async () => {
     const digest = "sha256sum /dev/shm/blob | cut -c1-64";
     const before = await client.sh(digest);
-    const supervisor = (await client.status()).processes.find(({ role }) => role === "supervisor")!;
+    const { processes } = await client.status();
+    const confined = processes.filter(({ confinement }) => confinement?.startsWith("seccomp"));
+    assertEquals(confined.map(({ role }) => role), ["vmm", "gvproxy"]);
+    const supervisor = processes.find(({ role }) => role === "supervisor")!;
     const inMemory = () => memoryFolders().filter((name) => name.startsWith(`${supervisor.pid}-`));
     assertEquals(inMemory().length, 1);
     await home.ok(["suspend"]);
