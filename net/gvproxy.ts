@@ -6,6 +6,7 @@
  */
 import { join } from "@std/path";
 import * as v from "valibot";
+import { clearedEnv } from "../vm/child_env.ts";
 import { abortError, describeError, type ErrorCode, GatewayError } from "../vm/error.ts";
 import type { JsonValue, Span } from "../vm/event.ts";
 import { writeCacheFile } from "../vm/durable.ts";
@@ -285,25 +286,12 @@ export async function startGvproxy(options: StartGvproxyOptions): Promise<Runnin
       configPath,
       logPath,
     ],
+    ...clearedEnv(),
     stdin: "piped",
     ownGroup: true,
   });
-  // Its end ends the wait: there is nothing to wait for then.
-  const ended = new AbortController();
-  void child.exited.then(async () => ended.abort(await startError(logPath)));
   try {
-    await waitFor({
-      what: "gvproxy's API",
-      probe: async () => {
-        using conn = await connectUnix(api);
-        return conn && true;
-      },
-      timeoutMs: 10_000,
-      intervalMs: 4,
-      signal: AbortSignal.any([signal, ended.signal]),
-      code: "network-failed",
-      hint: `read ${logPath}`,
-    });
+    await answering(child, api, logPath, signal);
   } catch (error) {
     await child[Symbol.asyncDispose]();
     throw error;
@@ -324,6 +312,29 @@ export async function startGvproxy(options: StartGvproxyOptions): Promise<Runnin
       }
     },
   };
+}
+
+async function answering(
+  child: ChildProcess,
+  api: string,
+  logPath: string,
+  signal: AbortSignal,
+): Promise<void> {
+  // Its end ends the wait: there is nothing to wait for then.
+  const ended = new AbortController();
+  void child.exited.then(async () => ended.abort(await startError(logPath)));
+  await waitFor({
+    what: "gvproxy's API",
+    probe: async () => {
+      using conn = await connectUnix(api);
+      return conn && true;
+    },
+    timeoutMs: 10_000,
+    intervalMs: 4,
+    signal: AbortSignal.any([signal, ended.signal]),
+    code: "network-failed",
+    hint: `read ${logPath}`,
+  });
 }
 
 async function startError(logPath: string): Promise<GatewayError> {

@@ -218,3 +218,17 @@ Deno.test("gvproxy ends when its parent is killed (skipped without go)", {
     await Deno.remove(dir, { recursive: true });
   }
 });
+
+Deno.test("startGvproxy() gives gvproxy none of the user's secrets (skipped without go)", {
+  ignore: without.ignore || Deno.build.os !== "linux",
+}, async () => {
+  Deno.env.set("SOME_TOKEN", "secret");
+  try {
+    await withProxy(async ({ pid }) => {
+      const environment = await Deno.readTextFile(`/proc/${pid}/environ`);
+      assert(environment.includes("PATH=") && !environment.includes("SOME_TOKEN"), environment);
+    });
+  } finally {
+    Deno.env.delete("SOME_TOKEN");
+  }
+});

@@ -95,6 +95,7 @@ export class QemuVmm implements Vmm {
     const confine = await qemuConfinement(spec, program, outgoing?.paths ?? []);
     const child = spawnVmm(program, qemuArgv(spec, this.#machine), {
       logPath: spec.vmmLogPath,
+      clearEnv: true,
       ...preloading(spec, this.options.ramshim, confine),
     });
     options.span.log("QEMU started", { pid: child.pid });

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { clearedEnv } from "./child_env.ts";
 import { join } from "@std/path";
 import * as v from "valibot";
 import { digestBytes } from "./digest.ts";
@@ -92,6 +93,7 @@ async function probeBoot(
       // notice (5) and most others are not: each letter costs an exit from the guest.
       ...["-append", "console=ttyS0 panic=-1 reboot=t loglevel=6"],
     ],
+    ...clearedEnv(),
     stdout: "piped",
     ownGroup: true,
   });

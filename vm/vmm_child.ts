@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { clearedEnv } from "./child_env.ts";
 import { type ChildExit, type ChildProcess, spawnChild } from "./process.ts";
 import { within } from "./wait.ts";
 
@@ -41,14 +42,17 @@ export function spawnVmm(
   options: {
     readonly logPath: string;
     readonly env: Readonly<Record<string, string>>;
+    /** Beside `env` the VMM gets only the variables that {@linkcode clearedEnv} keeps. */
+    readonly clearEnv?: boolean;
     readonly cwd?: string;
     /** A library for the VMM alone, in the loader's grammar. */
     readonly preload?: string;
   },
 ): VmmChild {
+  const env = { ...options.env, GATEWAY_PRELOAD: options.preload ?? "" };
   const child = spawnChild("/bin/sh", {
     args: ["-c", SCRIPT, "sh", options.logPath, program, ...args],
-    env: { ...options.env, GATEWAY_PRELOAD: options.preload ?? "" },
+    ...(options.clearEnv ? clearedEnv(env) : { env }),
     cwd: options.cwd,
     stdin: "piped",
     // The VMM's own goes to its log: this ends with the watcher.

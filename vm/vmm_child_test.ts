@@ -82,6 +82,26 @@ Deno.test("a VMM that starts is killed when its starter is killed, and one that 
   await gone(kept);
 });
 
+Deno.test("spawnVmm() gives the VMM its own variables, and none of the user's that it does not need", async () => {
+  const logPath = join(await tempDir(), "vmm.log");
+  Deno.env.set("SOME_TOKEN", "secret");
+  try {
+    const env = { LD_DEBUG_OF_OURS: "x" };
+    const vmm = spawnVmm("/bin/sh", ["-c", "/usr/bin/env; echo end"], {
+      logPath,
+      env,
+      clearEnv: true,
+    });
+    await vmm.exited;
+  } finally {
+    Deno.env.delete("SOME_TOKEN");
+  }
+  const words = await Deno.readTextFile(logPath);
+  assert(words.includes("LD_DEBUG_OF_OURS=x\n") && words.endsWith("end\n"), words);
+  assert(words.includes(`PATH=${Deno.env.get("PATH")}\n`), words);
+  assert(!words.includes("SOME_TOKEN"), words);
+});
+
 /** The processes of a group, by their pids. */
 async function groupOf(group: number): Promise<string[]> {
   const found: string[] = [];
