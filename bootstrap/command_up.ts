@@ -12,7 +12,7 @@ import { EventLog, type EventRecord } from "../vm/event.ts";
 import { findInstance, type InstanceConfig, requireInstance } from "../vm/instance.ts";
 import { exists, xdgConfigHome } from "../vm/layout.ts";
 import { signalProcess } from "../vm/process.ts";
-import { formatMs } from "../vm/wait.ts";
+import { formatMs, pause } from "../vm/wait.ts";
 import { buildTargets, checkBuild } from "./artifacts.ts";
 import { followerSink, READY_MESSAGE, startDetached } from "./detach.ts";
 import { allowNetFlags } from "./egress.ts";
@@ -31,6 +31,7 @@ import {
   payloadSource,
 } from "./payloads.ts";
 import { attachProgress, type ProgressTerminal } from "./progress_view.ts";
+import { RestartLimit } from "./restarts.ts";
 import { instanceStatus } from "./status.ts";
 import { readyText } from "./views.ts";
 
@@ -226,8 +227,11 @@ async function runForeground(
       io.err(`${errorText(error)}\n\nThe VM is kept; Ctrl-C stops it.`);
     },
   };
+  const restarts = new RestartLimit(options.config.name);
   let end = await up(options, ctx);
   while (end === "again" && !signal.aborted) {
+    await pause(restarts.next(), signal).catch(() => {});
+    if (signal.aborted) break;
     // Its settings may have been changed since, by `gateway host-service`.
     const { config } = await requireInstance(options.config.name);
     end = await up({ ...options, config, cold: false }, ctx);
