@@ -145,7 +145,7 @@ serve(controlPath, async (conn) => {
   for await (const line of readLines(conn.readable)) {
     const [id, verb] = line.split(" ");
     await hold(verb);
-    await tell(`= ${id} ok`);
+    await tell(`= ${id} ok${verb === "freeze" ? " still=true uptime=2.0" : ""}`);
     if (verb !== "poweroff") continue;
     await turn;
     await tell("2.0 stopped state=clean");
@@ -165,6 +165,10 @@ serve(Deno.env.get("GATEWAY_RAM_SOCKET")!, async (conn) => {
   let adopts = false;
   for await (const line of readLines(conn.readable)) {
     const [how, path] = line.split(" ");
+    if (how === "confinement") {
+      await send(conn, "unconfined 38");
+      continue;
+    }
     if (how === "trim" || how === "adopt") {
       await send(conn, "done 0");
       continue;

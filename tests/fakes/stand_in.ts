@@ -11,6 +11,7 @@ import { ArtifactStore, type Recipe } from "../../vm/artifact.ts";
 import { silentSpan } from "../../vm/event.ts";
 import { cacheDir } from "../../vm/layout.ts";
 import { LineConnection } from "../../vm/lines.ts";
+import { run } from "../../vm/process.ts";
 import { FROM_SOURCES, TestHome } from "../vm/harness.ts";
 import { runRecord } from "../vm/instance_files.ts";
 import { fakeKernel } from "./kernel.ts";
@@ -93,8 +94,13 @@ export async function makeStandIn(): Promise<StandIn> {
 async function fillStore(root: string): Promise<void> {
   const store = new ArtifactStore(root, { keysDir: join(root, "no-keys") });
   const gvproxy = await new ArtifactStore(cacheDir()).ensure(await gvproxyRecipe(), how);
+  const library = join(root, "library.so");
+  await Deno.mkdir(root, { recursive: true });
+  // The stand-in starts programs, which the real library would forbid.
+  await run("cc", { args: ["-shared", "-o", library, "-x", "c", "/dev/null"] });
   const content: Readonly<Record<string, Uint8Array<ArrayBuffer>>> = {
     vmlinux: fakeKernel(),
+    "ramshim.so": await Deno.readFile(library),
     gvproxy: await Deno.readFile(gvproxy.files.gvproxy.path),
     tsckhz: new TextEncoder().encode("#!/bin/sh\necho 2000000\n"),
   };
@@ -134,7 +140,7 @@ export async function guestNote(
   write?: number,
 ): Promise<{ readonly memory: number; readonly disk: number }> {
   const { runtimeDir } = await runRecord(join(home.home, "data/gateway/instances", name));
-  using guest = (await LineConnection.connect(join(runtimeDir!, "guest")))!;
+  using guest = (await LineConnection.connect(join(runtimeDir!, "vm/guest")))!;
   await guest.say(write === undefined ? "" : String(write));
   const what = "the guest's note";
   return JSON.parse((await guest.hear({ what, timeoutMs: 10_000, signal }))!);
