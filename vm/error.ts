@@ -18,6 +18,7 @@ export type ErrorCode =
   | "artifact-corrupt"
   | "signature-invalid"
   | "disk-full"
+  | "disk-error"
   | "host-unsupported"
   | "port-in-use"
   | "port-forward-failed"
@@ -186,8 +187,11 @@ const REFUSED: readonly (readonly [RegExp, string])[] = [
   [/os error 40\b|ELOOP/, "a symbolic link leads back to itself"],
 ];
 
+/** EIO, EUCLEAN, EREMOTEIO, and ESTALE of a file server. */
+const BROKEN = /os error (5|117|121|116)\b|EIO\b|EUCLEAN|EREMOTEIO|ESTALE/;
+
 /**
- * Turns what a file system refuses into an error that a user can act on: `permission` or `disk-full`, with the path
+ * Turns what a file system refuses into an error that a user can act on: `permission`, `disk-full` or `disk-error`, with the path
  * that the runtime names. Anything else passes through.
  */
 export function asHostError(error: unknown): unknown {
@@ -197,6 +201,7 @@ export function asHostError(error: unknown): unknown {
   const path = /'(\/[^']*)'/.exec(error.message)?.[1];
   const full = asDiskFull(error, path ?? "a file");
   if (full !== error) return full;
+  if (BROKEN.test(error.message)) return diskError(error, path);
   const why = REFUSED.find(([pattern]) => pattern.test(error.message))?.[1];
   if (why === undefined) return error;
   return permissionError(
@@ -204,6 +209,16 @@ export function asHostError(error: unknown): unknown {
     path === undefined ? `${why}: ${describeError(error)}` : why,
     error,
   );
+}
+
+function diskError(cause: Error, path: string | undefined): GatewayError {
+  return new GatewayError({
+    code: "disk-error",
+    what: path === undefined ? "Cannot use a file of this host" : `Cannot use "${path}"`,
+    why: `its file system reports ${describeError(cause)}`,
+    fix: "check the disk and the host's kernel log; gateway has removed nothing",
+    cause,
+  });
 }
 
 /** A `permission` error with the usual way on. */

@@ -46,6 +46,8 @@ for (
     ["Not a directory (os error 20): open '/a b/c'", "permission", "a folder is needed"],
     ["File exists (os error 17): mkdir '/a b/c'", "permission", "a folder is needed"],
     ["Disk quota exceeded (os error 122): open '/a b/c'", "disk-full", "no space left"],
+    ["Input/output error (os error 5): open '/a b/c'", "disk-error", "Input/output error"],
+    ["Stale file handle (os error 116): stat '/a b/c'", "disk-error", "Stale file handle"],
   ]
 ) {
   Deno.test(`asHostError() makes ${code} of "${message}"`, () => {
