@@ -8,26 +8,37 @@ import { join } from "@std/path";
 import { QEMU_IMG_TOOL } from "../vm/disk_chain.ts";
 import { silentSpan } from "../vm/event.ts";
 import { ensureTools } from "../vm/host_tools.ts";
+import type { SavedState } from "../vm/saved_state.ts";
 import { standInWorld } from "./kills/world.ts";
+import { flipByte } from "./vm/instance_files.ts";
 
 const signal = new AbortController().signal;
 await ensureTools([QEMU_IMG_TOOL], { span: silentSpan(), signal, assumeYes: true });
 
-Deno.test("a suspended state that was changed is refused, and the disk is there", async () => {
+/** A file of a suspended state, as its record names it. */
+const FILES: Readonly<Record<string, (slot: SavedState) => string>> = {
+  "device state": (slot) => slot.devices.name,
+  "memory": (slot) => slot.ram.at(-1)!.name,
+};
+
+Deno.test("a suspended state that was changed is refused, and the disk is there", async (t) => {
   await using world = await standInWorld();
   const { home } = world;
-  await home.ok([...world.up, "--detach"], { timeoutMs: world.patienceMs });
-  await world.write(7);
-  await home.ok(["suspend"]);
   const dir = world.dirOf("default");
-  const slot = JSON.parse(await Deno.readTextFile(join(dir, "suspend.json")));
-  const path = join(dir, slot.devices.name);
-  const bytes = await Deno.readFile(path);
-  bytes[bytes.length >> 1] ^= 1;
-  await Deno.writeFile(path, bytes);
-  const { stderr } = await home.ok(["up", "--detach"], { timeoutMs: world.patienceMs });
-  assertStringIncludes(stderr, "suspended state is dropped");
-  assertEquals(await world.read(), 7);
+  let note = 7;
+  await home.ok([...world.up, "--detach"], { timeoutMs: world.patienceMs });
+  for (const [what, nameOf] of Object.entries(FILES)) {
+    await t.step(what, async () => {
+      await world.write(note += 1);
+      await home.ok(["suspend"]);
+      const record = await Deno.readTextFile(join(dir, "suspend.json"));
+      await flipByte(join(dir, nameOf(JSON.parse(record))));
+      const { stderr } = await home.ok(["up", "--detach"], { timeoutMs: world.patienceMs });
+      assertStringIncludes(stderr, "suspended state is dropped");
+      assertStringIncludes(stderr, "was changed");
+      assertEquals(await world.read(), note);
+    });
+  }
   await home.ok(["rm", "--force", "default"]);
   await home.assertClean();
 });

@@ -10,11 +10,11 @@ import { join } from "@std/path";
 import { run } from "../../vm/process.ts";
 import { pause, waitFor } from "../../vm/wait.ts";
 import { HostServices } from "./host_services.ts";
-import { appears, goes, type Moment, reach, step as begins } from "../kills/moments.ts";
+import { appears, type Moment, reach, step as begins } from "../kills/moments.ts";
 import { Client } from "./client.ts";
 import { renewedByItself } from "./cluster_certificates.ts";
 import { freePort, TestHome, withEvidence } from "./harness.ts";
-import { atRest, flipByte, leaveFree, runRecord, unnamedStateFiles } from "./instance_files.ts";
+import { atRest, leaveFree, runRecord, unnamedStateFiles } from "./instance_files.ts";
 import { PLAIN } from "./plain_service.ts";
 import { assertNoCommonWords, drawWords } from "./random_words.ts";
 
@@ -272,20 +272,6 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
     },
   );
 
-  await step(
-    "a memory file that was changed is refused before it is used, and the disk is there",
-    async () => {
-      await home.ok(["suspend"]);
-      const slot = JSON.parse(await Deno.readTextFile(join(dirOf("default"), "suspend.json")));
-      await flipByte(join(dirOf("default"), slot.ram.at(-1).name));
-      const { stderr } = await home.ok(["up", "--detach"], { timeoutMs: UP_TIMEOUT_MS });
-      assertStringIncludes(stderr, "suspended state is dropped");
-      assertStringIncludes(stderr, "was changed");
-      assertEquals(await client.sh("cat /root/note"), "before\n");
-      await home.ok(["snapshot", "restore", "base"], { timeoutMs: 60_000 });
-    },
-  );
-
   for (const [who, verb, moment] of KILLS) {
     await step(`kill -9 of the ${who} in ${verb.join(" ")} when ${moment.name}`, async () => {
       const seen = moment.arm({ home, dirOf, standIn: undefined });
@@ -382,18 +368,14 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
 /** Debian's package libfaketime; tests/run.ts installs it. */
 const FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 
-/** Who is killed, in what, and when; tests/kills/table.ts has all points, which tests/long tries in VMs. */
+/**
+ * Who is killed, in what, and when: one of each kind. tests/kills/table.ts has all points; tests/kill_table_test.ts tries
+ * them without VMs, tests/long in VMs.
+ */
 const KILLS: readonly (readonly ["command" | "supervisor", readonly string[], Moment])[] = [
-  ["command", ["snapshot", "create", "half"], appears(/^disk-\w+\.qcow2$/)],
   ["command", ["snapshot", "create", "half"], appears(/^ram-\w+\.layer$/)],
-  ["supervisor", ["snapshot", "create", "half"], appears(/^disk-\w+\.qcow2$/)],
   ["supervisor", ["snapshot", "create", "half"], appears(/^ram-\w+\.layer$/)],
-  ["supervisor", ["snapshot", "create", "half"], appears(/^snapshots\/half\.json$/)],
-  ["command", ["snapshot", "restore", "base"], goes("run.json")],
-  ["command", ["snapshot", "restore", "base"], appears(/^suspend\.json$/)],
   ["supervisor", ["snapshot", "restore", "base"], begins("guest up")],
-  ["command", ["fork", "default", "half-fork"], appears(/^snapshots\/gateway-fork-/)],
   ["command", ["fork", "default", "half-fork"], appears(/^instance\.json$/, "half-fork")],
-  ["command", ["fork", "default", "half-fork"], begins("guest up", "half-fork")],
   ["supervisor", ["fork", "default", "half-fork"], appears(/^snapshots\/gateway-fork-/)],
 ];
