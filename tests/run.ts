@@ -52,6 +52,11 @@ const LONG: readonly Step[] = [
   ),
   tests("guest stages", "--no-check", "-A", "tests/guest/"),
   tests("libkrun in a nested machine", "--no-check", "-A", "tests/nested/"),
+  // Before the clusters that go on from it, so that no state is made that is not used again.
+  check(
+    "golden state disk",
+    ...["run", "--no-check", "-A", "cli.ts", "build", "golden", "--memory", "3072", "--cpus", "2"],
+  ),
   tests("vm and cluster", "--no-check", "-A", "tests/vm/"),
   // Compiles the kernel for arm64, unless it is there.
   tests("kernel", "--no-check", "-A", "tests/kernel/"),

@@ -18,7 +18,11 @@ const MIB = 1024 * 1024;
 /** Writes rising numbers into five hundred files of a file system in memory, again and again. */
 const WRITER = `mkdir -p /dev/shm/w; cat >/root/writer <<'END'
 i=0
-while [ -e /root/writer ]; do i=$((i + 1)); echo $i >/dev/shm/w/$((i % 500)); done
+while [ -e /root/writer ]; do
+  i=$((i + 1))
+  echo $i >/dev/shm/w/$((i % 500))
+  [ $((i % 100)) != 0 ] || sleep 0.05
+done
 END
 setsid sh /root/writer >/dev/null 2>&1 </dev/null &`;
 
