@@ -8,7 +8,7 @@
  *
  * @module
  */
-import { dirname, join } from "@std/path";
+import { basename, dirname, join } from "@std/path";
 import { readLines, writeAll } from "../../vm/lines.ts";
 import { waitFor } from "../../vm/wait.ts";
 import { type DiskContent, GuestDisk } from "./guest_disk.ts";
@@ -30,9 +30,10 @@ const qmpPath = option(/^socket,id=qmp,path=(.*),server=on,wait=off$/);
 if (qmpPath === undefined) Deno.exit(1);
 const controlPath = option(/^socket,id=port0,path=(.*),server=on,wait=off$/)!;
 const memoryMiB = parseInt(argv[argv.indexOf("-m") + 1]);
-const [, format, diskPath] = argv.map((word) =>
+const [, format, escapedPath] = argv.map((word) =>
   /^driver=(\w+),node-name=state,.*file\.filename=(.*)$/.exec(word)
 ).find((found) => found !== null)!;
+const diskPath = escapedPath.replaceAll(",,", ",");
 const incoming = argv.includes("-incoming");
 
 async function hold(what: string): Promise<void> {
@@ -47,7 +48,7 @@ async function hold(what: string): Promise<void> {
   });
 }
 
-let disk = await GuestDisk.open(diskPath.replaceAll(",,", ","), format);
+let disk = await GuestDisk.open(diskPath, format);
 let node = "state";
 let running = false;
 let loaded: Uint8Array | undefined;
@@ -111,7 +112,9 @@ const QMP: Record<string, (args: Arguments) => Promise<unknown> | unknown> = {
   "blockdev-del": (args) => void added.delete(args["node-name"]),
   "blockdev-snapshot": ({ overlay }) =>
     inTurn(async () => {
-      const next = await GuestDisk.open(added.get(overlay)!, "qcow2");
+      const offered = added.get(overlay)!;
+      // QEMU keeps the file open; qemu-io opens it again by the name that lasts, where its backing file is beside it.
+      const next = await GuestDisk.open(join(dirname(diskPath), basename(offered)), "qcow2");
       disk[Symbol.dispose]();
       disk = next;
       node = overlay;
