@@ -84,7 +84,7 @@ async function answer(report: Status): Promise<boolean> {
 }
 
 /** Seconds from QEMU's exec to each station. */
-function stageRows(kind: string, records: readonly EventRecord[]): Row[] {
+export function stageRows(kind: string, records: readonly EventRecord[]): Row[] {
   const exec = records.find((record) => record.message === "QEMU started")!.t;
   const ended = (name: string) => {
     const record = records.find((one) => one.kind === "end" && one.name === name);
@@ -118,7 +118,7 @@ async function runningRows(home: TestHome, dir: string): Promise<Row[]> {
 }
 
 /** Percent of one core that a process uses over 30 s, after 30 s to settle. */
-async function idleCpu(pid: number): Promise<number> {
+export async function idleCpu(pid: number): Promise<number> {
   await pause(30_000);
   return await coresUsed(pid, 30_000) * 100;
 }

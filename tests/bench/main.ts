@@ -13,6 +13,7 @@ import { kernelRows } from "./kernel.ts";
 import { nestedRows } from "./nested.ts";
 import { oneFileRows } from "./one_file.ts";
 import { openshellRows } from "./openshell.ts";
+import { policyRows } from "./policies.ts";
 import type { Row } from "./row.ts";
 import { gvproxySafetyRows } from "./safety_gvproxy.ts";
 import { TestHome } from "../vm/harness.ts";
@@ -28,6 +29,7 @@ const GROUPS: Readonly<Record<string, () => Promise<Row[]>>> = {
   instant: instantRows,
   memory: forkMemoryRows,
   openshell: openshellRows,
+  policies: policyRows,
   safety: gvproxySafetyRows,
 };
 
