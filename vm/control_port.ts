@@ -7,6 +7,8 @@
 import { GatewayError } from "./error.ts";
 import type { Attrs, Span } from "./event.ts";
 import { connectUnix, readLines, writeAll } from "./lines.ts";
+import { Pace, type PaceClock, paced } from "./pace.ts";
+import { type LimitedSpan, limitRecords } from "./record_limit.ts";
 import { settleWithin, waitFor } from "./wait.ts";
 
 /** A line of the guest, parsed. */
@@ -37,6 +39,20 @@ export function parseControlLine(line: string): ControlLine {
   return { kind: "mark", uptimeSeconds: Number(mark[1]), name: mark[2], attrs };
 }
 
+// Root in the guest can write to the port what it likes, so the host does not rely on the agent's bounds.
+
+/** In characters; the agent's longest line has 4096 bytes. */
+const MAX_LINE_LENGTH = 8192;
+
+/** A boot sends a few KiB. */
+const MAX_BYTES_PER_SECOND = 256 * 1024;
+
+/** How many different marks are remembered; the agent queues as many. */
+const MAX_MARKS = 1024;
+
+/** What the guest's lines add to the records of a run. */
+const MAX_RECORDS = { what: "lines from the guest", records: 4096, characters: 1024 * 1024 };
+
 interface Pending {
   resolve(text: string): void;
   reject(error: GatewayError): void;
@@ -48,22 +64,23 @@ export class ControlPort implements Disposable {
   readonly #marks = new Map<string, number>();
   readonly #waiters = new Map<string, Set<() => void>>();
   readonly #pending = new Map<string, Pending>();
+  readonly #ended = new AbortController();
   #nextId = 1;
   #closed = false;
   /** Resolves with the guest's first failure line; never rejects, and stays open when there is none. */
   readonly failed: Promise<GatewayError>;
   #fail!: (error: GatewayError) => void;
 
-  private constructor(conn: Deno.UnixConn, span: Span) {
+  private constructor(conn: Deno.UnixConn, span: Span, clock?: PaceClock) {
     this.#conn = conn;
     this.failed = new Promise((resolve) => this.#fail = resolve);
-    void this.#read(span);
+    void this.#read(limitRecords(span, MAX_RECORDS), new Pace(MAX_BYTES_PER_SECOND, clock));
   }
 
-  /** Connects to the VMM's socket, which may come into being a moment later. */
+  /** Connects to the VMM's socket, which may come into being a moment later. `clock` is for tests. */
   static async connect(
     path: string,
-    options: { span: Span; signal: AbortSignal; timeoutMs?: number },
+    options: { span: Span; signal: AbortSignal; timeoutMs?: number; clock?: PaceClock },
   ): Promise<ControlPort> {
     const conn = await waitFor({
       what: "the VM's control port",
@@ -74,7 +91,7 @@ export class ControlPort implements Disposable {
       code: "vmm-failed",
       hint: "read the VMM's log in the instance's folder",
     });
-    return new ControlPort(conn, options.span);
+    return new ControlPort(conn, options.span, options.clock);
   }
 
   /** The guest's uptime in seconds when it sent the mark, undefined until then. */
@@ -130,9 +147,10 @@ export class ControlPort implements Disposable {
     }
   }
 
-  async #read(span: Span): Promise<void> {
+  async #read(span: LimitedSpan, pace: Pace): Promise<void> {
     try {
-      for await (const line of readLines(this.#conn.readable)) {
+      const stream = paced(this.#conn.readable, pace, this.#ended.signal);
+      for await (const line of readLines(stream, MAX_LINE_LENGTH)) {
         if (line !== "") this.#take(parseControlLine(line), span);
       }
     } catch {
@@ -143,11 +161,11 @@ export class ControlPort implements Disposable {
     }
   }
 
-  #take(line: ControlLine, span: Span): void {
+  #take(line: ControlLine, span: LimitedSpan): void {
     switch (line.kind) {
       case "mark": {
         span.mark(line.name, line.uptimeSeconds, line.attrs);
-        this.#marks.set(line.name, line.uptimeSeconds);
+        this.#remember(line.name, line.uptimeSeconds);
         const waiters = this.#waiters.get(line.name);
         this.#waiters.delete(line.name);
         waiters?.forEach((resolve) => resolve());
@@ -168,9 +186,16 @@ export class ControlPort implements Disposable {
     }
   }
 
+  /** A mark that is awaited is always remembered. */
+  #remember(name: string, uptimeSeconds: number): void {
+    const known = this.#marks.has(name) || this.#waiters.has(name);
+    if (known || this.#marks.size < MAX_MARKS) this.#marks.set(name, uptimeSeconds);
+  }
+
   [Symbol.dispose](): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#ended.abort();
     try {
       this.#conn.close();
     } catch {

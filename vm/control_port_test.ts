@@ -4,6 +4,7 @@ import { ControlPort, parseControlLine } from "./control_port.ts";
 import { GatewayError } from "./error.ts";
 import { silentSpan } from "./event.ts";
 import { readLines, writeAll } from "./lines.ts";
+import type { PaceClock } from "./pace.ts";
 
 Deno.test("parseControlLine() reads marks with their attributes", () => {
   assertEquals(parseControlLine("1.42 network dns=none ip=192.168.127.2"), {
@@ -34,11 +35,14 @@ for (const line of ["", "1.x init", "hello", "! nothing", "= r1 maybe", "1.5 Bad
   });
 }
 
+const quiet = new AbortController().signal;
+
 /** A guest at the other end of a socket: what it gets goes to `answer`. */
 async function withGuest(
   answer: (line: string) => string | undefined,
   first: string,
   test: (port: ControlPort, span: ReturnType<typeof silentSpan>) => Promise<void>,
+  clock?: PaceClock,
 ): Promise<void> {
   const dir = await Deno.makeTempDir();
   const path = join(dir, "control");
@@ -52,7 +56,7 @@ async function withGuest(
     }
   })().catch(() => {});
   const span = silentSpan();
-  const port = await ControlPort.connect(path, { span, signal: new AbortController().signal });
+  const port = await ControlPort.connect(path, { span, signal: quiet, clock });
   try {
     await test(port, span);
   } finally {
@@ -62,8 +66,6 @@ async function withGuest(
     await Deno.remove(dir, { recursive: true });
   }
 }
-
-const quiet = new AbortController().signal;
 
 Deno.test("ControlPort.waitForMark() gives the guest's uptime, for a mark seen before and one that comes", () =>
   withGuest(() => "2.00 late\n", "0.50 early\n", async (port, span) => {
@@ -97,3 +99,64 @@ Deno.test("ControlPort.failed resolves with the stage and the reason when the gu
     assertEquals(error.what, 'Cannot boot the guest past its stage "kernel-check"');
     assertEquals(error.why, "CONFIG_BRIDGE is missing");
   }));
+
+const repeated = (count: number, line: (at: number) => string) =>
+  Array.from({ length: count }, (_, at) => line(at)).join("");
+
+/** Waits for nothing. */
+const hurrying: PaceClock = { nowMs: () => 0, wait: () => Promise.resolve() };
+
+Deno.test("ControlPort bounds marks and records, and sees a mark that is awaited after a flood of them", () => {
+  const flood = repeated(9000, (at) => `1.0 m${at}\n`) + "2.0 last\n";
+  return withGuest(() => undefined, flood, async (port, span) => {
+    assertEquals(await port.waitForMark("last", 60_000, quiet), 2);
+    assertEquals(span.events.filter(({ kind }) => kind === "mark").length, 4096);
+    assertEquals(span.events.filter(({ kind }) => kind === "warn").map(({ message }) => message), [
+      "too many lines from the guest in this run: no more of them are recorded",
+    ]);
+    assertEquals([port.markSeen("m1023"), port.markSeen("m1024")], [1, undefined]);
+  }, hurrying);
+});
+
+Deno.test("ControlPort bounds the length of lines of every kind", () => {
+  const long = "x".repeat(20_000);
+  const flood = `! stage: ${long}\n1.0 m key=${long}\n${long}\n2.0 last\n`;
+  return withGuest(() => undefined, flood, async (port, span) => {
+    await port.waitForMark("last", 60_000, quiet);
+    assertEquals((await port.failed).why.length, 8192 - "! stage: ".length);
+    const longest = Math.max(...span.events.map((event) => JSON.stringify(event).length));
+    assertEquals(longest < 8192 + 200, true, `${longest} characters`);
+  }, hurrying);
+});
+
+Deno.test("ControlPort bounds the characters of all records", () => {
+  const flood = repeated(300, () => `! stage: ${"x".repeat(8000)}\n`) + "2.0 last\n";
+  return withGuest(() => undefined, flood, async (port, span) => {
+    await port.waitForMark("last", 60_000, quiet);
+    const size = span.events.map((event) => JSON.stringify(event).length).reduce((a, b) => a + b);
+    assertEquals(size > 900_000 && size < 1_200_000, true, `${size} characters`);
+  }, hurrying);
+});
+
+Deno.test("ControlPort reads no faster than its rate, and ends while it waits for that", () => {
+  const waits: number[] = [];
+  const { promise: waiting, resolve: begun } = Promise.withResolvers<void>();
+  // It never lets anybody go on.
+  const standing: PaceClock = {
+    nowMs: () => 0,
+    wait: (ms, signal) => {
+      waits.push(ms);
+      begun();
+      return new Promise((_, reject) => signal!.addEventListener("abort", () => reject()));
+    },
+  };
+  return withGuest(() => undefined, repeated(50_000, () => "1.0 flood\n"), async (port, span) => {
+    await waiting;
+    const read = span.events.filter(({ kind }) => kind === "mark").length * "1.0 flood\n".length;
+    assertEquals(read <= 128 * 1024, true, `${read} bytes`);
+    assertEquals(waits.length === 1 && waits[0] > 100 && waits[0] <= 512, true, `${waits} ms`);
+    port[Symbol.dispose]();
+    const error = await assertRejects(() => port.request("ping", 1000), GatewayError);
+    assertEquals(error.code, "guest-unreachable");
+  }, standing);
+});

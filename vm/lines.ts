@@ -7,15 +7,28 @@
 
 import { type SettleOptions, settleWithin } from "./wait.ts";
 
-/** The stream's lines without their ends; a last line without an end counts. */
-export async function* readLines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
+/** The longest line that is read whole unless the caller has a bound of its own: far above any that QEMU sends. */
+const MAX_LINE_LENGTH = 1024 * 1024;
+
+/**
+ * The stream's lines without their ends; a last line without an end counts. Of a line with more than `maxLength`
+ * characters only the beginning is returned, so that one that never ends costs no memory.
+ */
+export async function* readLines(
+  stream: AsyncIterable<Uint8Array>,
+  maxLength = MAX_LINE_LENGTH,
+): AsyncGenerator<string> {
   const decoder = new TextDecoder();
   let rest = "";
   for await (const chunk of stream) {
-    rest += decoder.decode(chunk, { stream: true });
-    const lines = rest.split("\n");
-    rest = lines.pop()!;
-    for (const line of lines) yield line.endsWith("\r") ? line.slice(0, -1) : line;
+    const pieces = decoder.decode(chunk, { stream: true }).split("\n");
+    for (const [at, piece] of pieces.entries()) {
+      if (at > 0) {
+        yield rest.endsWith("\r") ? rest.slice(0, -1) : rest;
+        rest = "";
+      }
+      if (rest.length < maxLength) rest += piece.slice(0, maxLength - rest.length);
+    }
   }
   if (rest !== "") yield rest;
 }

@@ -30,6 +30,22 @@ Deno.test("readLines() puts a character together that was cut between two chunks
   assertEquals(await linesOf(head, tail), ["ü"]);
 });
 
+Deno.test("readLines() returns the beginning of a line that is too long, and the line after it", async () => {
+  const chunks = [...Array(50).fill(bytes("x".repeat(1000))), bytes("\nnext\n")];
+  const lines = await Array.fromAsync(readLines(ReadableStream.from(chunks), 64));
+  assertEquals(lines, ["x".repeat(64), "next"]);
+});
+
+Deno.test("readLines() does not keep a line that never ends", async () => {
+  // More than the longest string that there can be.
+  const chunk = new Uint8Array(4 * 1024 * 1024).fill(0x41);
+  async function* flood() {
+    for (let at = 0; at < 160; at++) yield chunk;
+  }
+  const lines = await Array.fromAsync(readLines(flood()));
+  assertEquals(lines.map((line) => line.length), [1024 * 1024]);
+});
+
 Deno.test("writeAll() goes on after a short write", async () => {
   const seen: number[] = [];
   const conn = {
