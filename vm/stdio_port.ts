@@ -7,6 +7,7 @@
  */
 import { GatewayError } from "./error.ts";
 import { writeAll } from "./lines.ts";
+import { Pace, type PaceClock } from "./pace.ts";
 
 /**
  * Frame types, one byte each, followed by a big-endian length of four bytes and the body. `ready` and `exit` go both
@@ -34,22 +35,75 @@ export interface Frame {
   readonly body: Uint8Array;
 }
 
-/** The frames in a byte stream. A cut last frame is dropped: the VM died in the middle of it. */
-export async function* readFrames(stream: ReadableStream<Uint8Array>): AsyncGenerator<Frame> {
-  let rest = new Uint8Array(0);
+const HEADER_LENGTH = 5;
+
+// Root in the guest can write to the port what it likes, so the host does not rely on the agent's bounds.
+
+/** The largest body that we take; the agent sends 32 KiB and takes as much as this. */
+const MAX_GUEST_BODY = 1024 * 1024;
+
+/** The agent fills its frames while output waits, so that this bounds frames that carry next to nothing. */
+const MAX_FRAMES_PER_SECOND = 10_000;
+
+/**
+ * The frames in a byte stream. A cut last frame is dropped: the VM died in the middle of it.
+ *
+ * @throws GatewayError `guest-failed` for a frame that is too large.
+ */
+export async function* readFrames(stream: AsyncIterable<Uint8Array>): AsyncGenerator<Frame> {
+  const header = new Bytes(HEADER_LENGTH);
+  let body: Bytes | undefined;
   for await (const chunk of stream) {
-    const joined = new Uint8Array(rest.length + chunk.length);
-    joined.set(rest);
-    joined.set(chunk, rest.length);
-    rest = joined;
-    for (;;) {
-      if (rest.length < 5) break;
-      const length = new DataView(rest.buffer, rest.byteOffset).getUint32(1);
-      if (rest.length < 5 + length) break;
-      yield { type: rest[0], body: rest.subarray(5, 5 + length) };
-      rest = rest.subarray(5 + length);
+    for (let rest = chunk;;) {
+      if (body === undefined) {
+        rest = header.take(rest);
+        if (!header.isFull) break;
+        const length = new DataView(header.bytes.buffer).getUint32(1);
+        if (length > MAX_GUEST_BODY) throw badFrame(`a frame of ${length} bytes`);
+        body = new Bytes(length);
+      }
+      rest = body.take(rest);
+      if (!body.isFull) break;
+      yield { type: header.bytes[0], body: body.bytes };
+      body = undefined;
+      header.clear();
     }
   }
+}
+
+/** So many bytes of a stream, copied out of its chunks: a small chunk keeps a large buffer in memory. */
+class Bytes {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  #filled = 0;
+
+  constructor(length: number) {
+    this.bytes = new Uint8Array(length);
+  }
+
+  /** Copies what is missing and returns the rest of the chunk. */
+  take(chunk: Uint8Array): Uint8Array {
+    const part = chunk.subarray(0, this.bytes.length - this.#filled);
+    this.bytes.set(part, this.#filled);
+    this.#filled += part.length;
+    return chunk.subarray(part.length);
+  }
+
+  get isFull(): boolean {
+    return this.#filled === this.bytes.length;
+  }
+
+  clear(): void {
+    this.#filled = 0;
+  }
+}
+
+function badFrame(found: string): GatewayError {
+  return new GatewayError({
+    code: "guest-failed",
+    what: "Cannot read the output of the command in the guest",
+    why: `the guest sent ${found}`,
+    fix: "run it again; if it happens again, root in the guest writes to the port gw.stdio",
+  });
 }
 
 /** The streams of the command, and how a signal reaches it. */
@@ -62,9 +116,9 @@ export interface StdioStreams {
   readonly stderr: { write(data: Uint8Array): Promise<number> };
 }
 
-/** A connected gw.stdio. */
+/** A connected gw.stdio. `clock` is for tests. */
 export class StdioPort {
-  constructor(private readonly conn: Deno.UnixConn) {}
+  constructor(private readonly conn: Deno.UnixConn, private readonly clock?: PaceClock) {}
 
   /** Passes a signal on to the command. */
   async sendSignal(number: number): Promise<void> {
@@ -75,22 +129,28 @@ export class StdioPort {
    * Carries the streams until the command's exit code arrives. When stdout's reader goes away, the command is over with
    * the code of a program that wrote into a closed pipe.
    *
-   * @throws GatewayError `vm-exited` when the VM ends without one.
+   * @throws GatewayError `vm-exited` when the VM ends without one, `guest-failed` for a frame that is not one.
    */
   async run(streams: StdioStreams): Promise<number> {
     let reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
+    const pace = new Pace(MAX_FRAMES_PER_SECOND, this.clock);
     try {
       for await (const frame of readFrames(this.conn.readable)) {
+        await pace.spend(1);
         if (frame.type === FRAME.ready) {
+          if (reader) continue;
           // Our own ready tells the guest that somebody reads; it holds its end until our exit frame.
           await writeAll(this.conn, encodeFrame(FRAME.ready, NOTHING));
-          reader ??= streams.stdin.getReader();
+          reader = streams.stdin.getReader();
           void this.#pumpStdin(reader);
         } else if (frame.type === FRAME.stdout) {
           if (!await isTaken(streams.stdout, frame.body)) return READER_GONE;
         } else if (frame.type === FRAME.stderr) await isTaken(streams.stderr, frame.body);
         else if (frame.type === FRAME.exit) {
           await writeAll(this.conn, encodeFrame(FRAME.exit, NOTHING)).catch(() => {});
+          if (frame.body.length !== 4) {
+            throw badFrame(`an exit code of ${frame.body.length} bytes`);
+          }
           return new DataView(frame.body.buffer, frame.body.byteOffset).getUint32(0);
         }
       }
