@@ -5,6 +5,7 @@
  * @module
  */
 import type { Span } from "../vm/event.ts";
+import { limitRecords } from "../vm/record_limit.ts";
 import { repeat } from "../vm/wait.ts";
 
 /** The two clocks of the host, in milliseconds. */
@@ -56,6 +57,9 @@ export class ClockWatch {
 export const STALL_MS = 800;
 const PING_TIMEOUT_MS = 5000;
 
+/** A guest can make its clock be set as often as it is looked at. */
+const RECORDS = { what: "corrections of the guest's clock", records: 500, characters: 100_000 };
+
 /** What {@linkcode keepClock} talks to; the host's end of gw.control is one. */
 export interface ClockControl {
   request(command: string, timeoutMs: number, signal?: AbortSignal): Promise<string>;
@@ -69,9 +73,15 @@ export async function keepClock(
   control: ClockControl,
   span: Span,
   signal: AbortSignal,
-  options: { readonly clocks?: HostClocks; readonly onWake?: () => void } = {},
+  options: {
+    readonly clocks?: HostClocks;
+    readonly onWake?: () => void;
+    /** How often it is looked at; tests pass less. */
+    readonly lookMs?: number;
+  } = {},
 ): Promise<void> {
-  const { clocks = HOST_CLOCKS, onWake } = options;
+  const { clocks = HOST_CLOCKS, onWake, lookMs = LOOK_MS } = options;
+  const records = limitRecords(span, RECORDS);
   const watch = new ClockWatch(clocks);
   let silent = false;
   await repeat(
@@ -95,11 +105,11 @@ export async function keepClock(
         return;
       }
       if (jumped) {
-        span.log(`the clock moved by ${Math.round(found!.jumpMs / 1000)} s; the guest follows`);
-      } else if (woke) span.log("the guest stood still for a while; its clock is right again");
+        records.log(`the clock moved by ${Math.round(found!.jumpMs / 1000)} s; the guest follows`);
+      } else if (woke) records.log("the guest stood still for a while; its clock is right again");
       if (jumped || woke) onWake?.();
     },
-    LOOK_MS,
+    lookMs,
     signal,
   );
 }

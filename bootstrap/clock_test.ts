@@ -103,6 +103,27 @@ Deno.test("keepClock() waits for a guest that does not answer, and then sets its
   assertEquals(sent, [clockRequest(1_000_000)]);
 });
 
+Deno.test("keepClock() bounds the records of a guest that stands still again and again", async () => {
+  const host = clocks();
+  const span = silentSpan();
+  const stop = new AbortController();
+  let sets = 0;
+  const control = {
+    request: (command: string) => {
+      if (command === "ping") host.run(STALL_MS);
+      else if (++sets === 600) stop.abort();
+      return Promise.resolve("");
+    },
+  };
+  await keepClock(control, span, stop.signal, { clocks: host, lookMs: 0 });
+  const records = span.events.filter(({ kind }) => kind !== "start");
+  assertEquals([sets, records.length, records.at(-1)!.message], [
+    600,
+    501,
+    "too many corrections of the guest's clock in this run: no more of them are recorded",
+  ]);
+});
+
 Deno.test("clockRequest() has nanosecond places and no exponent", () => {
   assertEquals(clockRequest(1_795_480_899_843.5), "clock 1795480899.843500000");
 });

@@ -12,6 +12,7 @@ import { reachedAt } from "../net/forward.ts";
 import { describeError, GatewayError } from "../vm/error.ts";
 import type { JsonValue, Span } from "../vm/event.ts";
 import type { PortForward } from "../vm/ports.ts";
+import { limitRecords } from "../vm/record_limit.ts";
 import { repeat, waitFor } from "../vm/wait.ts";
 import type { ApiClient } from "./api_request.ts";
 import { readLoginToken } from "./client_files.ts";
@@ -28,6 +29,9 @@ const LIFETIME_SECONDS = 12 * 60 * 60;
 const RENEW_MS = 8 * 60 * 60_000;
 /** How often that is looked at; a host that slept sees it this late at most. */
 const LOOK_MS = 15_000;
+
+/** The guest decides how long a token lasts and whether there is another. */
+const RECORDS = { what: "renewals of the login's token", records: 100, characters: 100_000 };
 const CALL_TIMEOUT_MS = 20_000;
 const REQUEST_TIMEOUT_MS = 3 * 60_000;
 
@@ -286,6 +290,7 @@ export interface KeepLoginOptions {
 export async function keepLogin(options: KeepLoginOptions): Promise<void> {
   const { first, request, write, isThere, span, signal, now = Date.now, lookMs = LOOK_MS } =
     options;
+  const records = limitRecords(span, RECORDS);
   let token = first;
   let warned = false;
   const look = async () => {
@@ -296,11 +301,11 @@ export async function keepLogin(options: KeepLoginOptions): Promise<void> {
       const fresh = due ? await request(bounded) : token;
       await write(fresh);
       token = fresh;
-      if (warned) span.log("the login's token is renewed again");
+      if (warned) records.log("the login's token is renewed again");
       warned = false;
     } catch (error) {
       if (!warned && !signal.aborted) {
-        span.warn(`the login's token could not be renewed: ${describeError(error)}`);
+        records.warn(`the login's token could not be renewed: ${describeError(error)}`);
         warned = true;
       }
     }

@@ -108,6 +108,15 @@ Deno.test("keepLogin() warns once and tries again when the cluster does not answ
   ]);
 });
 
+Deno.test("keepLogin() bounds the records of a cluster whose tokens end at once and are refused by turns", async () => {
+  const answers = Array.from({ length: 150 }, () => [new Error("no"), tokenUntil(0)]).flat();
+  const { told } = await keep(answers);
+  assertEquals([told.length, told.at(-1)], [
+    101,
+    "warn: too many renewals of the login's token in this run: no more of them are recorded",
+  ]);
+});
+
 Deno.test("keepLogin() writes a token again that somebody removed", async () => {
   const end = new AbortController();
   const first = tokenUntil(12 * HOUR_MS);
