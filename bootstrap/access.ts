@@ -4,11 +4,12 @@
  *
  * @module
  */
+import { runSsh } from "../net/guest_command.ts";
 import { execToken, scpArgs, signalWords, sshArgs, sshConfigPath } from "../net/ssh.ts";
 import { usageError } from "../vm/error.ts";
 import { requireInstance, requireRunning } from "../vm/instance.ts";
 import type { InstancePaths } from "../vm/layout.ts";
-import { run, spawnChild, which } from "../vm/process.ts";
+import { spawnChild, which } from "../vm/process.ts";
 import { pause } from "../vm/wait.ts";
 import { shareConnection } from "./connection.ts";
 import { type Output, runWrapped } from "./wrapped.ts";
@@ -47,7 +48,7 @@ async function signalInGuest(
 ): Promise<boolean> {
   try {
     const args = sshArgs(sshConfigPath(paths.sshDir), name, signalWords(token, signal));
-    const { code } = await run("ssh", { args, check: false, timeoutMs: SIGNAL_TIMEOUT_MS });
+    const { code } = await runSsh({ args, check: false, timeoutMs: SIGNAL_TIMEOUT_MS });
     return code === 0;
   } catch {
     return false;

@@ -8,6 +8,7 @@
 import { Buffer } from "node:buffer";
 import type { IncomingMessage } from "node:http";
 import https from "node:https";
+import { CollectedBytes } from "../vm/collected_bytes.ts";
 import type { JsonValue } from "../vm/event.ts";
 import type { ApiCredentials } from "./kubeconfig.ts";
 
@@ -84,16 +85,13 @@ function exchange(
 ): Promise<{ readonly status: number; readonly text: string }> {
   return new Promise((resolve, reject) => {
     const request = https.request(options, (response: IncomingMessage) => {
-      const chunks: Uint8Array[] = [];
-      let size = 0;
+      const answer = new CollectedBytes(MAX_BYTES);
       response.on("data", (chunk: Uint8Array) => {
-        size += chunk.length;
-        if (size > MAX_BYTES) request.destroy(new Error("the API's answer is too long"));
-        else chunks.push(chunk);
+        if (!answer.add(chunk)) request.destroy(new Error("the API's answer is too long"));
       });
       response.on("error", reject);
       response.on("end", () => {
-        resolve({ status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString() });
+        resolve({ status: response.statusCode ?? 0, text: answer.text() });
       });
     });
     request.on("error", reject);

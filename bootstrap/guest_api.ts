@@ -7,13 +7,13 @@
 import { join } from "@std/path";
 import type { GvproxyClient } from "../net/gvproxy.ts";
 import { hostPort, LOOPBACK } from "../net/forward.ts";
+import { runSsh } from "../net/guest_command.ts";
 import { sshArgs } from "../net/ssh.ts";
 import { describeError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import type { InstanceConfig } from "../vm/instance.ts";
 import { writeFileAtomic } from "../vm/durable.ts";
 import { exists, type InstancePaths } from "../vm/layout.ts";
-import { run } from "../vm/process.ts";
 import type { SavedState } from "../vm/saved_state.ts";
 import { startBeside } from "../vm/together.ts";
 import { waitFor } from "../vm/wait.ts";
@@ -84,7 +84,7 @@ export async function readGuestKubeconfig(
   return await waitFor({
     what: "the cluster's kubeconfig in the guest",
     probe: async (inner) => {
-      const { code, stdout } = await run("ssh", { args, signal: inner, check: false });
+      const { code, stdout } = await runSsh({ args, signal: inner, check: false });
       return code === 0 && stdout !== "" ? stdout : undefined;
     },
     timeoutMs: API_TIMEOUT_MS,

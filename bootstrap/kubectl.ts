@@ -5,6 +5,7 @@
  * @module
  */
 import { basename, dirname, resolve } from "@std/path";
+import { runSsh } from "../net/guest_command.ts";
 import { execToken, sshArgs, sshConfigPath } from "../net/ssh.ts";
 import { GatewayError, usageError } from "../vm/error.ts";
 import { requireRunning } from "../vm/instance.ts";
@@ -177,7 +178,7 @@ const SEND_TIMEOUT_MS = 120_000;
 
 async function sendFile(name: string, paths: InstancePaths, file: SentFile): Promise<void> {
   const unpack = 'umask 077; mkdir -p "$0" && tar -xf - -C "$0"';
-  await run("ssh", {
+  await runSsh({
     args: sshArgs(sshConfigPath(paths.sshDir), name, ["sh", "-c", unpack, file.folder]),
     stdin: await packed(file.path),
     code: "guest-unreachable",
@@ -195,6 +196,7 @@ async function packed(path: string): Promise<Uint8Array> {
     return await packTar([{ name: basename(path), data: await Deno.readFile(path), mode: 0o600 }]);
   }
   const { stdoutBytes } = await run("tar", {
+    maxOutputBytes: 1024 ** 3,
     args: ["-chf", "-", "-C", dirname(path), "--", basename(path)],
     what: `Cannot read "${path}" for kubectl`,
     timeoutMs: SEND_TIMEOUT_MS,

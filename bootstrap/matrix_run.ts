@@ -9,6 +9,7 @@ import { freeLoopbackPort } from "../net/forward.ts";
 import { join } from "@std/path";
 import { ArtifactStore } from "../vm/artifact.ts";
 import { builderFacts } from "../vm/builder.ts";
+import { CollectedBytes } from "../vm/collected_bytes.ts";
 import { digestFile } from "../vm/digest.ts";
 import { abortError, describeError, GatewayError } from "../vm/error.ts";
 import { EventLog, type Span } from "../vm/event.ts";
@@ -46,6 +47,7 @@ export interface MatrixOptions {
 }
 
 const EXEC_TIMEOUT_MS = 180_000;
+const MAX_OUTPUT_BYTES = 4 * 1024 * 1024;
 const CLUSTER_TIMEOUT_MS = 15 * 60_000;
 
 /** Tries everything, saves the report below the data folder and returns it with the file's path. */
@@ -208,15 +210,15 @@ async function tryExec(
   return { outcome: report.ok ? "pass" : "fail", detail: `${countOutcomes(report)}${network}` };
 }
 
+/** Keeps the beginning of what the guest prints. */
 function collector() {
-  const pieces: Uint8Array[] = [];
+  const kept = new CollectedBytes(MAX_OUTPUT_BYTES);
   return {
     write: (data: Uint8Array) => {
-      // The port reuses its buffer.
-      pieces.push(data.slice());
+      kept.add(data);
       return Promise.resolve(data.length);
     },
-    text: () => pieces.map((piece) => new TextDecoder().decode(piece)).join(""),
+    text: () => kept.text(),
   };
 }
 

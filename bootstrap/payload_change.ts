@@ -5,9 +5,9 @@
  *
  * @module
  */
+import { runSsh } from "../net/guest_command.ts";
 import { sshArgs } from "../net/ssh.ts";
 import type { InstancePaths } from "../vm/layout.ts";
-import { run } from "../vm/process.ts";
 import { waitFor } from "../vm/wait.ts";
 import type { ApiClient } from "./api_request.ts";
 import {
@@ -36,7 +36,7 @@ const PLACE = [
  */
 export async function placeContent(paths: InstancePaths, signal: AbortSignal): Promise<void> {
   const words = ["sh", "-c", PLACE.join("\n")];
-  await run("ssh", {
+  await runSsh({
     args: sshArgs(`${paths.sshDir}/config`, paths.name, words),
     signal,
     timeoutMs: 60_000,

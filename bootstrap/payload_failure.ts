@@ -5,10 +5,10 @@
  *
  * @module
  */
+import { runSsh } from "../net/guest_command.ts";
 import { sshArgs } from "../net/ssh.ts";
 import { GatewayError } from "../vm/error.ts";
 import type { InstancePaths } from "../vm/layout.ts";
-import { run } from "../vm/process.ts";
 import { formatMs } from "../vm/wait.ts";
 import type { ApiClient } from "./api_request.ts";
 import { CHART_LABEL, HELM_ERROR, SYSTEM_NAMESPACE } from "./manifests.ts";
@@ -77,7 +77,7 @@ export async function readDeployFaults(
 ): Promise<string[]> {
   const script = "grep -h 'cannot deploy ' /var/log/k3s.log | tail -n 3";
   const args = sshArgs(`${paths.sshDir}/config`, paths.name, ["sh", "-c", script]);
-  const { stdout } = await run("ssh", { args, signal, check: false, timeoutMs: 30_000 });
+  const { stdout } = await runSsh({ args, signal, check: false, timeoutMs: 30_000 });
   const lines = stdout.split("\n").map((line) => line.replace(/^.*?cannot deploy /, ""));
   return [...new Set(lines.filter((line) => line.trim() !== ""))];
 }

@@ -5,12 +5,12 @@
  *
  * @module
  */
-import { Buffer } from "node:buffer";
 import type { EventEmitter } from "node:events";
 import http from "node:http";
 import http2 from "node:http2";
 import https from "node:https";
 import { hostPort, LOOPBACK } from "../net/forward.ts";
+import { CollectedBytes } from "../vm/collected_bytes.ts";
 
 /** Certificates of one request, PEM; the key is secret. */
 export interface RequestTls {
@@ -109,16 +109,13 @@ function tlsOptions(tls: RequestTls | undefined, host: string) {
 
 function collect(stream: EventEmitter, stop: () => void): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
-    const chunks: Uint8Array[] = [];
-    let sizeBytes = 0;
+    const body = new CollectedBytes(MAX_BODY_BYTES);
     stream.on("data", (chunk: Uint8Array) => {
-      sizeBytes += chunk.length;
-      chunks.push(chunk);
-      if (sizeBytes <= MAX_BODY_BYTES) return;
+      if (body.add(chunk)) return;
       reject(new Error(`it answers with more than ${MAX_BODY_BYTES} bytes`));
       stop();
     });
-    stream.on("end", () => resolve(new Uint8Array(Buffer.concat(chunks))));
+    stream.on("end", () => resolve(body.bytes));
     stream.on("error", (error: Error) => reject(error));
     stream.on("aborted", () => reject(new Error("the answer was cut")));
   });

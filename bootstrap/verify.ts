@@ -5,10 +5,10 @@
  * @module
  */
 import * as v from "valibot";
+import { runSsh } from "../net/guest_command.ts";
 import { sshArgs, sshConfigPath } from "../net/ssh.ts";
 import { GatewayError } from "../vm/error.ts";
 import { requireRunning } from "../vm/instance.ts";
-import { run } from "../vm/process.ts";
 
 /** The agent in the root image. */
 export const GUEST_AGENT = "/usr/lib/gateway/agent";
@@ -121,7 +121,7 @@ export function parseCapabilities(text: string, instance: string): CapabilityRep
 export async function verifyInstance(name: string, signal: AbortSignal): Promise<CapabilityReport> {
   const { paths } = await requireRunning(name);
   const startMs = Date.now();
-  const { code, stdout, stderr } = await run("ssh", {
+  const { code, stdout, stderr } = await runSsh({
     args: sshArgs(sshConfigPath(paths.sshDir), name, verifyWords()),
     signal,
     timeoutMs: VERIFY_TIMEOUT_MS,

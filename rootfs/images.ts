@@ -187,6 +187,7 @@ async function extractMember(
   ctx: BuildContext,
 ): Promise<void> {
   const { stdoutBytes } = await run("tar", {
+    maxOutputBytes: 1024 ** 3,
     args: ["-xOf", archive, member],
     signal: ctx.signal,
     timeoutMs: 120_000,

@@ -67,6 +67,9 @@ export interface GatewayErrorOptions {
   readonly cause?: unknown;
 }
 
+/** In characters. A reason can be what a program of a guest has printed, and errors are recorded. */
+const MAX_WHY_LENGTH = 4000;
+
 /** A failure a user can act on. Its `message` is what and why on one line; secrets must never be put in it. */
 export class GatewayError extends Error {
   /** Tells it apart where classes are lost, as in a stack trace. */
@@ -84,10 +87,11 @@ export class GatewayError extends Error {
 
   /** Builds the error from its parts. */
   constructor(options: GatewayErrorOptions) {
-    super(`${options.what}: ${options.why}`, { cause: options.cause });
+    const why = options.why.slice(0, MAX_WHY_LENGTH);
+    super(`${options.what}: ${why}`, { cause: options.cause });
     this.code = options.code;
     this.what = options.what;
-    this.why = options.why;
+    this.why = why;
     this.fix = options.fix;
     this.details = options.details ?? [];
   }
@@ -150,7 +154,7 @@ export function errorText({ what, why, fix, details }: GatewayError): string {
 export function describeError(error: unknown): string {
   if (error instanceof GatewayError) return error.message;
   const text = error instanceof Error ? error.message : String(error);
-  return text.replace(/\s+/g, " ").trim() || "no reason was given";
+  return text.slice(0, MAX_WHY_LENGTH).replace(/\s+/g, " ").trim() || "no reason was given";
 }
 
 /** What a library's error was made of, such as the broken connection beneath "fetch failed"; the error itself without. */

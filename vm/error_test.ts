@@ -1,6 +1,13 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { asDiskFull, asHostError, describeError, GatewayError, usageError } from "./error.ts";
 
+Deno.test("GatewayError and describeError() bound a reason, which can be a guest's output", () => {
+  const why = "x".repeat(1_000_000);
+  const error = new GatewayError({ code: "guest-failed", what: "Cannot try", why, fix: "none" });
+  assertEquals([error.why.length, error.message.length], [4000, 4000 + "Cannot try: ".length]);
+  assertEquals(describeError(new Error(why)).length, 4000);
+});
+
 Deno.test("GatewayError.exitCode is 2 for usage, 70 for bugs, 130 for interrupts, else 1", () => {
   const of = (code: ConstructorParameters<typeof GatewayError>[0]["code"]) =>
     new GatewayError({ code, what: "Cannot x", why: "y", fix: "z" }).exitCode;

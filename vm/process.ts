@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { collect, feed } from "./child_streams.ts";
 import { abortError, describeError, type ErrorCode, GatewayError } from "./error.ts";
 import { pause, within } from "./wait.ts";
 
@@ -17,6 +18,8 @@ export interface RunOptions {
   readonly stdin?: Uint8Array | string | ReadableStream<Uint8Array>;
   /** stdout and stderr are appended to this file instead of being returned. */
   readonly logPath?: string;
+  /** The most that is kept of stdout, and of stderr; a program that prints more is ended. Default 16 MiB. */
+  readonly maxOutputBytes?: number;
   /** Called with each piece of stdout and stderr, beside the log. */
   readonly onOutput?: (text: string) => void;
   readonly signal?: AbortSignal;
@@ -41,11 +44,13 @@ export interface RunResult {
   readonly stdoutBytes: Uint8Array;
 }
 
+const MAX_OUTPUT_BYTES = 16 * 1024 * 1024;
+
 /**
  * Runs a program and waits for its end. On abort or timeout its whole process group gets SIGTERM, then SIGKILL after 2 s.
  *
  * @throws GatewayError `tool-missing` when the program is not there, `process-failed` (or the given code) on a non-zero
- * exit, `timeout`, or the signal's reason.
+ * exit or too much output, `timeout`, or the signal's reason.
  */
 export async function run(program: string, options: RunOptions): Promise<RunResult> {
   if (options.signal?.aborted) throw abortError(options.signal);
@@ -57,23 +62,30 @@ export async function run(program: string, options: RunOptions): Promise<RunResu
     ownGroup: true,
   });
   const kill = () => child.stop(2000);
+  const { logPath, onOutput, maxOutputBytes: maxBytes = MAX_OUTPUT_BYTES } = options;
+  let flooded = false;
+  const onFlood = () => {
+    flooded = true;
+    void kill();
+  };
   options.signal?.addEventListener("abort", kill, { once: true });
   let timedOut = false;
   const timer = options.timeoutMs === undefined ? undefined : setTimeout(() => {
     timedOut = true;
     kill();
   }, options.timeoutMs);
-  const log = options.logPath
-    ? Deno.openSync(options.logPath, { create: true, append: true, mode: 0o600 })
+  const log = logPath
+    ? Deno.openSync(logPath, { create: true, append: true, mode: 0o600 })
     : undefined;
   try {
     const [stdoutBytes, stderrBytes] = await Promise.all([
-      collect(child.stdout!, log, options.onOutput),
-      collect(child.stderr!, log, options.onOutput),
+      collect(child.stdout!, { log, onOutput, maxBytes, onFlood }),
+      collect(child.stderr!, { log, onOutput, maxBytes, onFlood }),
       options.stdin === undefined ? undefined : feed(child.stdin!, options.stdin),
     ]);
     const status = await child.exited;
     if (options.signal?.aborted) throw abortError(options.signal);
+    if (flooded) throw floodError(program, options, maxBytes);
     const stderr = new TextDecoder().decode(stderrBytes);
     if (timedOut || (status.code !== 0 && options.check !== false)) {
       throw runError(program, options, status.code, timedOut, stderr);
@@ -86,6 +98,15 @@ export async function run(program: string, options: RunOptions): Promise<RunResu
     log?.close();
     await child[Symbol.asyncDispose]();
   }
+}
+
+function floodError(program: string, options: RunOptions, maxBytes: number): GatewayError {
+  return new GatewayError({
+    code: options.code ?? "process-failed",
+    what: options.what ?? `Cannot run "${program}"`,
+    why: `it printed more than ${maxBytes} bytes`,
+    fix: options.fix ?? `run it by hand: ${program} …`,
+  });
 }
 
 function runError(
@@ -118,44 +139,6 @@ function tailOfFile(path: string): string {
     return new TextDecoder().decode(buffer.subarray(0, read));
   } catch {
     return "";
-  }
-}
-
-async function collect(
-  stream: ReadableStream<Uint8Array>,
-  log: Deno.FsFile | undefined,
-  onOutput: ((text: string) => void) | undefined,
-): Promise<Uint8Array> {
-  const chunks: Uint8Array[] = [];
-  const decoder = new TextDecoder();
-  for await (const chunk of stream) {
-    if (log) await log.write(chunk);
-    else chunks.push(chunk);
-    onOutput?.(decoder.decode(chunk, { stream: true }));
-  }
-  const total = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.length, 0));
-  let at = 0;
-  for (const chunk of chunks) {
-    total.set(chunk, at);
-    at += chunk.length;
-  }
-  return total;
-}
-
-async function feed(
-  sink: WritableStream<Uint8Array>,
-  source: Uint8Array | string | ReadableStream<Uint8Array>,
-): Promise<void> {
-  try {
-    if (source instanceof ReadableStream) {
-      await source.pipeTo(sink);
-      return;
-    }
-    const writer = sink.getWriter();
-    await writer.write(typeof source === "string" ? new TextEncoder().encode(source) : source);
-    await writer.close();
-  } catch {
-    // The program closed its stdin first; its exit code tells the rest.
   }
 }
 

@@ -36,6 +36,26 @@ Deno.test("run() names a program that is not there", async () => {
   assertEquals(error.code, "tool-missing");
 });
 
+Deno.test("run() ends a program that prints more than is kept, on either stream", async () => {
+  for (const to of ["1", "2"]) {
+    const error = await assertRejects(
+      () => run("sh", { args: ["-c", `exec cat /dev/zero >&${to}`], maxOutputBytes: 1000 }),
+      GatewayError,
+    );
+    assertEquals([error.code, error.why], ["process-failed", "it printed more than 1000 bytes"]);
+  }
+  const { stdout } = await run("sh", { args: ["-c", "printf 1234"], maxOutputBytes: 4 });
+  assertEquals(stdout, "1234");
+});
+
+Deno.test("run() bounds the output of a program of which its caller expects nothing", async () => {
+  const error = await assertRejects(
+    () => run("cat", { args: ["/dev/zero"], check: false }),
+    GatewayError,
+  );
+  assertEquals(error.why, "it printed more than 16777216 bytes");
+});
+
 Deno.test("run() ends the whole process group when the time is over", async () => {
   const file = await Deno.makeTempFile();
   const started = performance.now();

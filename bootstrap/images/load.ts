@@ -5,10 +5,11 @@
  *
  * @module
  */
+import { runSsh } from "../../net/guest_command.ts";
 import { sshArgs, sshConfigPath } from "../../net/ssh.ts";
 import { GatewayError } from "../../vm/error.ts";
 import type { Span } from "../../vm/event.ts";
-import { run, type RunResult } from "../../vm/process.ts";
+import type { RunResult } from "../../vm/process.ts";
 import { waitFor } from "../../vm/wait.ts";
 import type { ImageArchive } from "./ensure.ts";
 
@@ -196,7 +197,7 @@ async function inGuest(
   },
 ): Promise<RunResult> {
   const args = sshArgs(sshConfigPath(guest.sshDir), guest.name, words);
-  return await run("ssh", { ...options, args, check: false });
+  return await runSsh({ ...options, args, check: false });
 }
 
 /** OpenSSH's code when it did not come through. */
