@@ -9,6 +9,7 @@ import { execToken, scpArgs, signalWords, sshArgs, sshConfigPath } from "../net/
 import { usageError } from "../vm/error.ts";
 import { requireInstance, requireRunning } from "../vm/instance.ts";
 import type { InstancePaths } from "../vm/layout.ts";
+import { LogReader } from "../vm/log_file.ts";
 import { spawnChild, which } from "../vm/process.ts";
 import { pause } from "../vm/wait.ts";
 import { shareConnection } from "./connection.ts";
@@ -113,7 +114,7 @@ export interface LogOptions {
   readonly signal: AbortSignal;
 }
 
-/** Writes a log, and follows it as it grows when asked to. Returns the exit code. */
+/** Writes a log, of a long one its end, and follows it as it grows when asked to. Returns the exit code. */
 export async function logs(name: string, options: LogOptions): Promise<number> {
   const { source, follow, signal } = options;
   const { paths } = await requireInstance(name);
@@ -151,38 +152,10 @@ const FOLLOW_INTERVAL_MS = 200;
 
 /** False when the reader went away. */
 async function writeLog(path: string, options: LogOptions, end: AbortSignal): Promise<boolean> {
-  let offset = 0;
+  const reader = new LogReader(path);
   for (;;) {
-    const bytes = await readFrom(path, offset);
-    // A log that is shorter than what we have read was begun anew by a later start.
-    if (bytes === undefined) offset = 0;
-    else {
-      if (!options.write(bytes)) return false;
-      offset += bytes.length;
-    }
+    if (!options.write(await reader.read())) return false;
     if (!options.follow) return true;
     await pause(FOLLOW_INTERVAL_MS, end);
   }
-}
-
-async function readFrom(path: string, offset: number): Promise<Uint8Array | undefined> {
-  let file: Deno.FsFile;
-  try {
-    file = await Deno.open(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return new Uint8Array(0);
-    throw error;
-  }
-  using held = file;
-  const { size } = await held.stat();
-  if (size < offset) return undefined;
-  await held.seek(offset, Deno.SeekMode.Start);
-  const buffer = new Uint8Array(size - offset);
-  let filled = 0;
-  while (filled < buffer.length) {
-    const read = await held.read(buffer.subarray(filled));
-    if (read === null) break;
-    filled += read;
-  }
-  return buffer.subarray(0, filled);
 }

@@ -13,6 +13,7 @@ import type { EventLog, Span } from "../vm/event.ts";
 import { writeFileAtomic } from "../vm/durable.ts";
 import { dataDir, ensurePrivateDir, ensureRuntimeDir, runtimeDir } from "../vm/layout.ts";
 import { connectUnix } from "../vm/lines.ts";
+import { keepLogsSmall } from "../vm/log_file.ts";
 import { tsiFirmware } from "../vm/libkrun_find.ts";
 import { orphanId, ownedName } from "../vm/process.ts";
 import { StdioPort, type StdioStreams } from "../vm/stdio_port.ts";
@@ -146,6 +147,7 @@ export async function execWith(
     },
     exec: { argv: options.exec!, env: EXEC_ENV, cwd: "/" },
   });
+  stack.use(keepLogsSmall([spec.consoleLogPath, spec.vmmLogPath]));
   const vm = stack.use(
     await span.run("start vm", (s) => parts.vmm.start(spec, { span: s, signal })),
   );

@@ -7,6 +7,7 @@
  */
 import { type ControlPort, guestFailure } from "../vm/control_port.ts";
 import { GatewayError } from "../vm/error.ts";
+import { readTail } from "../vm/log_file.ts";
 import type { ChildExit } from "../vm/process.ts";
 import { plainText } from "../vm/plain_text.ts";
 import { within } from "../vm/wait.ts";
@@ -83,7 +84,7 @@ async function lastWords(path: string): Promise<string[]> {
 
 /** The last lines of a console log that hold text, without escape sequences. */
 export async function consoleTail(path: string, lines: number): Promise<string[]> {
-  const text = await Deno.readTextFile(path).catch(() => "");
+  const text = await readTail(path).catch(() => "");
   return plainText(text)
     .split("\n")
     .map((line) => line.trim())

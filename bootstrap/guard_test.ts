@@ -134,6 +134,13 @@ Deno.test("consoleTail() gives the last lines that hold text", async () => {
   assertEquals(await consoleTail("/nowhere", 3), []);
 });
 
+Deno.test("consoleTail() reads the end of a console that is larger than any string", () =>
+  withConsole("", async (path) => {
+    await Deno.truncate(path, 4 * 1024 ** 3);
+    await Deno.writeTextFile(path, "\nthe end\n", { append: true });
+    assertEquals(await consoleTail(path, 1), ["the end"]);
+  }));
+
 Deno.test("consoleTail() lets no escape sequence of the guest through", () =>
   withConsole("ok\n\x1b]52;c;eA==\x07\x1bcKernel panic: \x1b]0;pwned\x07x\r\n", async (path) => {
     assertEquals(await consoleTail(path, 3), ["ok", "Kernel panic: x"]);

@@ -20,6 +20,7 @@ import type { InstanceConfig } from "../vm/instance.ts";
 import { dropDisk, markFinished, markUnfinished } from "../vm/instance_folder.ts";
 import { writeFileAtomic } from "../vm/durable.ts";
 import { exists, type InstancePaths } from "../vm/layout.ts";
+import { keepLogsSmall } from "../vm/log_file.ts";
 import { which } from "../vm/process.ts";
 import {
   dropForks,
@@ -217,6 +218,7 @@ export async function startGuest(
   span: Span,
 ): Promise<RunningVm> {
   const { spec, slot } = source;
+  stack.use(keepLogsSmall([spec.consoleLogPath, spec.vmmLogPath]));
   if (!slot) return await startVm(stack, spec, chosen, ctx, { span });
   const vm = await goOn(
     paths,

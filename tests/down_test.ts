@@ -8,6 +8,7 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import { identifyProcess, run, signalProcess } from "../vm/process.ts";
 import { readLines } from "../vm/lines.ts";
+import { cutLog } from "../vm/log_file.ts";
 import { startInstance } from "./fakes/instance.ts";
 import { denoArgs, Sandbox } from "./sandbox.ts";
 
@@ -107,6 +108,12 @@ Deno.test("gateway logs -f goes on with new lines until Ctrl-C", async () => {
   // A later start begins the log anew.
   await Deno.writeTextFile(path, "3\n");
   assertEquals((await lines.next()).value, "3");
+  // What a flood has made it is cut while it is followed: what was shown is not shown again.
+  await Deno.writeTextFile(path, "4\n".repeat(1000) + "5\n", { append: true });
+  while ((await lines.next()).value !== "5");
+  await cutLog(path, { maxBytes: 1000, keptBytes: 100 });
+  await Deno.writeTextFile(path, "6\n", { append: true });
+  assertEquals((await lines.next()).value, "6");
   signalProcess(follower.pid, "SIGINT");
   assertEquals((await follower.exited).code, 130);
   assertEquals((await lines.next()).done, true);

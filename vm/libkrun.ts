@@ -11,6 +11,7 @@ import { writeCacheFile } from "./durable.ts";
 import { exists } from "./layout.ts";
 import { findFirmware, findLibraries, noLibrary } from "./libkrun_find.ts";
 import { type LibkrunVerdict, probeLibkrun } from "./libkrun_probe.ts";
+import { readTail } from "./log_file.ts";
 import type { ChildExit } from "./process.ts";
 import { candidateAccelerator } from "./qemu_probe.ts";
 import { ensureSignedRuntime } from "./signed_runtime.ts";
@@ -202,7 +203,7 @@ export interface ChildWords {
 
 /** Reads the child's log. */
 export async function childWords(logPath: string): Promise<ChildWords> {
-  const text = await Deno.readTextFile(logPath).catch(() => "");
+  const text = await readTail(logPath).catch(() => "");
   const line = (pattern: RegExp) => pattern.exec(text)?.[1].slice(0, 400);
   const why = line(/^ {2}why: (.*)$/m);
   if (why === undefined) return { why: text.trim().split("\n").at(-1)?.slice(0, 400) ?? "" };

@@ -11,6 +11,7 @@ import type { HostTool } from "./host_tools.ts";
 import type { Span } from "./event.ts";
 import { checkKernelFile } from "./kernel_file.ts";
 import { ensurePrivateDir } from "./layout.ts";
+import { readTail } from "./log_file.ts";
 import { run, which } from "./process.ts";
 import { probeAccelerator } from "./qemu_probe.ts";
 import { machineType, qemuArgv, type QemuMachine, qmpPath, ramPlaceholder } from "./qemu_argv.ts";
@@ -284,6 +285,6 @@ async function makeLog({ consoleLogPath, incoming }: VmSpec): Promise<void> {
 
 /** The last line QEMU printed, for the `why` of an error. */
 export async function vmmLogTail(spec: VmSpec): Promise<string> {
-  const text = await Deno.readTextFile(spec.vmmLogPath).catch(() => "");
+  const text = await readTail(spec.vmmLogPath).catch(() => "");
   return text.trim().split("\n").at(-1)?.slice(0, 400) ?? "";
 }

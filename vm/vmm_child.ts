@@ -30,7 +30,8 @@ const SCRIPT = `umask 077; log=$1; shift
 exec 3<&0
 ( ( read -r _ <&3 || kill -KILL $$ ) & )
 [ -z "$GATEWAY_PRELOAD" ] || export LD_PRELOAD="$GATEWAY_PRELOAD"
-exec "$@" </dev/null 3<&- >"$log" 2>&1`;
+# It appends, so that the log can be cut while it runs.
+: >"$log"; exec "$@" </dev/null 3<&- >>"$log" 2>&1`;
 
 /** It needs a millisecond; a host where it needs longer is not kept waiting. */
 const WATCHER_END_MS = 5000;

@@ -64,6 +64,27 @@ Deno.test("spawnVmm() gives a log, a private umask and no stdin, and ends the VM
   assertEquals([isAlive(id), await groupOf(vmm.pid)], [false, []]);
 });
 
+Deno.test({
+  name:
+    "spawnVmm() lets the VMM append to a log that it begins anew, so that it can be cut meanwhile",
+  ignore: Deno.build.os !== "linux",
+  fn: async () => {
+    const logPath = join(await tempDir(), "vmm.log");
+    await Deno.writeTextFile(logPath, "of an earlier start\n");
+    const vmm = spawnVmm("/bin/sh", STAYS, { logPath, env: {} });
+    await waitFor({
+      what: "the log",
+      probe: async () => (await Deno.readTextFile(logPath)).endsWith("0077\n") || undefined,
+      timeoutMs: 10_000,
+    });
+    assertEquals(await Deno.readTextFile(logPath), "from the VMM\n0077\n");
+    const info = await Deno.readTextFile(`/proc/${vmm.pid}/fdinfo/1`);
+    await vmm.stop(1000);
+    const O_APPEND = 0o2000;
+    assertEquals(parseInt(/^flags:\s+(\d+)$/m.exec(info)![1], 8) & O_APPEND, O_APPEND);
+  },
+});
+
 Deno.test("a VMM that ends by itself leaves nothing of its group, kept or not", async () => {
   for (const keeps of [true, false]) {
     const vmm = spawnVmm("/bin/sh", ["-c", "sleep 0.2; exit 3"], { logPath: "/dev/null", env: {} });
