@@ -58,7 +58,11 @@ export async function cutLog(
     const kept = tail.subarray(tail.indexOf(0x0a) + 1);
     const first = new TextEncoder().encode(cutLine(size - kept.length));
     await file.truncate(0);
-    await writeAll(file, new Uint8Array([...first, ...kept]));
+    // In one piece, so that a reader does not find the first line alone.
+    const whole = new Uint8Array(first.length + kept.length);
+    whole.set(first);
+    whole.set(kept, first.length);
+    await writeAll(file, whole);
   } catch {
     // The log is not there yet, or the disk is full.
   }

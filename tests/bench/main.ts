@@ -16,6 +16,7 @@ import { openshellRows } from "./openshell.ts";
 import { policyRows } from "./policies.ts";
 import type { Row } from "./row.ts";
 import { gvproxySafetyRows } from "./safety_gvproxy.ts";
+import { supervisorSafetyRows } from "./safety_supervisor.ts";
 import { TestHome } from "../vm/harness.ts";
 import { vmRows } from "./vm.ts";
 
@@ -30,7 +31,7 @@ const GROUPS: Readonly<Record<string, () => Promise<Row[]>>> = {
   memory: forkMemoryRows,
   openshell: openshellRows,
   policies: policyRows,
-  safety: gvproxySafetyRows,
+  safety: async () => [...await supervisorSafetyRows(), ...await gvproxySafetyRows()],
 };
 
 function line({ name, value, unit, limit, note }: Row): string {

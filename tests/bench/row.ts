@@ -8,7 +8,7 @@
 export interface Row {
   readonly name: string;
   readonly value: number;
-  /** "s", "ms", "KiB", "MiB", "files", or "x" for a ratio of two measurements of the same run. */
+  /** "s", "ms", "KiB", "MiB", "files", "cores", or "x" for a ratio of two measurements of the same run. */
   readonly unit: string;
   /** The figure an issue names; no limit means the row only reports. */
   readonly limit?: number;

@@ -10,7 +10,7 @@
  */
 import { basename, dirname, join } from "@std/path";
 import { readLines, writeAll } from "../../vm/lines.ts";
-import { waitFor } from "../../vm/wait.ts";
+import { pause, waitFor } from "../../vm/wait.ts";
 import { type DiskContent, GuestDisk } from "./guest_disk.ts";
 
 const [top, ...argv] = Deno.args;
@@ -55,6 +55,7 @@ let loaded: Uint8Array | undefined;
 let memory: DiskContent = { note: 0, count: 0 };
 const added = new Map<string, string>();
 const controls = new Set<Deno.UnixConn>();
+let flooding = false;
 
 const send = (conn: Deno.UnixConn, text: string) =>
   writeAll(conn, new TextEncoder().encode(`${text}\n`)).catch(() => {});
@@ -146,6 +147,7 @@ serve(controlPath, async (conn) => {
     for (const mark of ["init", "state", "network", "cluster-start"]) await tell(`1.0 ${mark}`);
   }
   for await (const line of readLines(conn.readable)) {
+    if (flooding) continue;
     const [id, verb] = line.split(" ");
     await hold(verb);
     await tell(`= ${id} ok${verb === "freeze" ? " still=true uptime=2.0" : ""}`);
@@ -185,10 +187,36 @@ serve(Deno.env.get("GATEWAY_RAM_SOCKET")!, async (conn) => {
   }
 });
 
-// The test's own way into the guest: a line with a number writes a note, any line asks for it.
+const LONG = "x".repeat(100_000);
+
+/** What root in the guest can do: the agent is gone, and port and console are written to without an end. */
+function flood(): void {
+  flooding = true;
+  for (const conn of controls) {
+    void floodWith((at) => `1.0 mark-${at} a=b\n${at}\n${at % 100 === 0 ? LONG : ""}`, conn);
+  }
+  const consolePath = option(/^file,id=console,path=(.*),append=on$/)!;
+  const log = Deno.openSync(consolePath, { append: true });
+  // Some 10 MiB a second, many times what a serial port takes.
+  const output = { write: (data: Uint8Array) => pause(50).then(() => log.write(data)) };
+  void floodWith((at) => `[${at}] a guest that never stops\n`.repeat(15), output);
+}
+
+async function floodWith(
+  text: (at: number) => string,
+  to: { write(data: Uint8Array): Promise<number> },
+): Promise<void> {
+  for (let at = 0;; at += 1000) {
+    const texts = Array.from({ length: 1000 }, (_, i) => text(at + i));
+    await writeAll(to, new TextEncoder().encode(texts.join("")));
+  }
+}
+
+// The test's own way into the guest: "flood" begins a flood, a line with a number writes a note, any line asks for it.
 serve(join(dirname(qmpPath), "guest"), async (conn) => {
   for await (const line of readLines(conn.readable)) {
-    if (line !== "") await writeNote(Number(line));
+    if (line === "flood") flood();
+    else if (line !== "") await writeNote(Number(line));
     const { note } = await inTurn(() => disk.read());
     await send(conn, JSON.stringify({ memory: memory.note, disk: note }));
   }

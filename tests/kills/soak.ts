@@ -6,6 +6,7 @@
 import { join } from "@std/path";
 import { run } from "../../vm/process.ts";
 import { freePort } from "../vm/harness.ts";
+import { residentMiB } from "./flood.ts";
 import { grows, growthOf } from "./growth.ts";
 import { atRest, runOf, type World } from "./world.ts";
 
@@ -91,9 +92,9 @@ async function measure(world: World): Promise<Record<Measure, number>> {
   return {
     "descriptors of the supervisor": own.length,
     "sockets of the supervisor": own.filter((target) => target.startsWith("socket:")).length,
-    "memory of the supervisor (MiB)": await residentMiB(supervisor.pid),
+    "memory of the supervisor (MiB)": residentMiB(supervisor.pid),
     "descriptors of gvproxy": descriptors(gvproxy!.pid).length,
-    "memory of gvproxy (MiB)": await residentMiB(gvproxy!.pid),
+    "memory of gvproxy (MiB)": residentMiB(gvproxy!.pid),
     "descriptors of the VMM": descriptors(vmm!.pid).length,
     "processes": world.home.processes().length,
     "socket files": (await world.home.leftovers()).length,
@@ -112,11 +113,6 @@ function descriptors(pid: number): string[] {
     }
   }
   return found;
-}
-
-async function residentMiB(pid: number): Promise<number> {
-  const status = await Deno.readTextFile(`/proc/${pid}/status`);
-  return Math.round(Number(/^VmRSS:\s+(\d+)/m.exec(status)![1]) / 1024);
 }
 
 async function usedMiB(path: string): Promise<number> {

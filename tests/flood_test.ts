@@ -1,0 +1,28 @@
+/**
+ * A guest that floods its supervisor costs little, and is stopped like any other. net/gvproxy has the same for the network.
+ *
+ * @module
+ */
+import { assert, assertEquals } from "@std/assert";
+import { QEMU_IMG_TOOL } from "../vm/disk_chain.ts";
+import { silentSpan } from "../vm/event.ts";
+import { ensureTools } from "../vm/host_tools.ts";
+import { beginFlood, floodCost } from "./kills/flood.ts";
+import { standInWorld } from "./kills/world.ts";
+
+const signal = new AbortController().signal;
+await ensureTools([QEMU_IMG_TOOL], { span: silentSpan(), signal, assumeYes: true });
+
+Deno.test("a guest that floods control port and console costs little memory and disk, and down stops it", async () => {
+  await using world = await standInWorld();
+  const { home, up } = world;
+  await home.ok([...up, "--detach", "--cold"]);
+  await beginFlood(world);
+  const { memoryMiB, diskMiB } = await floodCost(world, 2000);
+  // Twice what `deno task bench safety` holds it to.
+  assert(memoryMiB <= 300, `${memoryMiB} MiB of memory`);
+  assert(diskMiB <= 64, `${diskMiB} MiB of records and logs`);
+  const { stderr } = await home.ok(["down"]);
+  assertEquals(stderr, `Stopped "default".\n`);
+  await home.allEnded();
+});
