@@ -114,7 +114,7 @@ export interface LogOptions {
   readonly signal: AbortSignal;
 }
 
-/** Writes a log, of a long one its end, and follows it as it grows when asked to. Returns the exit code. */
+/** Writes a log, of a long one its end, and follows it as it grows when requested. Returns the exit code. */
 export async function logs(name: string, options: LogOptions): Promise<number> {
   const { source, follow, signal } = options;
   const { paths } = await requireInstance(name);

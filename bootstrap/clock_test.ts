@@ -120,7 +120,7 @@ Deno.test("keepClock() bounds the records of a guest that stands still again and
   assertEquals([sets, records.length, records.at(-1)!.message], [
     600,
     501,
-    "too many corrections of the guest's clock in this run: no more of them are recorded",
+    "too many corrections of the guest's clock in this run: the rest is not recorded",
   ]);
 });
 

@@ -113,7 +113,7 @@ Deno.test("keepLogin() bounds the records of a cluster whose tokens end at once 
   const { told } = await keep(answers);
   assertEquals([told.length, told.at(-1)], [
     101,
-    "warn: too many renewals of the login's token in this run: no more of them are recorded",
+    "warn: too many renewals of the login's token in this run: the rest is not recorded",
   ]);
 });
 

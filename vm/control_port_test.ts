@@ -112,7 +112,7 @@ Deno.test("ControlPort bounds marks and records, and sees a mark that is awaited
     assertEquals(await port.waitForMark("last", 60_000, quiet), 2);
     assertEquals(span.events.filter(({ kind }) => kind === "mark").length, 4096);
     assertEquals(span.events.filter(({ kind }) => kind === "warn").map(({ message }) => message), [
-      "too many lines from the guest in this run: no more of them are recorded",
+      "too many lines from the guest in this run: the rest is not recorded",
     ]);
     assertEquals([port.markSeen("m1023"), port.markSeen("m1024")], [1, undefined]);
   }, hurrying);
@@ -141,7 +141,7 @@ Deno.test("ControlPort bounds the characters of all records", () => {
 Deno.test("ControlPort reads no faster than its rate, and ends while it waits for that", () => {
   const waits: number[] = [];
   const { promise: waiting, resolve: begun } = Promise.withResolvers<void>();
-  // It never lets anybody go on.
+  // It never ends a wait by itself.
   const standing: PaceClock = {
     nowMs: () => 0,
     wait: (ms, signal) => {

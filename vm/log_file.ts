@@ -42,7 +42,7 @@ async function readAt(file: Deno.FsFile, from: number, to: number): Promise<Uint
 
 /**
  * Cuts a log down to its end when it takes up more space than allowed. The file stays the same one, so that its writer,
- * which has to append, goes on behind what is kept. Never rejects, since a log must not end a guest.
+ * which has to append, continues behind what is kept. Never rejects, since a log must not end a guest.
  */
 export async function cutLog(
   path: string,

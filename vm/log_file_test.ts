@@ -16,7 +16,7 @@ async function withLog(test: (path: string) => Promise<void>): Promise<void> {
 
 const small = { maxBytes: 100_000, keptBytes: 1000 };
 
-Deno.test("cutLog() keeps the last lines of a flooded log, and its writer goes on behind them", () =>
+Deno.test("cutLog() keeps the last lines of a flooded log, and its writer continues behind them", () =>
   withLog(async (path) => {
     using writer = await Deno.open(path, { create: true, append: true });
     await writer.write(bytes("flood\n".repeat(100_000) + "the end\n"));
@@ -76,7 +76,7 @@ Deno.test("readTail() reads the end of a log that is larger than any string", ()
     assertEquals((await new LogReader(path).read()).length, 8 * 1024 * 1024);
   }));
 
-Deno.test("LogReader gives what is added, once, also when the log is cut between two reads", () =>
+Deno.test("LogReader returns what is added, once, also when the log is cut between two reads", () =>
   withLog(async (path) => {
     const reader = new LogReader(path);
     assertEquals(text(await reader.read()), "");
@@ -90,7 +90,7 @@ Deno.test("LogReader gives what is added, once, also when the log is cut between
     assertEquals(text(await reader.read()), "later\n");
   }));
 
-Deno.test("LogReader says how much was cut that it has not read", () =>
+Deno.test("LogReader reports how much was cut that it has not read", () =>
   withLog(async (path) => {
     const reader = new LogReader(path);
     await Deno.writeTextFile(path, "line\n".repeat(2000));

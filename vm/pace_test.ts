@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { Pace, paced } from "./pace.ts";
 
-/** A clock that only moves while somebody waits. */
+/** A clock that only moves while it is waited for. */
 function waitingClock() {
   let nowMs = 5000;
   let waits = 0;

@@ -1,6 +1,6 @@
 /**
- * Bounds the records that somebody who is not trusted can cause, such as a guest: events.jsonl and all who follow it get
- * a number of them in a run and then one that says so.
+ * Bounds the records that an untrusted sender can cause, such as a guest: events.jsonl and its followers get a number of
+ * them in a run, and then a warning that the rest is omitted.
  *
  * @module
  */
@@ -27,7 +27,7 @@ export function limitRecords(span: LimitedSpan, limit: RecordLimit): LimitedSpan
     characters -= text.length + (attrs === undefined ? 0 : JSON.stringify(attrs).length);
     if (records >= 0 && characters >= 0) return true;
     records = -1;
-    span.warn(`too many ${limit.what} in this run: no more of them are recorded`);
+    span.warn(`too many ${limit.what} in this run: the rest is not recorded`);
     return false;
   };
   return {

@@ -2,13 +2,13 @@ import { assertEquals } from "@std/assert";
 import { silentSpan } from "./event.ts";
 import { limitRecords } from "./record_limit.ts";
 
-const NOTICE = "too many words in this run: no more of them are recorded";
+const NOTICE = "too many words in this run: the rest is not recorded";
 
 const told = (span: ReturnType<typeof silentSpan>) =>
   span.events.filter(({ kind }) => kind !== "start")
     .map(({ kind, name, message }) => [kind, message ?? name]);
 
-Deno.test("limitRecords() passes so many records of every kind, then says once that it omits", () => {
+Deno.test("limitRecords() passes so many records of every kind, then warns once", () => {
   const span = silentSpan();
   const limited = limitRecords(span, { what: "words", records: 3, characters: 1000 });
   limited.log("one");

@@ -84,7 +84,7 @@ Deno.test("StdioPort.run() refuses an exit code that is not four bytes", async (
   }
 });
 
-Deno.test("StdioPort.run() reads stdin once when the guest says many times that it is ready", async () => {
+Deno.test("StdioPort.run() reads stdin once when the guest reports many times that it is ready", async () => {
   const ready = encodeFrame(FRAME.ready, new Uint8Array(0));
   const written: Uint8Array[] = [];
   let reads = 0;
