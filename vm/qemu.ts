@@ -8,7 +8,6 @@ import { basename, dirname, join } from "@std/path";
 import { describeError, GatewayError } from "./error.ts";
 import { hostCpu } from "./host_cpu.ts";
 import type { HostTool } from "./host_tools.ts";
-import type { Span } from "./event.ts";
 import { checkKernelFile } from "./kernel_file.ts";
 import { ensurePrivateDir } from "./layout.ts";
 import { readTail } from "./log_file.ts";
@@ -19,6 +18,7 @@ import { qemuConfinement } from "./qemu_confinement.ts";
 import { QemuSaver, ramSocket } from "./qemu_save.ts";
 import { askConfinement, checkLayer, trimCode } from "./ram_layer.ts";
 import { OutgoingFolders } from "./outgoing.ts";
+import { type LimitedSpan, limitRecords } from "./record_limit.ts";
 import { loadDevices } from "./qemu_state.ts";
 import { QmpClient } from "./qmp.ts";
 import type { VmSpec } from "./spec.ts";
@@ -120,8 +120,8 @@ export class QemuVmm implements Vmm {
   }
 }
 
-/** How often a write is tried again that found the disk full. */
-const SPACE_INTERVAL_MS = 1000;
+/** While the host's disk is full, each write of the guest can stop it again. */
+const SPACE_RECORDS = { what: "pauses for space", records: 100, characters: 100_000 };
 
 /** A VM that runs in QEMU; also the handle for its monitor. */
 export class QemuVm implements RunningVm {
@@ -129,16 +129,20 @@ export class QemuVm implements RunningVm {
   readonly exited: RunningVm["exited"];
   #qmp: QmpClient | undefined;
   #saver: QemuSaver | undefined;
+  readonly #spaceRecords: LimitedSpan;
   #saving = false;
   #confinement: string | undefined;
 
   constructor(
     private readonly child: VmmChild,
     private readonly spec: VmSpec,
-    private readonly span: Pick<Span, "log" | "warn">,
+    private readonly span: LimitedSpan,
     /** Of a guest that can be saved. */
     private readonly outgoing: OutgoingFolders | undefined,
+    /** How often a write is tried again that found the disk full; tests pass less. */
+    private readonly spaceIntervalMs = 1000,
   ) {
+    this.#spaceRecords = limitRecords(span, SPACE_RECORDS);
     this.pid = child.pid;
     this.exited = child.exited;
   }
@@ -169,11 +173,11 @@ export class QemuVm implements RunningVm {
    * space; nothing in the guest is lost. Ends with QEMU.
    */
   async #waitForSpace(qmp: QmpClient): Promise<void> {
-    this.span.warn("the host's disk is full: the guest stands still until there is space");
+    this.#spaceRecords.warn("the host's disk is full: the guest stands still until there is space");
     const over = new AbortController();
     void this.exited.then(() => over.abort());
     while (!over.signal.aborted) {
-      await pause(SPACE_INTERVAL_MS, over.signal).catch(() => {});
+      await pause(this.spaceIntervalMs, over.signal).catch(() => {});
       // A guest that is being saved goes on when that is done.
       if (this.#saving) continue;
       const state = await qmp.execute("query-status").catch(() => undefined) as
@@ -182,7 +186,7 @@ export class QemuVm implements RunningVm {
       if (state?.status !== "io-error") break;
       await qmp.execute("cont").catch(() => {});
     }
-    if (!over.signal.aborted) this.span.log("the guest goes on");
+    if (!over.signal.aborted) this.#spaceRecords.log("the guest goes on");
   }
 
   /**
