@@ -16,6 +16,7 @@ import { identifyProcess, isAlive } from "../../vm/process.ts";
 import type { VmSpec } from "../../vm/spec.ts";
 import { settleWithin, waitFor } from "../../vm/wait.ts";
 import { type Bench, bootGuest, type Guest, guestEvidence } from "./guest.ts";
+import { LAYERED_FILES } from "./layered.ts";
 
 /** One thing a driver does. */
 export interface Case {
@@ -112,7 +113,9 @@ async function layered(bench: Bench): Promise<void> {
     withGuest(bench, {
       argv: sh(script),
       change: (spec) => {
-        Deno.copyFileSync(join(bench.layeredDisk!, "base.raw"), inside(spec, "base.raw"));
+        for (const name of LAYERED_FILES) {
+          Deno.copyFileSync(join(bench.layeredDisk!, name), inside(spec, name));
+        }
         Deno.copyFileSync(over, inside(spec, "over.qcow2"));
         const path = inside(spec, "over.qcow2");
         const state = { serial: "state", path, format: "qcow2", readonly: false } as const;
