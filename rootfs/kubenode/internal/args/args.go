@@ -5,13 +5,16 @@ package args
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
-	"sigs.k8s.io/yaml"
+	// It gives a value as the text that stands there, be it 0644 or 12345678.
+	"go.yaml.in/yaml/v2"
 
 	"gateway.local/kubenode/internal/layout"
 )
@@ -77,7 +80,7 @@ func ParseServer(argv []string) (*Server, error) {
 	if rest := fs.Args(); len(rest) > 0 {
 		return nil, fmt.Errorf("unexpected argument %q: server takes flags only", rest[0])
 	}
-	fromFile, err := configArgs(raw.config, fs.Changed("config"))
+	fromFile, err := configArgs(fs, raw.config)
 	if err != nil {
 		return nil, err
 	}
@@ -156,26 +159,53 @@ func Usage() string {
 	return "Usage: k3s server [FLAGS]\n\nRuns the cluster of this node: API server, controllers, scheduler, kubelet, kube-proxy, containerd and kine.\n\nExample: k3s server --node-ip=192.168.127.2 --disable=traefik,servicelb\n\nFlags:\n" + fs.FlagUsages()
 }
 
-func configArgs(path string, asked bool) ([]string, error) {
+// setting is the value of a key of the config file, or each of a list: what YAML makes of it, and the text that stands there.
+type setting struct {
+	values []any
+	texts  []string
+}
+
+// UnmarshalYAML reads a single value or a list of them.
+func (s *setting) UnmarshalYAML(unmarshal func(any) error) error {
+	if unmarshal(&s.values) == nil {
+		return unmarshal(&s.texts)
+	}
+	s.values, s.texts = make([]any, 1), make([]string, 1)
+	if err := unmarshal(&s.texts[0]); err != nil {
+		return err
+	}
+	return unmarshal(&s.values[0])
+}
+
+// configArgs gives the keys of the config file as flags. A key without a value is as good as absent.
+func configArgs(fs *pflag.FlagSet, path string) ([]string, error) {
 	data, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) && !asked {
+	if errors.Is(err, os.ErrNotExist) && !fs.Changed("config") {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the config file: %w", err)
 	}
-	values := map[string]any{}
+	values := map[string]setting{}
 	if err := yaml.Unmarshal(data, &values); err != nil {
-		return nil, fmt.Errorf("cannot read the config file %s: %w", path, err)
+		return nil, fmt.Errorf("cannot read the config file %s: it is not a YAML mapping of flags to values or lists of values", path)
 	}
 	var out []string
-	for key, value := range values {
-		list, ok := value.([]any)
-		if !ok {
-			list = []any{value}
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		flag := fs.Lookup(key)
+		if flag == nil {
+			return nil, fmt.Errorf("unknown flag %q in the config file %s (see `k3s server --help`)", key, path)
 		}
-		for _, item := range list {
-			out = append(out, fmt.Sprintf("--%s=%v", key, item))
+		for i, text := range values[key].texts {
+			switch value := values[key].values[i].(type) {
+			case nil:
+				continue
+			case bool: // YAML has more words for it than flags have
+				if flag.Value.Type() == "bool" {
+					text = strconv.FormatBool(value)
+				}
+			}
+			out = append(out, "--"+key+"="+text)
 		}
 	}
 	return out, nil
@@ -235,7 +265,7 @@ func (s *Server) finishNetworks() error {
 // ServiceAddress is the nth address of the service network: 1 is the API's, 10 is DNS's.
 func (s *Server) ServiceAddress(n byte) (net.IP, error) {
 	ip, network, err := net.ParseCIDR(s.ServiceCIDR)
-	if err != nil || ip.To4() == nil {
+	if err != nil || ip.To4() == nil || network.IP.To4() == nil {
 		return nil, fmt.Errorf("--service-cidr %q is not an IPv4 network like 10.43.0.0/16", s.ServiceCIDR)
 	}
 	out := make(net.IP, 4)

@@ -3,6 +3,7 @@ package args
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -36,6 +37,7 @@ func TestParseServerRefusesWithOneLineThatNamesTheValue(t *testing.T) {
 		"--write-kubeconfig-mode=9":       `"9"`,
 		"--node-ip=here":                  `"here"`,
 		"--service-cidr=fd00::/112":       "IPv4",
+		"--service-cidr=::ffff:a2b:0/8":   "IPv4",
 		"--cluster-cidr=10.42":            "--cluster-cidr",
 		"--https-listen-port=70000":       "70000",
 		"--kubelet-arg==":                 "NAME=VALUE",
@@ -64,6 +66,36 @@ func TestParseServerLetsTheCommandLineWinOverTheConfigFile(t *testing.T) {
 	}
 	if s.NodeName != "from-file" || s.NodeIP != "10.0.0.2" || len(s.TLSSANs) != 2 || !s.Debug {
 		t.Errorf("got %+v", s)
+	}
+}
+
+func TestParseServerTakesValuesOfTheConfigFileAsTheyStandThere(t *testing.T) {
+	read := func(text string) (*Server, error) {
+		path := filepath.Join(t.TempDir(), "config.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return ParseServer([]string{"--config", path})
+	}
+	s, err := read("token: 12345678\nnode-name: 0777\nwrite-kubeconfig-mode: 0644\ndebug: yes\ncluster-domain: on\n" +
+		"tls-san: [a, null, 1.10]\nkubelet-arg:\nnode-ip: ~\nbind-address: NULL\ndisable-helm-controller:\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Token != "12345678" || s.NodeName != "0777" || s.KubeconfigMode != 0o644 || !s.Debug || s.ClusterDomain != "on" {
+		t.Errorf("got %+v", s)
+	}
+	if !slices.Equal(s.TLSSANs, []string{"a", "1.10"}) || s.KubeletArgs != nil || s.NodeIP != "" || s.BindAddress != "0.0.0.0" || s.DisableHelm {
+		t.Errorf("empty values: got %+v", s)
+	}
+	for text, want := range map[string]string{
+		"tls-san: {a: secret}": "mapping of flags", "tls-san: [[secret]]": "mapping of flags", "[secret]": "mapping of flags",
+		"nonsense:": `"nonsense"`, "tls-san=x: a": `"tls-san=x"`, "help: true": `"help"`, "debug: maybe": "debug",
+	} {
+		_, err := read(text)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.ContainsAny(err.Error(), "\n") || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: got %v, want one line with %q", text, err, want)
+		}
 	}
 }
 
