@@ -56,6 +56,15 @@ function group<T extends v.GenericSchema>(schema: T) {
   return v.pipe(v.unknown(), v.transform((found) => found === null ? {} : found), schema);
 }
 
+/** As the guest checks it (rootfs/kubenode/internal/registries): of each name it makes a folder. */
+const host = v.pipe(
+  v.string(),
+  v.regex(
+    /^(?:\*|(?:[A-Za-z0-9][\w-]*(?:\.[A-Za-z0-9][\w-]*)*|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?)$/,
+    'it is not a registry\'s host, such as registry.example:5000, or "*"',
+  ),
+);
+
 const Mirror = v.strictObject({
   endpoint: v.nullish(v.array(text, "it has to be a list")),
   rewrite: v.nullish(v.record(v.string(), text, "it has to be a mapping")),
@@ -79,8 +88,8 @@ const Config = v.strictObject({
   tls: v.nullish(Tls),
 }, "it is no field of a configuration, which has auth and tls");
 const File = v.strictObject({
-  mirrors: v.nullish(v.record(v.string(), group(Mirror), "it has to be a mapping")),
-  configs: v.nullish(v.record(v.string(), group(Config), "it has to be a mapping")),
+  mirrors: v.nullish(v.record(host, group(Mirror), "it has to be a mapping")),
+  configs: v.nullish(v.record(host, group(Config), "it has to be a mapping")),
 }, "it is no field of this file, which has mirrors and configs");
 
 /** Where the user puts it: `$XDG_CONFIG_HOME/gateway/registries.yaml`. */

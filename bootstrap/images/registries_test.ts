@@ -48,6 +48,22 @@ Deno.test("parseRegistries() names the line and the field of what is wrong, and 
   }
 });
 
+Deno.test("parseRegistries() refuses names that are not a host, since the guest makes folders of them", () => {
+  const wrong = ["", ".", "..", "../x", "a/b", "/etc", "_default", "a..b", "a b", "a:port", "[x]"];
+  for (const name of [...wrong, "https://a.example", "a\\b", "a\n", "é.example"]) {
+    for (const section of ["mirrors", "configs"]) {
+      const text = `${section}:\n  ${JSON.stringify(name)}: {}\n`;
+      const { code, why } = assertThrows(() => parseRegistries(text, "/r"), GatewayError);
+      assertEquals(code, "usage");
+      assertStringIncludes(why, "line 2:");
+      assertStringIncludes(why, "not a registry's host");
+    }
+  }
+  const right = ["*", "localhost", "my_registry:5000", "Docker.IO", "[::1]:5000", "10.0.0.1"];
+  const mirrors = Object.fromEntries(right.map((name) => [name, {}]));
+  assertEquals(parseRegistries(JSON.stringify({ mirrors }), "/r"), { mirrors });
+});
+
 Deno.test("parseRegistries() keeps names and passwords as the text that stands there", () => {
   const login = (user: string, password: string) =>
     parseRegistries(`configs: {a: {auth: {username: ${user}, password: ${password}}}}`, "/r")

@@ -84,6 +84,7 @@ configs:
 `,
   "mirrors: &a {x: *a}",
   "mirrors: *nothing",
+  "mirrors: {..: {}, a/b: {}, '': {}, _default: {}}",
   BOMB,
 ];
 

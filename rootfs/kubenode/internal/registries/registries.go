@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -59,7 +60,15 @@ func Parse(data []byte) (*Config, error) {
 	if err := yaml.UnmarshalStrict(data, c); err != nil {
 		return nil, fmt.Errorf("cannot read the registries configuration: %w", err)
 	}
+	for name := range c.Configs {
+		if err := checkName(name); err != nil {
+			return nil, err
+		}
+	}
 	for name, mirror := range c.Mirrors {
+		if err := checkName(name); err != nil {
+			return nil, err
+		}
 		for _, endpoint := range mirror.Endpoints {
 			if _, err := parseEndpoint(endpoint); err != nil {
 				return nil, fmt.Errorf("mirror %q: %w", name, err)
@@ -70,6 +79,18 @@ func Parse(data []byte) (*Config, error) {
 		}
 	}
 	return c, nil
+}
+
+// hostName matches the names that registries and endpoints can have, with or without a port.
+var hostName = regexp.MustCompile(`^(?:[A-Za-z0-9][A-Za-z0-9_-]*(?:\.[A-Za-z0-9][A-Za-z0-9_-]*)*|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?$`)
+
+// checkName refuses what is not a host: a name becomes a folder of certs.d, and some would be one outside of it or
+// another registry's.
+func checkName(name string) error {
+	if name != "*" && !hostName.MatchString(name) {
+		return fmt.Errorf("%q is not a registry's host, such as registry.example:5000, or \"*\"", name)
+	}
+	return nil
 }
 
 // whole matches the expressions that stand for a whole repository.

@@ -1,6 +1,7 @@
 package registries
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -80,6 +81,22 @@ func TestParseRefusesWhatItDoesNotKnow(t *testing.T) {
 		if _, err := Parse([]byte(text)); err == nil {
 			t.Errorf("%s: no error", text)
 		}
+	}
+}
+
+func TestParseRefusesNamesThatAreNotAHost(t *testing.T) {
+	for _, name := range []string{
+		"", ".", "..", "../x", "a/b", "/etc", "_default", "a..b", "a b", "a:port", "https://a.example", `a\b`, "[x]", "a\n", "é.example",
+	} {
+		for _, section := range []string{"mirrors", "configs"} {
+			if _, err := Parse(fmt.Appendf(nil, "%s: {%q: {}}", section, name)); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q", name)) {
+				t.Errorf("%s %q: got %v", section, name, err)
+			}
+		}
+	}
+	c, err := Parse([]byte("mirrors: {'*': {}, localhost: {}, 'my_registry:5000': {}, Docker.IO: {}, '[::1]:5000': {}, 10.0.0.1: {}, registry-1.example: {}}"))
+	if err != nil || len(c.Hosts()) != 7 {
+		t.Errorf("got %v, %v", c, err)
 	}
 }
 
