@@ -32,7 +32,8 @@ func Of(parent []string, file string) []string {
 	}
 	env = append(env, own...)
 	for line := range strings.Lines(file) {
-		if line = strings.TrimSpace(line); strings.Contains(line, "=") {
+		// A program cannot be started with a variable that has no name or holds a zero byte.
+		if line = strings.TrimSpace(line); strings.Index(line, "=") > 0 && !strings.Contains(line, "\x00") {
 			env = append(env, line)
 		}
 	}

@@ -26,7 +26,8 @@ type Record map[string]Entry
 func Load(path string) Record {
 	record := Record{}
 	data, err := os.ReadFile(path)
-	if err != nil || json.Unmarshal(data, &record) != nil {
+	// The text "null" makes the map nil, in which nothing can be noted.
+	if err != nil || json.Unmarshal(data, &record) != nil || record == nil {
 		return Record{}
 	}
 	return record

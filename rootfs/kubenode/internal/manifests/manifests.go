@@ -259,7 +259,8 @@ func Prune(record Record, name string, current []Ref) []Ref {
 func LoadRecord(path string) Record {
 	record := Record{}
 	data, err := os.ReadFile(path)
-	if err != nil || json.Unmarshal(data, &record) != nil {
+	// The text "null" makes the map nil, in which nothing can be noted.
+	if err != nil || json.Unmarshal(data, &record) != nil || record == nil {
 		return Record{}
 	}
 	return record
