@@ -159,22 +159,22 @@ func TestLoadGivesAnImageItsNameAndTheReferenceByID(t *testing.T) {
 
 func TestLoadTakesBlobsThatTheNodeHas(t *testing.T) {
 	n := newNode(t)
-	if _, err := n.load(pack(t, newImage("shared", "one").oci(t, named("r/a:1")))); err != nil {
+	if _, err := n.load(pack(t, newImage("shared", "one").oci(t, named("r.example/a:1")))); err != nil {
 		t.Fatal(err)
 	}
-	files := slices.DeleteFunc(newImage("shared", "two").oci(t, named("r/b:1")), func(f file) bool { return string(f.data) == "shared" })
+	files := slices.DeleteFunc(newImage("shared", "two").oci(t, named("r.example/b:1")), func(f file) bool { return string(f.data) == "shared" })
 	if _, err := n.load(pack(t, files)); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.Images.Delete(n.ctx, "r/a:1"); err != nil {
+	if err := n.Images.Delete(n.ctx, "r.example/a:1"); err != nil {
 		t.Fatal(err)
 	}
 	n.blobs(t)
-	if _, err := check(n.ctx, n.Content, target(t, n, "r/b:1")); err != nil {
+	if _, err := check(n.ctx, n.Content, target(t, n, "r.example/b:1")); err != nil {
 		t.Errorf("the shared layer went with the other image: %v", err)
 	}
 	var missing *MissingBlobError
-	lacking := slices.DeleteFunc(newImage("nowhere").oci(t, named("r/c:1")), func(f file) bool { return string(f.data) == "nowhere" })
+	lacking := slices.DeleteFunc(newImage("nowhere").oci(t, named("r.example/c:1")), func(f file) bool { return string(f.data) == "nowhere" })
 	if _, err := n.load(pack(t, lacking)); !errors.As(err, &missing) || missing.Digest != digest.FromString("nowhere") {
 		t.Errorf("got %v", err)
 	}
@@ -192,7 +192,7 @@ func target(t *testing.T, n *node, name string) ocispec.Descriptor {
 func TestLoadUnpacksALayerBeforeTheNextOneComes(t *testing.T) {
 	n, one := newNode(t), newImage("lower", "upper")
 	n.applier.seen = make(chan digest.Digest, 2)
-	files := one.oci(t, named("r/a:1"))
+	files := one.oci(t, named("r.example/a:1"))
 	data := pack(t, files)
 	last := bytes.LastIndex(data, []byte("upper"))
 	reader, writer := io.Pipe()
@@ -213,7 +213,7 @@ func TestLoadUnpacksALayerBeforeTheNextOneComes(t *testing.T) {
 
 func TestALoadThatWasCutIsGoneOnWith(t *testing.T) {
 	n, one := newNode(t), newImage("lower", strings.Repeat("upper", 2000))
-	data := pack(t, one.oci(t, named("r/a:1")))
+	data := pack(t, one.oci(t, named("r.example/a:1")))
 	cut := bytes.LastIndex(data, []byte("upper"))
 	if _, err := n.load(data[:cut]); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Fatalf("got %v", err)
@@ -227,7 +227,7 @@ func TestALoadThatWasCutIsGoneOnWith(t *testing.T) {
 	if open, err := n.Content.ListStatuses(n.ctx); err != nil || len(open) != 0 {
 		t.Errorf("half a layer is kept: %v, %v", open, err)
 	}
-	rest := slices.DeleteFunc(one.oci(t, named("r/a:1")), func(f file) bool { return string(f.data) == "lower" })
+	rest := slices.DeleteFunc(one.oci(t, named("r.example/a:1")), func(f file) bool { return string(f.data) == "lower" })
 	if _, err := n.load(pack(t, rest)); err != nil {
 		t.Error(err)
 	}
@@ -243,14 +243,14 @@ func TestAFailedLoadLeavesNothing(t *testing.T) {
 		fail  error
 		want  string
 	}{
-		"another platform": {foreign.oci(t, named("r/a:1")), nil, "no match for platform"},
-		"a wrong layer":    {wrong.oci(t, named("r/a:1")), nil, "wrong diff id"},
-		"a full disk":      {newImage("layer").oci(t, named("r/a:1")), errors.New("write: no space left on device"), "no space left on device"},
+		"another platform": {foreign.oci(t, named("r.example/a:1")), nil, "no match for platform"},
+		"a wrong layer":    {wrong.oci(t, named("r.example/a:1")), nil, "wrong diff id"},
+		"a full disk":      {newImage("layer").oci(t, named("r.example/a:1")), errors.New("write: no space left on device"), "no space left on device"},
 		"no name":          {newImage("layer").oci(t, map[string]string{"org.opencontainers.image.ref.name": "latest"}), nil, ErrNoName.Error()},
 		"no image":         {[]file{{"notes.txt", []byte("text")}}, nil, "unrecognized image format"},
 	} {
 		n := newNode(t)
-		if _, err := n.load(pack(t, newImage("before").oci(t, named("r/before:1")))); err != nil {
+		if _, err := n.load(pack(t, newImage("before").oci(t, named("r.example/before:1")))); err != nil {
 			t.Fatal(err)
 		}
 		names, blobs := n.names(t), len(n.blobs(t))
@@ -269,28 +269,28 @@ func TestAFailedLoadLeavesNothing(t *testing.T) {
 
 func TestAnImageOfTheSameNameStaysUntilTheNewOneIsWhole(t *testing.T) {
 	n := newNode(t)
-	if _, err := n.load(pack(t, newImage("old").oci(t, named("r/a:1")))); err != nil {
+	if _, err := n.load(pack(t, newImage("old").oci(t, named("r.example/a:1")))); err != nil {
 		t.Fatal(err)
 	}
-	old := target(t, n, "r/a:1").Digest
-	data := pack(t, newImage("new").oci(t, named("r/a:1")))
+	old := target(t, n, "r.example/a:1").Digest
+	data := pack(t, newImage("new").oci(t, named("r.example/a:1")))
 	if _, err := n.load(data[:bytes.LastIndex(data, []byte("new"))]); err == nil {
 		t.Fatal("a cut archive was loaded")
 	}
-	if now := target(t, n, "r/a:1").Digest; now != old {
+	if now := target(t, n, "r.example/a:1").Digest; now != old {
 		t.Error("a cut load took the name")
 	}
 	if _, err := n.load(data); err != nil {
 		t.Fatal(err)
 	}
-	if now := target(t, n, "r/a:1").Digest; now == old {
+	if now := target(t, n, "r.example/a:1").Digest; now == old {
 		t.Error("the new image does not have the name")
 	}
 }
 
 func TestCompleteAddsTheReferenceByIDOnce(t *testing.T) {
 	n, one := newNode(t), newImage("layer")
-	if _, err := n.load(pack(t, one.oci(t, named("r/a:1"), named("r/a:2")))); err != nil {
+	if _, err := n.load(pack(t, one.oci(t, named("r.example/a:1"), named("r.example/a:2")))); err != nil {
 		t.Fatal(err)
 	}
 	id := digest.FromBytes(one.config(t)).String()
@@ -305,14 +305,14 @@ func TestCompleteAddsTheReferenceByIDOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := []string{"r/a:1", "r/a:2", id}; !slices.Equal(n.names(t), want) {
+		if want := []string{"r.example/a:1", "r.example/a:2", id}; !slices.Equal(n.names(t), want) {
 			t.Errorf("got %v, want %v", n.names(t), want)
 		}
 	}
 	if found, _ := n.Images.Get(n.ctx, id); found.Labels["io.cri-containerd.pinned"] != "pinned" {
 		t.Errorf("the reference by ID has %v", found.Labels)
 	}
-	broken := images.Image{Name: "r/b:1", Labels: labels, Target: descriptor(ocispec.MediaTypeImageManifest, []byte("gone"))}
+	broken := images.Image{Name: "r.example/b:1", Labels: labels, Target: descriptor(ocispec.MediaTypeImageManifest, []byte("gone"))}
 	if err := Complete(n.ctx, n.Images, n.Content, []images.Image{broken}); err == nil {
 		t.Error("an image without its manifest was completed")
 	}
@@ -321,12 +321,21 @@ func TestCompleteAddsTheReferenceByIDOnce(t *testing.T) {
 func TestNameOfAnImage(t *testing.T) {
 	for want, annotations := range map[string]map[string]string{
 		"docker.io/library/a:1": {"io.containerd.image.name": "docker.io/library/a:1", "org.opencontainers.image.ref.name": "1"},
+		"docker.io/library/b:1": {"io.containerd.image.name": "b:1"},
 		"docker.io/my/a:2":      {"org.opencontainers.image.ref.name": "my/a:2"},
-		"":                      {"org.opencontainers.image.ref.name": "latest"},
 	} {
 		if got := nameOf(annotations); got != want {
 			t.Errorf("%v: got %q", annotations, got)
 		}
+	}
+	hex := strings.Repeat("a", 64)
+	for said, want := range map[string]string{"A b": "", hex: "", "sha256:" + hex: "docker.io/library/sha256:" + hex} {
+		if got := nameOf(map[string]string{"io.containerd.image.name": said}); got != want {
+			t.Errorf("%q: got %q", said, got)
+		}
+	}
+	if got := nameOf(map[string]string{"org.opencontainers.image.ref.name": "latest"}); got != "" {
+		t.Errorf("a tag alone: got %q", got)
 	}
 }
 

@@ -50,14 +50,15 @@ func namedImages(ctx context.Context, store content.Provider, index ocispec.Desc
 	return named, nil
 }
 
-// nameOf is an image's full name. The annotation of OCI may be a tag alone, which names nothing.
+// nameOf is an image's full name, "" for one that pods could not say. The annotation of OCI may be a tag alone, which
+// names nothing.
 func nameOf(annotations map[string]string) string {
-	if name := annotations[images.AnnotationImageName]; name != "" {
-		return name
-	}
-	name := annotations[ocispec.AnnotationRefName]
-	if !strings.ContainsAny(name, "/:@") {
-		return ""
+	name := annotations[images.AnnotationImageName]
+	if name == "" {
+		name = annotations[ocispec.AnnotationRefName]
+		if !strings.ContainsAny(name, "/:@") {
+			return ""
+		}
 	}
 	parsed, err := reference.ParseDockerRef(name)
 	if err != nil {
