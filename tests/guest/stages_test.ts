@@ -32,6 +32,7 @@ guestTest("keep_agent starts the agent again when it ends", async (root) => {
   await root.write("out/lib/agent", "#!/bin/busybox ash\necho started >>/out/starts\nexit 1\n");
   await Deno.chmod(join(root.path, "out/lib/agent"), 0o755);
   const result = await root.run(`lib=/out/lib
+: >/out/starts
 keep_agent &
 kept=$!
 tenths=0

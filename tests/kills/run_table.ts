@@ -12,15 +12,21 @@ export async function runTable(
   t: Deno.TestContext,
   world: World,
   kinds: readonly Act["kind"][],
-  { cut = noPower, only = /^/ }: {
+  { cut = noPower, only = /^/, each = "act" }: {
     readonly cut?: () => Promise<void>;
     readonly only?: RegExp;
+    /** "point": at each point one of its acts, in turns, so that each kind has some. */
+    readonly each?: "act" | "point";
   } = {},
 ): Promise<void> {
   const wanted = new RegExp(Deno.env.get("GATEWAY_KILLS") ?? "");
+  let points = 0;
   for (const deed of TABLE) {
     for (const point of deed.points) {
-      for (const act of kinds.flatMap((kind) => actsOf(kind, deed, point, cut))) {
+      const all = kinds.flatMap((kind) => actsOf(kind, deed, point, cut));
+      const acts = each === "act" ? all : all.slice(points % all.length).slice(0, 1);
+      points++;
+      for (const act of acts) {
         const name = caseName(deed, point, act);
         const possible = world.standIn !== undefined || !(point.at.standIn || deed.builds);
         if (!possible || !wanted.test(name) || !only.test(name)) continue;

@@ -1,6 +1,6 @@
 /**
- * The kill table with what tests/kill_table_test.ts leaves out: `down`, Ctrl-C and a power cut at every point with
- * stand-ins, and `kill -9` at the points that can be seen from outside with VMs. GATEWAY_KILLS chooses cases by their names.
+ * The kill table with what tests/kill_table_test.ts leaves out: `kill -9` of every process, `down`, Ctrl-C and a
+ * power cut at every point with stand-ins, and `kill -9` at the points that can be seen from outside with VMs. GATEWAY_KILLS chooses cases by their names.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { runTable } from "../kills/run_table.ts";
 import { standInWorld, vmWorld } from "../kills/world.ts";
 import { whyNoPowerCut } from "../fakes/power.ts";
 
-for (const kind of ["down", "interrupt"] as const) {
+for (const kind of ["kill", "down", "interrupt"] as const) {
   Deno.test(`after ${kind} at any point the next command works and nothing is lost`, async (t) => {
     await using world = await standInWorld();
     await runTable(t, world, [kind]);
