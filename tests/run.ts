@@ -21,6 +21,8 @@ interface Step {
   readonly args: readonly string[];
   /** Its closing line holds counts; else its exit code is one test. */
   readonly counts: boolean;
+  /** It is ended then; by default after 70. */
+  readonly minutes?: number;
 }
 
 const check = (name: string, ...args: string[]): Step => ({ name, args, counts: false });
@@ -62,8 +64,10 @@ const LONG: readonly Step[] = [
   tests("kernel", "--no-check", "-A", "tests/kernel/"),
 ];
 
-/** What takes longer than one waits for at each change. */
-const RARE: readonly Step[] = [tests("long", "--no-check", "-A", "tests/long/")];
+/** What takes longer than one waits for at each change: the soak alone has hours. */
+const RARE: readonly Step[] = [
+  { ...tests("long", "--no-check", "-A", "tests/long/"), minutes: 24 * 60 },
+];
 
 /** What the long tests run besides the product's own tools. */
 const TEST_TOOLS = [
@@ -100,7 +104,7 @@ async function runStep(step: Step): Promise<Outcome> {
     args: step.args,
     env: { NO_COLOR: "1" },
     check: false,
-    timeoutMs: 70 * 60_000,
+    timeoutMs: (step.minutes ?? 70) * 60_000,
     onOutput: (piece) => {
       text += piece;
       if (step.counts) Deno.stdout.writeSync(new TextEncoder().encode(piece));

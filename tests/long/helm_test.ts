@@ -8,8 +8,8 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { stringify } from "yaml";
 import { packTar } from "../../bootstrap/tar.ts";
 import { waitFor } from "../../vm/wait.ts";
-import { Client } from "./client.ts";
-import { freePort, TestHome, withEvidence } from "./harness.ts";
+import { Client } from "../vm/client.ts";
+import { freePort, TestHome, withEvidence } from "../vm/harness.ts";
 
 const SIZE = ["--memory", "3072", "--cpus", "2"];
 const BUILD_TIMEOUT_MS = 75 * 60_000;
