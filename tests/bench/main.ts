@@ -6,6 +6,7 @@
  */
 // deno-lint-ignore-file no-console
 import { clusterRows } from "./cluster.ts";
+import { imageLoadRows } from "./image_load.ts";
 import { instantRows } from "./instant.ts";
 import { forkMemoryRows } from "./memory.ts";
 import { hostRows } from "./host.ts";
@@ -30,6 +31,7 @@ const GROUPS: Readonly<Record<string, () => Promise<Row[]>>> = {
   instant: instantRows,
   memory: forkMemoryRows,
   openshell: openshellRows,
+  "image-load": imageLoadRows,
   policies: policyRows,
   safety: async () => [...await supervisorSafetyRows(), ...await gvproxySafetyRows()],
 };

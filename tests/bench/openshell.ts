@@ -1,11 +1,10 @@
 /**
  * Figures of OpenShell's day with stand-ins of the real ones' sizes: an instance from the golden state, sandboxes, forks,
- * `down` and `up`, and the load of an image of 1 GB against containerd's own import. Medians.
+ * `down` and `up`. Medians.
  *
  * @module
  */
 import { join } from "@std/path";
-import { writeLargeImage } from "../fakes/large_image.ts";
 import { paddedStandIns } from "../fakes/openshell/padded.ts";
 import { TestRegistry } from "../fakes/registry.ts";
 import { Client } from "../vm/client.ts";
@@ -19,7 +18,6 @@ import { median, type Row, seconds, several } from "./row.ts";
 const SIZE = ["--memory", "4096", "--cpus", "2"];
 const GOLDEN_TIMEOUT_MS = 60 * 60_000;
 const CALL_TIMEOUT_MS = 20 * 60_000;
-const LARGE = "bench.test/large:1";
 /** An idle cluster with the payload takes about a third of a core. */
 const IDLE_CORES = 0.6;
 
@@ -75,7 +73,6 @@ export async function openshellRows(): Promise<Row[]> {
     row("sandbox create to first output", first, 30),
     row("further exec", next, 0.5),
     row("down and up to READY with three sandboxes", again, 60),
-    await loadRow(home),
   ];
 }
 
@@ -89,33 +86,4 @@ async function settled(home: TestHome): Promise<void> {
     timeoutMs: 5 * 60_000,
     probeTimeoutMs: 20_000,
   });
-}
-
-/** The same file by both ways in one guest, each time into a store that has nothing of it. */
-async function loadRow(home: TestHome): Promise<Row> {
-  const client = new Client(home);
-  const archive = join(home.home, "large.tar");
-  await writeLargeImage(archive, { name: LARGE });
-  const guest = "/var/lib/rancher/large.tar";
-  await home.ok(["cp", archive, `default:${guest}`], { timeoutMs: CALL_TIMEOUT_MS });
-  const timed = async (...args: string[]) => {
-    const took = await seconds(() => home.ok(args, { timeoutMs: CALL_TIMEOUT_MS }));
-    // By every name, since CRI adds one; else content and snapshots stay, and the next load has nothing to do.
-    await client.sh(`k3s ctr -n k8s.io images ls >/run/images
-      digest=$(awk '$1 == "${LARGE}" {print $3}' /run/images)
-      k3s ctr -n k8s.io images rm --sync $(awk -v d="$digest" '$3 == d {print $1}' /run/images)
-      if k3s ctr -n k8s.io content ls -q | grep -qx "$digest"; then echo "$digest is left" >&2; exit 1; fi; sync`);
-    return took;
-  };
-  const byHand = await several(
-    2,
-    () => timed("exec", "--", "sh", "-c", `k3s ctr -n k8s.io images import ${guest} && sync`),
-  );
-  await client.sh(`rm ${guest}`);
-  const ours = await several(2, () => timed("image", "load", archive));
-  return {
-    name: "image load, 1 GB in 60,000 files, against ctr images import",
-    ...{ value: ours[0] / byHand[0], unit: "x", limit: 1.5 },
-    note: `${ours[0].toFixed(1)} and ${byHand[0].toFixed(1)} s`,
-  };
 }
