@@ -272,7 +272,8 @@ export async function startGvproxy(options: StartGvproxyOptions): Promise<Runnin
       allowNets: options.egress?.nets?.map(({ net, port }) => ({ net, port: port ?? undefined })),
       allowHosts: options.egress?.hosts,
       exitWithParent: true,
-      user: Deno.build.os === "linux" && Deno.uid() === 0 ? NOBODY : 0,
+      // Datagrams are answered at the VMM's own socket, which only its user may reach.
+      user: Deno.build.os === "linux" && Deno.uid() === 0 && !vfkit ? NOBODY : 0,
       logLevel: "info",
     }),
   );

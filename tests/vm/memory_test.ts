@@ -105,7 +105,7 @@ function memoryFolders(): string[] {
 /** Every file has the last number that belongs to it; an old one means a page that went back in time. */
 async function checkNumbers(client: Client): Promise<void> {
   const text = await client.sh(
-    "cd /dev/shm/w && for at in *; do echo $at $(cat $at); done",
+    "cd /dev/shm/w && for at in *; do read -r value <$at; echo $at $value; done",
   );
   const found = text.trim().split("\n").map((line) => line.split(" ").map(Number));
   const last = Math.max(...found.map(([, value]) => value));
