@@ -9,7 +9,7 @@ import { CASES } from "../conformance/cases.ts";
 import { CONTEXT_CASE, INIT_CASE, REFUSED_CASE, TSI_CASE } from "./inside_names.ts";
 import { runOuter } from "./outer.ts";
 
-/** The whole outer boot, on two cores that run a cluster too; alone it takes five minutes. */
+/** The whole outer boot, on two cores; five minutes where they have nothing else to do. */
 const OUTER_TIMEOUT_MS = 25 * 60_000;
 
 Deno.test("libkrun, and QEMU with KVM, boot our kernel in a nested machine", async (t) => {
