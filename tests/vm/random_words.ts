@@ -9,10 +9,13 @@ import type { TestHome } from "./harness.ts";
 
 const WORDS = "/dev/shm/words";
 
-/** Starts a guest's loop that draws random words and keeps each with its time; gives its process number. */
+/**
+ * Starts a guest's loop that draws random words and keeps each with its time; gives its process number. It draws when its
+ * programs go on, and leaves two clones and their source most of the processors.
+ */
 export async function drawWords(client: Client): Promise<string> {
   const loop = `while read -r word </proc/sys/kernel/random/uuid; do
-    read -r up _ </proc/uptime; echo "$up $word"; sleep 0.05; done`;
+    read -r up _ </proc/uptime; echo "$up $word"; sleep 0.3; done`;
   return (await client.sh(`sh -c '${loop}' >${WORDS} 2>/dev/null & echo $!; sleep 1`)).trim();
 }
 

@@ -137,7 +137,9 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
     const apps = ["app.kubernetes.io/name=gateway-demo", "app=plain"];
     const [demo, plain] = await Promise.all(apps.map((app) => uid(app, "default")));
     const drawing = await drawWords(client);
-    const { stderr } = await home.ok(["fork", "default", "left", "right"], { timeoutMs: 180_000 });
+    const { stderr } = await home.ok(["fork", "default", "left", "right"], {
+      timeoutMs: UP_TIMEOUT_MS,
+    });
     await services.closedToClones(stderr, ["left", "right"]);
     await assertNoCommonWords(home, client, drawing);
     // The service that reloads its certificates keeps its pod, the other gets a new one.
