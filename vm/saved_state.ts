@@ -83,7 +83,7 @@ export interface MachineFacts {
 
 /**
  * What has to be the same when the guest goes on: the VMM with version and machine, and all of the spec that makes it
- * (kernel and root image are named by their digests). Where files lie and the command line do not matter.
+ * (kernel and root image are named by their digests). Where files lie, such as the cache, and the command line do not matter.
  */
 export function machineKey(spec: VmSpec, facts: MachineFacts): string {
   const { net } = spec;
@@ -92,12 +92,17 @@ export function machineKey(spec: VmSpec, facts: MachineFacts): string {
     ...facts,
     cpus: spec.cpus,
     memoryMiB: spec.memoryMiB,
-    kernel: spec.kernel.path,
-    root: root?.path ?? "",
+    kernel: content(spec.kernel.path),
+    root: content(root?.path ?? ""),
     disks: spec.disks.map(({ serial, readonly }) => ({ serial, readonly })),
     net: net && net.transport !== "tsi" ? { mac: net.mac, transport: net.transport } : null,
     ports: spec.consolePorts.map(({ name }) => name),
   } as unknown as JsonValue));
+}
+
+/** What stands for a file's content: of an artifact its digest, which its path has, of another one its path. */
+function content(path: string): string {
+  return /\/artifacts\/sha256\/([0-9a-f]{64}\/[^/]+)$/.exec(path)?.[1] ?? path;
 }
 
 /** Describes a file that was just written, and puts it on the disk. Reads all of it. */

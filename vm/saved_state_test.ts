@@ -218,6 +218,10 @@ Deno.test("machineKey() changes with the kernel, sizes and the VMM, not with pat
     key,
   );
   assertNotEquals(machineKey({ ...spec, kernel: { ...spec.kernel, path: "/b" } }, facts), key);
+  const of = (path: string) => machineKey({ ...spec, kernel: { ...spec.kernel, path } }, facts);
+  const [one, two] = ["1", "2"].map((digit) => `artifacts/sha256/${digit.repeat(64)}/vmlinux`);
+  assertEquals(of(`/cache/${one}`), of(`/moved/${one}`));
+  assertNotEquals(of(`/cache/${one}`), of(`/cache/${two}`));
   assertNotEquals(machineKey({ ...spec, memoryMiB: 2 }, facts), key);
   assertNotEquals(machineKey(spec, { ...facts, vmm: "QEMU 8" }), key);
   assertNotEquals(machineKey(spec, { ...facts, machine: "microvm of another processor" }), key);
