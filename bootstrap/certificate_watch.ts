@@ -1,6 +1,6 @@
 /**
  * Watches the certificates of an instance that runs for so long that they end: its own, which are renewed at a start, and
- * its cluster's. It must not renew anything itself: whoever runs the instance suspends and resumes it, which does.
+ * its cluster's. It renews nothing itself: the supervisor suspends and resumes the instance, and that start renews them.
  *
  * @module
  */
@@ -10,17 +10,17 @@ import type { Span } from "../vm/event.ts";
 import type { InstancePaths } from "../vm/layout.ts";
 import { repeat } from "../vm/wait.ts";
 import { CA_RENEW_MS, LEAF_RENEW_MS } from "./pki.ts";
-import { certificatesNow, CLUSTER_RENEW_MS } from "./slot_certificates.ts";
+import { certificatesNow, endsSoon } from "./slot_certificates.ts";
 
 const LOOK_MS = 60 * 60_000;
 
 /** Whose certificates have to be renewed. */
 export type DueCertificates = "the instance's" | "the cluster's";
 
-/** Looks now and then, and at once when told to. */
+/** Looks once an hour, and whenever look() is called. */
 export class CertificateWatch {
   #given: ReadonlySet<DueCertificates> | undefined;
-  #told = false;
+  #reported = false;
 
   constructor(
     private readonly paths: Pick<InstancePaths, "dir" | "pkiDir">,
@@ -39,13 +39,13 @@ export class CertificateWatch {
 
   /** Looks now. What this run's own start could not renew, the next one cannot either; it is left alone. */
   async look(): Promise<void> {
-    if (this.#told || this.signal.aborted) return;
+    if (this.#reported || this.signal.aborted) return;
     const due = await dueCertificates(this.paths, this.nowMs());
     const given = this.#given ??= due;
     this.#given = due.intersection(given);
     const found = [...due.difference(given)];
-    if (found.length === 0 || this.#told || this.signal.aborted) return;
-    this.#told = true;
+    if (found.length === 0 || this.#reported || this.signal.aborted) return;
+    this.#reported = true;
     this.span.log(`${found.join(" and ")} certificates end soon and are renewed`);
     this.onDue();
   }
@@ -63,9 +63,7 @@ export async function dueCertificates(
     if (end !== undefined && end - nowMs < renewMs) due.add("the instance's");
   }
   const { clusterEnds } = await certificatesNow(paths);
-  if (clusterEnds !== null && Date.parse(clusterEnds) - nowMs < CLUSTER_RENEW_MS) {
-    due.add("the cluster's");
-  }
+  if (clusterEnds !== null && endsSoon(clusterEnds, nowMs)) due.add("the cluster's");
   return due;
 }
 

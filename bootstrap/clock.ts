@@ -7,6 +7,7 @@
 import type { Span } from "../vm/event.ts";
 import { limitRecords } from "../vm/record_limit.ts";
 import { repeat } from "../vm/wait.ts";
+import type { GuestControl } from "./frozen_programs.ts";
 
 /** The two clocks of the host, in milliseconds. */
 export interface HostClocks {
@@ -60,17 +61,12 @@ const PING_TIMEOUT_MS = 5000;
 /** A guest can make its clock be set as often as it is looked at. */
 const RECORDS = { what: "corrections of the guest's clock", records: 500, characters: 100_000 };
 
-/** What {@linkcode keepClock} talks to; the host's end of gw.control is one. */
-export interface ClockControl {
-  request(command: string, timeoutMs: number, signal?: AbortSignal): Promise<string>;
-}
-
 /**
  * Sets the guest's clock within two seconds of a jump of the host's, or of a standstill of the guest's, until the signal
  * aborts. Never rejects. `onWake` is called after each of these, since other things may have suffered, too.
  */
 export async function keepClock(
-  control: ClockControl,
+  control: GuestControl,
   span: Span,
   signal: AbortSignal,
   options: {

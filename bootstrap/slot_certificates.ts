@@ -13,7 +13,7 @@ import { readCredentials } from "./kubeconfig.ts";
 
 const DAY_MS = 24 * 60 * 60_000;
 /** A cluster's start makes those anew that end within three months; starting it earlier would change nothing. */
-export const CLUSTER_RENEW_MS = 89 * DAY_MS;
+const RENEW_MS = 89 * DAY_MS;
 /** For a state that does not name the end: the certificates are taken for new when it was saved. */
 const UNKNOWN_MS = 200 * DAY_MS;
 
@@ -21,7 +21,12 @@ const UNKNOWN_MS = 200 * DAY_MS;
 export function isOld(slot: SavedState, nowMs = Date.now()): boolean {
   return slot.clusterEnds === null
     ? nowMs - Date.parse(slot.savedAt) > UNKNOWN_MS
-    : Date.parse(slot.clusterEnds) - nowMs < CLUSTER_RENEW_MS;
+    : endsSoon(slot.clusterEnds, nowMs);
+}
+
+/** Whether a start would make a cluster's certificates anew that end then. */
+export function endsSoon(clusterEnds: string, nowMs: number): boolean {
+  return Date.parse(clusterEnds) - nowMs < RENEW_MS;
 }
 
 /** When the certificates of a cluster end, by its kubeconfig's, which are made with the others; null when it has none. */

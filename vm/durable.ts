@@ -6,6 +6,7 @@
  */
 import { dirname, join } from "@std/path";
 import { asHostError, describeError } from "./error.ts";
+import { writeAll } from "./lines.ts";
 
 /**
  * Writes a whole file by a temporary name and a rename, so that a reader sees the old or the new one. Both are on the
@@ -63,7 +64,7 @@ export async function writeNewFile(
   using file = await Deno.open(path, { write: true, createNew: true, mode });
   // The umask may have narrowed a mode such as 0644; the caller asked for exactly this one.
   await Deno.chmod(path, mode);
-  for (let at = 0; at < bytes.length;) at += await file.write(bytes.subarray(at));
+  await writeAll(file, bytes);
   if (durable) await file.syncData();
 }
 

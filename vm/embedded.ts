@@ -8,6 +8,7 @@
 import { join } from "@std/path";
 import type { ArtifactManifest } from "./recipe.ts";
 import { exists } from "./layout.ts";
+import { writeAll } from "./lines.ts";
 import { BUNDLED, sourcePath } from "./source.ts";
 
 /** Where a package keeps the list, from the top. */
@@ -97,8 +98,4 @@ async function* pieces(file: Deno.FsFile, bytes: number): AsyncGenerator<Uint8Ar
     left -= read;
     yield buffer.subarray(0, read);
   }
-}
-
-async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
-  for (let at = 0; at < bytes.length;) at += await file.write(bytes.subarray(at));
 }

@@ -42,6 +42,21 @@ export async function writeAll(
   while (at < data.length) at += await conn.write(data.subarray(at));
 }
 
+/** Reads so many bytes, less where the source ends before. */
+export async function readUpTo(
+  source: { read(data: Uint8Array): Promise<number | null> },
+  length: number,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const buffer = new Uint8Array(length);
+  let filled = 0;
+  while (filled < length) {
+    const read = await source.read(buffer.subarray(filled));
+    if (read === null) break;
+    filled += read;
+  }
+  return buffer.subarray(0, filled);
+}
+
 /** Connects to a unix socket, or undefined while nobody listens there. */
 export async function connectUnix(path: string): Promise<Deno.UnixConn | undefined> {
   try {

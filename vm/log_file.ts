@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { writeAll } from "./lines.ts";
+import { readUpTo, writeAll } from "./lines.ts";
 import { repeat } from "./wait.ts";
 
 /** A log that takes up more space than this is cut; of a longer one only the end is shown. */
@@ -30,14 +30,7 @@ export async function readTail(path: string, bytes = KEPT_LOG_BYTES): Promise<st
 /** Less where the file ends before. */
 async function readAt(file: Deno.FsFile, from: number, to: number): Promise<Uint8Array> {
   await file.seek(from, Deno.SeekMode.Start);
-  const buffer = new Uint8Array(Math.max(0, to - from));
-  let filled = 0;
-  while (filled < buffer.length) {
-    const read = await file.read(buffer.subarray(filled));
-    if (read === null) break;
-    filled += read;
-  }
-  return buffer.subarray(0, filled);
+  return await readUpTo(file, Math.max(0, to - from));
 }
 
 /**

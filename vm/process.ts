@@ -85,10 +85,13 @@ export async function run(program: string, options: RunOptions): Promise<RunResu
     ]);
     const status = await child.exited;
     if (options.signal?.aborted) throw abortError(options.signal);
-    if (flooded) throw floodError(program, options, maxBytes);
+    if (flooded) throw runError(program, options, `it printed more than ${maxBytes} bytes`);
     const stderr = new TextDecoder().decode(stderrBytes);
-    if (timedOut || (status.code !== 0 && options.check !== false)) {
-      throw runError(program, options, status.code, timedOut, stderr);
+    if (timedOut) {
+      throw runError(program, options, `it did not end within ${options.timeoutMs} ms`, "timeout");
+    }
+    if (status.code !== 0 && options.check !== false) {
+      throw runError(program, options, exitWords(options, status.code, stderr));
     }
     const stdout = new TextDecoder().decode(stdoutBytes);
     return { code: status.code, stdout, stderr, stdoutBytes };
@@ -100,33 +103,24 @@ export async function run(program: string, options: RunOptions): Promise<RunResu
   }
 }
 
-function floodError(program: string, options: RunOptions, maxBytes: number): GatewayError {
-  return new GatewayError({
-    code: options.code ?? "process-failed",
-    what: options.what ?? `Cannot run "${program}"`,
-    why: `it printed more than ${maxBytes} bytes`,
-    fix: options.fix ?? `run it by hand: ${program} …`,
-  });
-}
-
 function runError(
   program: string,
   options: RunOptions,
-  code: number,
-  timedOut: boolean,
-  stderr: string,
+  why: string,
+  code: ErrorCode = options.code ?? "process-failed",
 ): GatewayError {
-  const tail = (options.logPath ? tailOfFile(options.logPath) : stderr).trim().split("\n").slice(-3)
-    .join(" | ");
   return new GatewayError({
-    code: timedOut ? "timeout" : options.code ?? "process-failed",
+    code,
     what: options.what ?? `Cannot run "${program}"`,
-    why: timedOut
-      ? `it did not end within ${options.timeoutMs} ms`
-      : `it ended with code ${code}${tail ? `: ${tail}` : ""}`,
+    why,
     fix: options.fix ??
       (options.logPath ? `read ${options.logPath}` : `run it by hand: ${program} …`),
   });
+}
+
+function exitWords({ logPath }: RunOptions, code: number, stderr: string): string {
+  const tail = (logPath ? tailOfFile(logPath) : stderr).trim().split("\n").slice(-3).join(" | ");
+  return `it ended with code ${code}${tail ? `: ${tail}` : ""}`;
 }
 
 function tailOfFile(path: string): string {

@@ -6,7 +6,7 @@
  * @module
  */
 import { asDiskFull, GatewayError } from "./error.ts";
-import { LineConnection } from "./lines.ts";
+import { LineConnection, readUpTo } from "./lines.ts";
 
 const MAGIC = "GWRAMLR1";
 const PAGE_BYTES = 4096;
@@ -66,13 +66,8 @@ async function readExactly(
   file: Deno.FsFile,
   bytes: number,
 ): Promise<Uint8Array<ArrayBuffer> | undefined> {
-  const buffer = new Uint8Array(bytes);
-  for (let at = 0; at < bytes;) {
-    const read = await file.read(buffer.subarray(at));
-    if (read === null) return undefined;
-    at += read;
-  }
-  return buffer;
+  const found = await readUpTo(file, bytes);
+  return found.length === bytes ? found : undefined;
 }
 
 /** What stays below a new layer when it is loaded again: nothing, the bottom layer, or all of them. */

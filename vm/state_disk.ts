@@ -7,6 +7,7 @@
 import { asDiskFull, GatewayError } from "./error.ts";
 import { renameDurable, syncFile } from "./durable.ts";
 import { exists } from "./layout.ts";
+import { readUpTo } from "./lines.ts";
 import { run, which } from "./process.ts";
 
 /** The ext4 label by which both sides know a state disk. */
@@ -22,13 +23,7 @@ const HEAD_BYTES = 64 * 1024;
 /** Looks at the first 64 KiB of an image. */
 export async function inspectStateDisk(path: string): Promise<StateDiskKind> {
   using file = await Deno.open(path);
-  const head = new Uint8Array(HEAD_BYTES);
-  let filled = 0;
-  while (filled < head.length) {
-    const read = await file.read(head.subarray(filled));
-    if (read === null) break;
-    filled += read;
-  }
+  const head = await readUpTo(file, HEAD_BYTES);
   if (head.every((byte) => byte === 0)) {
     // Zeros at the start prove nothing about the rest; a file without a single block is all zeros.
     return (await file.stat()).blocks === 0 ? "empty" : "foreign";
