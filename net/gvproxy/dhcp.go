@@ -41,24 +41,15 @@ func (n *Network) serveDHCP() error {
 
 // answerDHCP answers one message after the other until the connection is closed.
 func (c *Config) answerDHCP(packets net.PacketConn) error {
-	buffer := make([]byte, maxDHCP)
-	for {
-		size, from, err := packets.ReadFrom(buffer)
-		if errors.Is(err, net.ErrClosed) {
-			return err
-		}
-		if err != nil {
-			time.Sleep(10 * time.Millisecond)
-			continue
-		}
-		reply := c.dhcpReply(buffer[:size])
+	return eachDatagram(packets, maxDHCP, func(message []byte, from net.Addr) {
+		reply := c.dhcpReply(message)
 		if reply == nil {
-			continue
+			return
 		}
 		if _, err := packets.WriteTo(reply, dhcpClient(from)); err != nil {
 			slog.Debug("DHCP answer", "error", err)
 		}
-	}
+	})
 }
 
 // dhcpClient is where a reply goes: to everybody while the client has no address.

@@ -3,10 +3,10 @@ package main
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"log/slog"
 	"net"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -37,7 +37,7 @@ type nameServer struct {
 	serviceIP net.IP
 	egress    *egress
 	host      *hostResolver
-	slots     chan struct{}
+	lookups   atomic.Int64 // being answered
 	// timeout is lookupTimeout; tests lower it.
 	timeout time.Duration
 }
@@ -55,7 +55,7 @@ func (n *Network) serveDNS(resolver *hostResolver) error {
 	}
 	server := &nameServer{
 		services: n.services, serviceIP: n.config.service.AsSlice(), egress: n.egress, host: resolver,
-		slots: make(chan struct{}, maxLookups), timeout: lookupTimeout,
+		timeout: lookupTimeout,
 	}
 	tcp := &dns.Server{
 		Listener: netutil.LimitListener(listener, maxDNSConnections), Handler: dns.HandlerFunc(server.answerTCP),
@@ -68,24 +68,15 @@ func (n *Network) serveDNS(resolver *hostResolver) error {
 // serveUDP answers datagrams. The library's server starts a goroutine for each; here what is beyond
 // maxLookups is refused by the loop itself, and what it does not get to the stack drops.
 func (s *nameServer) serveUDP(packets net.PacketConn) error {
-	buffer := make([]byte, dns.MaxMsgSize)
-	for {
-		size, from, err := packets.ReadFrom(buffer)
-		if errors.Is(err, net.ErrClosed) {
-			return err
-		}
-		if err != nil {
-			time.Sleep(10 * time.Millisecond)
-			continue
-		}
-		query, reply := readQuery(buffer[:size])
+	return eachDatagram(packets, dns.MaxMsgSize, func(message []byte, from net.Addr) {
+		query, reply := readQuery(message)
 		switch {
 		case reply == nil:
 		case query == nil:
 			sendReply(packets, from, reply)
-		case s.reserve():
+		case reserve(&s.lookups, maxLookups):
 			go func() {
-				defer s.release()
+				defer s.lookups.Add(-1)
 				s.fill(reply)
 				reply.Truncate(udpSize(query))
 				sendReply(packets, from, reply)
@@ -94,19 +85,8 @@ func (s *nameServer) serveUDP(packets net.PacketConn) error {
 			reply.Rcode = dns.RcodeServerFailure
 			sendReply(packets, from, reply)
 		}
-	}
+	})
 }
-
-func (s *nameServer) reserve() bool {
-	select {
-	case s.slots <- struct{}{}:
-		return true
-	default:
-		return false
-	}
-}
-
-func (s *nameServer) release() { <-s.slots }
 
 // readQuery reads a message of the guest. A question has a query and the beginning of its reply, what is
 // to be refused only the reply, and what deserves no answer neither.
@@ -172,9 +152,9 @@ func sendReply(packets net.PacketConn, to net.Addr, reply *dns.Msg) {
 // answerTCP answers one question of a connection; the next one is read after it.
 func (s *nameServer) answerTCP(w dns.ResponseWriter, query *dns.Msg) {
 	reply := beginReply(query)
-	if s.reserve() {
+	if reserve(&s.lookups, maxLookups) {
 		s.fill(reply)
-		s.release()
+		s.lookups.Add(-1)
 	} else {
 		reply.Rcode = dns.RcodeServerFailure
 	}

@@ -25,6 +25,23 @@ const (
 // that idle flows cost none.
 var datagrams = sync.Pool{New: func() any { return new([maxDatagramSize]byte) }}
 
+// eachDatagram handles one datagram of the guest after the other until the connection is closed. Each is at most so long,
+// and its bytes are overwritten by the next one.
+func eachDatagram(packets net.PacketConn, length int, handle func(datagram []byte, from net.Addr)) error {
+	buffer := make([]byte, length)
+	for {
+		size, from, err := packets.ReadFrom(buffer)
+		if errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		if err != nil {
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		handle(buffer[:size], from)
+	}
+}
+
 // udpEnd is the guest's side of a UDP flow.
 type udpEnd struct {
 	endpoint tcpip.Endpoint
