@@ -13,7 +13,7 @@ import { findFirmware, findLibraries, noLibrary } from "./libkrun_find.ts";
 import { type LibkrunVerdict, probeLibkrun } from "./libkrun_probe.ts";
 import { readTail } from "./log_file.ts";
 import type { ChildExit } from "./process.ts";
-import { candidateAccelerator } from "./qemu_probe.ts";
+import { candidateAccelerator, PROBE_TIMEOUT_MS } from "./qemu_probe.ts";
 import { ensureSignedRuntime } from "./signed_runtime.ts";
 import type { VmSpec } from "./spec.ts";
 import type { RunningVm, StartOptions, Vmm, VmmCheck } from "./vmm.ts";
@@ -32,6 +32,8 @@ export interface LibkrunOptions {
   readonly kernelPath: string;
   /** Where the probe's verdict is kept. */
   readonly cacheDir: string;
+  /** The probe's bound; by default 20 s. */
+  readonly probeTimeoutMs?: number;
   /** The command whose process becomes the VM of a plan. */
   readonly child: (plan: string, options: StartOptions) => ChildCommand | Promise<ChildCommand>;
   /** `--libkrun`. */
@@ -72,6 +74,7 @@ export class LibkrunVmm implements Vmm {
         libraryPath: path,
         kernelPath: this.options.kernelPath,
         cacheDir: this.options.cacheDir,
+        timeoutMs: this.options.probeTimeoutMs ?? PROBE_TIMEOUT_MS,
         start: (spec, inner) => this.#start(spec, path, inner),
         ...options,
       });

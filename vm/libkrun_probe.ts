@@ -30,13 +30,12 @@ const Verdict = v.object({
   fix: v.string(),
 });
 
-/** The bound of the probe boot. It covers the start of the child and a kernel under nested emulation (10 s seen). */
-export const LIBKRUN_PROBE_TIMEOUT_MS = 20_000;
-
 interface ProbeOptions extends StartOptions {
   readonly libraryPath: string;
   readonly kernelPath: string;
   readonly cacheDir: string;
+  /** The bound of the boot, which covers the start of the child. */
+  readonly timeoutMs: number;
   readonly start: (spec: VmSpec, options: StartOptions) => Promise<RunningVm>;
 }
 
@@ -67,11 +66,11 @@ async function probeBoot(folder: string, options: ProbeOptions): Promise<Libkrun
       await using vm = await options.start(spec, options);
       const stop = () => void vm.stop(500);
       options.signal.addEventListener("abort", stop, { once: true });
-      ended = await within(vm.exited, LIBKRUN_PROBE_TIMEOUT_MS);
+      ended = await within(vm.exited, options.timeoutMs);
       options.signal.removeEventListener("abort", stop);
     }
     if (options.signal.aborted) throw abortError(options.signal);
-    return await judge(spec, ended);
+    return await judge(spec, ended, options.timeoutMs);
   } finally {
     await Deno.remove(dir, { recursive: true }).catch(() => {});
   }
@@ -103,6 +102,7 @@ function probeSpec(dir: string, kernelPath: string): VmSpec {
 async function judge(
   spec: VmSpec,
   ended: Awaited<RunningVm["exited"]> | undefined,
+  timeoutMs: number,
 ): Promise<LibkrunVerdict> {
   const [screen, log] = await Promise.all(
     [spec.consoleLogPath, spec.vmmLogPath].map((path) => Deno.readTextFile(path).catch(() => "")),
@@ -118,7 +118,7 @@ async function judge(
   }
   const how = ended
     ? `ended with ${ended.signal ?? `code ${ended.code}`}`
-    : `did not end within ${LIBKRUN_PROBE_TIMEOUT_MS / 1000} s`;
+    : `did not end within ${timeoutMs / 1000} s`;
   // Without the time and the module that libkrun's logger puts before each line.
   const words = (log.trim().split("\n").at(-1) ?? "").replace(/^\[[^\]]*\] /, "");
   return {

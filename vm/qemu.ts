@@ -35,6 +35,8 @@ export interface QemuOptions {
   readonly kernelPath: string;
   /** Where the probe's verdict is kept. */
   readonly cacheDir: string;
+  /** The probe's bound; by default 20 s. */
+  readonly probeTimeoutMs?: number;
   /** The library that confines QEMU and makes the guest's memory out of layers; without it no guest can be saved. */
   readonly ramshim?: string;
   /** Skips the probe: "tcg" or "kvm" as the user asked. */

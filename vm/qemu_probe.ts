@@ -22,7 +22,7 @@ export interface AcceleratorVerdict {
   readonly fix: string;
 }
 
-/** The bound of the probe boot. Hardware needs well under a second; a KVM that is emulated itself was seen to take 6 s. */
+/** The bound of a probe boot. Hardware needs well under a second; a KVM that is emulated itself was seen to take 10 s. */
 export const PROBE_TIMEOUT_MS = 20_000;
 
 const Verdict = v.object({
@@ -36,11 +36,13 @@ interface ProbeOptions {
   readonly version: string;
   readonly kernelPath: string;
   readonly cacheDir: string;
+  /** The bound of the boot; by default {@linkcode PROBE_TIMEOUT_MS}. */
+  readonly probeTimeoutMs?: number;
   readonly span: Span;
   readonly signal: AbortSignal;
 }
 
-/** The verdict for this host, from the cache or from a probe boot of at most {@linkcode PROBE_TIMEOUT_MS}. */
+/** The verdict for this host, from the cache or from one bounded probe boot. */
 export async function probeAccelerator(options: ProbeOptions): Promise<AcceleratorVerdict> {
   const candidate = await candidateAccelerator();
   if (typeof candidate !== "string") return candidate;
@@ -101,7 +103,8 @@ async function probeBoot(
   const output = new Response(child.stdout).text();
   const stop = () => void child.stop(500);
   options.signal.addEventListener("abort", stop, { once: true });
-  const ended = await within(child.exited, PROBE_TIMEOUT_MS);
+  const timeoutMs = options.probeTimeoutMs ?? PROBE_TIMEOUT_MS;
+  const ended = await within(child.exited, timeoutMs);
   options.signal.removeEventListener("abort", stop);
   if (!ended) await child.stop(500);
   const text = await output;
@@ -113,7 +116,7 @@ async function probeBoot(
   return {
     accelerator: "tcg",
     why: `a probe boot with ${accelerator.toUpperCase()} ${
-      ended ? `ended with code ${ended.code}` : `${reached} for ${PROBE_TIMEOUT_MS / 1000} s`
+      ended ? `ended with code ${ended.code}` : `${reached} for ${timeoutMs / 1000} s`
     }`,
     fix: "run it on a host whose hardware virtualization works: emulation is many times slower",
   };

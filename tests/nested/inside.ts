@@ -24,12 +24,18 @@ import { attempt, tell } from "./inside_tell.ts";
 import { tsiGuest } from "./inside_tsi.ts";
 
 const cache = cacheDir();
+/** The probe's bound leaves room for a host that does something else, too. */
+const PROBE = {
+  kernelPath: `${cache}/vmlinux`,
+  cacheDir: "/tmp/cache",
+  probeTimeoutMs: 60_000,
+} as const;
+
 /** The VMM's process, which starts as it does for users. */
 const VMM_PROCESS = `/gateway/${VMM_BUNDLE_FILE}`;
 const driver = (flag?: string) =>
   new LibkrunVmm({
-    kernelPath: `${cache}/vmlinux`,
-    cacheDir: "/tmp/cache",
+    ...PROBE,
     child: (plan) => vmmCommand(plan, VMM_PROCESS),
     flag: flag ?? `${cache}/libkrun.so.1.19.7`,
   });
@@ -55,7 +61,7 @@ async function main(): Promise<void> {
     return tell({ kind: "cluster", ...run });
   }
   await runCases(bench, [...CASES, ...await libkrunCases(bench)]);
-  const qemu = new QemuVmm({ kernelPath: `${cache}/vmlinux`, cacheDir: "/tmp/cache" });
+  const qemu = new QemuVmm(PROBE);
   if (await usable(qemu)) await runCases(benchOf(qemu), CASES);
 }
 
