@@ -61,8 +61,16 @@ export interface OuterRun {
 /** What is tried there: the suites on both VMMs, figures, a cluster on libkrun, or all that a user does on QEMU with KVM. */
 export type OuterMode = "cases" | "bench" | "cluster" | "walk";
 
-/** Makes the machine below a folder and runs it to its end, or to the bound. */
-export async function runOuter(mode: OuterMode, timeoutMs: number): Promise<OuterRun> {
+/**
+ * Makes the machine below a folder and runs it to its end, or to the bound.
+ * `silenceMs`: it is ended, too, when no result came for so long. The emulated virtualization was seen to hang once in
+ * some twenty runs, the whole machine with it; what it last did is printed then, and it gets one more run.
+ */
+export async function runOuter(
+  mode: OuterMode,
+  timeoutMs: number,
+  silenceMs = timeoutMs,
+): Promise<OuterRun> {
   const signal = new AbortController().signal;
   await ensureTools(TOOLS, { span: silentSpan(), signal, assumeYes: true });
   const dir = await Deno.makeTempDir({ prefix: "gw-outer-" });
@@ -71,7 +79,11 @@ export async function runOuter(mode: OuterMode, timeoutMs: number): Promise<Oute
     const firmware = mode === "cases" ? await stockFirmware(dir) : { why: "it is not asked for" };
     if (mode === "walk") await makeUserDisks(dir);
     else await makeSuiteDisk(dir, "path" in firmware ? firmware.path : undefined);
-    return { ...await boot(dir, mode, timeoutMs), firmware };
+    const first = await boot(dir, mode, { timeoutMs, silenceMs });
+    if (first.hung === undefined) return { ...first, firmware };
+    // deno-lint-ignore no-console
+    console.log(`the outer machine hung after ${first.seconds.toFixed(0)} s\n${first.hung}`);
+    return { ...await boot(dir, mode, { timeoutMs, silenceMs }), firmware };
   } finally {
     await Deno.remove(dir, { recursive: true });
   }
@@ -144,9 +156,10 @@ const plainName = (file: string) => file.replace(/\.ko\.xz$/, "").replaceAll("-"
 async function boot(
   dir: string,
   mode: OuterMode,
-  timeoutMs: number,
-): Promise<Omit<OuterRun, "firmware">> {
+  bounds: { readonly timeoutMs: number; readonly silenceMs: number },
+): Promise<Omit<OuterRun, "firmware"> & { readonly hung?: string }> {
   const [console, results] = [join(dir, "console.log"), join(dir, "results")];
+  const monitor = join(dir, "monitor.sock");
   const started = performance.now();
   await using qemu = spawnChild("qemu-system-x86_64", {
     args: [
@@ -159,20 +172,45 @@ async function boot(
       ...["-device", "virtio-blk-pci,drive=disk"],
       ...(mode === "walk" ? scratchDisk(dir) : []),
       ...["-serial", `file:${console}`, "-serial", `file:${results}`],
+      ...["-monitor", `unix:${monitor},server=on,wait=off`],
     ],
     stderr: "piped",
     ownGroup: true,
   });
   const words = new Response(qemu.stderr).text();
-  await within(qemu.exited, timeoutMs);
-  await qemu.stop(2000);
   const read = (path: string) => Deno.readTextFile(path).catch(() => "");
+  let [length, since] = [0, started];
+  let hung: string | undefined;
+  while (hung === undefined && await within(qemu.exited, 2000) === undefined) {
+    const now = performance.now();
+    const { length: longer } = await read(results);
+    if (longer > length) [length, since] = [longer, now];
+    if (now - started > bounds.timeoutMs) break;
+    if (now - since > bounds.silenceMs) hung = await registers(monitor) + await read(console);
+  }
+  await qemu.stop(2000);
   const lines = (await read(results)).split("\n").map((line) => line.trim());
   return {
     told: lines.filter((line) => line.startsWith("{")).map((line) => JSON.parse(line) as Told),
     seconds: (performance.now() - started) / 1000,
     console: (await read(console)).split("\n").slice(-40).join("\n") + await words,
+    hung,
   };
+}
+
+/** What the machine's processor does, as QEMU's monitor tells it within two seconds. */
+async function registers(monitor: string): Promise<string> {
+  using conn = await Deno.connect({ transport: "unix", path: monitor });
+  await conn.write(new TextEncoder().encode("info status\ninfo registers\n"));
+  let text = "";
+  const decoder = new TextDecoder();
+  const reads = async () => {
+    for await (const piece of conn.readable) text += decoder.decode(piece);
+  };
+  await within(reads().catch(() => {}), 2000);
+  // Without the echo of what was typed, and the vector registers.
+  const lines = text.split("\n").filter((line) => !line.includes("\x1b") && !/^[FXY]/.test(line));
+  return lines.join("\n");
 }
 
 const scratchDisk = (dir: string) => [
