@@ -29,7 +29,7 @@ export function allowNetFlags(
 }
 
 /** The words of the command line that give another instance the same egress. */
-export function egressWords({ egress, allowNets }: InstanceConfig): string[] {
+export function egressFlags({ egress, allowNets }: InstanceConfig): string[] {
   return [
     ...(egress === undefined ? [] : ["--egress", egress]),
     ...(allowNets ?? []).flatMap((net) => ["--allow-net", allowedNetText(net)]),

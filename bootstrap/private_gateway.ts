@@ -21,7 +21,7 @@ import { endAtOnce, processesWith } from "../vm/leftovers.ts";
 import { run, type RunResult } from "../vm/process.ts";
 import { waitFor } from "../vm/wait.ts";
 import { GatewayError, type GatewayErrorOptions } from "../vm/error.ts";
-import { egressWords } from "./egress.ts";
+import { egressFlags } from "./egress.ts";
 import { ownerEnv } from "./owner.ts";
 import { DEMO, loadPayload } from "./payloads.ts";
 import { selfCommand } from "./self.ts";
@@ -69,7 +69,7 @@ export class PrivateGateway implements AsyncDisposable {
       ...["--memory", String(config.memoryMiB), "--disk", String(config.stateMiB)],
       // A home of its own has no pinned payload.
       ...["--payload", config.payload === DEMO ? DEMO : dir, "--vmm", config.vmm],
-      ...egressWords(config),
+      ...egressFlags(config),
       ...(config.clusterBinary === null ? [] : ["--cluster-binary", config.clusterBinary]),
     ], { check: false, timeoutMs: await upTimeoutMs(config) });
     if (code !== 0) throw failedUp(stdout, stderr);
