@@ -207,7 +207,7 @@ async function checkReadable(dir: string, { manifests }: Lock): Promise<void> {
       code: "image-unknown",
       what: `Cannot use what came from ${manifests.map(({ url }) => `"${url}"`).join(" and ")}`,
       why: error.why,
-      fix: "look who answers there",
+      fix: "find out which server answers there",
       cause: error,
     });
   });

@@ -205,7 +205,7 @@ Deno.test({
     });
     assertEquals(code, 1, stderr);
     assertMatch(stderr, OFFER);
-    assertMatch(stderr, /why: .*certificate.*\n {2}fix: look who answers there; or/);
+    assertMatch(stderr, /why: .*certificate.*\n {2}fix: find out which server answers there; or/);
     assertEquals([...Deno.readDirSync(join(home.home, "data/gateway/payloads"))], []);
   },
 });

@@ -121,7 +121,7 @@ async function textOf(url: string, response: Response): Promise<string> {
 
 function refuse(url: string, code: ErrorCode, why: string): GatewayError {
   const fix = code === "registry-untrusted"
-    ? "look who answers there"
+    ? "find out which server answers there"
     : "look at the address and at this host's network, and run the command again";
   return new GatewayError({ code, what: `Cannot download "${url}"`, why, fix });
 }
