@@ -94,7 +94,10 @@ export class QemuVmm implements Vmm {
     for (const path of spec.ram?.layers ?? []) await checkLayer(path, spec.memoryMiB);
     await ensurePrivateDir(spec.runtimeDir);
     const { program } = this.#machine;
-    const outgoing = spec.ram ? await OutgoingFolders.make(dirname(spec.vmmLogPath)) : undefined;
+    await using own = new AsyncDisposableStack();
+    const outgoing = spec.ram
+      ? own.use(await OutgoingFolders.make(dirname(spec.vmmLogPath)))
+      : undefined;
     const confine = await qemuConfinement(spec, program, outgoing?.paths ?? []);
     const child = spawnVmm(program, qemuArgv(spec, this.#machine), {
       logPath: spec.vmmLogPath,
@@ -103,6 +106,7 @@ export class QemuVmm implements Vmm {
     });
     options.span.log("QEMU started", { pid: child.pid });
     const vm = new QemuVm(child, spec, options.span, outgoing);
+    own.move();
     try {
       await vm.connect(options.signal);
       if (spec.ram) await vm.checkLibrary(options.signal);
