@@ -16,7 +16,7 @@ const ROOT = fromFileUrl(new URL("..", import.meta.url));
 const MODULES = ["net/gvproxy", "rootfs/agent", "rootfs/kubenode", "rootfs/ocipull"];
 
 /** Packages for test-long only: small formats, and what takes long to compile. */
-const LONG_ONLY = ["childenv", "crconfig", "imageload", "imagerecord"]
+const LONG_ONLY = ["childenv", "crconfig", "imageload", "imagerecord", "netpol"]
   .map((name) => `rootfs/kubenode/internal/${name}`);
 const LONG_SECONDS = 60;
 
