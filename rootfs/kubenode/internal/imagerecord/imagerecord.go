@@ -3,12 +3,13 @@ package imagerecord
 
 import (
 	"cmp"
-	"encoding/json"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"gateway.local/kubenode/internal/mapfile"
 )
 
 // Entry is what identifies an archive without reading it, and the images it brought.
@@ -22,19 +23,11 @@ type Entry struct {
 // Record maps an archive's path to what was imported from it.
 type Record map[string]Entry
 
-// Load reads a record; a missing or broken one is empty, since importing again is harmless.
-func Load(path string) Record {
-	record := Record{}
-	data, err := os.ReadFile(path)
-	// The text "null" makes the map nil, in which nothing can be noted.
-	if err != nil || json.Unmarshal(data, &record) != nil || record == nil {
-		return Record{}
-	}
-	return record
-}
+// Load reads a record; a missing or broken one is empty.
+func Load(path string) Record { return mapfile.Load[Entry](path) }
 
 // Encode is the record's form on disk.
-func (r Record) Encode() ([]byte, error) { return json.MarshalIndent(r, "", " ") }
+func (r Record) Encode() ([]byte, error) { return mapfile.Encode(r) }
 
 // Archives lists the image archives of dir (plain or compressed tars, symlinks followed), the smallest first.
 func Archives(dir string) ([]string, error) {

@@ -18,6 +18,8 @@ import (
 
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"sigs.k8s.io/yaml"
+
+	"gateway.local/kubenode/internal/mapfile"
 )
 
 // Ref names one object of the cluster.
@@ -255,16 +257,8 @@ func Prune(record Record, name string, current []Ref) []Ref {
 	return out
 }
 
-// LoadRecord reads a record; a missing or broken one counts as empty, since applying again is harmless.
-func LoadRecord(path string) Record {
-	record := Record{}
-	data, err := os.ReadFile(path)
-	// The text "null" makes the map nil, in which nothing can be noted.
-	if err != nil || json.Unmarshal(data, &record) != nil || record == nil {
-		return Record{}
-	}
-	return record
-}
+// LoadRecord reads a record; a missing or broken one counts as empty.
+func LoadRecord(path string) Record { return mapfile.Load[[]Ref](path) }
 
 // Encode is the record's form on disk.
-func (r Record) Encode() ([]byte, error) { return json.MarshalIndent(r, "", " ") }
+func (r Record) Encode() ([]byte, error) { return mapfile.Encode(r) }
