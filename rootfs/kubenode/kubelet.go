@@ -105,11 +105,10 @@ func connect(c *kubeletconfig.KubeletConfiguration, l layout.Layout, s *args.Ser
 
 // tune trades the defaults, which suit a busy server among thousands, for a quick start and a quiet idle.
 func tune(c *kubeletconfig.KubeletConfiguration) {
-	// A changed Secret reaches a running pod at its next sync, so this stays short; a sync of an unchanged pod is cheap.
 	// Secrets are read when they are mounted: a watch for each has to be open within a second, which under emulation it is
-	// not, and a mount that fails waits longer each time.
+	// not, and a mount that fails waits longer each time. A changed one reaches a running pod at its next sync, which is
+	// each minute, or when the pod is touched, as a start does that changes certificates.
 	c.ConfigMapAndSecretChangeDetectionStrategy = kubeletconfig.GetChangeDetectionStrategy
-	c.SyncFrequency = duration(10 * time.Second)
 	// Conditions that change are sent at once; this timer and the lease only say that the node lives.
 	c.NodeStatusUpdateFrequency = duration(30 * time.Second)
 	c.NodeStatusReportFrequency = duration(10 * time.Minute)
