@@ -28,7 +28,8 @@ export type { DownOutcome } from "./bootstrap/down.ts";
 export { execInFreshVm } from "./bootstrap/exec_vm.ts";
 export type { ExecContext } from "./bootstrap/exec_vm.ts";
 export { hostFacts, resolveOptions } from "./bootstrap/options.ts";
-export type { HostFacts, NetChoice, UpOptions, UpRequest, VmmChoice } from "./bootstrap/options.ts";
+export type { HostFacts, NetChoice, UpOptions, UpRequest } from "./bootstrap/options.ts";
+export type { VmmChoice } from "./vm/vmm.ts";
 export { loadPayload } from "./bootstrap/payloads.ts";
 export type {
   JsonObject,
@@ -64,7 +65,7 @@ export type {
 } from "./bootstrap/status.ts";
 export type { ForwardReport } from "./bootstrap/forwards.ts";
 export { up } from "./bootstrap/up.ts";
-export type { UpContext } from "./bootstrap/up.ts";
+export type { UpContext } from "./bootstrap/up_context.ts";
 export { ArtifactStore } from "./vm/artifact.ts";
 export type {
   Artifact,

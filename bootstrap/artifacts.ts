@@ -21,7 +21,7 @@ import { together } from "../vm/together.ts";
 import { tscRecipe } from "../vm/tsc.ts";
 import { QEMU_IMG_TOOL } from "../vm/disk_chain.ts";
 import { ensureProvenance } from "./image_set.ts";
-import type { VmmChoice } from "./options.ts";
+import type { VmmChoice } from "../vm/vmm.ts";
 
 /** What a VM boots from. */
 export interface BootArtifacts {

@@ -16,10 +16,9 @@ import { which } from "../vm/process.ts";
 import { QEMU_TOOL, QemuVmm } from "../vm/qemu.ts";
 import { BUNDLED, VMM_BUNDLE_FILE } from "../vm/source.ts";
 import { hostTscKHz } from "../vm/tsc.ts";
-import type { StartOptions, Vmm, VmmCheck } from "../vm/vmm.ts";
+import type { StartOptions, Vmm, VmmCheck, VmmChoice } from "../vm/vmm.ts";
 import { vmmProcessRecipe } from "../vm/vmm_bundle.ts";
 import { type BootArtifacts, hostArch } from "./artifacts.ts";
-import type { VmmChoice } from "./options.ts";
 import { vmmCommand } from "./self.ts";
 
 /** The driver and what it found out about this host. */

@@ -15,7 +15,7 @@ import { installCommand, missingTools } from "../vm/host_tools.ts";
 import { cacheDir, dataDir, runtimeDir, socketPath } from "../vm/layout.ts";
 import { run, which } from "../vm/process.ts";
 import { QEMU_TOOL, QemuVmm } from "../vm/qemu.ts";
-import { candidateAccelerator } from "../vm/qemu_probe.ts";
+import { candidateAccelerator } from "../vm/accelerator.ts";
 import { hostArch, REFRESH_COMMAND } from "./artifacts.ts";
 import { libkrunDriver } from "./choose_vmm.ts";
 import { hostFacts } from "./options.ts";

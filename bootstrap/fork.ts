@@ -25,10 +25,10 @@ import { availableMiB, inMemoryDir, sweepMemory } from "../vm/memory_dir.ts";
 import { FORK_PREFIX, readState, snapshotRecord } from "../vm/saved_state.ts";
 import { startDetached } from "./detach.ts";
 import { type ForeignState, placeState } from "./golden.ts";
-import { residentMiB } from "./status.ts";
+import { residentMiB } from "../vm/process.ts";
 import { askSupervisor } from "./supervisor.ts";
 import { loadPayload } from "./payloads.ts";
-import { endpointUrl, serviceForward } from "./up_ready.ts";
+import { endpointUrl, serviceForward } from "./service.ts";
 
 /** What the user asked for. */
 export interface ForkRequest {

@@ -7,7 +7,7 @@ import { hostPort, LOOPBACK, parseForward } from "../net/forward.ts";
 import { gvproxyApiSocket, GvproxyClient, type GvproxyForward } from "../net/gvproxy.ts";
 import { usageError } from "../vm/error.ts";
 import { type PortForward, requireRunning, type RunRecord } from "../vm/instance.ts";
-import { GUEST_ADDRESS } from "./plan.ts";
+import { GUEST_ADDRESS } from "../net/guest.ts";
 
 /** Lists, adds or removes forwards of a running instance; they last until it stops. Returns the open ones. */
 export async function portCommand(

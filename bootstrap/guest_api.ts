@@ -19,7 +19,7 @@ import { startBeside } from "../vm/together.ts";
 import { waitFor } from "../vm/wait.ts";
 import { ApiClient } from "./api_request.ts";
 import { kubeconfigPath, readCredentials, writeKubeconfig } from "./kubeconfig.ts";
-import { GUEST_ADDRESS, GUEST_API_PORT } from "./plan.ts";
+import { GUEST_ADDRESS, GUEST_API_PORT } from "../net/guest.ts";
 import { waitApiReady } from "./readiness.ts";
 import { isOld } from "./slot_certificates.ts";
 

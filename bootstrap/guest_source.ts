@@ -14,13 +14,12 @@ import {
   readDiskChain,
   saveDiskChain,
 } from "../vm/disk_chain.ts";
-import { describeError, GatewayError } from "../vm/error.ts";
+import { describeError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import type { InstanceConfig } from "../vm/instance.ts";
 import { dropDisk, markFinished, markUnfinished } from "../vm/instance_folder.ts";
 import { writeFileAtomic } from "../vm/durable.ts";
 import { exists, type InstancePaths } from "../vm/layout.ts";
-import { keepLogsSmall } from "../vm/log_file.ts";
 import { which } from "../vm/process.ts";
 import {
   dropForks,
@@ -31,18 +30,14 @@ import {
   readState,
   type SavedState,
   slotRecord,
-  spendSlot,
   sweep,
 } from "../vm/saved_state.ts";
 import { Trust } from "../vm/signing.ts";
 import type { VmSpec } from "../vm/spec.ts";
 import { checkOverlay, ensureStateDisk } from "../vm/state_disk.ts";
-import type { RunningVm, StartOptions } from "../vm/vmm.ts";
 import type { ChosenVmm } from "./choose_vmm.ts";
 import { adoptGolden, isNewInstance } from "./golden.ts";
-import { rememberFiles } from "./save.ts";
 import { adoptRenewed } from "./slot_certificates.ts";
-import type { UpContext } from "./up.ts";
 
 /** How this start gets its guest: from a saved state, or from nothing. */
 export interface GuestSource {
@@ -103,7 +98,8 @@ async function readSlot(
   }
 }
 
-async function sweepFiles(
+/** Removes what no record names; warns where a record cannot be read, since nothing is removed then. */
+export async function sweepFiles(
   paths: InstancePaths,
   span: Span,
   alsoKeep: readonly string[] = [],
@@ -206,63 +202,4 @@ async function mayUseGolden(span: Span): Promise<boolean> {
   const { active } = await Trust.load();
   if (active) span.log("a key is trusted and golden memory is not signed, so the instance boots");
   return !active;
-}
-
-/** Starts the VMM; the slot is spent as soon as the guest goes on from it. */
-export async function startGuest(
-  stack: AsyncDisposableStack,
-  source: GuestSource,
-  paths: InstancePaths,
-  chosen: ChosenVmm,
-  ctx: UpContext,
-  span: Span,
-): Promise<RunningVm> {
-  const { spec, slot } = source;
-  stack.use(keepLogsSmall([spec.consoleLogPath, spec.vmmLogPath]));
-  if (!slot) return await startVm(stack, spec, chosen, ctx, { span });
-  const vm = await goOn(
-    paths,
-    ctx,
-    (onContinue) => startVm(stack, spec, chosen, ctx, { span, onContinue }),
-  );
-  rememberFiles(paths.dir, slot.ram);
-  // The upper layers are mapped and no record names them any more; the bottom one will be part of the next save.
-  await sweepFiles(paths, span, slot.ram.slice(0, 1).map(({ name }) => name));
-  return vm;
-}
-
-/** Spends the slot on a start; one that fails before the guest runs gives it back. */
-async function goOn(
-  paths: InstancePaths,
-  ctx: UpContext,
-  start: (onContinue: () => void) => Promise<RunningVm>,
-): Promise<RunningVm> {
-  await using slot = await spendSlot(paths);
-  try {
-    const vm = await start(slot.keepSpent);
-    slot.keepSpent();
-    return vm;
-  } catch (error) {
-    if (ctx.signal.aborted) throw error;
-    throw new GatewayError({
-      code: "vmm-failed",
-      what: `Cannot go on from the suspended state of "${paths.name}"`,
-      why: describeError(error),
-      fix: "start it from its disk instead: gateway up --cold",
-      cause: error,
-    });
-  }
-}
-
-/** Starts the VMM and makes it one of the processes that a second signal kills. */
-async function startVm(
-  stack: AsyncDisposableStack,
-  spec: VmSpec,
-  chosen: ChosenVmm,
-  ctx: UpContext,
-  how: Pick<StartOptions, "span" | "onContinue">,
-): Promise<RunningVm> {
-  const vm = stack.use(await chosen.vmm.start(spec, { ...how, signal: ctx.signal }));
-  ctx.owned.add(vm.pid);
-  return vm;
 }

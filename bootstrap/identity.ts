@@ -19,7 +19,8 @@ import { temporaryPort } from "./guest_api.ts";
 import type { Payload } from "./payload_spec.ts";
 import { isOwnedBy, type Pod, secretUse } from "./pods.ts";
 import type { RequestTls } from "./probe_request.ts";
-import { askOnce, usesTls } from "./readiness.ts";
+import { askOnce } from "./readiness.ts";
+import { usesTls } from "./service.ts";
 import { namespacesOf, type SecretMaterial, secretNames, secretObjects } from "./secrets.ts";
 
 /** On a pod whose service takes changed certificates into use by itself: it is not restarted when they change. */

@@ -10,12 +10,11 @@ import { distinctHostServices } from "../net/host_service.ts";
 import { GatewayError, usageError } from "../vm/error.ts";
 import type { AllowedNet, HostService, InstanceConfig, PortForward } from "../vm/instance.ts";
 import { EGRESS_MODES } from "../vm/ports.ts";
+import type { VmmChoice } from "../vm/vmm.ts";
 import { checkInstanceName } from "../vm/layout.ts";
 import type { Payload } from "./payload_spec.ts";
 import { DEMO, payloadSource, payloadWords } from "./payloads.ts";
 
-/** `--vmm`. */
-export type VmmChoice = "auto" | "qemu" | "libkrun";
 /** `--net`. */
 export type NetChoice = "gvproxy" | "tsi" | "none";
 

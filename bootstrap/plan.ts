@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { GUEST_MAC } from "../net/guest.ts";
 import { join } from "@std/path";
 import { socketPath } from "../vm/layout.ts";
 import type { DiskSpec, VmSpec } from "../vm/spec.ts";
@@ -38,13 +39,6 @@ export interface PlanInput {
   /** The counter's frequency where the guest cannot find it out (TCG), else null. */
   readonly tscKHz: number | null;
 }
-
-/** gvproxy gives this address 192.168.127.2 for ever, which also survives a restore. */
-export const GUEST_MAC = "5a:94:ef:e4:0c:ee";
-/** The guest's address behind gvproxy. */
-export const GUEST_ADDRESS = "192.168.127.2";
-/** Where the cluster's API listens in the guest. */
-export const GUEST_API_PORT = 6443;
 
 /** How a VMM's network card speaks to gvproxy: libkrun on a Mac has datagrams only. */
 export function netTransport(

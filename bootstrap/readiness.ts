@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { usesTls } from "./service.ts";
 import { hostPort, LOOPBACK } from "../net/forward.ts";
 import { describeError, GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
@@ -155,11 +156,6 @@ export async function waitServiceReady(
     ? probes
     : probes.map((probe) => probe === grpcProbe ? grpcMethodProbe : probe);
   await waitProbes(asked, target, options);
-}
-
-/** Whether a service shows a certificate, and is shown one. */
-export function usesTls(protocol: AskedService["protocol"]): boolean {
-  return protocol === "https" || protocol === "grpcs";
 }
 
 /** Asks a TLS service once, in its protocol, whatever it answers. Rejects when it is no answer or is refused. */

@@ -13,6 +13,7 @@ import {
   listInstances,
   requireInstance,
 } from "../vm/instance.ts";
+import { processFacts } from "../vm/process.ts";
 import { listDamage } from "../vm/instance_damage.ts";
 import { type EventRecord, parseEventLine } from "../vm/event.ts";
 import { join } from "@std/path";
@@ -182,21 +183,6 @@ async function processReports(
     reports.push({ role, pid, residentMiB, user, confinement });
   }
   return reports;
-}
-
-/** Resident memory of a process in MiB, null where /proc does not tell. */
-export async function residentMiB(pid: number): Promise<number | null> {
-  return (await processFacts(pid)).residentMiB;
-}
-
-async function processFacts(pid: number): Promise<Pick<ProcessReport, "residentMiB" | "user">> {
-  const text = await Deno.readTextFile(`/proc/${pid}/status`).catch(() => "");
-  const memory = /^VmRSS:\s+(\d+) kB/m.exec(text);
-  const user = /^Uid:\s+\d+\s+(\d+)/m.exec(text);
-  return {
-    residentMiB: memory && Math.round(Number(memory[1]) / 1024),
-    user: user && Number(user[1]),
-  };
 }
 
 /** What the disk's files take together; a file that other instances share counts for each. */

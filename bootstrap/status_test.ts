@@ -2,7 +2,8 @@ import { assert, assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import type { InstanceConfig, InstanceView, RunRecord } from "../vm/instance.ts";
 import { instancePaths } from "../vm/layout.ts";
-import { readEvents, residentMiB, statusOf } from "./status.ts";
+import { readEvents, statusOf } from "./status.ts";
+import { residentMiB } from "../vm/process.ts";
 
 const config: InstanceConfig = {
   schemaVersion: 1,

@@ -5,20 +5,22 @@
  *
  * @module
  */
+import type { UpContext } from "./up_context.ts";
 import { checkPortsFree } from "../net/forward.ts";
 import { ArtifactStore } from "../vm/artifact.ts";
 import type { DiskChain } from "../vm/disk_chain.ts";
 import { GatewayError } from "../vm/error.ts";
-import { type EventLog, type EventRecord } from "../vm/event.ts";
-import { type InstanceConfig, LockedInstance, type RunRecord } from "../vm/instance.ts";
+import { type InstanceConfig, LockedInstance } from "../vm/instance.ts";
 import { chooseVmm } from "./choose_vmm.ts";
 import type { UpOptions } from "./options.ts";
 import { type RunEnd, stay } from "./supervisor.ts";
 import { findGoldenDisk } from "./golden_disk.ts";
-import { prepareGuest, startGuest } from "./guest_source.ts";
+import { prepareGuest } from "./guest_source.ts";
+import { startGuest } from "./guest_vm.ts";
 import { startKubeApi } from "./guest_api.ts";
 import { loadPayload } from "./payloads.ts";
-import { announceReady, keepForInspection, reachReady, serviceForward } from "./up_ready.ts";
+import { announceReady, keepForInspection, reachReady } from "./up_ready.ts";
+import { serviceForward } from "./service.ts";
 import {
   adoptMaterial,
   attachVm,
@@ -33,22 +35,6 @@ import {
   readMaterial,
   writeUpPayload,
 } from "./up_steps.ts";
-
-/** What a supervisor gets from the command line. */
-export interface UpContext {
-  /** Every record from the start of the process on; a copy goes to the instance's events.jsonl. */
-  readonly log: EventLog;
-  /** Records from before the instance was open. */
-  readonly early: readonly EventRecord[];
-  /** First signal of the user, or SIGTERM of `gateway down`. */
-  readonly signal: AbortSignal;
-  /** Called once, when the endpoint answers. */
-  readonly onReady: (run: RunRecord) => void | Promise<void>;
-  /** Called once when the payload does not answer and the VM is kept to look inside. */
-  readonly onKept?: (error: GatewayError) => void;
-  /** Filled with the processes that a second signal has to kill. */
-  readonly owned: Set<number>;
-}
 
 /**
  * Boots an instance, stays until it is told to stop, and cleans up. "again": it was put to sleep and is to be woken.

@@ -6,9 +6,9 @@
  * @module
  */
 import { dirname, join } from "@std/path";
-import { hostPort, reachedAt, urlHost } from "../net/forward.ts";
+import { reachedAt, urlHost } from "../net/forward.ts";
 import { shellQuote } from "../net/ssh.ts";
-import { abortError, describeError, GatewayError, usageError } from "../vm/error.ts";
+import { abortError, describeError, GatewayError } from "../vm/error.ts";
 import type { Span } from "../vm/event.ts";
 import {
   findInstance,
@@ -38,11 +38,12 @@ import { bringImages } from "./images/load.ts";
 import { laterImages, startLaterImages } from "./later_images.ts";
 import { giveImages, type PreparedPayload } from "./payload_images.ts";
 import { placeContent, waitRolledOut } from "./payload_change.ts";
-import type { Payload, PayloadService } from "./payload_spec.ts";
-import { usesTls, waitServiceReady } from "./readiness.ts";
+import type { Payload } from "./payload_spec.ts";
+import { waitServiceReady } from "./readiness.ts";
+import { endpointUrl, usesTls } from "./service.ts";
 import { startRecreating } from "./recreate_pods.ts";
 import type { SecretMaterial } from "./secrets.ts";
-import type { UpContext } from "./up.ts";
+import type { UpContext } from "./up_context.ts";
 
 /** What was seen of a payload that does not answer is gathered within this. */
 const EVIDENCE_TIMEOUT_MS = 60_000;
@@ -160,34 +161,6 @@ async function becomeOwn(span: Span, guest: OpenGuest, timeoutMs: number): Promi
       readKubeconfig: () => readGuestKubeconfig(paths, guest.guarded),
       span: s,
     }));
-}
-
-/**
- * The forward that leads to a payload's service.
- *
- * @throws GatewayError `usage` when no forward leads there.
- */
-export function serviceForward(
-  config: InstanceConfig,
-  { service }: Pick<Payload, "service">,
-): PortForward {
-  const forward = config.ports.find((port) => port.guestPort === service.nodePort);
-  if (forward) return forward;
-  throw usageError(
-    "Cannot tell when the service is ready",
-    `no --port leads to the guest's port ${service.nodePort}`,
-    `add --port ${service.nodePort}:${service.nodePort}`,
-  );
-}
-
-/** The URL of a service behind a forward, as this host reaches it. */
-export function endpointUrl(
-  { protocol }: Pick<PayloadService, "protocol">,
-  forward: PortForward,
-): string {
-  const scheme = usesTls(protocol) ? "https" : protocol;
-  const { host, port } = reachedAt(forward);
-  return `${scheme}://${hostPort(host, port)}`;
 }
 
 /** A path as a user can paste it into a command. */

@@ -41,12 +41,13 @@ import type { Payload } from "./payload_spec.ts";
 import { offeringDemo } from "./payloads.ts";
 import { writePayload } from "./payload.ts";
 import { ensurePki, type Pki } from "./pki.ts";
-import { GUEST_ADDRESS, GUEST_API_PORT, netTransport, planVm } from "./plan.ts";
+import { netTransport, planVm } from "./plan.ts";
+import { GUEST_ADDRESS, GUEST_API_PORT } from "../net/guest.ts";
 import { egressOf, watchRefusals } from "./egress.ts";
 import { tellSilentServices } from "./host_service.ts";
 import type { UpOptions } from "./options.ts";
 import { type SecretMaterial, wantsJwt } from "./secrets.ts";
-import type { UpContext } from "./up.ts";
+import type { UpContext } from "./up_context.ts";
 
 const GUEST_UP_TIMEOUT_MS = 120_000;
 

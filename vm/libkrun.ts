@@ -13,7 +13,7 @@ import { findFirmware, findLibraries, noLibrary } from "./libkrun_find.ts";
 import { type LibkrunVerdict, probeLibkrun } from "./libkrun_probe.ts";
 import { readTail } from "./log_file.ts";
 import type { ChildExit } from "./process.ts";
-import { candidateAccelerator, PROBE_TIMEOUT_MS } from "./qemu_probe.ts";
+import { candidateAccelerator, PROBE_TIMEOUT_MS } from "./accelerator.ts";
 import { ensureSignedRuntime } from "./signed_runtime.ts";
 import type { VmSpec } from "./spec.ts";
 import type { RunningVm, StartOptions, Vmm, VmmCheck } from "./vmm.ts";

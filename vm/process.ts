@@ -369,3 +369,26 @@ function isFile(path: string): boolean {
     return false;
   }
 }
+
+/** What /proc tells of a process. */
+export interface ProcessFacts {
+  readonly residentMiB: number | null;
+  /** Its effective user id. */
+  readonly user: number | null;
+}
+
+/** Resident memory of a process in MiB, null where /proc does not tell. */
+export async function residentMiB(pid: number): Promise<number | null> {
+  return (await processFacts(pid)).residentMiB;
+}
+
+/** Resident memory in MiB, and the user whose rights a process has; null where /proc does not tell. */
+export async function processFacts(pid: number): Promise<ProcessFacts> {
+  const text = await Deno.readTextFile(`/proc/${pid}/status`).catch(() => "");
+  const memory = /^VmRSS:\s+(\d+) kB/m.exec(text);
+  const user = /^Uid:\s+\d+\s+(\d+)/m.exec(text);
+  return {
+    residentMiB: memory && Math.round(Number(memory[1]) / 1024),
+    user: user && Number(user[1]),
+  };
+}

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import type { LayerMode } from "./vmm.ts";
 import { asDiskFull, GatewayError } from "./error.ts";
 import { LineConnection, readUpTo } from "./lines.ts";
 
@@ -69,9 +70,6 @@ async function readExactly(
   const found = await readUpTo(file, bytes);
   return found.length === bytes ? found : undefined;
 }
-
-/** What stays below a new layer when it is loaded again: nothing, the bottom layer, or all of them. */
-export type LayerMode = "new" | "kept" | "changed";
 
 /**
  * A save that has begun: the memory of that moment is kept, whatever the guest does from now on. Disposing ends the

@@ -6,8 +6,13 @@
  */
 import type { Span } from "./event.ts";
 import type { ChildExit } from "./process.ts";
-import type { LayerMode } from "./ram_layer.ts";
 import type { VmSpec } from "./spec.ts";
+
+/** Which VMM a user wants; "auto" is the first that can run here. */
+export type VmmChoice = "auto" | "qemu" | "libkrun";
+
+/** What stays below a new layer when it is loaded again: nothing, the bottom layer, or all of them. */
+export type LayerMode = "new" | "kept" | "changed";
 
 /** What a driver can do on this host. */
 export interface VmmSupport {

@@ -10,7 +10,8 @@ import { readLines, writeAll } from "../../vm/lines.ts";
 import { run, spawnChild } from "../../vm/process.ts";
 import { preloading } from "../../vm/qemu.ts";
 import { ramSocket } from "../../vm/qemu_save.ts";
-import { type LayerMode, saveLayer } from "../../vm/ram_layer.ts";
+import { saveLayer } from "../../vm/ram_layer.ts";
+import { type LayerMode } from "../../vm/vmm.ts";
 import { ramshimRecipe } from "../../vm/ramshim.ts";
 
 const signal = new AbortController().signal;
