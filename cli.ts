@@ -5,13 +5,13 @@
  *
  * @module
  */
-import { plainBytes, plainText, terminalText } from "./vm/plain_text.ts";
+import { plainBytes, plainText, terminalText } from "./vm/base/plain_text.ts";
 import type { Command, CommanderError } from "commander";
-import type { CliKit } from "./bootstrap/cli_commands.ts";
-import { arrangeWords, commandLineError, ownWords } from "./bootstrap/command_line.ts";
-import { HELP_TEXT } from "./bootstrap/help_text.ts";
-import { stopSignals } from "./bootstrap/user_signals.ts";
-import { asHostError, errorText, GatewayError, usageError } from "./vm/error.ts";
+import type { CliKit } from "./bootstrap/commands/instances.ts";
+import { arrangeWords, commandLineError, ownWords } from "./bootstrap/commands/command_line.ts";
+import { HELP_TEXT } from "./bootstrap/commands/help/text.ts";
+import { stopSignals } from "./bootstrap/run/user_signals.ts";
+import { asHostError, errorText, GatewayError, usageError } from "./vm/base/error.ts";
 
 let commander: typeof import("commander");
 
@@ -101,7 +101,7 @@ function addUp(root: Command): void {
     );
   up.action((args: string[], flags: Flags) =>
     finish(async (signal, force) => {
-      const { runUp } = await import("./bootstrap/command_up.ts");
+      const { runUp } = await import("./bootstrap/commands/up.ts");
       return await runUp({
         args,
         flags,
@@ -151,7 +151,7 @@ const isNameGiven = (action: Command) => action.getOptionValueSource("name") ===
 /** Asks on the terminal; false without one. */
 async function confirmed(question: string, signal: AbortSignal): Promise<boolean> {
   writeSync(Deno.stderr, `${question} [y/N] `);
-  const { raceAbort } = await import("./vm/wait.ts");
+  const { raceAbort } = await import("./vm/base/wait.ts");
   const answer = new Uint8Array(80);
   const length = await raceAbort(Deno.stdin.read(answer), signal) ?? 0;
   return /^y(es)?$/i.test(new TextDecoder().decode(answer.subarray(0, length)).trim());
@@ -159,8 +159,8 @@ async function confirmed(question: string, signal: AbortSignal): Promise<boolean
 
 function addLifecycle(root: Command): void {
   named(root, "down", "power the guest off cleanly", async (name, flags, signal) => {
-    const { down } = await import("./bootstrap/down.ts");
-    const { downText } = await import("./bootstrap/views.ts");
+    const { down } = await import("./bootstrap/run/down.ts");
+    const { downText } = await import("./bootstrap/inspect/views.ts");
     const outcome = await down(name, { span: await warningSpan(), signal });
     flags.json ? json({ name, outcome }) : err(downText(name, outcome));
   }).addOption(jsonOption());
@@ -179,18 +179,18 @@ function addLifecycle(root: Command): void {
           return 1;
         }
       }
-      const { rm } = await import("./bootstrap/down.ts");
+      const { rm } = await import("./bootstrap/run/down.ts");
       await rm(name, { span: await warningSpan(), signal, force: flags.force === true });
       err(`Removed "${name}".`);
     },
   ).option("-f, --force", "stop it first");
   named(root, "suspend", "memory to disk; nothing runs until resume", async (name, _, signal) => {
-    const { suspend } = await import("./bootstrap/snapshots.ts");
+    const { suspend } = await import("./bootstrap/saved/snapshots.ts");
     await suspend(name, signal);
     err(`Suspended "${name}".`);
   });
   named(root, "resume", "go on from where suspend left it", async (name, flags, signal) => {
-    const { runResume } = await import("./bootstrap/command_up.ts");
+    const { runResume } = await import("./bootstrap/commands/up.ts");
     return await runResume({ name, flags, out, err, json, signal, terminal: terminal() });
   }).addOption(jsonOption());
   root.command("build [target] [payload]")
@@ -211,7 +211,7 @@ function addLifecycle(root: Command): void {
     )
     .action((target: string | undefined, payload: string | undefined, flags: Flags) =>
       finish(async (signal) => {
-        const { runBuild } = await import("./bootstrap/command_up.ts");
+        const { runBuild } = await import("./bootstrap/commands/up.ts");
         return await runBuild({
           target: target ?? "all",
           payload,
@@ -227,7 +227,8 @@ function addLifecycle(root: Command): void {
 }
 
 /** A span whose warnings reach the user. */
-const warningSpan = async () => (await import("./bootstrap/progress_view.ts")).warningSpan(err);
+const warningSpan = async () =>
+  (await import("./bootstrap/view/progress_view.ts")).warningSpan(err);
 
 /** The terminal that progress may be drawn on, undefined where stderr is none. */
 function terminal(): { readonly columns: () => number; readonly color: boolean } | undefined {
@@ -297,13 +298,13 @@ async function main(): Promise<void> {
     return out(HELP_TEXT);
   }
   if (["--version", "-V"].includes(Deno.args[0])) {
-    const { versionFacts, versionText } = await import("./bootstrap/version.ts");
+    const { versionFacts, versionText } = await import("./bootstrap/commands/version.ts");
     const facts = await versionFacts();
     return Deno.args.includes("--json") ? json(facts) : out(versionText(facts));
   }
   // Without the parser, and without signal handlers: this process becomes the VM.
   if (Deno.args[0] === "__vmm") {
-    return (await import("./vm/libkrun_child.ts")).vmmChild(Deno.args.slice(1), err);
+    return (await import("./vm/libkrun/child.ts")).vmmChild(Deno.args.slice(1), err);
   }
   commander = await import("commander");
   const root = await commandTree();
@@ -312,14 +313,16 @@ async function main(): Promise<void> {
 }
 
 async function commandTree(): Promise<Command> {
-  const { addFork, addPorts, addSnapshots, addUse } = await import("./bootstrap/cli_commands.ts");
-  const { addChecks } = await import("./bootstrap/check_commands.ts");
-  const { addEgress } = await import("./bootstrap/egress_options.ts");
-  const { addHostServices } = await import("./bootstrap/host_service_commands.ts");
-  const { addAccess, addInspection } = await import("./bootstrap/access_commands.ts");
-  const { addImages } = await import("./bootstrap/image_commands.ts");
-  const { addDeploy } = await import("./bootstrap/deploy_command.ts");
-  const { addShellHelp } = await import("./bootstrap/shell_commands.ts");
+  const { addFork, addPorts, addSnapshots, addUse } = await import(
+    "./bootstrap/commands/instances.ts"
+  );
+  const { addChecks } = await import("./bootstrap/commands/checks.ts");
+  const { addEgress } = await import("./bootstrap/commands/egress.ts");
+  const { addHostServices } = await import("./bootstrap/commands/host_service.ts");
+  const { addAccess, addInspection } = await import("./bootstrap/commands/access.ts");
+  const { addImages } = await import("./bootstrap/commands/image.ts");
+  const { addDeploy } = await import("./bootstrap/commands/deploy.ts");
+  const { addShellHelp } = await import("./bootstrap/commands/help/command.ts");
   const root = new commander.Command("gateway")
     .description(
       "A whole Kubernetes cluster in one microVM, with a mutual-TLS endpoint on 127.0.0.1.",

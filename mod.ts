@@ -19,18 +19,18 @@
  *
  * @module
  */
-export { ensureArtifacts } from "./bootstrap/artifacts.ts";
-export type { BootArtifacts, EnsureArtifactsOptions } from "./bootstrap/artifacts.ts";
-export { doctor } from "./bootstrap/doctor.ts";
-export type { HostCheck } from "./bootstrap/doctor.ts";
-export { down, rm } from "./bootstrap/down.ts";
-export type { DownOutcome } from "./bootstrap/down.ts";
-export { execInFreshVm } from "./bootstrap/exec_vm.ts";
-export type { ExecContext } from "./bootstrap/exec_vm.ts";
-export { hostFacts, resolveOptions } from "./bootstrap/options.ts";
-export type { HostFacts, NetChoice, UpOptions, UpRequest } from "./bootstrap/options.ts";
-export type { VmmChoice } from "./vm/vmm.ts";
-export { loadPayload } from "./bootstrap/payloads.ts";
+export { ensureArtifacts } from "./bootstrap/artifacts/ensure.ts";
+export type { BootArtifacts, EnsureArtifactsOptions } from "./bootstrap/artifacts/ensure.ts";
+export { doctor } from "./bootstrap/inspect/doctor.ts";
+export type { HostCheck } from "./bootstrap/inspect/doctor.ts";
+export { down, rm } from "./bootstrap/run/down.ts";
+export type { DownOutcome } from "./bootstrap/run/down.ts";
+export { execInFreshVm } from "./bootstrap/start/exec.ts";
+export type { ExecContext } from "./bootstrap/start/exec.ts";
+export { hostFacts, resolveOptions } from "./bootstrap/plan/options.ts";
+export type { HostFacts, NetChoice, UpOptions, UpRequest } from "./bootstrap/plan/options.ts";
+export type { VmmChoice } from "./vm/machine/vmm.ts";
+export { loadPayload } from "./bootstrap/payload/choose.ts";
 export type {
   JsonObject,
   Payload,
@@ -41,32 +41,32 @@ export type {
   PayloadSecret,
   PayloadService,
   SecretSource,
-} from "./bootstrap/payload_spec.ts";
-export { fork } from "./bootstrap/fork.ts";
-export type { ForkedInstance, ForkRequest } from "./bootstrap/fork.ts";
-export type { HostServiceChange } from "./bootstrap/host_service.ts";
-export { changeHostServices, hostServicesOf } from "./bootstrap/host_service_commands.ts";
-export type { SaveReport } from "./bootstrap/save.ts";
+} from "./bootstrap/payload/payload.ts";
+export { fork } from "./bootstrap/saved/fork.ts";
+export type { ForkedInstance, ForkRequest } from "./bootstrap/saved/fork.ts";
+export type { HostServiceChange } from "./bootstrap/run/host_service.ts";
+export { changeHostServices, hostServicesOf } from "./bootstrap/commands/host_service.ts";
+export type { SaveReport } from "./bootstrap/run/save.ts";
 export {
   createSnapshot,
   removeSnapshot,
   restoreSnapshot,
   snapshotsOf,
   suspend,
-} from "./bootstrap/snapshots.ts";
-export type { SnapshotSummary } from "./bootstrap/snapshots.ts";
-export type { RunEnd } from "./bootstrap/supervisor.ts";
-export { instanceStatus, listStatus } from "./bootstrap/status.ts";
+} from "./bootstrap/saved/snapshots.ts";
+export type { SnapshotSummary } from "./bootstrap/saved/snapshots.ts";
+export type { RunEnd } from "./bootstrap/run/supervisor.ts";
+export { instanceStatus, listStatus } from "./bootstrap/inspect/status.ts";
 export type {
   DamagedReport,
   EgressReport,
   ProcessReport,
   StatusReport,
-} from "./bootstrap/status.ts";
-export type { ForwardReport } from "./bootstrap/forwards.ts";
-export { up } from "./bootstrap/up.ts";
-export type { UpContext } from "./bootstrap/up_context.ts";
-export { ArtifactStore } from "./vm/artifact.ts";
+} from "./bootstrap/inspect/status.ts";
+export type { ForwardReport } from "./bootstrap/run/forwards.ts";
+export { up } from "./bootstrap/start/up.ts";
+export type { UpContext } from "./bootstrap/start/context.ts";
+export { ArtifactStore } from "./vm/store/artifact.ts";
 export type {
   Artifact,
   ArtifactFile,
@@ -74,15 +74,16 @@ export type {
   BuildContext,
   EnsureOptions,
   HostTool,
+  Ingredients,
   Recipe,
   StoreOptions,
-} from "./vm/artifact.ts";
-export type { BuilderFacts } from "./vm/builder.ts";
-export type { Embedded, EmbeddedArtifact, EmbeddedBlob } from "./vm/embedded.ts";
-export { GatewayError } from "./vm/error.ts";
-export type { ErrorCode, GatewayErrorOptions } from "./vm/error.ts";
-export { EventLog } from "./vm/event.ts";
-export type { Attrs, EventRecord, EventSink, JsonValue, Span } from "./vm/event.ts";
+} from "./vm/store/artifact.ts";
+export type { BuilderFacts } from "./vm/store/builder.ts";
+export type { Embedded, EmbeddedArtifact, EmbeddedBlob } from "./vm/store/embedded.ts";
+export { GatewayError } from "./vm/base/error.ts";
+export type { ErrorCode, GatewayErrorOptions } from "./vm/base/error.ts";
+export { EventLog } from "./vm/base/event.ts";
+export type { Attrs, EventRecord, EventSink, JsonValue, Span } from "./vm/base/event.ts";
 export type { RefusedCounts } from "./net/egress.ts";
 export type {
   AllowedNet,
@@ -93,7 +94,7 @@ export type {
   LaterImages,
   PortForward,
   RunRecord,
-} from "./vm/instance.ts";
-export type { ProcessId } from "./vm/process.ts";
-export type { SignatureState } from "./vm/signing.ts";
-export type { StdioStreams } from "./vm/stdio_port.ts";
+} from "./vm/instance/instance.ts";
+export type { ProcessId } from "./vm/base/process.ts";
+export type { SignatureState } from "./vm/store/signing.ts";
+export type { StdioStreams } from "./vm/machine/stdio_port.ts";

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { GatewayError } from "../vm/error.ts";
+import { GatewayError } from "../vm/base/error.ts";
 
 /** One option of the fragment. */
 export interface KernelOption {

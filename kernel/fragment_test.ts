@@ -4,7 +4,7 @@
  * @module
  */
 import { assertEquals, assertThrows } from "@std/assert";
-import { GatewayError } from "../vm/error.ts";
+import { GatewayError } from "../vm/base/error.ts";
 import {
   definesOption,
   describeMismatch,

@@ -5,11 +5,16 @@
  * @module
  */
 import { join } from "@std/path";
-import { type BuildContext, digestBytes, type HostTool, type Recipe } from "../vm/artifact.ts";
-import { GatewayError } from "../vm/error.ts";
-import type { JsonValue, Span } from "../vm/event.ts";
-import { run } from "../vm/process.ts";
-import { sourcePath } from "../vm/source.ts";
+import {
+  type BuildContext,
+  digestBytes,
+  type HostTool,
+  type Recipe,
+} from "../vm/store/artifact.ts";
+import { GatewayError } from "../vm/base/error.ts";
+import type { JsonValue, Span } from "../vm/base/event.ts";
+import { run } from "../vm/base/process.ts";
+import { sourcePath } from "../vm/base/source.ts";
 import {
   definesOption,
   describeMismatch,

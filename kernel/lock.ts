@@ -5,7 +5,7 @@
  * @module
  */
 import * as v from "valibot";
-import { GatewayError } from "../vm/error.ts";
+import { GatewayError } from "../vm/base/error.ts";
 
 const NonEmpty = v.pipe(v.string(), v.minLength(1));
 

@@ -5,8 +5,8 @@
  * @module
  */
 import * as v from "valibot";
-import { usageError } from "../vm/error.ts";
-import type { AllowedNet, EgressMode } from "../vm/instance.ts";
+import { usageError } from "../vm/base/error.ts";
+import type { AllowedNet, EgressMode } from "../vm/instance/instance.ts";
 
 /** A host that the user's settings name, reached by TCP on one port. */
 export interface AllowedHost {

@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import * as v from "valibot";
-import { GatewayError } from "../vm/error.ts";
+import { GatewayError } from "../vm/base/error.ts";
 import { allowedNetText, NEVER_REACHED, parseAllowedNet, Refusal, refusalText } from "./egress.ts";
 
 Deno.test("parseAllowedNet() reads a network, one port of it, and a single address", () => {

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { describeError, GatewayError, usageError } from "../vm/error.ts";
-import type { PortForward } from "../vm/instance.ts";
+import { describeError, GatewayError, usageError } from "../vm/base/error.ts";
+import type { PortForward } from "../vm/instance/instance.ts";
 
 /** The host address of a forward when the user names none. */
 export const LOOPBACK = "127.0.0.1";

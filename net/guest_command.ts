@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { run, type RunOptions, type RunResult } from "../vm/process.ts";
+import { run, type RunOptions, type RunResult } from "../vm/base/process.ts";
 
 /** Of stdout and of stderr; the longest answer, a list of a thousand images, has a tenth of it. */
 const MAX_OUTPUT_BYTES = 4 * 1024 * 1024;

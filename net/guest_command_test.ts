@@ -1,6 +1,6 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
-import { GatewayError } from "../vm/error.ts";
+import { GatewayError } from "../vm/base/error.ts";
 import { runSsh } from "./guest_command.ts";
 
 Deno.test("runSsh() ends a program of the guest that prints more than 4 MiB", async () => {

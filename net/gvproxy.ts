@@ -6,15 +6,15 @@
  */
 import { join } from "@std/path";
 import * as v from "valibot";
-import { clearedEnv } from "../vm/child_env.ts";
-import { abortError, describeError, type ErrorCode, GatewayError } from "../vm/error.ts";
-import type { JsonValue, Span } from "../vm/event.ts";
-import { writeCacheFile } from "../vm/durable.ts";
-import { socketPath } from "../vm/layout.ts";
-import { connectUnix, readLines } from "../vm/lines.ts";
-import { type ChildProcess, spawnChild } from "../vm/process.ts";
-import { waitFor } from "../vm/wait.ts";
-import type { HostService } from "../vm/instance.ts";
+import { clearedEnv } from "../vm/base/child_env.ts";
+import { abortError, describeError, type ErrorCode, GatewayError } from "../vm/base/error.ts";
+import type { JsonValue, Span } from "../vm/base/event.ts";
+import { writeCacheFile } from "../vm/base/durable.ts";
+import { socketPath } from "../vm/base/layout.ts";
+import { connectUnix, readLines } from "../vm/base/lines.ts";
+import { type ChildProcess, spawnChild } from "../vm/base/process.ts";
+import { waitFor } from "../vm/base/wait.ts";
+import type { HostService } from "../vm/instance/instance.ts";
 import { type Egress, Refusal, type RefusedCounts } from "./egress.ts";
 import { describeHolder, hostPort, LOOPBACK, portHolder } from "./forward.ts";
 import { HOST_SERVICE_ADDRESS, hostServiceText } from "./host_service.ts";

@@ -5,7 +5,7 @@
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
-import { GatewayError } from "../vm/error.ts";
+import { GatewayError } from "../vm/base/error.ts";
 import { GvproxyClient } from "./gvproxy.ts";
 
 /** Runs a test with a client whose server answers with `reply`; the requests are kept. */

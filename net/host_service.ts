@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { usageError } from "../vm/error.ts";
-import type { HostService } from "../vm/instance.ts";
+import { usageError } from "../vm/base/error.ts";
+import type { HostService } from "../vm/instance/instance.ts";
 
 /** The address of the host services in the guest's network. Nothing else of the host is there. */
 export const HOST_SERVICE_ADDRESS = "192.168.127.253";

@@ -5,7 +5,7 @@
  */
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { join } from "@std/path";
-import { exists } from "../vm/layout.ts";
+import { exists } from "../vm/base/layout.ts";
 import {
   ensureSsh,
   makeEd25519Key,

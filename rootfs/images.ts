@@ -12,15 +12,11 @@ import {
   canonicalJson,
   type Recipe,
   recipeKey,
-} from "../vm/artifact.ts";
-import type { HostTool } from "../vm/artifact.ts";
-import { run } from "../vm/process.ts";
+} from "../vm/store/artifact.ts";
+import { run } from "../vm/base/process.ts";
 import { type GuestArch, imageNames, sourceDateEpoch } from "./lock.ts";
 import { guestGoRecipe } from "./programs.ts";
-import { checkBase, type KnownBase } from "./root_base.ts";
-
-/** GNU tar. */
-export const TAR_TOOL: HostTool = { program: "tar", debian: "tar" };
+import { checkBase, type KnownBase, TAR_TOOL } from "./root_base.ts";
 
 /** One file of a layer: taken from a file of another artifact, from an archive in it, or given here. */
 export type LayerEntry =

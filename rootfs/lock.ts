@@ -5,7 +5,7 @@
  * @module
  */
 import lock from "./lock.json" with { type: "json" };
-import { GatewayError } from "../vm/error.ts";
+import { GatewayError } from "../vm/base/error.ts";
 
 /** The guest's architecture, in Go's and Debian's common spelling. */
 export type GuestArch = "amd64" | "arm64";

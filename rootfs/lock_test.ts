@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
-import { GatewayError } from "../vm/error.ts";
+import { GatewayError } from "../vm/base/error.ts";
 import { defaultSuite, imageNames, k3sPin, suitePackages, suitePin } from "./lock.ts";
 
 Deno.test("suitePin() names the known suites when asked for another", () => {

@@ -4,10 +4,10 @@
  *
  * @module
  */
-import type { ArtifactStore, Recipe } from "../vm/artifact.ts";
-import { GatewayError } from "../vm/error.ts";
-import type { Span } from "../vm/event.ts";
-import { sourcePath } from "../vm/source.ts";
+import type { ArtifactStore, Recipe } from "../vm/store/artifact.ts";
+import { GatewayError } from "../vm/base/error.ts";
+import type { Span } from "../vm/base/event.ts";
+import { sourcePath } from "../vm/base/source.ts";
 import {
   clusterFromFile,
   clusterFromModules,

@@ -12,15 +12,14 @@ import {
   type HostTool,
   type Recipe,
   recipeKey,
-} from "../vm/artifact.ts";
-import { GatewayError } from "../vm/error.ts";
-import type { JsonValue } from "../vm/event.ts";
-import { GO_TOOL } from "../vm/go_build.ts";
-import { run } from "../vm/process.ts";
-import { together } from "../vm/together.ts";
-import { TAR_TOOL } from "./images.ts";
+} from "../vm/store/artifact.ts";
+import { GatewayError } from "../vm/base/error.ts";
+import type { JsonValue } from "../vm/base/event.ts";
+import { GO_TOOL } from "../vm/store/go_build.ts";
+import { run } from "../vm/base/process.ts";
+import { together } from "../vm/base/together.ts";
 import { type GuestArch, sourceDateEpoch } from "./lock.ts";
-import { checkBase, type KnownBase } from "./root_base.ts";
+import { checkBase, type KnownBase, TAR_TOOL } from "./root_base.ts";
 import { writeSbom } from "./sbom.ts";
 
 /** The largest root image that is accepted, in bytes. */

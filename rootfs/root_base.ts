@@ -12,14 +12,17 @@ import {
   type BuildContext,
   canonicalJson,
   digestBytes,
+  type HostTool,
   type Recipe,
   recipeKey,
-} from "../vm/artifact.ts";
-import { GatewayError } from "../vm/error.ts";
-import { run } from "../vm/process.ts";
-import { sourcePath } from "../vm/source.ts";
-import { TAR_TOOL } from "./images.ts";
+} from "../vm/store/artifact.ts";
+import { GatewayError } from "../vm/base/error.ts";
+import { run } from "../vm/base/process.ts";
+import { sourcePath } from "../vm/base/source.ts";
 import { type GuestArch, sourceDateEpoch, suitePackages, suitePin } from "./lock.ts";
+
+/** GNU tar. */
+export const TAR_TOOL: HostTool = { program: "tar", debian: "tar" };
 
 /** Where the packages come from. */
 export interface BaseOptions {

@@ -7,10 +7,10 @@
 import { assert, assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import { KRUN_SYMBOLS } from "../ffi/symbols.ts";
-import { silentSpan } from "../vm/event.ts";
-import { ensureTools } from "../vm/host_tools.ts";
-import { LIBKRUN_CRATE, LIBKRUN_TOOLS, LIBKRUN_VERSION } from "../vm/libkrun_build.ts";
-import { run } from "../vm/process.ts";
+import { silentSpan } from "../vm/base/event.ts";
+import { ensureTools } from "../vm/base/host_tools.ts";
+import { LIBKRUN_CRATE, LIBKRUN_TOOLS, LIBKRUN_VERSION } from "../vm/libkrun/build.ts";
+import { run } from "../vm/base/process.ts";
 
 const RUST_TYPES: Readonly<Record<string, string>> = {
   "u8": "u8",

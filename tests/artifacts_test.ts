@@ -6,13 +6,13 @@
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
-import { ensureArtifacts } from "../bootstrap/artifacts.ts";
+import { ensureArtifacts } from "../bootstrap/artifacts/ensure.ts";
 import { rootfsRecipes } from "../rootfs/recipes.ts";
-import { ArtifactStore, digestFile, type Recipe } from "../vm/artifact.ts";
-import { GatewayError } from "../vm/error.ts";
-import { silentSpan } from "../vm/event.ts";
-import { run, spawnChild } from "../vm/process.ts";
-import { waitFor } from "../vm/wait.ts";
+import { ArtifactStore, digestFile, type Recipe } from "../vm/store/artifact.ts";
+import { GatewayError } from "../vm/base/error.ts";
+import { silentSpan } from "../vm/base/event.ts";
+import { run, spawnChild } from "../vm/base/process.ts";
+import { waitFor } from "../vm/base/wait.ts";
 
 const options = () => ({
   span: silentSpan(),
@@ -22,8 +22,10 @@ const options = () => ({
 
 /** A build in two parts; the first is kept in workDir, the second takes its time. */
 const TWO_PARTS = `
-import { ArtifactStore } from ${JSON.stringify(new URL("../vm/artifact.ts", import.meta.url).href)};
-import { silentSpan } from ${JSON.stringify(new URL("../vm/event.ts", import.meta.url).href)};
+import { ArtifactStore } from ${
+  JSON.stringify(new URL("../vm/store/artifact.ts", import.meta.url).href)
+};
+import { silentSpan } from ${JSON.stringify(new URL("../vm/base/event.ts", import.meta.url).href)};
 const [root, hang] = Deno.args;
 const artifact = await new ArtifactStore(root).ensure({
   name: "slow", label: "a slow thing", inputs: {}, outputs: ["a", "b"], tools: [],

@@ -5,10 +5,10 @@
  * @module
  */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { hostFacts } from "../bootstrap/options.ts";
+import { hostFacts } from "../bootstrap/plan/options.ts";
 import { freeLoopbackPort } from "../net/forward.ts";
-import type { InstanceConfig, RunRecord } from "../vm/instance.ts";
-import { identifyProcess } from "../vm/process.ts";
+import type { InstanceConfig, RunRecord } from "../vm/instance/instance.ts";
+import { identifyProcess } from "../vm/base/process.ts";
 import { inTurns, Sandbox } from "./sandbox.ts";
 
 const NAME_FIX = "choose a name such as `default` or `dev-2`";

@@ -6,13 +6,13 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
-import { PLAIN_DISK, QEMU_IMG_TOOL } from "../vm/disk_chain.ts";
-import { silentSpan } from "../vm/event.ts";
-import { ensureTools } from "../vm/host_tools.ts";
-import { findInstance, removeInstance } from "../vm/instance.ts";
-import { instancesDir, runtimeDir } from "../vm/layout.ts";
-import { describeFile, writeState } from "../vm/saved_state.ts";
-import { run } from "../vm/process.ts";
+import { PLAIN_DISK, QEMU_IMG_TOOL } from "../vm/instance/disk_chain.ts";
+import { silentSpan } from "../vm/base/event.ts";
+import { ensureTools } from "../vm/base/host_tools.ts";
+import { findInstance, removeInstance } from "../vm/instance/instance.ts";
+import { instancesDir, runtimeDir } from "../vm/base/layout.ts";
+import { describeFile, writeState } from "../vm/instance/saved_state.ts";
+import { run } from "../vm/base/process.ts";
 import { withHome } from "./instance_home.ts";
 import { denoArgs } from "./sandbox.ts";
 

@@ -6,10 +6,10 @@
  */
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
-import { QEMU_IMG_TOOL } from "../vm/disk_chain.ts";
-import { silentSpan } from "../vm/event.ts";
-import { ensureTools } from "../vm/host_tools.ts";
-import { exists } from "../vm/layout.ts";
+import { QEMU_IMG_TOOL } from "../vm/instance/disk_chain.ts";
+import { silentSpan } from "../vm/base/event.ts";
+import { ensureTools } from "../vm/base/host_tools.ts";
+import { exists } from "../vm/base/layout.ts";
 import { instanceConfig } from "./fakes/instance_config.ts";
 import { startInstance } from "./fakes/instance.ts";
 import { Sandbox } from "./sandbox.ts";

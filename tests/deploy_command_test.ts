@@ -7,7 +7,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import { X509Certificate } from "node:crypto";
-import { run } from "../vm/process.ts";
+import { run } from "../vm/base/process.ts";
 import {
   becomeReady,
   type FakeKube,
@@ -148,10 +148,10 @@ Deno.test("deploy tells what is wrong with its words", () =>
 
 Deno.test("--help does not load the client library", async () => {
   const { stdout } = await run(Deno.execPath(), {
-    args: ["info", "--json", new URL("../bootstrap/deploy_command.ts", import.meta.url).pathname],
+    args: ["info", "--json", new URL("../bootstrap/commands/deploy.ts", import.meta.url).pathname],
   });
   const { modules } = JSON.parse(stdout) as Json;
-  const own = modules.find((one: Json) => one.specifier.endsWith("/deploy_command.ts"));
+  const own = modules.find((one: Json) => one.specifier.endsWith("/commands/deploy.ts"));
   const eager = own.dependencies.filter((one: Json) => one.code && !one.isDynamic);
   assertEquals(eager.map((one: Json) => one.specifier), []);
 });

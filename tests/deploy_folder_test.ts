@@ -7,8 +7,8 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { dirname, join } from "@std/path";
 import { DeploymentFolder } from "../bootstrap/deploy/certificates.ts";
-import { GatewayError } from "../vm/error.ts";
-import { ensurePrivateDir, exists, runtimeDir } from "../vm/layout.ts";
+import { GatewayError } from "../vm/base/error.ts";
+import { ensurePrivateDir, exists, runtimeDir } from "../vm/base/layout.ts";
 import { withHome } from "./instance_home.ts";
 
 Deno.test("the next deployment removes the authority's key that a killed dry run left", () =>

@@ -8,9 +8,9 @@ import { join, relative } from "@std/path";
 import https from "node:https";
 import type { TLSSocket } from "node:tls";
 import { openTarget } from "../bootstrap/deploy/target.ts";
-import { ensurePki } from "../bootstrap/pki.ts";
-import { GatewayError } from "../vm/error.ts";
-import { silentSpan } from "../vm/event.ts";
+import { ensurePki } from "../bootstrap/credentials/pki.ts";
+import { GatewayError } from "../vm/base/error.ts";
+import { silentSpan } from "../vm/base/event.ts";
 import { Sandbox } from "./sandbox.ts";
 
 const signal = new AbortController().signal;

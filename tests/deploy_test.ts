@@ -9,8 +9,8 @@ import { X509Certificate } from "node:crypto";
 import { deploy, type DeployRequest } from "../bootstrap/deploy/deploy.ts";
 import { removeDeployment } from "../bootstrap/deploy/remove.ts";
 import { diffText } from "../bootstrap/deploy/views.ts";
-import { toJsonText } from "../bootstrap/kube_yaml.ts";
-import { silentSpan } from "../vm/event.ts";
+import { toJsonText } from "../bootstrap/yaml/kube_yaml.ts";
+import { silentSpan } from "../vm/base/event.ts";
 import { assertGatewayError } from "./fakes/gateway_error.ts";
 import {
   becomeReady,

@@ -13,13 +13,13 @@ import {
   readDiskChain,
   saveDiskChain,
   shareFile,
-} from "../vm/disk_chain.ts";
-import { GatewayError } from "../vm/error.ts";
-import { silentSpan } from "../vm/event.ts";
-import { ensureTools } from "../vm/host_tools.ts";
-import { exists } from "../vm/layout.ts";
-import { run } from "../vm/process.ts";
-import { sweep } from "../vm/saved_state.ts";
+} from "../vm/instance/disk_chain.ts";
+import { GatewayError } from "../vm/base/error.ts";
+import { silentSpan } from "../vm/base/event.ts";
+import { ensureTools } from "../vm/base/host_tools.ts";
+import { exists } from "../vm/base/layout.ts";
+import { run } from "../vm/base/process.ts";
+import { sweep } from "../vm/instance/saved_state.ts";
 
 const signal = new AbortController().signal;
 await ensureTools([QEMU_IMG_TOOL], { span: silentSpan(), signal, assumeYes: true });

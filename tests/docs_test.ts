@@ -78,18 +78,12 @@ function commandsNamed(text: string): string[] {
   });
 }
 
-/** The commands that cli.ts and its helper define. */
+/** The commands that cli.ts and the room of commands define. */
 function commandsDefined(): Set<string> {
-  const files = [
-    "cli_commands",
-    "access_commands",
-    "check_commands",
-    "image_commands",
-    "shell_commands",
-    "deploy_command",
-    "egress_options",
-    "host_service_commands",
-  ].map((name) => `bootstrap/${name}.ts`);
+  const files = ["bootstrap/commands", "bootstrap/commands/help"].flatMap((dir) =>
+    [...Deno.readDirSync(join(ROOT, dir))].filter(({ isFile }) => isFile)
+      .map(({ name }) => `${dir}/${name}`)
+  );
   const text = ["cli.ts", ...files].map(read).join("\n");
   const names = [...text.matchAll(/\b(?:command|named)\(\s*(?:root,\s*)?"([a-z][a-z-]*)/g)].map((
     match,
@@ -160,7 +154,7 @@ Deno.test("the README starts with the two commands and keeps a place for a sessi
 });
 
 Deno.test("every error code that can be met is explained", async () => {
-  const union = read("vm/error.ts").match(/export type ErrorCode =([\s\S]*?);/)![1];
+  const union = read("vm/base/error.ts").match(/export type ErrorCode =([\s\S]*?);/)![1];
   const codes = [...union.matchAll(/"([a-z-]+)"/g)].map((match) => match[1]);
   assert(codes.length > 10);
   const used = await quotedWords();

@@ -4,7 +4,7 @@
  * @module
  */
 import { assert, assertEquals } from "@std/assert";
-import type { HostCheck } from "../bootstrap/doctor.ts";
+import type { HostCheck } from "../bootstrap/inspect/doctor.ts";
 import { Sandbox } from "./sandbox.ts";
 
 Deno.test("gateway doctor lists each host check with what it found, and a fix for what is not well", async () => {

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
-import { run } from "../vm/process.ts";
+import { run } from "../vm/base/process.ts";
 import { failureDigest } from "./failure_digest.ts";
 import { tempDir } from "./fakes/temp_dir.ts";
 

@@ -10,7 +10,7 @@ import { firmwareKernelPath } from "../ffi/firmware.ts";
 import { KrunContext, macBytes } from "../ffi/krun.ts";
 import { KrunLibrary } from "../ffi/library.ts";
 import { UnixSockets } from "../ffi/unix_socket.ts";
-import { checkKernelFile } from "../vm/kernel_file.ts";
+import { checkKernelFile } from "../vm/machine/kernel_file.ts";
 import { FakeKrun } from "./fakes/krun.ts";
 
 const mac = macBytes("5a:94:ef:e4:0c:ee");

@@ -6,12 +6,12 @@
  */
 import { assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
-import { place, removeClone } from "../bootstrap/fork.ts";
-import { openInstance } from "../bootstrap/up.ts";
-import { GatewayError } from "../vm/error.ts";
-import { findInstance, LockedInstance, removeInstance } from "../vm/instance.ts";
-import { exists, instancePaths } from "../vm/layout.ts";
-import type { SavedState } from "../vm/saved_state.ts";
+import { place, removeClone } from "../bootstrap/saved/fork.ts";
+import { openInstance } from "../bootstrap/start/up.ts";
+import { GatewayError } from "../vm/base/error.ts";
+import { findInstance, LockedInstance, removeInstance } from "../vm/instance/instance.ts";
+import { exists, instancePaths } from "../vm/base/layout.ts";
+import type { SavedState } from "../vm/instance/saved_state.ts";
 import { instanceConfig } from "./fakes/instance_config.ts";
 import { makeInstance, withHome } from "./instance_home.ts";
 

@@ -5,12 +5,12 @@
  */
 import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
-import { type SaveParts, saveRun } from "../bootstrap/save.ts";
-import { QEMU_IMG_TOOL } from "../vm/disk_chain.ts";
-import { silentSpan } from "../vm/event.ts";
-import { ensureTools } from "../vm/host_tools.ts";
-import { instancePaths } from "../vm/layout.ts";
-import type { SaveTarget } from "../vm/vmm.ts";
+import { type SaveParts, saveRun } from "../bootstrap/run/save.ts";
+import { QEMU_IMG_TOOL } from "../vm/instance/disk_chain.ts";
+import { silentSpan } from "../vm/base/event.ts";
+import { ensureTools } from "../vm/base/host_tools.ts";
+import { instancePaths } from "../vm/base/layout.ts";
+import type { SaveTarget } from "../vm/machine/vmm.ts";
 
 const signal = AbortSignal.timeout(600_000);
 

@@ -6,7 +6,7 @@
  */
 import { assertEquals } from "@std/assert";
 import { fromFileUrl } from "@std/path";
-import { run, which } from "../vm/process.ts";
+import { run, which } from "../vm/base/process.ts";
 import { goEnvironment } from "./go_modules.ts";
 
 /** The modules, and which of their packages. */

@@ -5,11 +5,11 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
-import { sweepBuilds } from "../bootstrap/golden.ts";
-import { PrivateGateway, removePrivateHome } from "../bootstrap/private_gateway.ts";
-import { readLines } from "../vm/lines.ts";
-import { exists, instancePaths } from "../vm/layout.ts";
-import { identifyProcess, isAlive, type ProcessId, spawnChild } from "../vm/process.ts";
+import { sweepBuilds } from "../bootstrap/saved/golden.ts";
+import { PrivateGateway, removePrivateHome } from "../bootstrap/saved/private_gateway.ts";
+import { readLines } from "../vm/base/lines.ts";
+import { exists, instancePaths } from "../vm/base/layout.ts";
+import { identifyProcess, isAlive, type ProcessId, spawnChild } from "../vm/base/process.ts";
 import { denoArgs, Sandbox } from "./sandbox.ts";
 
 const SUPERVISOR = fromFileUrl(new URL("fakes/supervisor.ts", import.meta.url));

@@ -8,13 +8,13 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { gvproxyRecipe } from "../net/gvproxy_build.ts";
 import { gvproxyConfinementText, startGvproxy } from "../net/gvproxy.ts";
-import { ArtifactStore } from "../vm/artifact.ts";
-import { GatewayError } from "../vm/error.ts";
-import { silentSpan } from "../vm/event.ts";
-import type { HostService } from "../vm/instance.ts";
-import { exists } from "../vm/layout.ts";
-import { processStartTime, run, which } from "../vm/process.ts";
-import { waitFor } from "../vm/wait.ts";
+import { ArtifactStore } from "../vm/store/artifact.ts";
+import { GatewayError } from "../vm/base/error.ts";
+import { silentSpan } from "../vm/base/event.ts";
+import type { HostService } from "../vm/instance/instance.ts";
+import { exists } from "../vm/base/layout.ts";
+import { processStartTime, run, which } from "../vm/base/process.ts";
+import { waitFor } from "../vm/base/wait.ts";
 
 const signal = new AbortController().signal;
 

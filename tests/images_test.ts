@@ -15,11 +15,11 @@ import {
 import { join } from "@std/path";
 import { tellDownloads } from "../bootstrap/images/downloads.ts";
 import { ensureCharts, ensureImages } from "../bootstrap/images/ensure.ts";
-import { ensurePki } from "../bootstrap/pki.ts";
-import { digestFile } from "../vm/digest.ts";
-import { GatewayError } from "../vm/error.ts";
-import { EventLog, silentSpan } from "../vm/event.ts";
-import { run, which } from "../vm/process.ts";
+import { ensurePki } from "../bootstrap/credentials/pki.ts";
+import { digestFile } from "../vm/base/digest.ts";
+import { GatewayError } from "../vm/base/error.ts";
+import { EventLog, silentSpan } from "../vm/base/event.ts";
+import { run, which } from "../vm/base/process.ts";
 import { MIB, noise, Place } from "./fakes/image_place.ts";
 import { CuttingProxy, LOGIN, packImage, REGISTRY_TOOL, TestRegistry } from "./fakes/registry.ts";
 

@@ -5,7 +5,7 @@
  * @module
  */
 import { join } from "@std/path";
-import { LockedInstance } from "../vm/instance.ts";
+import { LockedInstance } from "../vm/instance/instance.ts";
 import { instanceConfig } from "./fakes/instance_config.ts";
 
 /** Folders of one test; the environment names them while it runs. */

@@ -6,7 +6,7 @@
  */
 import { assertEquals, assertThrows } from "@std/assert";
 import { DatabaseSync } from "node:sqlite";
-import { cleanKine } from "../bootstrap/kine_clean.ts";
+import { cleanKine } from "../bootstrap/saved/kine_clean.ts";
 
 /** kine's own table, as its SQLite driver makes it. */
 const SCHEMA =

@@ -5,7 +5,7 @@
  */
 import { assertEquals } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
-import { run } from "../vm/process.ts";
+import { run } from "../vm/base/process.ts";
 
 const ROOT = fromFileUrl(new URL("..", import.meta.url));
 const SEEDS = join(ROOT, "tests/layers/seeds");
@@ -24,7 +24,7 @@ async function compile(dir: string): Promise<string> {
     await run("cc", {
       args: [
         ...[...FLAGS, "-fsanitize-coverage=trace-pc", "-c", "-o", objects.at(-1)!],
-        join(ROOT, "vm/ramshim", `${name}.c`),
+        join(ROOT, "vm/qemu/ramshim", `${name}.c`),
       ],
     });
   }

@@ -6,12 +6,12 @@
  */
 import { assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
-import type { planVm } from "../bootstrap/plan.ts";
-import { GatewayError } from "../vm/error.ts";
-import { tsiFirmware } from "../vm/libkrun_find.ts";
-import { run } from "../vm/process.ts";
-import { VMM_BUNDLE_FILE } from "../vm/source.ts";
-import { bundleVmmProcess } from "../vm/vmm_bundle.ts";
+import type { planVm } from "../bootstrap/plan/plan.ts";
+import { GatewayError } from "../vm/base/error.ts";
+import { tsiFirmware } from "../vm/libkrun/find.ts";
+import { run } from "../vm/base/process.ts";
+import { VMM_BUNDLE_FILE } from "../vm/base/source.ts";
+import { bundleVmmProcess } from "../vm/libkrun/vmm_bundle.ts";
 import { FakeKrun } from "./fakes/krun.ts";
 import { Plans } from "./fakes/plans.ts";
 import { denoArgs } from "./sandbox.ts";

@@ -8,11 +8,11 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { Buffer } from "node:buffer";
 import { createPublicKey, generateKeyPairSync, sign, verify } from "node:crypto";
 import { join } from "@std/path";
-import type { LoginToken } from "../bootstrap/client_metadata.ts";
-import { checkLogin } from "../bootstrap/login.ts";
-import { ensurePki, type Pki } from "../bootstrap/pki.ts";
-import { GatewayError } from "../vm/error.ts";
-import { silentSpan } from "../vm/event.ts";
+import type { LoginToken } from "../bootstrap/credentials/client_metadata.ts";
+import { checkLogin } from "../bootstrap/cluster/login.ts";
+import { ensurePki, type Pki } from "../bootstrap/credentials/pki.ts";
+import { GatewayError } from "../vm/base/error.ts";
+import { silentSpan } from "../vm/base/event.ts";
 import { tempDir } from "./fakes/temp_dir.ts";
 
 const ISSUER = "https://kubernetes.default.svc.cluster.local";

@@ -10,12 +10,12 @@ import { fromFileUrl, join } from "@std/path";
 import { bundle, makeApp } from "../bootstrap/package/app.ts";
 import { compile } from "../bootstrap/package/compile.ts";
 import { makeOneFile } from "../bootstrap/package/one_file.ts";
-import { BUNDLE_FLAGS } from "../bootstrap/self.ts";
-import { digestFile } from "../vm/digest.ts";
-import { exists } from "../vm/layout.ts";
-import { run, spawnChild, which } from "../vm/process.ts";
-import { entitlementsPlist } from "../vm/signed_runtime.ts";
-import { waitFor } from "../vm/wait.ts";
+import { BUNDLE_FLAGS } from "../bootstrap/run/self.ts";
+import { digestFile } from "../vm/base/digest.ts";
+import { exists } from "../vm/base/layout.ts";
+import { run, spawnChild, which } from "../vm/base/process.ts";
+import { entitlementsPlist } from "../vm/libkrun/signed_runtime.ts";
+import { waitFor } from "../vm/base/wait.ts";
 import { installFake, withPath } from "./fakes/install.ts";
 import { denoArgs, Sandbox } from "./sandbox.ts";
 
@@ -112,7 +112,7 @@ Deno.test("what it unpacked is used again, and made again when something of it w
   const damages = [
     () => Deno.truncate(runtime, 50_000_000),
     () => Deno.writeTextFile(join(dir, "bundle/cli.js"), "Deno.exit(9);"),
-    () => Deno.remove(join(dir, "vm/ramshim/ramshim.c")),
+    () => Deno.remove(join(dir, "vm/qemu/ramshim/ramshim.c")),
     () => Deno.writeTextFile(join(dir, "net/gvproxy/more.go"), "package main"),
     () => Deno.chmod(runtime, 0o600),
     () => Deno.remove(dir, { recursive: true }),
@@ -328,7 +328,12 @@ Deno.test("where deno compile works it is asked for a program that unpacks its s
     asked.startsWith(`compile -A --quiet --no-check --self-extracting --output ${path} --include `),
   );
   for (
-    const name of ["deno.json", "vm/ramshim/ramshim.c", "net/gvproxy/go.mod", "dist/package.json"]
+    const name of [
+      "deno.json",
+      "vm/qemu/ramshim/ramshim.c",
+      "net/gvproxy/go.mod",
+      "dist/package.json",
+    ]
   ) {
     assertStringIncludes(asked, ` --include ${name} `);
   }

@@ -7,10 +7,10 @@
 import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
 import { join } from "@std/path";
 import { parse } from "yaml";
-import { unknownValues } from "../bootstrap/chart_values.ts";
-import { packedChart } from "../bootstrap/payload_files.ts";
-import { readPayload } from "../bootstrap/payload_spec.ts";
-import { exists } from "../vm/layout.ts";
+import { unknownValues } from "../bootstrap/payload/chart_values.ts";
+import { packedChart } from "../bootstrap/payload/files.ts";
+import { readPayload } from "../bootstrap/payload/read.ts";
+import { exists } from "../vm/base/layout.ts";
 import { pushOpenshell, STAND_IN_CHART } from "./fakes/openshell.ts";
 import { agentSandboxManifest } from "./fakes/openshell/agent_sandbox.ts";
 import { TestRegistry } from "./fakes/registry.ts";

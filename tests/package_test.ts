@@ -10,12 +10,12 @@ import { rootfsRecipes } from "../rootfs/recipes.ts";
 import { makeDeb } from "../bootstrap/package/deb.ts";
 import { formulaText } from "../bootstrap/package/formula.ts";
 import { makeOneFile } from "../bootstrap/package/one_file.ts";
-import { ArtifactStore } from "../vm/artifact.ts";
-import { digestFile } from "../vm/digest.ts";
-import { GatewayError } from "../vm/error.ts";
-import { silentSpan } from "../vm/event.ts";
-import { ensureTools } from "../vm/host_tools.ts";
-import { run } from "../vm/process.ts";
+import { ArtifactStore } from "../vm/store/artifact.ts";
+import { digestFile } from "../vm/base/digest.ts";
+import { GatewayError } from "../vm/base/error.ts";
+import { silentSpan } from "../vm/base/event.ts";
+import { ensureTools } from "../vm/base/host_tools.ts";
+import { run } from "../vm/base/process.ts";
 import { RUBY_TOOL } from "./fakes/shell_tools.ts";
 
 const options = {

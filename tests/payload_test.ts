@@ -5,8 +5,8 @@
  */
 import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
-import { writePayload } from "../bootstrap/payload.ts";
-import { run, which } from "../vm/process.ts";
+import { writePayload } from "../bootstrap/start/payload_disk.ts";
+import { run, which } from "../vm/base/process.ts";
 
 const NASTY: Readonly<Record<string, string>> = {
   GW_EMPTY: "",

@@ -6,11 +6,11 @@
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
-import { ensurePki, type Pki } from "../bootstrap/pki.ts";
-import { getOnce } from "../bootstrap/probe_request.ts";
-import { silentSpan } from "../vm/event.ts";
-import { run, spawnChild, which } from "../vm/process.ts";
-import { waitFor } from "../vm/wait.ts";
+import { ensurePki, type Pki } from "../bootstrap/credentials/pki.ts";
+import { getOnce } from "../bootstrap/cluster/probe_request.ts";
+import { silentSpan } from "../vm/base/event.ts";
+import { run, spawnChild, which } from "../vm/base/process.ts";
+import { waitFor } from "../vm/base/wait.ts";
 
 const HAS_OPENSSL = which("openssl") !== undefined;
 const never = new AbortController().signal;
@@ -119,7 +119,7 @@ Deno.test({
     "ensurePki() keeps issuing valid certificates whatever the random bits are (skipped without openssl)",
   ignore: !HAS_OPENSSL,
   fn: async () => {
-    const { generateKey, issueCertificate } = await import("../bootstrap/x509.ts");
+    const { generateKey, issueCertificate } = await import("../bootstrap/credentials/x509.ts");
     const dir = await Deno.makeTempDir({ prefix: "gateway-pki-" });
     try {
       // Leading zeros in r, s or the point come up once in some dozens: enough tries to meet them all.

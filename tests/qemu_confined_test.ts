@@ -6,14 +6,14 @@
  */
 import { assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { join } from "@std/path";
-import { overlayOn, readDiskChain, saveDiskChain } from "../vm/disk_chain.ts";
-import { silentSpan } from "../vm/event.ts";
-import { which } from "../vm/process.ts";
-import { QEMU_TOOL, type QemuVm, QemuVmm } from "../vm/qemu.ts";
-import { ramSocket } from "../vm/qemu_save.ts";
-import { askConfinement } from "../vm/ram_layer.ts";
-import type { VmSpec } from "../vm/spec.ts";
-import type { SaveTarget } from "../vm/vmm.ts";
+import { overlayOn, readDiskChain, saveDiskChain } from "../vm/instance/disk_chain.ts";
+import { silentSpan } from "../vm/base/event.ts";
+import { which } from "../vm/base/process.ts";
+import { QEMU_TOOL, type QemuVm, QemuVmm } from "../vm/qemu/driver.ts";
+import { ramSocket } from "../vm/qemu/save.ts";
+import { askConfinement } from "../vm/qemu/ram_layer.ts";
+import type { VmSpec } from "../vm/machine/spec.ts";
+import type { SaveTarget } from "../vm/machine/vmm.ts";
 import { haltingKernel } from "./fakes/halting_kernel.ts";
 import { ramshim } from "./fakes/ram_place.ts";
 

@@ -5,7 +5,7 @@
  */
 import { assertEquals, assertMatch } from "@std/assert";
 import { join } from "@std/path";
-import { askConfinement } from "../vm/ram_layer.ts";
+import { askConfinement } from "../vm/qemu/ram_layer.ts";
 import { Place } from "./fakes/ram_place.ts";
 
 const signal = new AbortController().signal;

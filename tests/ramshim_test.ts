@@ -5,8 +5,8 @@
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
-import { GatewayError } from "../vm/error.ts";
-import { checkLayer, trimCode } from "../vm/ram_layer.ts";
+import { GatewayError } from "../vm/base/error.ts";
+import { checkLayer, trimCode } from "../vm/qemu/ram_layer.ts";
 import { Place, type Running } from "./fakes/ram_place.ts";
 import { mappedOf } from "./fakes/smaps.ts";
 

@@ -6,10 +6,10 @@
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
-import { ensurePki, type Pki } from "../bootstrap/pki.ts";
-import { askOnce, waitApiReady, waitServiceReady } from "../bootstrap/readiness.ts";
-import { GatewayError } from "../vm/error.ts";
-import { silentSpan } from "../vm/event.ts";
+import { ensurePki, type Pki } from "../bootstrap/credentials/pki.ts";
+import { askOnce, waitApiReady, waitServiceReady } from "../bootstrap/cluster/readiness.ts";
+import { GatewayError } from "../vm/base/error.ts";
+import { silentSpan } from "../vm/base/event.ts";
 
 const SERVING = new Uint8Array([0, 0, 0, 0, 2, 8, 1]);
 const never = new AbortController().signal;

@@ -7,9 +7,9 @@
  * @module
  */
 import { SSH_TOOL } from "../net/ssh.ts";
-import { silentSpan } from "../vm/event.ts";
-import { ensureTools } from "../vm/host_tools.ts";
-import { run } from "../vm/process.ts";
+import { silentSpan } from "../vm/base/event.ts";
+import { ensureTools } from "../vm/base/host_tools.ts";
+import { run } from "../vm/base/process.ts";
 import { REGISTRY_TOOL } from "./fakes/registry.ts";
 import { RUBY_TOOL, SHELL_TOOLS } from "./fakes/shell_tools.ts";
 import { failureDigest } from "./failure_digest.ts";

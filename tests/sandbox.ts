@@ -6,8 +6,8 @@
  * @module
  */
 import { fromFileUrl, join, relative } from "@std/path";
-import { type InstancePaths, instancePaths } from "../vm/layout.ts";
-import { type ChildProcess, run, type RunResult, spawnChild } from "../vm/process.ts";
+import { type InstancePaths, instancePaths } from "../vm/base/layout.ts";
+import { type ChildProcess, run, type RunResult, spawnChild } from "../vm/base/process.ts";
 
 const CLI = fromFileUrl(new URL("../cli.ts", import.meta.url));
 const CONFIG = fromFileUrl(new URL("../deno.json", import.meta.url));

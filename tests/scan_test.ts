@@ -5,7 +5,7 @@
  */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { fromFileUrl } from "@std/path";
-import { run } from "../vm/process.ts";
+import { run } from "../vm/base/process.ts";
 import { freePort } from "./fakes/registry.ts";
 import { allParts, crates, goModules, npmPackages } from "./scan/parts.ts";
 
@@ -48,7 +48,7 @@ Deno.test("allParts() finds the parts of the project in each of its kinds of loc
     const [file, name] of [
       ["rootfs/kubenode/go.mod", "k8s.io/kubernetes"],
       ["net/gvproxy/go.mod", "github.com/containers/gvisor-tap-vsock"],
-      ["vm/libkrun/Cargo.lock", "libkrun"],
+      ["vm/libkrun/crate/Cargo.lock", "libkrun"],
       ["deno.lock", "valibot"],
     ]
   ) assert(parts.some((part) => part.file === file && part.name === name), `${file}: ${name}`);

@@ -6,13 +6,13 @@
  */
 import { assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
-import { type SaveParts, saveRun } from "../bootstrap/save.ts";
-import { SharedMemory } from "../bootstrap/shared_memory.ts";
-import { silentSpan } from "../vm/event.ts";
-import { instancePaths } from "../vm/layout.ts";
-import { readState } from "../vm/saved_state.ts";
-import type { VmSpec } from "../vm/spec.ts";
-import type { RunningVm, SaveTarget } from "../vm/vmm.ts";
+import { type SaveParts, saveRun } from "../bootstrap/run/save.ts";
+import { SharedMemory } from "../bootstrap/run/shared_memory.ts";
+import { silentSpan } from "../vm/base/event.ts";
+import { instancePaths } from "../vm/base/layout.ts";
+import { readState } from "../vm/instance/saved_state.ts";
+import type { VmSpec } from "../vm/machine/spec.ts";
+import type { RunningVm, SaveTarget } from "../vm/machine/vmm.ts";
 
 const signal = new AbortController().signal;
 

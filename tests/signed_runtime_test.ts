@@ -5,7 +5,7 @@
  */
 import { assertEquals, assertMatch } from "@std/assert";
 import { join } from "@std/path";
-import { ensureSignedRuntime, ENTITLEMENTS } from "../vm/signed_runtime.ts";
+import { ensureSignedRuntime, ENTITLEMENTS } from "../vm/libkrun/signed_runtime.ts";
 import { installFake, withPath } from "./fakes/install.ts";
 
 Deno.test("ensureSignedRuntime() signs a copy once and leaves the program alone", async () => {

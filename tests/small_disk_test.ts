@@ -5,7 +5,7 @@
  */
 import { assertEquals } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
-import { run, which } from "../vm/process.ts";
+import { run, which } from "../vm/base/process.ts";
 import { denoArgs } from "./sandbox.ts";
 
 const WRITER = fromFileUrl(new URL("fakes/small_disk.ts", import.meta.url));

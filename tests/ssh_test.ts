@@ -6,7 +6,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import { ensureSsh, shellQuote, sshArgs, writeSshConfig } from "../net/ssh.ts";
-import { run, which } from "../vm/process.ts";
+import { run, which } from "../vm/base/process.ts";
 
 const NASTY = [
   "",

@@ -5,10 +5,10 @@
  */
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
-import { QEMU_IMG_TOOL } from "../vm/disk_chain.ts";
-import { silentSpan } from "../vm/event.ts";
-import { ensureTools } from "../vm/host_tools.ts";
-import type { SavedState } from "../vm/saved_state.ts";
+import { QEMU_IMG_TOOL } from "../vm/instance/disk_chain.ts";
+import { silentSpan } from "../vm/base/event.ts";
+import { ensureTools } from "../vm/base/host_tools.ts";
+import type { SavedState } from "../vm/instance/saved_state.ts";
 import { standInWorld } from "./kills/world.ts";
 import { flipByte } from "./vm/instance_files.ts";
 

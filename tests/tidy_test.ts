@@ -21,6 +21,15 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "ffi": ["ffi"],
 };
 
+/** The rooms inside of a room, floor by floor: a room may import those on the floors below, not those beside it. */
+const FLOORS: Readonly<Record<string, readonly (readonly string[])[]>> = {
+  "bootstrap": [
+    ...[["commands"], ["inspect", "deploy", "package"], ["start"], ["saved"], ["plan"], ["run"]],
+    ...[["cluster"], ["payload"], ["images", "artifacts", "credentials"], ["view", "yaml"]],
+  ],
+  "vm": [["libkrun", "qemu"], ["instance"], ["machine"], ["store"], ["base"]],
+};
+
 const TOP_LEVEL = [
   ...["deno.json", "deno.lock", "mod.ts", "cli.ts", "README.md", "CHANGELOG.md", "LICENSE"],
   ...["ffi", "vm", "net", "bootstrap", "rootfs", "kernel", "tests", "docs", "dist"],
@@ -62,15 +71,48 @@ Deno.test("the top level holds only the rooms and documents", () => {
   assertEquals(names.filter((name) => !name.startsWith(".") && !TOP_LEVEL.includes(name)), []);
 });
 
+/** Files that a source imports, types included, named from the top. */
+function imports({ path, text }: Source): string[] {
+  const found = text.matchAll(/(?:from|import)\s*\(?\s*"(\.{1,2}\/[^"]+)"/g);
+  return [...found].map(([, name]) => relative(ROOT, join(ROOT, path, "..", name)));
+}
+
 Deno.test("imports follow the arrows of the design", () => {
+  const wrong = product.flatMap((source) =>
+    imports(source)
+      .filter((target) => !MAY_IMPORT[source.room]?.includes(target.split("/")[0]))
+      .map((target) => `${source.path} imports ${target}`)
+  );
+  assertEquals(wrong, []);
+});
+
+Deno.test("every file of a room with floors stands on one, and imports from below only", () => {
   const wrong: string[] = [];
-  for (const { path, room, text } of product) {
-    for (const match of text.matchAll(/(?:from|import)\s*\(?\s*"(\.{1,2}\/[^"]+)"/g)) {
-      const target = relative(ROOT, join(ROOT, path, "..", match[1])).split("/")[0];
-      if (!MAY_IMPORT[room]?.includes(target)) wrong.push(`${path} imports ${match[1]}`);
+  const floorOf = (path: string) => {
+    const [room, inner] = path.split("/");
+    return FLOORS[room].findIndex((floor) => floor.includes(inner));
+  };
+  for (const source of product.filter(({ room }) => room in FLOORS)) {
+    const { path, room } = source;
+    if (floorOf(path) < 0) wrong.push(`${path} is in none of the rooms of ${room}/`);
+    for (const target of imports(source)) {
+      if (target.split("/")[0] !== room || target.split("/")[1] === path.split("/")[1]) continue;
+      if (floorOf(target) <= floorOf(path)) wrong.push(`${path} imports ${target}`);
     }
   }
   assertEquals(wrong, []);
+});
+
+Deno.test("no two files import each other in a circle, types included", () => {
+  const files = new Map(product.map((source) => [source.path, imports(source)]));
+  // What imports nothing that is left goes, again and again; what stays is a circle or stands above one.
+  for (let before = Infinity; files.size < before;) {
+    before = files.size;
+    for (const [path, targets] of files) {
+      if (!targets.some((target) => files.has(target))) files.delete(path);
+    }
+  }
+  assertEquals([...files.keys()], []);
 });
 
 Deno.test("no source file is longer than the design allows", async () => {
@@ -165,16 +207,21 @@ Deno.test("no function is longer than the design allows", () => {
 
 for (
   const [what, pattern, allowed] of [
-    ["starts programs", /new Deno\.Command\b/, ["vm/process.ts"]],
+    ["starts programs", /new Deno\.Command\b/, ["vm/base/process.ts"]],
     ["opens libraries", /Deno\.dlopen\b/, ["ffi/"]],
     ["prints", /\bconsole\.\w+\(|Deno\.std(out|err)\b/, [
-      ...["cli.ts", "bootstrap/command_up.ts", "bootstrap/package/main.ts", "vm/vmm_process.ts"],
+      ...[
+        "cli.ts",
+        "bootstrap/commands/up.ts",
+        "bootstrap/package/main.ts",
+        "vm/libkrun/vmm_process.ts",
+      ],
     ]],
-    ["exits", /Deno\.exit\b/, ["cli.ts", "vm/vmm_process.ts"]],
+    ["exits", /Deno\.exit\b/, ["cli.ts", "vm/libkrun/vmm_process.ts"]],
     ["sleeps", /\bsetInterval\(|\bdelay\(/, [
-      "vm/wait.ts",
-      "vm/std/",
-      "bootstrap/progress_view.ts",
+      "vm/base/wait.ts",
+      "vm/base/std/",
+      "bootstrap/view/progress_view.ts",
     ]],
   ] as const
 ) {

@@ -6,10 +6,16 @@
  */
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
-import { writeKubeconfig } from "../bootstrap/kubeconfig.ts";
-import { readLines } from "../vm/lines.ts";
-import { type ChildProcess, identifyProcess, run, signalProcess, which } from "../vm/process.ts";
-import { waitFor } from "../vm/wait.ts";
+import { writeKubeconfig } from "../bootstrap/cluster/kubeconfig.ts";
+import { readLines } from "../vm/base/lines.ts";
+import {
+  type ChildProcess,
+  identifyProcess,
+  run,
+  signalProcess,
+  which,
+} from "../vm/base/process.ts";
+import { waitFor } from "../vm/base/wait.ts";
 import { fakePrograms, startInstance } from "./fakes/instance.ts";
 import { denoArgs, Sandbox } from "./sandbox.ts";
 

@@ -5,7 +5,7 @@
  * @module
  */
 import { isIP } from "node:net";
-import { usageError } from "../../vm/error.ts";
+import { usageError } from "../../vm/base/error.ts";
 import { ApiFailure, type KubeApi, type KubeObject } from "./kube_api.ts";
 
 /** A host and a port. */

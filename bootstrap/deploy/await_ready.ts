@@ -5,15 +5,15 @@
  *
  * @module
  */
-import { GatewayError } from "../../vm/error.ts";
-import type { Span } from "../../vm/event.ts";
-import { formatMs, waitFor } from "../../vm/wait.ts";
+import { GatewayError } from "../../vm/base/error.ts";
+import type { Span } from "../../vm/base/event.ts";
+import { formatMs, waitFor } from "../../vm/base/wait.ts";
 import { gatherEvidence, saysNoImage } from "./evidence.ts";
 import type { KubeApi, KubeObject } from "./kube_api.ts";
 import { idOf, objectLabel, objectWords, podTemplate } from "./objects.ts";
 import type { PlacedObject } from "./plan.ts";
 import { type Progress, progressOf, WAITED_KINDS } from "./workloads.ts";
-import { toJsonText } from "../kube_yaml.ts";
+import { toJsonText } from "../yaml/kube_yaml.ts";
 
 /** What {@linkcode awaitReady} needs. */
 export interface AwaitOptions {

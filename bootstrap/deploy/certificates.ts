@@ -8,13 +8,13 @@
  */
 import { join } from "@std/path";
 import * as v from "valibot";
-import { digestBytes } from "../../vm/digest.ts";
-import { describeError, GatewayError } from "../../vm/error.ts";
-import type { Span } from "../../vm/event.ts";
-import { requireInstance } from "../../vm/instance.ts";
-import { removeEmptyDir } from "../../vm/instance_folder.ts";
-import { isInPlace } from "../../vm/instance_lock.ts";
-import { writeFileAtomic } from "../../vm/durable.ts";
+import { digestBytes } from "../../vm/base/digest.ts";
+import { describeError, GatewayError } from "../../vm/base/error.ts";
+import type { Span } from "../../vm/base/event.ts";
+import { requireInstance } from "../../vm/instance/instance.ts";
+import { removeEmptyDir } from "../../vm/instance/instance_folder.ts";
+import { isInPlace } from "../../vm/instance/instance_lock.ts";
+import { writeFileAtomic } from "../../vm/base/durable.ts";
 import {
   dataDir,
   ensurePrivateDir,
@@ -22,12 +22,12 @@ import {
   exists,
   isPrivateDir,
   runtimeDir,
-} from "../../vm/layout.ts";
-import { orphanId, ownedName } from "../../vm/process.ts";
-import { readTextIfThere, replaceDirectory } from "../files.ts";
-import { ensureJwt } from "../jwt.ts";
-import { ensurePki, type Pki, PKI_FILES } from "../pki.ts";
-import type { SecretMaterial } from "../secrets.ts";
+} from "../../vm/base/layout.ts";
+import { orphanId, ownedName } from "../../vm/base/process.ts";
+import { readTextIfThere, replaceDirectory } from "../credentials/files.ts";
+import { ensureJwt } from "../credentials/jwt.ts";
+import { ensurePki, type Pki, PKI_FILES } from "../credentials/pki.ts";
+import type { SecretMaterial } from "../payload/secrets.ts";
 
 /** What is kept of a deployment besides its certificates. */
 export interface DeploymentRecord {

@@ -5,12 +5,12 @@
  *
  * @module
  */
-import type { Span } from "../../vm/event.ts";
-import { GatewayError } from "../../vm/error.ts";
-import { waitFor } from "../../vm/wait.ts";
-import { removeClientFiles, writeClientFiles } from "../client_files.ts";
-import type { Owner } from "../names.ts";
-import type { Pki } from "../pki.ts";
+import type { Span } from "../../vm/base/event.ts";
+import { GatewayError } from "../../vm/base/error.ts";
+import { waitFor } from "../../vm/base/wait.ts";
+import { removeClientFiles, writeClientFiles } from "../credentials/client_files.ts";
+import type { Owner } from "../credentials/owner.ts";
+import type { Pki } from "../credentials/pki.ts";
 import {
   type Address,
   balancerAddress,
@@ -40,7 +40,7 @@ import { planObjects } from "./plan.ts";
 import { findStale, removalRights, removeObjects, type StaleObject } from "./prune.ts";
 import { isAllowed, missingRights, rightsError, rightsFor } from "./rights.ts";
 import { openTarget, type TargetRequest } from "./target.ts";
-import { toJsonText } from "../kube_yaml.ts";
+import { toJsonText } from "../yaml/kube_yaml.ts";
 
 /** What the user wants. */
 export interface DeployRequest extends TargetRequest {

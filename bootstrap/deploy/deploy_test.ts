@@ -1,5 +1,5 @@
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { GatewayError } from "../../vm/error.ts";
+import { GatewayError } from "../../vm/base/error.ts";
 import { balancerAddress, nodeAddress, outerService, parseAddress } from "./address.ts";
 import { deploymentPlace } from "./certificates.ts";
 import { diffLines, isSame, objectDiff } from "./diff.ts";

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { GatewayError } from "../../vm/error.ts";
+import { GatewayError } from "../../vm/base/error.ts";
 import type { KubeObject } from "./kube_api.ts";
 import { BUILT_PREFIX, imagesOf } from "./objects.ts";
 

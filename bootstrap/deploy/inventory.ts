@@ -5,7 +5,7 @@
  * @module
  */
 import * as v from "valibot";
-import { GatewayError } from "../../vm/error.ts";
+import { GatewayError } from "../../vm/base/error.ts";
 import { FIELD_MANAGER, type KubeApi, type KubeObject } from "./kube_api.ts";
 import { type ObjectId, objectKey } from "./objects.ts";
 

@@ -7,9 +7,9 @@
  * @module
  */
 import type { KubeConfig, RequestContext } from "@kubernetes/client-node";
-import { causeOf, describeError, GatewayError } from "../../vm/error.ts";
-import { formatMs } from "../../vm/wait.ts";
-import { fromJsonText, toJsonText } from "../kube_yaml.ts";
+import { causeOf, describeError, GatewayError } from "../../vm/base/error.ts";
+import { formatMs } from "../../vm/base/wait.ts";
+import { fromJsonText, toJsonText } from "../yaml/kube_yaml.ts";
 
 /** An object of Kubernetes as the API gives and takes it. */
 export interface KubeObject {

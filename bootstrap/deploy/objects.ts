@@ -6,16 +6,16 @@
  * @module
  */
 import { type Document, parseAllDocuments } from "yaml";
-import { GatewayError } from "../../vm/error.ts";
-import { digestBytes } from "../../vm/digest.ts";
-import { RELOADS_ANNOTATION } from "../identity.ts";
+import { GatewayError } from "../../vm/base/error.ts";
+import { digestBytes } from "../../vm/base/digest.ts";
+import { RELOADS_ANNOTATION } from "../cluster/adopt.ts";
 import {
   documentValue,
   KubeYamlError,
   PARSE_OPTIONS,
   toJsonText,
   withinStack,
-} from "../kube_yaml.ts";
+} from "../yaml/kube_yaml.ts";
 import type { KubeObject } from "./kube_api.ts";
 
 /** What names an object whatever version of it is meant. */

@@ -4,11 +4,11 @@
  *
  * @module
  */
-import { packedDigest, payloadFiles, RECORD_FILE } from "../manifests.ts";
-import { chartArchives, type PrepareOptions } from "../payload_images.ts";
-import type { PayloadLogin } from "../payload_spec.ts";
-import { ensurePayload, offeringDemo, payloadSource } from "../payloads.ts";
-import { type SecretMaterial, wantsJwt } from "../secrets.ts";
+import { packedDigest, payloadFiles, RECORD_FILE } from "../payload/manifests.ts";
+import { chartArchives, type PrepareOptions } from "../payload/prepare.ts";
+import type { PayloadLogin } from "../payload/payload.ts";
+import { ensurePayload, offeringDemo, payloadSource } from "../payload/choose.ts";
+import { type SecretMaterial, wantsJwt } from "../payload/secrets.ts";
 
 /** A payload as a deployment needs it. */
 export interface DeployPayload {

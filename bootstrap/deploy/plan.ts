@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { GatewayError } from "../../vm/error.ts";
+import { GatewayError } from "../../vm/base/error.ts";
 import {
   ApiFailure,
   FIELD_MANAGER,

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import type { Span } from "../../vm/event.ts";
-import { waitFor } from "../../vm/wait.ts";
+import type { Span } from "../../vm/base/event.ts";
+import { waitFor } from "../../vm/base/wait.ts";
 import { isOurs } from "./inventory.ts";
 import { ApiFailure, type KubeApi, type KubeObject, objectPath } from "./kube_api.ts";
 import { type ObjectId, objectLabel } from "./objects.ts";

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { waitFor } from "../../vm/wait.ts";
+import { waitFor } from "../../vm/base/wait.ts";
 import { DeploymentFolder } from "./certificates.ts";
 import { type DeployContext, type DeployRequest, dropFiles } from "./deploy.ts";
 import { inventoryPath, readInventory } from "./inventory.ts";

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { GatewayError } from "../../vm/error.ts";
+import { GatewayError } from "../../vm/base/error.ts";
 import { ApiFailure, type KubeApi, type KubeResource } from "./kube_api.ts";
 
 /** One thing that has to be allowed. */

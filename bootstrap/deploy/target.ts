@@ -6,8 +6,8 @@
  */
 import { dirname, join } from "@std/path";
 import type { KubeConfig } from "@kubernetes/client-node";
-import { describeError, GatewayError, usageError } from "../../vm/error.ts";
-import { homeDir } from "../../vm/layout.ts";
+import { describeError, GatewayError, usageError } from "../../vm/base/error.ts";
+import { homeDir } from "../../vm/base/layout.ts";
 import { KubeApi } from "./kube_api.ts";
 
 /** Which cluster, as the user said it. */

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { formatMs } from "../../vm/wait.ts";
+import { formatMs } from "../../vm/base/wait.ts";
 import type { DeployOutcome, DeployReport } from "./deploy.ts";
 import { objectDiff } from "./diff.ts";
 import { idOf, objectLabel } from "./objects.ts";

@@ -4,9 +4,9 @@
  *
  * @module
  */
-import { GatewayError, usageError } from "../../vm/error.ts";
-import { exists } from "../../vm/layout.ts";
-import { run } from "../../vm/process.ts";
+import { GatewayError, usageError } from "../../vm/base/error.ts";
+import { exists } from "../../vm/base/layout.ts";
+import { run } from "../../vm/base/process.ts";
 import type { ImageArchive } from "./ensure.ts";
 
 /** The one image in a file of the store, by the index at its top. The file's own digest is the store's, and not taken again. */

@@ -1,6 +1,6 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { GatewayError } from "../../vm/error.ts";
-import { packTar } from "../tar.ts";
+import { GatewayError } from "../../vm/base/error.ts";
+import { packTar } from "../payload/tar.ts";
 import { archiveFault, ArchiveWatch, folderError, unzipped } from "./archive.ts";
 
 const AMD64 = "linux/amd64";

@@ -10,8 +10,8 @@ import {
   describeError,
   type ErrorCode,
   GatewayError,
-} from "../../vm/error.ts";
-import { formatMs } from "../../vm/wait.ts";
+} from "../../vm/base/error.ts";
+import { formatMs } from "../../vm/base/wait.ts";
 import { readAuthority } from "./guest_network.ts";
 
 const TIMEOUT_MS = 30_000;

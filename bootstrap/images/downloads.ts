@@ -5,10 +5,10 @@
  * @module
  */
 import { downloadBytes, pullerRecipe } from "../../rootfs/pulled.ts";
-import { recipeKey } from "../../vm/artifact.ts";
-import { exists } from "../../vm/layout.ts";
-import { together } from "../../vm/together.ts";
-import { bytesText } from "../view_text.ts";
+import { recipeKey } from "../../vm/store/artifact.ts";
+import { exists } from "../../vm/base/layout.ts";
+import { together } from "../../vm/base/together.ts";
+import { bytesText } from "../view/text.ts";
 import {
   type EnsureImagesOptions,
   NO_ACCESS,

@@ -16,9 +16,9 @@ import {
   pullerRecipe,
 } from "../../rootfs/pulled.ts";
 import type { GuestArch } from "../../rootfs/lock.ts";
-import type { Artifact, ArtifactStore, Recipe } from "../../vm/artifact.ts";
-import type { JsonValue, Span } from "../../vm/event.ts";
-import { together } from "../../vm/together.ts";
+import type { Artifact, ArtifactStore, Recipe } from "../../vm/store/artifact.ts";
+import type { JsonValue, Span } from "../../vm/base/event.ts";
+import { together } from "../../vm/base/together.ts";
 import { readRegistries, registriesPath } from "./registries.ts";
 
 export type { Pinned } from "../../rootfs/pulled.ts";

@@ -6,10 +6,10 @@
  * @module
  */
 import { isAbsolute } from "@std/path";
-import { describeError, usageError } from "../../vm/error.ts";
-import type { Span } from "../../vm/event.ts";
-import type { InstanceConfig } from "../../vm/instance.ts";
-import { toJsonText } from "../kube_yaml.ts";
+import { describeError, usageError } from "../../vm/base/error.ts";
+import type { Span } from "../../vm/base/event.ts";
+import type { InstanceConfig } from "../../vm/instance/instance.ts";
+import { toJsonText } from "../yaml/kube_yaml.ts";
 import { readRegistries, type Registries } from "./registries.ts";
 
 /** Files of the payload by name. Secret. */

@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import { parse } from "yaml";
-import { GatewayError } from "../../vm/error.ts";
+import { GatewayError } from "../../vm/base/error.ts";
 import { guestNetworkFiles } from "./guest_network.ts";
 
 const PROXY = { hostProxy: true, hostCa: null };

@@ -7,10 +7,10 @@
  */
 import { runSsh } from "../../net/guest_command.ts";
 import { sshArgs, sshConfigPath } from "../../net/ssh.ts";
-import { GatewayError } from "../../vm/error.ts";
-import type { Span } from "../../vm/event.ts";
-import type { RunResult } from "../../vm/process.ts";
-import { waitFor } from "../../vm/wait.ts";
+import { GatewayError } from "../../vm/base/error.ts";
+import type { Span } from "../../vm/base/event.ts";
+import type { RunResult } from "../../vm/base/process.ts";
+import { waitFor } from "../../vm/base/wait.ts";
 import type { ImageArchive } from "./ensure.ts";
 
 /** A running guest, as its instance's paths name it. */

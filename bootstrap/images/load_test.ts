@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { imagesText } from "./command.ts";
+import { imagesText } from "../commands/image_load.ts";
 import { parseImages } from "./load.ts";
 
 const DIGEST = `sha256:${"ab".repeat(32)}`;

@@ -8,7 +8,7 @@ import { once } from "node:events";
 import { pipeline } from "node:stream/promises";
 // @ts-types="@types/tar-stream"
 import { extract, type Headers, pack } from "tar-stream";
-import { describeError, usageError } from "../../vm/error.ts";
+import { describeError, usageError } from "../../vm/base/error.ts";
 
 /** Where OCI archives keep their blobs; in docker's older form a name is not a digest, and everything is sent. */
 const BLOB = /^(?:\.\/)?blobs\/sha256\/([0-9a-f]{64})$/;

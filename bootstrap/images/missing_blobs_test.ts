@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { digestBytes } from "../../vm/digest.ts";
-import { GatewayError } from "../../vm/error.ts";
-import { packTar, readTar } from "../tar.ts";
+import { digestBytes } from "../../vm/base/digest.ts";
+import { GatewayError } from "../../vm/base/error.ts";
+import { packTar, readTar } from "../payload/tar.ts";
 import { withoutBlobs } from "./missing_blobs.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);

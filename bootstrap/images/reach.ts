@@ -5,8 +5,8 @@
  *
  * @module
  */
-import { abortError, describeError } from "../../vm/error.ts";
-import { formatMs, raceAbort } from "../../vm/wait.ts";
+import { abortError, describeError } from "../../vm/base/error.ts";
+import { formatMs, raceAbort } from "../../vm/base/wait.ts";
 import type { Registries } from "./registries.ts";
 
 /** What a later pull needs. */

@@ -1,5 +1,5 @@
 import { assertEquals, assertLess, assertMatch, assertRejects } from "@std/assert";
-import { GatewayError } from "../../vm/error.ts";
+import { GatewayError } from "../../vm/base/error.ts";
 import { type Needs, registryOf, whyUnreachable } from "./reach.ts";
 import type { Registries } from "./registries.ts";
 

@@ -8,10 +8,10 @@
 import { dirname, isAbsolute, join } from "@std/path";
 import * as v from "valibot";
 import { isMap, isScalar, LineCounter, parseDocument, visit } from "yaml";
-import { describeError, GatewayError } from "../../vm/error.ts";
-import type { Span } from "../../vm/event.ts";
-import { xdgConfigHome } from "../../vm/layout.ts";
-import { PARSE_OPTIONS, plainValue } from "../kube_yaml.ts";
+import { describeError, GatewayError } from "../../vm/base/error.ts";
+import type { Span } from "../../vm/base/event.ts";
+import { xdgConfigHome } from "../../vm/base/layout.ts";
+import { PARSE_OPTIONS, plainValue } from "../yaml/kube_yaml.ts";
 
 /** Where a registry's images are looked for instead. */
 export interface RegistryMirror {

@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { join } from "@std/path";
-import { GatewayError } from "../../vm/error.ts";
-import { silentSpan } from "../../vm/event.ts";
+import { GatewayError } from "../../vm/base/error.ts";
+import { silentSpan } from "../../vm/base/event.ts";
 import { parseRegistries, readRegistries } from "./registries.ts";
 
 const FILE = `

@@ -1,16 +1,16 @@
 /**
  * The program as a folder that runs without a checkout: the bundle, the files that recipes read, and the package's
- * record, each where vm/source.ts looks for it.
+ * record, each where vm/base/source.ts looks for it.
  * It must not know what the folder is packed into.
  *
  * @module
  */
 import { dirname, join, relative } from "@std/path";
-import { sourceCommit } from "../../vm/builder.ts";
-import { writeFileAtomic } from "../../vm/durable.ts";
-import { run } from "../../vm/process.ts";
-import { RECORD_PATH, sourcePath } from "../../vm/source.ts";
-import { bundleVmmProcess } from "../../vm/vmm_bundle.ts";
+import { sourceCommit } from "../../vm/store/builder.ts";
+import { writeFileAtomic } from "../../vm/base/durable.ts";
+import { run } from "../../vm/base/process.ts";
+import { RECORD_PATH, sourcePath } from "../../vm/base/source.ts";
+import { bundleVmmProcess } from "../../vm/libkrun/vmm_bundle.ts";
 
 /** What holds files that are read at run time; code of ours is in the bundle. */
 const CARRIED = ["deno.json", "LICENSE", "rootfs", "kernel", "net", "vm"];

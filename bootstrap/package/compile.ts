@@ -6,11 +6,11 @@
  * @module
  */
 import { dirname, join } from "@std/path";
-import { GatewayError } from "../../vm/error.ts";
-import { run } from "../../vm/process.ts";
-import { signProgram } from "../../vm/signed_runtime.ts";
-import { RECORD_PATH, sourcePath } from "../../vm/source.ts";
-import type { EnsureArtifactsOptions } from "../artifacts.ts";
+import { GatewayError } from "../../vm/base/error.ts";
+import { run } from "../../vm/base/process.ts";
+import { signProgram } from "../../vm/libkrun/signed_runtime.ts";
+import { RECORD_PATH, sourcePath } from "../../vm/base/source.ts";
+import type { EnsureArtifactsOptions } from "../artifacts/ensure.ts";
 import { carriedFiles, writeRecord } from "./app.ts";
 import { packForEmbedding } from "./embed.ts";
 import { makeOneFile } from "./one_file.ts";

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { BUNDLE_FLAGS } from "../self.ts";
+import { BUNDLE_FLAGS } from "../run/self.ts";
 
 /** One piece of the file, after the header. */
 export interface Part {

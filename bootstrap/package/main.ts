@@ -4,9 +4,9 @@
  *
  * @module
  */
-import { GatewayError, usageError } from "../../vm/error.ts";
-import { sourcePath } from "../../vm/source.ts";
-import { warningSpan } from "../progress_view.ts";
+import { GatewayError, usageError } from "../../vm/base/error.ts";
+import { sourcePath } from "../../vm/base/source.ts";
+import { warningSpan } from "../view/progress_view.ts";
 import { compile } from "./compile.ts";
 import { makeDeb } from "./deb.ts";
 import { formulaText } from "./formula.ts";

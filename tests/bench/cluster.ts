@@ -5,10 +5,10 @@
  * @module
  */
 import { join } from "@std/path";
-import { readEvents } from "../../bootstrap/status.ts";
-import type { EventRecord } from "../../vm/event.ts";
-import { coresUsed, run } from "../../vm/process.ts";
-import { pause, waitFor } from "../../vm/wait.ts";
+import { readEvents } from "../../bootstrap/inspect/status.ts";
+import type { EventRecord } from "../../vm/base/event.ts";
+import { coresUsed, run } from "../../vm/base/process.ts";
+import { pause, waitFor } from "../../vm/base/wait.ts";
 import { freePort, TestHome } from "../vm/harness.ts";
 import { type Row, seconds, several } from "./row.ts";
 

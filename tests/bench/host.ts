@@ -4,10 +4,10 @@
  * @module
  */
 import { fromFileUrl } from "@std/path";
-import { ensureArtifacts } from "../../bootstrap/artifacts.ts";
-import { ensurePki } from "../../bootstrap/pki.ts";
-import { silentSpan } from "../../vm/event.ts";
-import { run } from "../../vm/process.ts";
+import { ensureArtifacts } from "../../bootstrap/artifacts/ensure.ts";
+import { ensurePki } from "../../bootstrap/credentials/pki.ts";
+import { silentSpan } from "../../vm/base/event.ts";
+import { run } from "../../vm/base/process.ts";
 import { TestHome } from "../vm/harness.ts";
 import { median, type Row, seconds, several } from "./row.ts";
 

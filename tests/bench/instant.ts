@@ -5,7 +5,7 @@
  * @module
  */
 import { join } from "@std/path";
-import { waitFor } from "../../vm/wait.ts";
+import { waitFor } from "../../vm/base/wait.ts";
 import { Client } from "../vm/client.ts";
 import { freePort, TestHome } from "../vm/harness.ts";
 import { median, type Row, seconds } from "./row.ts";

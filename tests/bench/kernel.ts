@@ -6,11 +6,11 @@
  * @module
  */
 import { join } from "@std/path";
-import { ensureArtifacts } from "../../bootstrap/artifacts.ts";
-import { chooseVmm } from "../../bootstrap/choose_vmm.ts";
+import { ensureArtifacts } from "../../bootstrap/artifacts/ensure.ts";
+import { chooseVmm } from "../../bootstrap/plan/choose_vmm.ts";
 import { PACKED_SIZE_MAX_BYTES } from "../../kernel/kernel.ts";
-import { silentSpan } from "../../vm/event.ts";
-import { spawnChild, which } from "../../vm/process.ts";
+import { silentSpan } from "../../vm/base/event.ts";
+import { spawnChild, which } from "../../vm/base/process.ts";
 import { debianKernel } from "../kernel/debian.ts";
 import { initramfs } from "../kernel/initramfs.ts";
 import type { Row } from "./row.ts";

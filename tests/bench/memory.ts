@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { pause } from "../../vm/wait.ts";
+import { pause } from "../../vm/base/wait.ts";
 import { Client } from "../vm/client.ts";
 import { freePort, TestHome } from "../vm/harness.ts";
 import type { Row } from "./row.ts";

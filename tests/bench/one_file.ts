@@ -6,8 +6,8 @@
 import { fromFileUrl, join } from "@std/path";
 import { packForEmbedding } from "../../bootstrap/package/embed.ts";
 import { makeOneFile } from "../../bootstrap/package/one_file.ts";
-import { silentSpan } from "../../vm/event.ts";
-import { run } from "../../vm/process.ts";
+import { silentSpan } from "../../vm/base/event.ts";
+import { run } from "../../vm/base/process.ts";
 import { type Row, seconds, several } from "./row.ts";
 
 const CLI = fromFileUrl(new URL("../../cli.ts", import.meta.url));

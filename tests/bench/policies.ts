@@ -4,7 +4,7 @@
  * @module
  */
 import { join } from "@std/path";
-import { readEvents } from "../../bootstrap/status.ts";
+import { readEvents } from "../../bootstrap/inspect/status.ts";
 import { freePort, TestHome } from "../vm/harness.ts";
 import { idleCpu, stageRows } from "./cluster.ts";
 import type { Row } from "./row.ts";

@@ -5,9 +5,9 @@
  * @module
  */
 import { fromFileUrl, join } from "@std/path";
-import { writeAll } from "../../vm/lines.ts";
-import { coresUsed, spawnChild } from "../../vm/process.ts";
-import { encodeFrame, FRAME } from "../../vm/stdio_port.ts";
+import { writeAll } from "../../vm/base/lines.ts";
+import { coresUsed, spawnChild } from "../../vm/base/process.ts";
+import { encodeFrame, FRAME } from "../../vm/machine/stdio_port.ts";
 import { beginFlood, floodCost, residentMiB } from "../kills/flood.ts";
 import { standInWorld } from "../kills/world.ts";
 import type { Row } from "./row.ts";

@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { ensureArtifacts } from "../../bootstrap/artifacts.ts";
-import { chooseVmm } from "../../bootstrap/choose_vmm.ts";
-import { readEvents } from "../../bootstrap/status.ts";
-import { silentSpan } from "../../vm/event.ts";
-import { run } from "../../vm/process.ts";
+import { ensureArtifacts } from "../../bootstrap/artifacts/ensure.ts";
+import { chooseVmm } from "../../bootstrap/plan/choose_vmm.ts";
+import { readEvents } from "../../bootstrap/inspect/status.ts";
+import { silentSpan } from "../../vm/base/event.ts";
+import { run } from "../../vm/base/process.ts";
 import { freePort, TestHome } from "../vm/harness.ts";
 import { type Row, seconds, several } from "./row.ts";
 

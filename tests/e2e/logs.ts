@@ -4,7 +4,7 @@
  * @module
  */
 import { join } from "@std/path";
-import type { RunResult } from "../../vm/process.ts";
+import type { RunResult } from "../../vm/base/process.ts";
 
 /** What is kept: a file's name and the words of `gateway` that print it. Secrets are not among it. */
 const PARTS: readonly (readonly [file: string, words: readonly string[]])[] = [

@@ -6,7 +6,7 @@
  * @module
  */
 import { basename, dirname, fromFileUrl, join } from "@std/path";
-import { run, signalProcess, spawnChild, which } from "../../vm/process.ts";
+import { run, signalProcess, spawnChild, which } from "../../vm/base/process.ts";
 import { freePort, FROM_SOURCES } from "../vm/harness.ts";
 import { collectLogs } from "./logs.ts";
 

@@ -5,12 +5,12 @@
  * @module
  */
 import { join } from "@std/path";
-import { place } from "../../bootstrap/fork.ts";
-import { openInstance } from "../../bootstrap/up.ts";
-import { GatewayError } from "../../vm/error.ts";
-import { findInstance, removeInstance } from "../../vm/instance.ts";
-import { identifyProcess, spawnChild } from "../../vm/process.ts";
-import { readState } from "../../vm/saved_state.ts";
+import { place } from "../../bootstrap/saved/fork.ts";
+import { openInstance } from "../../bootstrap/start/up.ts";
+import { GatewayError } from "../../vm/base/error.ts";
+import { findInstance, removeInstance } from "../../vm/instance/instance.ts";
+import { identifyProcess, spawnChild } from "../../vm/base/process.ts";
+import { readState } from "../../vm/instance/saved_state.ts";
 import { instanceConfig } from "./instance_config.ts";
 
 const [name, rounds, sourceDir] = Deno.args;

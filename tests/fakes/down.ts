@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { down } from "../../bootstrap/down.ts";
-import { silentSpan } from "../../vm/event.ts";
+import { down } from "../../bootstrap/run/down.ts";
+import { silentSpan } from "../../vm/base/event.ts";
 
 const [name, timeoutMs] = Deno.args;
 const span = silentSpan();

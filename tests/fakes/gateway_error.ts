@@ -5,7 +5,7 @@
  * @module
  */
 import { assertEquals, assertInstanceOf } from "@std/assert";
-import { GatewayError } from "../../vm/error.ts";
+import { GatewayError } from "../../vm/base/error.ts";
 
 /** Calls the function and compares what it throws. */
 export async function assertGatewayError(

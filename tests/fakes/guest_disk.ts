@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { run } from "../../vm/process.ts";
+import { run } from "../../vm/base/process.ts";
 
 /** What a guest keeps on its disk, each a number below 256; 0 where it never wrote. */
 export interface DiskContent {

@@ -4,7 +4,7 @@
  * @module
  */
 import { join } from "@std/path";
-import { run } from "../../vm/process.ts";
+import { run } from "../../vm/base/process.ts";
 
 // The note names the entry of a kernel that is started in 32-bit mode (PVH).
 const SOURCE = `

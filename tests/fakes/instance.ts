@@ -6,8 +6,8 @@
  * @module
  */
 import { fromFileUrl, join } from "@std/path";
-import { readLines } from "../../vm/lines.ts";
-import { type ChildProcess, identifyProcess, signalProcess } from "../../vm/process.ts";
+import { readLines } from "../../vm/base/lines.ts";
+import { type ChildProcess, identifyProcess, signalProcess } from "../../vm/base/process.ts";
 import type { Sandbox } from "../sandbox.ts";
 
 const SUPERVISOR = fromFileUrl(new URL("supervisor.ts", import.meta.url));

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { InstanceConfig } from "../../vm/instance.ts";
+import type { InstanceConfig } from "../../vm/instance/instance.ts";
 
 /** A small instance of the demo, with what the caller changes. */
 export function instanceConfig(change: Partial<InstanceConfig> = {}): InstanceConfig {

@@ -4,14 +4,14 @@
  *
  * @module
  */
-import { stockRecipes } from "../../bootstrap/start_artifacts.ts";
+import { stockRecipes } from "../../bootstrap/inspect/start_artifacts.ts";
 import { kernelRecipe } from "../../kernel/kernel.ts";
 import { krunfwRecipe } from "../../kernel/krunfw.ts";
 import { pullerRecipe } from "../../rootfs/pulled.ts";
 import { rootfsRecipes } from "../../rootfs/recipes.ts";
-import { ArtifactStore, recipeKey } from "../../vm/artifact.ts";
-import { silentSpan } from "../../vm/event.ts";
-import { libkrunRecipe } from "../../vm/libkrun_build.ts";
+import { ArtifactStore, recipeKey } from "../../vm/store/artifact.ts";
+import { silentSpan } from "../../vm/base/event.ts";
+import { libkrunRecipe } from "../../vm/libkrun/build.ts";
 
 const options = { span: silentSpan(), signal: new AbortController().signal };
 const store = new ArtifactStore();

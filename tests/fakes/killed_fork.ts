@@ -5,10 +5,10 @@
  * @module
  */
 import { join } from "@std/path";
-import { placeState } from "../../bootstrap/golden.ts";
-import { PLAIN_DISK } from "../../vm/disk_chain.ts";
-import { LockedInstance } from "../../vm/instance.ts";
-import { describeFile, type SavedState } from "../../vm/saved_state.ts";
+import { placeState } from "../../bootstrap/saved/golden.ts";
+import { PLAIN_DISK } from "../../vm/instance/disk_chain.ts";
+import { LockedInstance } from "../../vm/instance/instance.ts";
+import { describeFile, type SavedState } from "../../vm/instance/saved_state.ts";
 import { instanceConfig } from "./instance_config.ts";
 
 const [dir] = Deno.args;

@@ -5,7 +5,7 @@
  * @module
  */
 import { fromFileUrl, join } from "@std/path";
-import { run } from "../../vm/process.ts";
+import { run } from "../../vm/base/process.ts";
 
 /** A compiled fake in a folder of its own; disposing removes it. */
 export class FakeKrun implements AsyncDisposable {

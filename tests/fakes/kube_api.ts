@@ -6,7 +6,7 @@
  * @module
  */
 import { join } from "@std/path";
-import { fromJsonText, toJsonText } from "../../bootstrap/kube_yaml.ts";
+import { fromJsonText, toJsonText } from "../../bootstrap/yaml/kube_yaml.ts";
 
 // deno-lint-ignore no-explicit-any
 type Json = any;

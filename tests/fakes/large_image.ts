@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { digestBytes } from "../../vm/digest.ts";
+import { digestBytes } from "../../vm/base/digest.ts";
 
 /** How large it is; by default 1 GB in 60,000 files and 20 layers. */
 export interface LargeImage {

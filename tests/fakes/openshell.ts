@@ -7,9 +7,9 @@
  */
 import { join } from "@std/path";
 import { parse, stringify } from "yaml";
-import { packedChart } from "../../bootstrap/payload_files.ts";
-import { sourcePath } from "../../vm/source.ts";
-import { run } from "../../vm/process.ts";
+import { packedChart } from "../../bootstrap/payload/files.ts";
+import { sourcePath } from "../../vm/base/source.ts";
+import { run } from "../../vm/base/process.ts";
 import { agentSandboxManifest } from "./openshell/agent_sandbox.ts";
 import type { ProgramImages } from "./openshell/programs.ts";
 import type { TestRegistry } from "./registry.ts";

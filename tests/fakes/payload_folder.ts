@@ -6,7 +6,7 @@
  */
 import { join } from "@std/path";
 import { gzipSync } from "node:zlib";
-import { packTar } from "../../bootstrap/tar.ts";
+import { packTar } from "../../bootstrap/payload/tar.ts";
 import { tempDir } from "./temp_dir.ts";
 
 /** Its payload.yaml. */

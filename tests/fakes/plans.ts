@@ -5,11 +5,11 @@
  * @module
  */
 import { join } from "@std/path";
-import { planVm } from "../../bootstrap/plan.ts";
-import { vmmCommand } from "../../bootstrap/self.ts";
-import { run } from "../../vm/process.ts";
-import type { VmSpec } from "../../vm/spec.ts";
-import { waitFor } from "../../vm/wait.ts";
+import { planVm } from "../../bootstrap/plan/plan.ts";
+import { vmmCommand } from "../../bootstrap/run/self.ts";
+import { run } from "../../vm/base/process.ts";
+import type { VmSpec } from "../../vm/machine/spec.ts";
+import { waitFor } from "../../vm/base/wait.ts";
 import { Sandbox } from "../sandbox.ts";
 import { fakeKernel } from "./kernel.ts";
 

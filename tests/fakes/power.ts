@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { which } from "../../vm/process.ts";
+import { which } from "../../vm/base/process.ts";
 
 /** The same request on ext4 and XFS. Nothing that is not on the disk yet gets there: flag 2. */
 export function cutPower(dir: string): void {

@@ -7,19 +7,19 @@
  */
 import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
-import type { ChosenVmm } from "../../bootstrap/choose_vmm.ts";
-import { placeState } from "../../bootstrap/golden.ts";
-import { type PreparedGuest, prepareGuest } from "../../bootstrap/guest_source.ts";
-import { ensureJwt } from "../../bootstrap/jwt.ts";
-import { saveRun } from "../../bootstrap/save.ts";
-import { restoreSnapshot } from "../../bootstrap/snapshots.ts";
+import type { ChosenVmm } from "../../bootstrap/plan/choose_vmm.ts";
+import { placeState } from "../../bootstrap/saved/golden.ts";
+import { type PreparedGuest, prepareGuest } from "../../bootstrap/saved/guest_source.ts";
+import { ensureJwt } from "../../bootstrap/credentials/jwt.ts";
+import { saveRun } from "../../bootstrap/run/save.ts";
+import { restoreSnapshot } from "../../bootstrap/saved/snapshots.ts";
 import { ensureSsh } from "../../net/ssh.ts";
-import { type DiskChain, readDiskChain } from "../../vm/disk_chain.ts";
-import { silentSpan } from "../../vm/event.ts";
-import { findInstance, LockedInstance } from "../../vm/instance.ts";
-import { writeFileAtomic } from "../../vm/durable.ts";
-import { instancePaths } from "../../vm/layout.ts";
-import { run } from "../../vm/process.ts";
+import { type DiskChain, readDiskChain } from "../../vm/instance/disk_chain.ts";
+import { silentSpan } from "../../vm/base/event.ts";
+import { findInstance, LockedInstance } from "../../vm/instance/instance.ts";
+import { writeFileAtomic } from "../../vm/base/durable.ts";
+import { instancePaths } from "../../vm/base/layout.ts";
+import { run } from "../../vm/base/process.ts";
 import {
   findFault,
   isSuspended,
@@ -28,9 +28,9 @@ import {
   slotRecord,
   snapshotRecord,
   spendSlot,
-} from "../../vm/saved_state.ts";
-import type { VmSpec } from "../../vm/spec.ts";
-import type { RunningVm, SaveTarget } from "../../vm/vmm.ts";
+} from "../../vm/instance/saved_state.ts";
+import type { VmSpec } from "../../vm/machine/spec.ts";
+import type { RunningVm, SaveTarget } from "../../vm/machine/vmm.ts";
 import { instanceConfig } from "./instance_config.ts";
 import { cutPower } from "./power.ts";
 

@@ -9,8 +9,8 @@
  * @module
  */
 import { basename, dirname, join } from "@std/path";
-import { readLines, writeAll } from "../../vm/lines.ts";
-import { pause, waitFor } from "../../vm/wait.ts";
+import { readLines, writeAll } from "../../vm/base/lines.ts";
+import { pause, waitFor } from "../../vm/base/wait.ts";
 import { type DiskContent, GuestDisk } from "./guest_disk.ts";
 
 const [top, ...argv] = Deno.args;

@@ -4,15 +4,15 @@
  * @module
  */
 import { fromFileUrl, join } from "@std/path";
-import { ArtifactStore } from "../../vm/artifact.ts";
-import { silentSpan } from "../../vm/event.ts";
-import { readLines, writeAll } from "../../vm/lines.ts";
-import { run, spawnChild } from "../../vm/process.ts";
-import { preloading } from "../../vm/qemu.ts";
-import { ramSocket } from "../../vm/qemu_save.ts";
-import { saveLayer } from "../../vm/ram_layer.ts";
-import { type LayerMode } from "../../vm/vmm.ts";
-import { ramshimRecipe } from "../../vm/ramshim.ts";
+import { ArtifactStore } from "../../vm/store/artifact.ts";
+import { silentSpan } from "../../vm/base/event.ts";
+import { readLines, writeAll } from "../../vm/base/lines.ts";
+import { run, spawnChild } from "../../vm/base/process.ts";
+import { preloading } from "../../vm/qemu/driver.ts";
+import { ramSocket } from "../../vm/qemu/save.ts";
+import { saveLayer } from "../../vm/qemu/ram_layer.ts";
+import { type LayerMode } from "../../vm/machine/vmm.ts";
+import { ramshimRecipe } from "../../vm/qemu/ramshim.ts";
 
 const signal = new AbortController().signal;
 const SOURCE = fromFileUrl(new URL("ramuser.c", import.meta.url));

@@ -1,4 +1,4 @@
-/* Stands for a VMM in the tests of vm/ramshim: maps a memory file as shared and pokes at it.
+/* Stands for a VMM in the tests of vm/qemu/ramshim: maps a memory file as shared and pokes at it.
  * Lines on stdin: "w PAGE TEXT" writes the text to a page, "z PAGE" makes it zero, "r PAGE" prints what is there, "a PAGES"
  * what is in the first ones, "x" tries to run a program, "e TIMES" makes accept fail, "p" prints how often the library has
  * paused after that, "t" makes what a trim of translated code finds, and a wall clock that is an hour behind. "o PATH" opens

@@ -6,7 +6,7 @@
  * @module
  */
 import { join } from "@std/path";
-import { generateKey, issueCertificate } from "../../bootstrap/x509.ts";
+import { generateKey, issueCertificate } from "../../bootstrap/credentials/x509.ts";
 
 const DAY_MS = 24 * 60 * 60_000;
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { revokeAllButReadAndFfi } from "../../vm/libkrun_child.ts";
+import { revokeAllButReadAndFfi } from "../../vm/libkrun/child.ts";
 
 revokeAllButReadAndFfi();
 const tries: Readonly<Record<string, () => unknown>> = {

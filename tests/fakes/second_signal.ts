@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { stopSignals } from "../../bootstrap/user_signals.ts";
+import { stopSignals } from "../../bootstrap/run/user_signals.ts";
 
 const forced: string[] = [];
 using signals = stopSignals(() =>

@@ -4,10 +4,10 @@
  * @module
  */
 import { join } from "@std/path";
-import { shareFile } from "../../vm/disk_chain.ts";
-import { GatewayError } from "../../vm/error.ts";
-import { writeFileAtomic } from "../../vm/durable.ts";
-import { ensureStateDisk } from "../../vm/state_disk.ts";
+import { shareFile } from "../../vm/instance/disk_chain.ts";
+import { GatewayError } from "../../vm/base/error.ts";
+import { writeFileAtomic } from "../../vm/base/durable.ts";
+import { ensureStateDisk } from "../../vm/instance/state_disk.ts";
 
 const [what, small, large] = Deno.args;
 let code = "none";

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { connectUnix } from "../../vm/lines.ts";
-import { StdioPort } from "../../vm/stdio_port.ts";
+import { connectUnix } from "../../vm/base/lines.ts";
+import { StdioPort } from "../../vm/machine/stdio_port.ts";
 
 const conn = (await connectUnix(Deno.args[0]))!;
 const nowhere = { write: (data: Uint8Array) => Promise.resolve(data.length) };

@@ -5,9 +5,9 @@
  * @module
  */
 import { fromFileUrl, join } from "@std/path";
-import { ensureTools, type HostTool } from "../../vm/host_tools.ts";
-import { silentSpan } from "../../vm/event.ts";
-import { run, type RunResult, which } from "../../vm/process.ts";
+import { ensureTools, type HostTool } from "../../vm/base/host_tools.ts";
+import { silentSpan } from "../../vm/base/event.ts";
+import { run, type RunResult, which } from "../../vm/base/process.ts";
 
 /** What the tests need on the host. */
 export const TOOLS: readonly HostTool[] = [

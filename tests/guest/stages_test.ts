@@ -1,6 +1,6 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
-import { run } from "../../vm/process.ts";
+import { run } from "../../vm/base/process.ts";
 import { type GuestRoot, guestTest, stage } from "./harness.ts";
 
 const PAYLOAD = `begin payload; job_payload=$!\n${stage("40-payload")}`;

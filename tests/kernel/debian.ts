@@ -6,7 +6,7 @@
  * @module
  */
 import { join } from "@std/path";
-import { run } from "../../vm/process.ts";
+import { run } from "../../vm/base/process.ts";
 
 /** A kernel of Debian's. */
 export interface DebianKernel {

@@ -7,11 +7,11 @@
  */
 import { assertMatch } from "@std/assert";
 import { basename, join } from "@std/path";
-import { buildTargets } from "../../bootstrap/artifacts.ts";
-import type { ArtifactManifest } from "../../vm/artifact.ts";
-import { silentSpan } from "../../vm/event.ts";
-import { cacheDir } from "../../vm/layout.ts";
-import { run, which } from "../../vm/process.ts";
+import { buildTargets } from "../../bootstrap/artifacts/ensure.ts";
+import type { ArtifactManifest } from "../../vm/store/artifact.ts";
+import { silentSpan } from "../../vm/base/event.ts";
+import { cacheDir } from "../../vm/base/layout.ts";
+import { run, which } from "../../vm/base/process.ts";
 import { debianKernel } from "./debian.ts";
 import { archive, type Entry, FOLDER, initramfs, LINK, PROGRAM } from "./initramfs.ts";
 

@@ -5,12 +5,12 @@
  * @module
  */
 import { assert, assertEquals } from "@std/assert";
-import { buildTargets } from "../../bootstrap/artifacts.ts";
+import { buildTargets } from "../../bootstrap/artifacts/ensure.ts";
 import { PACKED_SIZE_MAX_BYTES } from "../../kernel/kernel.ts";
 import { kernelMemory } from "../../kernel/krunfw.ts";
-import { digestBytes } from "../../vm/digest.ts";
-import { silentSpan } from "../../vm/event.ts";
-import { run } from "../../vm/process.ts";
+import { digestBytes } from "../../vm/base/digest.ts";
+import { silentSpan } from "../../vm/base/event.ts";
+import { run } from "../../vm/base/process.ts";
 
 const options = () => ({
   span: silentSpan(),

@@ -4,9 +4,9 @@
  * @module
  */
 import { join } from "@std/path";
-import { LineConnection } from "../../vm/lines.ts";
-import { coresUsed } from "../../vm/process.ts";
-import { waitFor } from "../../vm/wait.ts";
+import { LineConnection } from "../../vm/base/lines.ts";
+import { coresUsed } from "../../vm/base/process.ts";
+import { waitFor } from "../../vm/base/wait.ts";
 import { runRecord } from "../vm/instance_files.ts";
 import type { World } from "./world.ts";
 

@@ -5,7 +5,7 @@
  * @module
  */
 import { join } from "@std/path";
-import { pause } from "../../vm/wait.ts";
+import { pause } from "../../vm/base/wait.ts";
 import type { World } from "./world.ts";
 
 /** Where a moment is looked for. */

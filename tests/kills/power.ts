@@ -4,9 +4,9 @@
  * @module
  */
 import { join } from "@std/path";
-import { run } from "../../vm/process.ts";
+import { run } from "../../vm/base/process.ts";
 import { cutPower } from "../fakes/power.ts";
-import { waitFor } from "../../vm/wait.ts";
+import { waitFor } from "../../vm/base/wait.ts";
 import type { TestHome } from "../vm/harness.ts";
 
 /** A home's data folder on a disk whose host loses power. */

@@ -5,8 +5,8 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { join } from "@std/path";
-import { isAlive, type ProcessId, run } from "../../vm/process.ts";
-import { pause, waitFor, within } from "../../vm/wait.ts";
+import { isAlive, type ProcessId, run } from "../../vm/base/process.ts";
+import { pause, waitFor, within } from "../../vm/base/wait.ts";
 import { unnamedStateFiles } from "../vm/instance_files.ts";
 import type { Background } from "../vm/harness.ts";
 import { reach, release } from "./moments.ts";

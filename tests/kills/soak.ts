@@ -4,7 +4,7 @@
  * @module
  */
 import { join } from "@std/path";
-import { run } from "../../vm/process.ts";
+import { run } from "../../vm/base/process.ts";
 import { freePort } from "../vm/harness.ts";
 import { residentMiB } from "./flood.ts";
 import { grows, growthOf } from "./growth.ts";

@@ -6,10 +6,10 @@
  */
 import { assert } from "@std/assert";
 import { join } from "@std/path";
-import { parseEventLine } from "../../vm/event.ts";
-import type { RunRecord } from "../../vm/instance.ts";
-import { isAlive } from "../../vm/process.ts";
-import { waitFor } from "../../vm/wait.ts";
+import { parseEventLine } from "../../vm/base/event.ts";
+import type { RunRecord } from "../../vm/instance/instance.ts";
+import { isAlive } from "../../vm/base/process.ts";
+import { waitFor } from "../../vm/base/wait.ts";
 import { HELLO_PORT, writeHello } from "../fakes/hello_payload.ts";
 import { type Edition, guestNote, makeStandIn, type StandIn } from "../fakes/stand_in.ts";
 import { freePort, TestHome } from "../vm/harness.ts";

@@ -7,7 +7,7 @@
  * Driver: fuzz RUNS SEED-OF-RANDOM FILE…: each file as it is, then RUNS changed ones. An input that reaches code which none
  * before did (by -fsanitize-coverage=trace-pc) is changed further. The same arguments give the same inputs. Input number N
  * is written to the file that CRASH names before it is tried. */
-#include "../../vm/ramshim/ramshim.h"
+#include "../../vm/qemu/ramshim/ramshim.h"
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -7,10 +7,10 @@
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { join } from "@std/path";
-import { buildTargets } from "../../bootstrap/artifacts.ts";
-import { silentSpan } from "../../vm/event.ts";
-import { ensureTools } from "../../vm/host_tools.ts";
-import { run } from "../../vm/process.ts";
+import { buildTargets } from "../../bootstrap/artifacts/ensure.ts";
+import { silentSpan } from "../../vm/base/event.ts";
+import { ensureTools } from "../../vm/base/host_tools.ts";
+import { run } from "../../vm/base/process.ts";
 import { initramfs } from "../kernel/initramfs.ts";
 
 const options = () => ({

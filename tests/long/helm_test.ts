@@ -6,8 +6,8 @@
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { stringify } from "yaml";
-import { packTar } from "../../bootstrap/tar.ts";
-import { waitFor } from "../../vm/wait.ts";
+import { packTar } from "../../bootstrap/payload/tar.ts";
+import { waitFor } from "../../vm/base/wait.ts";
 import { Client } from "../vm/client.ts";
 import { freePort, TestHome, withEvidence } from "../vm/harness.ts";
 

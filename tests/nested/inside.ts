@@ -6,14 +6,14 @@
  * @module
  */
 import { assertRejects, assertStringIncludes } from "@std/assert";
-import { vmmCommand } from "../../bootstrap/self.ts";
-import { silentSpan } from "../../vm/event.ts";
-import { GatewayError } from "../../vm/error.ts";
-import { cacheDir, exists } from "../../vm/layout.ts";
-import { LibkrunVmm } from "../../vm/libkrun.ts";
-import { QemuVmm } from "../../vm/qemu.ts";
-import { VMM_BUNDLE_FILE } from "../../vm/source.ts";
-import type { Vmm } from "../../vm/vmm.ts";
+import { vmmCommand } from "../../bootstrap/run/self.ts";
+import { silentSpan } from "../../vm/base/event.ts";
+import { GatewayError } from "../../vm/base/error.ts";
+import { cacheDir, exists } from "../../vm/base/layout.ts";
+import { LibkrunVmm } from "../../vm/libkrun/driver.ts";
+import { QemuVmm } from "../../vm/qemu/driver.ts";
+import { VMM_BUNDLE_FILE } from "../../vm/base/source.ts";
+import type { Vmm } from "../../vm/machine/vmm.ts";
 import { type Case, CASES } from "../conformance/cases.ts";
 import { type Bench, bootGuest } from "../conformance/guest.ts";
 import { contextGuest, initGuest } from "./inside_context.ts";

@@ -5,19 +5,19 @@
  * @module
  */
 import { join } from "@std/path";
-import { payloadFiles } from "../../bootstrap/manifests.ts";
-import { writePayload } from "../../bootstrap/payload.ts";
-import { loadPayload } from "../../bootstrap/payloads.ts";
-import { ensurePki } from "../../bootstrap/pki.ts";
-import { planVm } from "../../bootstrap/plan.ts";
+import { payloadFiles } from "../../bootstrap/payload/manifests.ts";
+import { writePayload } from "../../bootstrap/start/payload_disk.ts";
+import { loadPayload } from "../../bootstrap/payload/choose.ts";
+import { ensurePki } from "../../bootstrap/credentials/pki.ts";
+import { planVm } from "../../bootstrap/plan/plan.ts";
 import { GUEST_ADDRESS } from "../../net/guest.ts";
-import { waitServiceReady } from "../../bootstrap/readiness.ts";
-import { guestUp, powerOff } from "../../bootstrap/up_steps.ts";
+import { waitServiceReady } from "../../bootstrap/cluster/readiness.ts";
+import { guestUp, powerOff } from "../../bootstrap/start/steps.ts";
 import { gvproxyNetSocket, startGvproxy } from "../../net/gvproxy.ts";
-import { ControlPort } from "../../vm/control_port.ts";
-import { EventLog } from "../../vm/event.ts";
-import type { ChildExit } from "../../vm/process.ts";
-import type { VmSpec } from "../../vm/spec.ts";
+import { ControlPort } from "../../vm/machine/control_port.ts";
+import { EventLog } from "../../vm/base/event.ts";
+import type { ChildExit } from "../../vm/base/process.ts";
+import type { VmSpec } from "../../vm/machine/spec.ts";
 import type { Bench } from "../conformance/guest.ts";
 
 /** How it went, in seconds from the driver's start. */

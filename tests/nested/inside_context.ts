@@ -5,8 +5,8 @@
  * @module
  */
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { run } from "../../vm/process.ts";
-import { settleWithin, waitFor } from "../../vm/wait.ts";
+import { run } from "../../vm/base/process.ts";
+import { settleWithin, waitFor } from "../../vm/base/wait.ts";
 import type { Bench } from "../conformance/guest.ts";
 
 /** Where the outer disk has this case's files. */

@@ -5,9 +5,9 @@
  * @module
  */
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { execKernel, execWith } from "../../bootstrap/exec_vm.ts";
-import { resolveOptions } from "../../bootstrap/options.ts";
-import { EventLog } from "../../vm/event.ts";
+import { execKernel, execWith } from "../../bootstrap/start/exec.ts";
+import { resolveOptions } from "../../bootstrap/plan/options.ts";
+import { EventLog } from "../../vm/base/event.ts";
 import type { Bench } from "../conformance/guest.ts";
 
 /** Runs it. `bench.vmm` is a driver whose library has the stock libkrunfw beside it. */

@@ -4,14 +4,14 @@
  * @module
  */
 import { fromFileUrl, join } from "@std/path";
-import { ensureArtifacts } from "../../bootstrap/artifacts.ts";
+import { ensureArtifacts } from "../../bootstrap/artifacts/ensure.ts";
 import { packForEmbedding } from "../../bootstrap/package/embed.ts";
 import { makeOneFile } from "../../bootstrap/package/one_file.ts";
-import { ArtifactStore } from "../../vm/artifact.ts";
-import { silentSpan } from "../../vm/event.ts";
-import { LIBKRUN_FILE, libkrunRecipe } from "../../vm/libkrun_build.ts";
-import { run } from "../../vm/process.ts";
-import { bundleVmmProcess } from "../../vm/vmm_bundle.ts";
+import { ArtifactStore } from "../../vm/store/artifact.ts";
+import { silentSpan } from "../../vm/base/event.ts";
+import { LIBKRUN_FILE, libkrunRecipe } from "../../vm/libkrun/build.ts";
+import { run } from "../../vm/base/process.ts";
+import { bundleVmmProcess } from "../../vm/libkrun/vmm_bundle.ts";
 import { makeLayeredDisk } from "../conformance/layered.ts";
 import { FakeKrun } from "../fakes/krun.ts";
 import { initramfs } from "../kernel/initramfs.ts";

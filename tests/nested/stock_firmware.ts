@@ -7,9 +7,9 @@
  */
 import { join } from "@std/path";
 import { firmwareCandidates } from "../../ffi/library.ts";
-import { describeError } from "../../vm/error.ts";
-import { tsiFirmware } from "../../vm/libkrun_find.ts";
-import { run } from "../../vm/process.ts";
+import { describeError } from "../../vm/base/error.ts";
+import { tsiFirmware } from "../../vm/libkrun/find.ts";
+import { run } from "../../vm/base/process.ts";
 
 const PACKAGE = "libkrunfw5";
 const SUITE = "sid";

@@ -7,12 +7,12 @@ import { assert, assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import fc from "fast-check";
 import { parseRegistries } from "../../bootstrap/images/registries.ts";
-import { readCredentials, renderKubeconfig } from "../../bootstrap/kubeconfig.ts";
-import { toJsonText } from "../../bootstrap/kube_yaml.ts";
-import { parseSpec } from "../../bootstrap/payload_schema.ts";
-import { YamlSource } from "../../bootstrap/payload_source.ts";
-import { parseVmSpec, type VmSpec } from "../../vm/spec.ts";
-import { checkLayer } from "../../vm/ram_layer.ts";
+import { readCredentials, renderKubeconfig } from "../../bootstrap/cluster/kubeconfig.ts";
+import { toJsonText } from "../../bootstrap/yaml/kube_yaml.ts";
+import { parseSpec } from "../../bootstrap/payload/schema.ts";
+import { YamlSource } from "../../bootstrap/yaml/source.ts";
+import { parseVmSpec, type VmSpec } from "../../vm/machine/spec.ts";
+import { checkLayer } from "../../vm/qemu/ram_layer.ts";
 import { mutated, property, readOrRefused } from "./properties.ts";
 
 const YAML_WORDS = [

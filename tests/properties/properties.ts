@@ -5,7 +5,7 @@
  * @module
  */
 import fc from "fast-check";
-import { GatewayError } from "../../vm/error.ts";
+import { GatewayError } from "../../vm/base/error.ts";
 
 /** One of them. */
 export interface Property {

@@ -5,9 +5,9 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { parseControlLine } from "../../vm/control_port.ts";
-import { readLines } from "../../vm/lines.ts";
-import { encodeFrame, type Frame, readFrames } from "../../vm/stdio_port.ts";
+import { parseControlLine } from "../../vm/machine/control_port.ts";
+import { readLines } from "../../vm/base/lines.ts";
+import { encodeFrame, type Frame, readFrames } from "../../vm/machine/stdio_port.ts";
 import { property, readOrRefused, streamOf } from "./properties.ts";
 
 const word = fc.stringMatching(/^[a-z][\w-]{0,20}$/);

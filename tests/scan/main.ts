@@ -7,7 +7,7 @@
  * @module
  */
 import { fromFileUrl } from "@std/path";
-import { run, which } from "../../vm/process.ts";
+import { run, which } from "../../vm/base/process.ts";
 import { knownVulnerabilities, NotScanned, OSV_URL } from "./osv.ts";
 import { allParts, type Part } from "./parts.ts";
 

@@ -4,7 +4,7 @@
  * @module
  */
 import * as v from "valibot";
-import { describeError } from "../../vm/error.ts";
+import { describeError } from "../../vm/base/error.ts";
 import type { Part } from "./parts.ts";
 
 /** The public database. */

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { run, type RunResult } from "../../vm/process.ts";
-import { waitFor } from "../../vm/wait.ts";
+import { run, type RunResult } from "../../vm/base/process.ts";
+import { waitFor } from "../../vm/base/wait.ts";
 import type { TestHome } from "./harness.ts";
 
 /** The part of `status --json` that tests read. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { waitFor } from "../../vm/wait.ts";
+import { waitFor } from "../../vm/base/wait.ts";
 import type { Client } from "./client.ts";
 
 const MADE = "stat -c %Y /var/lib/rancher/k3s/server/tls/client-admin.crt";

@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { ensureArtifacts } from "../../bootstrap/artifacts.ts";
-import { chooseVmm } from "../../bootstrap/choose_vmm.ts";
-import { QEMU_IMG_TOOL } from "../../vm/disk_chain.ts";
-import { silentSpan } from "../../vm/event.ts";
-import { ensureTools } from "../../vm/host_tools.ts";
+import { ensureArtifacts } from "../../bootstrap/artifacts/ensure.ts";
+import { chooseVmm } from "../../bootstrap/plan/choose_vmm.ts";
+import { QEMU_IMG_TOOL } from "../../vm/instance/disk_chain.ts";
+import { silentSpan } from "../../vm/base/event.ts";
+import { ensureTools } from "../../vm/base/host_tools.ts";
 import { CASES } from "../conformance/cases.ts";
 import type { Bench } from "../conformance/guest.ts";
 import { makeLayeredDisk } from "../conformance/layered.ts";

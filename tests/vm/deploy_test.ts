@@ -10,7 +10,7 @@ import { parse, stringify } from "yaml";
 import { deploy, type DeployRequest } from "../../bootstrap/deploy/deploy.ts";
 import { type DeployPayload, deployPayload } from "../../bootstrap/deploy/payload.ts";
 import { removeDeployment } from "../../bootstrap/deploy/remove.ts";
-import { silentSpan } from "../../vm/event.ts";
+import { silentSpan } from "../../vm/base/event.ts";
 import { Client } from "./client.ts";
 import { freePort, TestHome, withEvidence } from "./harness.ts";
 

@@ -6,7 +6,7 @@
  */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
-import { run } from "../../vm/process.ts";
+import { run } from "../../vm/base/process.ts";
 import { TestHome } from "./harness.ts";
 
 const E2E = fromFileUrl(new URL("../e2e/main.ts", import.meta.url));

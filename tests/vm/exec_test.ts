@@ -4,7 +4,7 @@
  * @module
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { digestBytes } from "../../vm/digest.ts";
+import { digestBytes } from "../../vm/base/digest.ts";
 import { TestHome } from "./harness.ts";
 
 Deno.test("--exec", async (t) => {

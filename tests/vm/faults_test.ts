@@ -6,7 +6,7 @@
  */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
-import { waitFor } from "../../vm/wait.ts";
+import { waitFor } from "../../vm/base/wait.ts";
 import { type Background, freePort, TestHome, withEvidence } from "./harness.ts";
 
 const home = await TestHome.make();

@@ -6,17 +6,17 @@
  */
 import { assertEquals } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
-import { readEvents } from "../../bootstrap/status.ts";
-import type { EventRecord } from "../../vm/event.ts";
-import { cacheDir } from "../../vm/layout.ts";
+import { readEvents } from "../../bootstrap/inspect/status.ts";
+import type { EventRecord } from "../../vm/base/event.ts";
+import { cacheDir } from "../../vm/base/layout.ts";
 import {
   type ChildExit,
   type ChildProcess,
   run,
   type RunResult,
   spawnChild,
-} from "../../vm/process.ts";
-import { waitFor } from "../../vm/wait.ts";
+} from "../../vm/base/process.ts";
+import { waitFor } from "../../vm/base/wait.ts";
 
 const CLI = fromFileUrl(new URL("../../cli.ts", import.meta.url));
 const CONFIG = fromFileUrl(new URL("../../deno.json", import.meta.url));

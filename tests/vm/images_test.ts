@@ -6,9 +6,9 @@
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
-import { generateKey, issueCertificate } from "../../bootstrap/x509.ts";
-import { run } from "../../vm/process.ts";
-import { waitFor } from "../../vm/wait.ts";
+import { generateKey, issueCertificate } from "../../bootstrap/credentials/x509.ts";
+import { run } from "../../vm/base/process.ts";
+import { waitFor } from "../../vm/base/wait.ts";
 import { writeHello } from "../fakes/hello_payload.ts";
 import {
   freePort as freePortOf,

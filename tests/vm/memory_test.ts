@@ -5,7 +5,7 @@
  * @module
  */
 import { assert, assertEquals } from "@std/assert";
-import { waitFor } from "../../vm/wait.ts";
+import { waitFor } from "../../vm/base/wait.ts";
 import { mappedOf } from "../fakes/smaps.ts";
 import { Client } from "./client.ts";
 import { freePort, TestHome, withEvidence } from "./harness.ts";

@@ -9,8 +9,8 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { dirname, fromFileUrl, join } from "@std/path";
 import { packForEmbedding } from "../../bootstrap/package/embed.ts";
 import { makeOneFile } from "../../bootstrap/package/one_file.ts";
-import { silentSpan } from "../../vm/event.ts";
-import { run, which } from "../../vm/process.ts";
+import { silentSpan } from "../../vm/base/event.ts";
+import { run, which } from "../../vm/base/process.ts";
 import { freePort, TestHome } from "./harness.ts";
 
 const BARE = fromFileUrl(new URL("../fakes/bare_machine.sh", import.meta.url));

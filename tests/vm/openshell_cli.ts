@@ -6,7 +6,7 @@
  */
 import { assertEquals, assertMatch } from "@std/assert";
 import { join } from "@std/path";
-import { run, type RunResult } from "../../vm/process.ts";
+import { run, type RunResult } from "../../vm/base/process.ts";
 import { openshellClient } from "../fakes/openshell/programs.ts";
 import type { TestHome } from "./harness.ts";
 

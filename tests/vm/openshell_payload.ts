@@ -6,7 +6,7 @@
  * @module
  */
 import { join } from "@std/path";
-import { sourcePath } from "../../vm/source.ts";
+import { sourcePath } from "../../vm/base/source.ts";
 import { mirrors, pushOpenshell, type StandIns, writeOpenshell } from "../fakes/openshell.ts";
 import { agentSandboxManifest } from "../fakes/openshell/agent_sandbox.ts";
 import { programImages } from "../fakes/openshell/programs.ts";

@@ -6,9 +6,9 @@
  */
 import { assert, assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
 import { dirname, join } from "@std/path";
-import { postGrpcOnce } from "../../bootstrap/probe_request.ts";
-import { exists } from "../../vm/layout.ts";
-import { waitFor } from "../../vm/wait.ts";
+import { postGrpcOnce } from "../../bootstrap/cluster/probe_request.ts";
+import { exists } from "../../vm/base/layout.ts";
+import { waitFor } from "../../vm/base/wait.ts";
 import type { Client } from "./client.ts";
 import type { TestHome } from "./harness.ts";
 import { OpenshellCli } from "./openshell_cli.ts";

@@ -14,7 +14,7 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import { join } from "@std/path";
-import { waitFor } from "../../vm/wait.ts";
+import { waitFor } from "../../vm/base/wait.ts";
 import { TestRegistry } from "../fakes/registry.ts";
 import { Client } from "./client.ts";
 import { freePort, type TestHome, withEvidence } from "./harness.ts";

@@ -5,7 +5,7 @@
  * @module
  */
 import { assert, assertEquals } from "@std/assert";
-import { waitFor } from "../../vm/wait.ts";
+import { waitFor } from "../../vm/base/wait.ts";
 import type { Client } from "./client.ts";
 import type { TestHome } from "./harness.ts";
 

@@ -7,8 +7,8 @@
  */
 import { assert, assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
-import { run } from "../../vm/process.ts";
-import { pause, waitFor } from "../../vm/wait.ts";
+import { run } from "../../vm/base/process.ts";
+import { pause, waitFor } from "../../vm/base/wait.ts";
 import { HostServices } from "./host_services.ts";
 import { appears, type Moment, reach, step as begins } from "../kills/moments.ts";
 import { Client } from "./client.ts";

@@ -6,10 +6,10 @@
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
-import type { MatrixReport, MatrixRow } from "../../bootstrap/matrix.ts";
-import type { ProvenanceReport } from "../../bootstrap/provenance.ts";
-import type { CapabilityReport } from "../../bootstrap/verify.ts";
-import { waitFor } from "../../vm/wait.ts";
+import type { MatrixReport, MatrixRow } from "../../bootstrap/inspect/matrix.ts";
+import type { ProvenanceReport } from "../../bootstrap/inspect/provenance.ts";
+import type { CapabilityReport } from "../../bootstrap/inspect/verify.ts";
+import { waitFor } from "../../vm/base/wait.ts";
 import { freePort, TestHome, withEvidence } from "./harness.ts";
 
 Deno.test("gateway verify", async (t) => {

@@ -14,8 +14,8 @@ import {
 } from "@std/assert";
 import { join } from "@std/path";
 import { makeOneFile } from "../../bootstrap/package/one_file.ts";
-import { run } from "../../vm/process.ts";
-import { pause, waitFor } from "../../vm/wait.ts";
+import { run } from "../../vm/base/process.ts";
+import { pause, waitFor } from "../../vm/base/wait.ts";
 import { HostServices } from "./host_services.ts";
 import { Client, type Status } from "./client.ts";
 import { assertEgress } from "./egress.ts";

@@ -4,8 +4,8 @@
  * @module
  */
 import { join } from "@std/path";
-import { digestBytes } from "../../../vm/digest.ts";
-import { run } from "../../../vm/process.ts";
+import { digestBytes } from "../../../vm/base/digest.ts";
+import { run } from "../../../vm/base/process.ts";
 import { layerTar } from "../large_image.ts";
 import type { StandIns } from "../openshell.ts";
 

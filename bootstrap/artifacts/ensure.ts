@@ -1,0 +1,259 @@
+/**
+ * Which artifacts a start needs, built where they are missing: independent ones side by side.
+ * It must not run a build when everything is there, and then has to take well under a second.
+ *
+ * @module
+ */
+import { kernelRecipe } from "../../kernel/kernel.ts";
+import { krunfwRecipe } from "../../kernel/krunfw.ts";
+import { gvproxyRecipe } from "../../net/gvproxy_build.ts";
+import { SSH_TOOL } from "../../net/ssh.ts";
+import { rootfsRecipes } from "../../rootfs/recipes.ts";
+import { BASE_MAX_AGE_DAYS, baseAgeDays, type KnownBase } from "../../rootfs/root_base.ts";
+import { type Artifact, ArtifactStore, type Recipe } from "../../vm/store/artifact.ts";
+import { describeError, GatewayError, usageError } from "../../vm/base/error.ts";
+import type { Span } from "../../vm/base/event.ts";
+import { ensureTools, type HostTool } from "../../vm/base/host_tools.ts";
+import { libkrunFormulaError, libkrunRecipe } from "../../vm/libkrun/build.ts";
+import { QEMU_TOOL } from "../../vm/qemu/driver.ts";
+import { ramshimRecipe } from "../../vm/qemu/ramshim.ts";
+import { together } from "../../vm/base/together.ts";
+import { tscRecipe } from "../../vm/qemu/tsc.ts";
+import { QEMU_IMG_TOOL } from "../../vm/instance/disk_chain.ts";
+import { ensureProvenance } from "./statement.ts";
+import type { VmmChoice } from "../../vm/machine/vmm.ts";
+
+/** What a VM boots from. */
+export interface BootArtifacts {
+  /** Holds `vmlinux`. */
+  readonly kernel: Artifact;
+  /** Holds `root.erofs`, shared read-only by all VMs. */
+  readonly root: Artifact;
+  /** Holds `gvproxy`, a program of the host. */
+  readonly gvproxy: Artifact;
+  /** Measures the host's counter for guests under TCG. */
+  readonly tsc: Artifact;
+  /** Makes a guest's memory out of layers. */
+  readonly ramshim: Artifact;
+  /** Where the cluster binary came from, such as "kubenode v1.37.2". */
+  readonly cluster: string;
+}
+
+/** How {@linkcode ensureArtifacts} may act. */
+export interface EnsureArtifactsOptions {
+  /** Builds and installs become its children. */
+  readonly span: Span;
+  /** Ends running builds; what they finished is kept. */
+  readonly signal: AbortSignal;
+  /** As root, install missing host tools. */
+  readonly assumeYes: boolean;
+  /** A cluster binary of the user's. */
+  readonly clusterBinary?: string;
+  /** The user's own store by default. */
+  readonly store?: ArtifactStore;
+  /** Its `vmm` is the user's; auto without it. */
+  readonly config?: { readonly vmm: VmmChoice };
+}
+
+/** What `gateway build` can be asked for. */
+export const BUILD_TARGETS = [
+  ...["kernel", "root", "cluster", "images", "golden", "payload", "libkrun", "all"] as const,
+  ...["libkrunfw", "kernel-arm64"] as const,
+];
+/** One of {@linkcode BUILD_TARGETS}. */
+export type BuildTarget = typeof BUILD_TARGETS[number];
+
+/** The target that a user named. @throws GatewayError `usage` for an unknown one, or words that do not go with it. */
+export function checkBuild(
+  asked: { readonly target: string; readonly payload?: string; readonly refresh: boolean },
+): BuildTarget {
+  const target = BUILD_TARGETS.find((name) => name === asked.target);
+  if (target === undefined) {
+    throw usageError(
+      `Cannot build "${asked.target}"`,
+      `the targets are ${BUILD_TARGETS.join(", ")}`,
+      "run `gateway build all`",
+    );
+  }
+  if (asked.payload !== undefined && target !== "payload") {
+    throw usageError(
+      `Cannot build "${target}" of "${asked.payload}"`,
+      "only the target payload takes a second word",
+      `run \`gateway build ${target}\`, or \`gateway build payload ${asked.payload}\``,
+    );
+  }
+  if (asked.refresh && target !== "root") {
+    throw usageError(
+      `Cannot renew "${target}"`,
+      "--refresh renews the Debian packages of the root image",
+      `run \`${REFRESH_COMMAND}\``,
+    );
+  }
+  return target;
+}
+
+/** The guest's architecture, in the kernel's word. @throws GatewayError `host-unsupported`. */
+export function hostArch(): "x86_64" {
+  if (Deno.build.arch === "x86_64") return "x86_64";
+  throw new GatewayError({
+    code: "host-unsupported",
+    what: `Cannot build artifacts for "${Deno.build.arch}"`,
+    why: "only x86_64 is built so far",
+    fix: "use an x86_64 Linux host",
+  });
+}
+
+/**
+ * Finds or builds everything a VM boots from. Missing host tools are installed or named before any build starts.
+ *
+ * @throws GatewayError `tool-missing`, `build-failed`, `disk-full`, `usage`.
+ */
+export async function ensureArtifacts(options: EnsureArtifactsOptions): Promise<BootArtifacts> {
+  const { store = new ArtifactStore(), span } = options;
+  const wanted = ({ kernel, rootfs, gvproxy, tsc, ramshim }: Recipes) =>
+    [kernel, rootfs.root, gvproxy, tsc, ramshim] as const;
+  const found = await allRecipes(options, store);
+  await ensureAllTools(found, store, options);
+  const recipes = await withKnownBase(found, wanted(found), store, options);
+  const [kernel, root, gvproxy, tsc, ramshim] = await ensureAll(wanted(recipes), store, options);
+  const old = ageWarning(recipes.rootfs.base);
+  if (old !== undefined) span.warn(old);
+  // A store that cannot be written to is still good to boot from.
+  await ensureProvenance(store, [kernel, root, gvproxy, tsc, ramshim]).catch((error) =>
+    span.warn(`no provenance.json: ${describeError(error)}`)
+  );
+  return { kernel, root, gvproxy, tsc, ramshim, cluster: recipes.rootfs.cluster.source };
+}
+
+/**
+ * Builds what `gateway build TARGET` names; returns the artifacts in build order. "all" is what a start needs, which
+ * libkrun is not.
+ */
+export async function buildTargets(
+  target: Exclude<BuildTarget, "golden" | "payload">,
+  options: EnsureArtifactsOptions,
+): Promise<Artifact[]> {
+  const { store = new ArtifactStore(undefined, { repair: true }) } = options;
+  if (target === "libkrun") {
+    if (Deno.build.os !== "linux") throw libkrunFormulaError(Deno.build.os);
+    return [await store.ensure(await libkrunRecipe(hostArch()), options)];
+  }
+  const found = await allRecipes(options, store);
+  const wanted = await recipesOf(target, found);
+  await ensureTools(wanted.flatMap(({ tools }) => tools), options);
+  const recipes = await withKnownBase(found, wanted, store, options);
+  const known = recipes === found ? wanted : await recipesOf(target, recipes);
+  const built = await ensureAll(known, store, options);
+  if (target === "all") {
+    await ensureProvenance(store, built.filter(({ name }) => SET_NAMES.includes(name)));
+  }
+  return built;
+}
+
+async function recipesOf(
+  target: Exclude<BuildTarget, "golden" | "payload" | "libkrun">,
+  { rootfs, kernel, gvproxy, tsc, ramshim }: Recipes,
+): Promise<Recipe[]> {
+  switch (target) {
+    case "kernel":
+      return [kernel];
+    case "cluster":
+      return [rootfs.cluster];
+    case "images":
+      return [...rootfs.images, rootfs.helmImage];
+    case "root":
+      return [rootfs.root];
+    case "all":
+      return [kernel, rootfs.cluster, ...rootfs.images, rootfs.root, gvproxy, tsc, ramshim];
+    // For other tools and another processor: nothing here boots from them.
+    case "libkrunfw":
+      return [kernel, await krunfwRecipe(kernel)];
+    case "kernel-arm64":
+      return [await kernelRecipe("arm64")];
+  }
+}
+
+/**
+ * The recipes once the base was built, where anything wanted is made from it: its packages are in the keys of that. What
+ * takes longest is built beside a base that is missing.
+ */
+async function withKnownBase(
+  recipes: Recipes,
+  wanted: readonly Recipe[],
+  store: ArtifactStore,
+  options: EnsureArtifactsOptions,
+): Promise<Recipes> {
+  const { base, cluster, root, images } = recipes.rootfs;
+  const others = wanted.filter((recipe) => recipe !== root && !images.includes(recipe));
+  if (base.record || others.length === wanted.length) return recipes;
+  const parts = wanted.includes(root) ? [cluster] : [];
+  await ensureAll([base.recipe, ...new Set([...parts, ...others])], store, options);
+  return await allRecipes(options, store);
+}
+
+/** What renews the packages of the root image. */
+export const REFRESH_COMMAND = "gateway build root --refresh";
+
+/** What a start says about packages that should be renewed; undefined where they need not. Pure. */
+export function ageWarning(
+  { record }: Pick<KnownBase, "record">,
+  nowMs: number = Date.now(),
+): string | undefined {
+  if (!record) return undefined;
+  const days = baseAgeDays(record, nowMs);
+  if (days < BASE_MAX_AGE_DAYS) return undefined;
+  return `the Debian packages of the root image are ${days} days old; run \`${REFRESH_COMMAND}\``;
+}
+
+/** Finds or builds each; where one fails, the builds of the others are ended first. */
+async function ensureAll(
+  wanted: readonly Recipe[],
+  store: ArtifactStore,
+  options: EnsureArtifactsOptions,
+): Promise<Artifact[]> {
+  const ensure = (recipe: Recipe) => (signal: AbortSignal) =>
+    store.ensure(recipe, { ...options, signal });
+  return await together(wanted.map(ensure), options);
+}
+
+/** The artifacts that boot together. */
+const SET_NAMES: readonly string[] = ["kernel", "root", "gvproxy", "tsckhz", "ramshim"];
+
+/** The recipes of what is built for starts, with those of their parts; nothing is built. */
+export async function allRecipes(options: EnsureArtifactsOptions, store: ArtifactStore) {
+  const [kernel, gvproxy, tsc, ramshim, rootfs] = await Promise.all([
+    kernelRecipe(hostArch()),
+    gvproxyRecipe(),
+    tscRecipe(),
+    ramshimRecipe(),
+    rootfsRecipes({ ...options, store, arch: "amd64" }),
+  ]);
+  return { kernel, gvproxy, tsc, ramshim, rootfs };
+}
+
+/** Those of {@linkcode allRecipes}. */
+export type Recipes = Awaited<ReturnType<typeof allRecipes>>;
+
+/** One question to the host for everything that is missing, instead of one error after another. */
+async function ensureAllTools(
+  recipes: Recipes,
+  store: ArtifactStore,
+  options: EnsureArtifactsOptions,
+): Promise<void> {
+  const { rootfs, kernel, gvproxy, ramshim } = recipes;
+  const missing = async (...wanted: readonly Recipe[]) =>
+    (await Promise.all(
+      wanted.map(async (recipe) => await store.holds(recipe) ? [] : recipe.tools),
+    )).flat();
+  const tools = await missing(kernel, gvproxy, ramshim, rootfs.root);
+  // When the root image is there, nothing it was made of is needed any more.
+  if (rootfs.root.tools.some((tool) => tools.includes(tool))) {
+    tools.push(...await missing(rootfs.base.recipe, rootfs.cluster, ...rootfs.images));
+  }
+  await ensureTools([...tools, ...startTools(options.config?.vmm ?? "auto")], options);
+}
+
+/** What a start runs when everything is built. Who asked for libkrun is not asked for QEMU. */
+export function startTools(vmm: VmmChoice): HostTool[] {
+  return vmm === "libkrun" ? [SSH_TOOL] : [QEMU_TOOL, QEMU_IMG_TOOL, SSH_TOOL];
+}

@@ -1,0 +1,129 @@
+/**
+ * The API of an instance's own cluster during a start: its credentials, a client of it, and the user's kubeconfig.
+ * A boot never depends on the kubeconfig. It must not know a payload.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import type { GvproxyClient } from "../../net/gvproxy.ts";
+import { hostPort, LOOPBACK } from "../../net/forward.ts";
+import { runSsh } from "../../net/guest_command.ts";
+import { sshArgs } from "../../net/ssh.ts";
+import { describeError } from "../../vm/base/error.ts";
+import type { Span } from "../../vm/base/event.ts";
+import type { InstanceConfig } from "../../vm/instance/instance.ts";
+import { writeFileAtomic } from "../../vm/base/durable.ts";
+import { exists, type InstancePaths } from "../../vm/base/layout.ts";
+import type { SavedState } from "../../vm/instance/saved_state.ts";
+import { startBeside } from "../../vm/base/together.ts";
+import { waitFor } from "../../vm/base/wait.ts";
+import { ApiClient } from "./api.ts";
+import { kubeconfigPath, readCredentials, writeKubeconfig } from "./kubeconfig.ts";
+import { GUEST_ADDRESS, GUEST_API_PORT } from "../../net/guest.ts";
+import { waitApiReady } from "./readiness.ts";
+import { isOld } from "./slot_certificates.ts";
+
+/** The bound of what does not depend on the payload: a cold cluster under emulation on a busy machine takes minutes. */
+const API_TIMEOUT_MS = 12 * 60_000;
+
+/**
+ * Fetches the kubeconfig and waits for the API beside the wait for the service. The boot never depends on it: what
+ * goes wrong becomes a warning. Resolves when it is settled; never rejects. Disposing the stack ends it and waits for that.
+ */
+export function startKubeApi(
+  stack: AsyncDisposableStack,
+  parent: Span,
+  config: InstanceConfig,
+  access: ApiAccess,
+  guarded: AbortSignal,
+): Promise<void> {
+  return startBeside(stack, guarded, (signal) => bringKubeApi(parent, config, access, signal));
+}
+
+async function bringKubeApi(
+  parent: Span,
+  config: InstanceConfig,
+  access: ApiAccess,
+  guarded: AbortSignal,
+): Promise<void> {
+  const { paths, slot: before, ports: { apiPort } } = access;
+  if (apiPort === null) return;
+  // The kubeconfig of before the suspend is still right.
+  const same = before?.apiPort === apiPort && !before.from && !isOld(before);
+  if (same && await exists(kubeconfigPath(config.name))) return;
+  try {
+    await parent.run("kubernetes api", async (span) => {
+      const k3sYaml = await keptKubeconfig(before) ??
+        await readGuestKubeconfig(paths, guarded);
+      await writeFileAtomic(join(paths.dir, "k3s.yaml"), k3sYaml);
+      const credentials = readCredentials(k3sYaml);
+      const timeoutMs = API_TIMEOUT_MS;
+      await waitApiReady({ port: apiPort, credentials, span, signal: guarded, timeoutMs });
+      const owner = { instance: config.name, instanceDir: paths.dir };
+      const written = await writeKubeconfig({ k3sYaml, apiPort, owner });
+      span.log(`kubeconfig ${written.path}`);
+    });
+  } catch (error) {
+    if (!guarded.aborted) parent.warn(`no kubeconfig: ${describeError(error)}`);
+  }
+}
+
+/** The kubeconfig that was saved with another's state: its cluster's authority and client are still the same. */
+async function keptKubeconfig(before: SavedState | undefined): Promise<string | undefined> {
+  if (!before || isOld(before)) return undefined;
+  const { from } = before;
+  return from?.k3sYaml ? await Deno.readTextFile(from.k3sYaml).catch(() => undefined) : undefined;
+}
+
+/** Waits for the cluster's own kubeconfig and reads it. @throws GatewayError `guest-unreachable`, or the signal's reason. */
+export async function readGuestKubeconfig(
+  paths: InstancePaths,
+  signal: AbortSignal,
+): Promise<string> {
+  const args = sshArgs(`${paths.sshDir}/config`, paths.name, ["cat", "/etc/rancher/k3s/k3s.yaml"]);
+  return await waitFor({
+    what: "the cluster's kubeconfig in the guest",
+    probe: async (inner) => {
+      const { code, stdout } = await runSsh({ args, signal: inner, check: false });
+      return code === 0 && stdout !== "" ? stdout : undefined;
+    },
+    timeoutMs: API_TIMEOUT_MS,
+    intervalMs: 1000,
+    probeTimeoutMs: 40_000,
+    signal,
+    code: "guest-unreachable",
+  });
+}
+
+/** What leads to the API of a guest with open ports. */
+export interface ApiAccess {
+  readonly paths: InstancePaths;
+  readonly slot: SavedState | undefined;
+  /** Null where the user wants no port to the API; then one is opened for the time of the call. */
+  readonly ports: { readonly apiPort: number | null };
+  readonly gvproxy: GvproxyClient;
+}
+
+/** Lends a client of the API. @throws GatewayError `guest-unreachable`, what the callee throws, or the signal's reason. */
+export async function withApi<T>(
+  access: ApiAccess,
+  signal: AbortSignal,
+  use: (api: ApiClient) => Promise<T>,
+): Promise<T> {
+  const { paths, gvproxy, slot, ports } = access;
+  await using stack = new AsyncDisposableStack();
+  const k3sYaml = await keptKubeconfig(slot) ?? await readGuestKubeconfig(paths, signal);
+  const port = ports.apiPort ?? await temporaryPort(stack, gvproxy);
+  using api = new ApiClient(port, readCredentials(k3sYaml));
+  return await use(api);
+}
+
+/** A loopback port to the API that is closed with the stack. */
+export async function temporaryPort(
+  stack: AsyncDisposableStack,
+  gvproxy: GvproxyClient,
+): Promise<number> {
+  const port = await gvproxy.exposeLoopback(`${GUEST_ADDRESS}:${GUEST_API_PORT}`);
+  stack.defer(() => gvproxy.unexpose(hostPort(LOOPBACK, port)).catch(() => {}));
+  return port;
+}

@@ -1,0 +1,292 @@
+/**
+ * What is to be seen of a payload that does not answer: charts that could not be installed, pods, events, the ends of
+ * logs. Bounded, on lines for people, and without what looks like a secret.
+ * It must not change anything in the cluster.
+ *
+ * @module
+ */
+import { runSsh } from "../../net/guest_command.ts";
+import { sshArgs } from "../../net/ssh.ts";
+import { GatewayError } from "../../vm/base/error.ts";
+import type { InstancePaths } from "../../vm/base/layout.ts";
+import { formatMs } from "../../vm/base/wait.ts";
+import type { ApiClient } from "./api.ts";
+import { CHART_LABEL, HELM_ERROR, SYSTEM_NAMESPACE } from "../payload/manifests.ts";
+import type { Payload } from "../payload/payload.ts";
+import { openText } from "../view/redact.ts";
+import { namespacesOf } from "../payload/secrets.ts";
+
+const MOST = { lines: 60, columns: 240, pods: 8, events: 8, logs: 3, logLines: 10 };
+
+/** What was gathered. */
+export interface Evidence {
+  readonly lines: readonly string[];
+  /** Why a chart could not be installed, in Helm's words. */
+  readonly chartFault?: string | undefined;
+}
+
+/** The error of a payload that did not answer, with what was seen. */
+export function notReady(
+  error: GatewayError,
+  told: Evidence & {
+    readonly payload: Payload;
+    readonly keep: boolean;
+    readonly instance: string;
+    readonly deployLog?: readonly string[];
+    /** How long it really was waited for: a step of the wait may have a shorter bound. */
+    readonly waitedMs?: number;
+  },
+): GatewayError {
+  const { payload, keep, instance, chartFault, deployLog = [] } = told;
+  const name = instance === "default" ? "" : ` --name ${instance}`;
+  const lines = [...deployLog.map((line) => `manifests: ${line}`), ...told.lines];
+  const advice = keep
+    ? `look inside with \`gateway kubectl${name} -- get pods -A\`, then stop it: gateway down${name}`
+    : keepAdvice(instance);
+  const awaited = awaitedThing(error);
+  return new GatewayError({
+    code: "service-not-ready",
+    what: awaited === undefined
+      ? `${error.what} of the payload "${payload.name}"`
+      : `Cannot see the payload "${payload.name}" answer within ` +
+        formatMs(told.waitedMs ?? payload.service.health.timeoutSeconds * 1000),
+    why: chartFault ??
+      (awaited === undefined ? error.why : `the last wait was for ${awaited}: ${error.why}`),
+    // What ended before the bound knows better what to do.
+    fix: awaited === undefined ? `${error.fix}; ${advice}` : advice,
+    details: lines.slice(0, MOST.lines).map((line) => openText(line, MOST.columns)),
+    cause: error,
+  });
+}
+
+/** What a wait was for whose bound was reached; that bound is only what was left of the payload's own. */
+function awaitedThing({ what }: GatewayError): string | undefined {
+  return /^Cannot see (.+) within [\w. ]+$/.exec(what)?.[1];
+}
+
+/** What to do about a payload whose VM is gone. */
+export function keepAdvice(instance: string): string {
+  const name = instance === "default" ? "" : ` --name ${instance}`;
+  return `correct the payload; \`gateway up${name} --keep\` leaves the VM running to look inside`;
+}
+
+/** What the auto-deploy folder could not apply, newest last. */
+export async function readDeployFaults(
+  paths: InstancePaths,
+  signal: AbortSignal,
+): Promise<string[]> {
+  const script = "grep -h 'cannot deploy ' /var/log/k3s.log | tail -n 3";
+  const args = sshArgs(`${paths.sshDir}/config`, paths.name, ["sh", "-c", script]);
+  const { stdout } = await runSsh({ args, signal, check: false, timeoutMs: 30_000 });
+  const lines = stdout.split("\n").map((line) => line.replace(/^.*?cannot deploy /, ""));
+  return [...new Set(lines.filter((line) => line.trim() !== ""))];
+}
+
+/** Asks the cluster. Rejects with what broke the connection, or the signal's reason. */
+export async function gatherEvidence(
+  api: Pick<ApiClient, "call" | "text">,
+  payload: Payload,
+  signal: AbortSignal,
+): Promise<Evidence> {
+  const look = new Look(api, signal);
+  const charts = payload.charts.length > 0 ? await look.charts() : { lines: [] };
+  const lines = [...charts.lines];
+  for (const namespace of namespacesOf(payload)) {
+    lines.push(...await look.namespace(namespace));
+  }
+  return { ...charts, lines };
+}
+
+interface ContainerState {
+  readonly name: string;
+  readonly ready: boolean;
+  readonly restartCount: number;
+  readonly state?: {
+    readonly waiting?: { readonly reason?: string; readonly message?: string };
+    readonly terminated?: { readonly reason?: string; readonly exitCode?: number };
+  };
+}
+
+interface Pod {
+  readonly metadata: { readonly name: string };
+  readonly status: {
+    readonly phase?: string;
+    readonly reason?: string;
+    readonly conditions?: readonly {
+      readonly type: string;
+      readonly status: string;
+      readonly message?: string;
+    }[];
+    readonly initContainerStatuses?: readonly ContainerState[];
+    readonly containerStatuses?: readonly ContainerState[];
+  };
+}
+
+interface Job {
+  readonly metadata: { readonly name: string; readonly labels?: Readonly<Record<string, string>> };
+  readonly status: { readonly succeeded?: number; readonly failed?: number };
+}
+
+interface HelmChart {
+  readonly metadata: {
+    readonly name: string;
+    readonly annotations?: Readonly<Record<string, string>>;
+  };
+  readonly status?: {
+    readonly conditions?: readonly {
+      readonly type: string;
+      readonly status: string;
+      readonly message?: string;
+    }[];
+  };
+}
+
+interface Occurrence {
+  readonly type?: string;
+  readonly reason?: string;
+  readonly message?: string;
+  readonly count?: number;
+  readonly lastTimestamp?: string | null;
+  readonly eventTime?: string | null;
+  readonly involvedObject?: { readonly kind?: string; readonly name?: string };
+}
+
+class Look {
+  constructor(
+    private readonly api: Pick<ApiClient, "call" | "text">,
+    private readonly signal: AbortSignal,
+  ) {}
+
+  /** The jobs that install charts, and what the last try of one that has not succeeded said. */
+  async charts(): Promise<Evidence> {
+    const { lines, chartFault } = await this.#helmCharts();
+    const jobs = await this.#helmJobs();
+    return { lines: [...lines, ...jobs.lines], chartFault: chartFault ?? jobs.chartFault };
+  }
+
+  /** The charts whose last try failed. */
+  async #helmCharts(): Promise<Evidence> {
+    const path = `/apis/helm.cattle.io/v1/namespaces/${SYSTEM_NAMESPACE}/helmcharts`;
+    let chartFault: string | undefined;
+    const lines: string[] = [];
+    // A cluster binary without the controller does not know the kind.
+    for (const { metadata, status } of await this.#list<HelmChart>(path).catch(() => [])) {
+      const failed = status?.conditions?.find((one) => one.type === "Failed");
+      const said = metadata.annotations?.[HELM_ERROR] ??
+        (failed?.status === "True" ? failed.message : undefined);
+      if (said === undefined) continue;
+      chartFault ??= installFault(metadata.name, said);
+      lines.push(...said.split("\n").map((line) => `chart ${metadata.name}: ${line}`));
+    }
+    return { lines: lines.slice(0, MOST.logLines), chartFault };
+  }
+
+  async #helmJobs(): Promise<Evidence> {
+    const path = `/apis/batch/v1/namespaces/${SYSTEM_NAMESPACE}/jobs?labelSelector=${CHART_LABEL}`;
+    const lines: string[] = [];
+    let chartFault: string | undefined;
+    for (const { metadata, status } of await this.#list<Job>(path)) {
+      if ((status.succeeded ?? 0) > 0) continue;
+      const chart = metadata.labels?.[CHART_LABEL] ?? metadata.name;
+      const tries = status.failed ?? 0;
+      lines.push(`chart ${chart}: not installed, ${tries} ${tries === 1 ? "try" : "tries"} failed`);
+      const selector = encodeURIComponent(`job-name=${metadata.name}`);
+      const pods = await this.#list<Pod>(
+        `/api/v1/namespaces/${SYSTEM_NAMESPACE}/pods?labelSelector=${selector}`,
+      );
+      const log = await this.#lastLog(SYSTEM_NAMESPACE, pods);
+      lines.push(...log.map((line) => `  ${line}`));
+      const said = log.findLast((line) => /error/i.test(line)) ?? log.at(-1);
+      if (said) chartFault ??= installFault(chart, said);
+    }
+    return { lines, chartFault };
+  }
+
+  /** Of the newest pod that has one. */
+  async #lastLog(namespace: string, pods: readonly Pod[]): Promise<string[]> {
+    for (const pod of [...pods].reverse()) {
+      for (const { name } of pod.status.containerStatuses ?? []) {
+        const log = await this.#log(namespace, pod, name, false);
+        if (log.length > 0) return log;
+      }
+    }
+    return [];
+  }
+
+  /** Pods that are not ready, warnings, and the ends of logs. */
+  async namespace(namespace: string): Promise<string[]> {
+    const pods = (await this.#list<Pod>(`/api/v1/namespaces/${namespace}/pods`))
+      .filter(({ status }) => status.phase !== "Succeeded");
+    if (pods.length === 0) return [`no pod is in the namespace ${namespace}`];
+    const bad = pods.filter((pod) => !isReady(pod));
+    const shown = (bad.length > 0 ? bad : pods).slice(0, MOST.pods);
+    const lines = shown.map((pod) => `pod ${namespace}/${pod.metadata.name}: ${podWords(pod)}`);
+    lines.push(...await this.#events(namespace));
+    for (const pod of shown.slice(0, MOST.logs)) {
+      const containers = pod.status.containerStatuses ?? [];
+      const one = containers.find(({ ready }) => !ready) ?? containers[0];
+      if (!one) continue;
+      const again = one.restartCount > 0 && one.state?.waiting !== undefined;
+      const log = await this.#log(namespace, pod, one.name, again);
+      if (log.length === 0) continue;
+      lines.push(`log of ${pod.metadata.name}/${one.name}:`, ...log.map((line) => `  ${line}`));
+    }
+    return lines;
+  }
+
+  async #events(namespace: string): Promise<string[]> {
+    const path = `/api/v1/namespaces/${namespace}/events?fieldSelector=type%3DWarning`;
+    const at = (one: Occurrence) => one.lastTimestamp ?? one.eventTime ?? "";
+    const all = (await this.#list<Occurrence>(path)).toSorted((a, b) => at(a) < at(b) ? -1 : 1);
+    const lines = all.map(({ involvedObject, reason, message, count = 1 }) =>
+      `event ${involvedObject?.kind ?? "?"} ${involvedObject?.name ?? "?"}: ${reason}: ${message}` +
+      (count > 1 ? ` (${count} times)` : "")
+    );
+    return [...new Set(lines)].slice(-MOST.events);
+  }
+
+  /** The end of a container's log; none where there is none yet. */
+  async #log(namespace: string, pod: Pod, container: string, previous: boolean): Promise<string[]> {
+    const query = `container=${container}&tailLines=${MOST.logLines}&limitBytes=16384` +
+      (previous ? "&previous=true" : "");
+    const path = `/api/v1/namespaces/${namespace}/pods/${pod.metadata.name}/log?${query}`;
+    const text = await this.api.text({ method: "GET", path, signal: this.signal }).catch(() => "");
+    return text.split("\n").filter((line) => line.trim() !== "");
+  }
+
+  async #list<T>(path: string): Promise<readonly T[]> {
+    const answer = await this.api.call({ method: "GET", path, signal: this.signal });
+    return (answer as unknown as { readonly items?: readonly T[] }).items ?? [];
+  }
+}
+
+function installFault(chart: string, said: string): string {
+  return `the chart "${chart}" could not be installed: ${openText(said, 400)}`;
+}
+
+function isReady({ status }: Pod): boolean {
+  return status.conditions?.some(({ type, status }) => type === "Ready" && status === "True") ===
+    true;
+}
+
+function podWords({ status }: Pod): string {
+  const containers = [...status.initContainerStatuses ?? [], ...status.containerStatuses ?? []];
+  const words = containers.flatMap(({ name, state, restartCount }) => {
+    const restarts = restartCount > 0 ? `, started ${restartCount + 1} times` : "";
+    const { waiting, terminated } = state ?? {};
+    if (waiting) {
+      const message = waiting.message ? `: ${waiting.message}` : "";
+      return [`${name} waits (${waiting.reason ?? "no reason"}${message})${restarts}`];
+    }
+    if (terminated && terminated.exitCode !== 0) {
+      return [`${name} ended with code ${terminated.exitCode} (${terminated.reason})${restarts}`];
+    }
+    return restarts === "" ? [] : [`${name} runs${restarts}`];
+  });
+  const unscheduled = status.conditions?.find(({ type, status }) =>
+    type === "PodScheduled" && status === "False"
+  );
+  if (unscheduled?.message) words.push(unscheduled.message);
+  const ready = isReady({ metadata: { name: "" }, status }) ? "ready" : "not ready";
+  return [`${status.reason ?? status.phase ?? "unknown"}, ${ready}`, ...words].join("; ");
+}

@@ -1,0 +1,81 @@
+/**
+ * `gateway build golden`: the golden state disk for any VMM, and, where the VMM has snapshots, the golden state of a
+ * ready cluster for one size of machine.
+ * It must not leave anything but those two.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import { type Artifact, ArtifactStore } from "../../vm/store/artifact.ts";
+import { PLAIN_DISK } from "../../vm/instance/disk_chain.ts";
+import { LOOPBACK } from "../../net/forward.ts";
+import { ensurePrivateDir, instancePaths } from "../../vm/base/layout.ts";
+import { ensureArtifacts, type EnsureArtifactsOptions } from "../artifacts/ensure.ts";
+import { chooseVmm } from "../plan/choose_vmm.ts";
+import { ensureGolden, goldenRoot } from "../saved/golden.ts";
+import type { GoldenNeeds } from "../saved/golden_build.ts";
+import { goldenDiskRecipe } from "../saved/golden_disk.ts";
+import { instanceKey } from "../saved/guest_source.ts";
+import { hostFacts, resolveOptions } from "../plan/options.ts";
+import { preparePayload } from "../payload/prepare.ts";
+import { chosenSource, ensurePayload, offeringDemo } from "../payload/choose.ts";
+import { ensureKeys, planFor, readMaterial, writeUpPayload } from "../start/steps.ts";
+
+/** The machine that golden state is made for; the defaults of `up` where nothing is said. */
+export interface GoldenSize {
+  readonly cpus?: number;
+  readonly memoryMiB?: number;
+  readonly stateMiB?: number;
+  /** What its cluster runs. */
+  readonly payload?: string;
+}
+
+/**
+ * Builds what is missing.
+ *
+ * @throws GatewayError as builds and `up` do, `usage` for a size that cannot be.
+ */
+export async function buildGoldenTarget(
+  options: EnsureArtifactsOptions & { readonly size: GoldenSize },
+): Promise<Pick<Artifact, "name" | "files">[]> {
+  const { span, signal, size, store = new ArtifactStore(undefined, { repair: true }) } = options;
+  const how = { span, signal, store, assumeYes: options.assumeYes };
+  const request = { name: "golden", assumeYes: options.assumeYes, ...size };
+  const asked = { ...request, clusterBinary: options.clusterBinary };
+  // A size that cannot be fails before a registry is asked for anything.
+  resolveOptions(asked, hostFacts());
+  const source = await chosenSource(asked.payload, how);
+  const { config } = resolveOptions({ ...asked, payload: source }, hostFacts());
+  const payload = await ensurePayload(config.payload, how);
+  const artifacts = await ensureArtifacts(options);
+  const chosen = await chooseVmm(artifacts, options);
+  const disk = await store.ensure(goldenDiskRecipe(artifacts, config), options);
+  if (!chosen.vmm.supports.snapshot) return [disk];
+  const home = join(goldenRoot(), `key-${crypto.randomUUID().slice(0, 8)}`);
+  try {
+    const paths = instancePaths(
+      "golden",
+      (name) => name === "XDG_DATA_HOME" ? home : Deno.env.get(name),
+    );
+    await ensurePrivateDir(paths.dir);
+    // The key depends on the payload's size and on the plan, so both are made once for it.
+    const preparing = preparePayload(payload, { ...options, config });
+    const prepared = await offeringDemo(config.payload, preparing);
+    const [pki, ssh] = await ensureKeys(paths, { address: LOOPBACK }, options);
+    const material = await readMaterial(paths, prepared.payload, pki);
+    await writeUpPayload(paths, config, prepared, material, ssh);
+    const spec = planFor(paths, config, artifacts, chosen, PLAIN_DISK);
+    const key = await instanceKey(spec, config, paths, chosen);
+    return [disk, await ready({ config, key, payloadDigest: prepared.digest, span, signal })];
+  } finally {
+    await Deno.remove(home, { recursive: true }).catch(() => {});
+  }
+}
+
+async function ready(needs: GoldenNeeds): Promise<Pick<Artifact, "name" | "files">> {
+  const { dir, state } = await ensureGolden(needs);
+  const files = [state.devices, ...state.ram].map(({ name, sha256, sizeBytes }) =>
+    [name, { path: join(dir, name), sha256, sizeBytes }] as const
+  );
+  return { name: "golden-state", files: Object.fromEntries(files) };
+}

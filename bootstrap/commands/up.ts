@@ -1,0 +1,382 @@
+/**
+ * What the commands `up` and `build` do with their parsed flags: choose foreground, background or one-shot VM, and
+ * show progress through the terminal they are given.
+ * It must not print by itself, install signal handlers or exit.
+ *
+ * @module
+ */
+import { join, resolve } from "@std/path";
+import { parseForward } from "../../net/forward.ts";
+import { errorText, GatewayError, usageError } from "../../vm/base/error.ts";
+import { EventLog, type EventRecord } from "../../vm/base/event.ts";
+import { findInstance, type InstanceConfig, requireInstance } from "../../vm/instance/instance.ts";
+import { exists, xdgConfigHome } from "../../vm/base/layout.ts";
+import { signalProcess } from "../../vm/base/process.ts";
+import { formatMs, pause } from "../../vm/base/wait.ts";
+import { buildTargets, checkBuild } from "../artifacts/ensure.ts";
+import { followerSink, READY_MESSAGE, startDetached } from "../run/detach.ts";
+import { allowNetFlags } from "../run/egress.ts";
+import { hostServiceFlags, leftBehindWords } from "../run/host_service.ts";
+import { hostFacts, resolveOptions, type UpOptions, type UpRequest } from "../plan/options.ts";
+import { watchOwner } from "../saved/owner.ts";
+import type { Payload } from "../payload/payload.ts";
+import { preparedFiles, preparePayload } from "../payload/prepare.ts";
+import {
+  chosenSource,
+  defaultPayload,
+  ensurePayload,
+  loadPayload,
+  needsPinning,
+  offeringDemo,
+  payloadSource,
+} from "../payload/choose.ts";
+import { attachProgress, type ProgressTerminal } from "../view/progress_view.ts";
+import { RestartLimit } from "../run/restarts.ts";
+import { instanceStatus } from "../inspect/status.ts";
+import { readyText } from "../inspect/views.ts";
+
+/** What the command line lends to a command. */
+export interface CommandIo {
+  readonly flags: { readonly [flag: string]: unknown };
+  readonly out: (text: string) => void;
+  readonly err: (text: string) => void;
+  readonly json: (value: unknown) => void;
+  readonly signal: AbortSignal;
+  /** Undefined where stderr is no terminal. */
+  readonly terminal: ProgressTerminal | undefined;
+}
+
+/** Runs `up`; returns the exit code. */
+export async function runUp(
+  io: CommandIo & {
+    readonly args: readonly string[];
+    readonly argv: readonly string[];
+    /** Aborts on a second Ctrl-C. */
+    readonly force: AbortSignal;
+  },
+): Promise<number> {
+  const { flags } = io;
+  const asked = upRequest(flags, io.args);
+  const stored = asked.exec ? undefined : (await findInstance(asked.name))?.config;
+  // What is wrong by itself fails before a registry is asked for anything.
+  const { config } = resolveOptions(asked, hostFacts(), stored);
+  const chosen = asked.exec ? undefined : await choosePayload(asked, stored, config, io);
+  const options = {
+    ...resolveOptions(
+      { ...asked, payload: chosen?.source ?? asked.payload },
+      hostFacts(),
+      stored,
+      chosen?.payload,
+    ),
+    payloadWhy: chosen?.why,
+  };
+  if (options.exec) return await runExec(options, io);
+  if (chosen?.why && io.terminal && flags.eventsTo === undefined) io.err(chosen.why);
+  await checkNetwork(options.config);
+  // A supervisor that is followed never detaches again, whatever words it was started with (`-dy`).
+  const detach = flags.detach && flags.eventsTo === undefined;
+  if (!detach) return await runForeground(options, io);
+  // What was chosen here is not chosen a second time.
+  const more = stored ? [] : ["--payload", options.config.payload];
+  const why = options.payloadWhy === undefined ? [] : ["--payload-why", options.payloadWhy];
+  return await runDetached(options, { ...io, argv: [...io.argv, ...more, ...why] });
+}
+
+/** The payload that a start runs, read, so that a fault in it is told before anything is done. */
+async function choosePayload(
+  asked: UpRequest,
+  stored: InstanceConfig | undefined,
+  config: InstanceConfig,
+  io: CommandIo,
+): Promise<{ readonly source: string; readonly why?: string; readonly payload: Payload }> {
+  const known = asked.payload ?? stored?.payload;
+  const source = known === undefined ? undefined : payloadSource(known);
+  const why = io.flags.payloadWhy as string | undefined;
+  if (source !== undefined && !await needsPinning(source)) {
+    return { source, why, payload: await loadPayload(source) };
+  }
+  const log = new EventLog();
+  using _told = tellAfterwards(log, io);
+  using _view = attachProgress(log, { ...io, quiet: io.flags.eventsTo !== undefined });
+  const span = log.span("payload");
+  const how = { span, signal: io.signal, assumeYes: asked.assumeYes, config };
+  const found = source === undefined ? await defaultPayload(how) : { source, why };
+  return { ...found, payload: await ensurePayload(found.source, how) };
+}
+
+/** A live view shows steps only; what is said beside them stands below it once it is gone. */
+function tellAfterwards(log: EventLog, { terminal, err }: CommandIo): Disposable {
+  const said: string[] = [];
+  const forget = log.addSink(({ kind, parent, message }) => {
+    if (kind === "log" && parent === null && message !== undefined) said.push(message);
+  });
+  return {
+    [Symbol.dispose]() {
+      forget();
+      if (terminal) said.forEach((line) => err(line));
+    },
+  };
+}
+
+/** What the cluster takes of this host's network: bad input has to fail before anything is made. */
+async function checkNetwork(config: UpOptions["config"]): Promise<void> {
+  const path = join(xdgConfigHome(), "gateway", "registries.yaml");
+  if (!config.network && !await exists(path)) return;
+  const { guestNetworkFor } = await import("../images/guest_network.ts");
+  await guestNetworkFor(config, new EventLog().span("check"));
+}
+
+function upRequest(flags: CommandIo["flags"], args: readonly string[]): UpRequest {
+  const exec = flags.exec as string | undefined;
+  if (exec === undefined && args.length > 0) {
+    throw usageError(
+      `Cannot run "${args[0]}"`,
+      "it is no command, and arguments need --exec",
+      "run `gateway --help` for the commands",
+    );
+  }
+  return {
+    name: flags.name as string,
+    cpus: flags.cpus as number | undefined,
+    memoryMiB: flags.memory as number | undefined,
+    stateMiB: flags.disk as number | undefined,
+    ports: (flags.port as string[]).map(parseForward),
+    hostServices: hostServiceFlags(flags),
+    egress: flags.egress as string | undefined,
+    allowNets: allowNetFlags(flags),
+    net: flags.net as string | undefined,
+    vmm: flags.vmm as string | undefined,
+    libkrun: flags.libkrun as string | undefined,
+    payload: flags.payload as string | undefined,
+    keep: flags.keep === true,
+    // commander gives true where the user said nothing; only --no-kube-api is a choice.
+    kubeApi: flags.kubeApi === false ? false : undefined,
+    assumeYes: assumeYes(flags),
+    clusterBinary: flags.clusterBinary as string | undefined,
+    hostProxy: flags.hostProxy as boolean | undefined,
+    hostCa: typeof flags.hostCa === "string"
+      ? resolve(flags.hostCa)
+      : flags.hostCa as false | undefined,
+    exec: exec === undefined ? undefined : [exec, ...args],
+    detach: flags.detach === true,
+    cold: flags.cold === true,
+  };
+}
+
+/** `--yes`, or GATEWAY_YES=1 for those who start us through a task. */
+function assumeYes(flags: CommandIo["flags"]): boolean {
+  return flags.yes === true || Deno.env.get("GATEWAY_YES") === "1";
+}
+
+async function runExec(options: UpOptions, io: CommandIo): Promise<number> {
+  const { checkExecProgram, execInFreshVm } = await import("../start/exec.ts");
+  checkExecProgram(options.exec![0]);
+  const log = new EventLog();
+  // The guest's own output owns the terminal; only what goes wrong and long builds are told.
+  using _view = attachProgress(log, { ...io, terminal: undefined, quiet: true });
+  return await execInFreshVm(options, {
+    log,
+    signal: io.signal,
+    streams: { stdin: Deno.stdin.readable, stdout: Deno.stdout, stderr: Deno.stderr },
+  });
+}
+
+async function runForeground(
+  options: UpOptions,
+  io: CommandIo & { readonly force: AbortSignal },
+): Promise<number> {
+  const { up } = await import("../start/up.ts");
+  const log = new EventLog();
+  const early: EventRecord[] = [];
+  const forget = log.addSink((record) => void early.push(record));
+  const eventsTo = io.flags.eventsTo as string | undefined;
+  using follower = eventsTo === undefined ? undefined : followerSink(eventsTo);
+  if (follower) log.addSink(follower);
+  using view = attachProgress(log, { ...io, quiet: follower !== undefined });
+  const owned = new Set<number>();
+  using owner = watchOwner();
+  const signal = AbortSignal.any([io.signal, owner.gone]);
+  // What the guest does not give up after the first Ctrl-C, a second one ends.
+  io.force.addEventListener("abort", () => {
+    for (const pid of owned) signalProcess(pid, "SIGKILL");
+  });
+  const started = performance.now();
+  let ready = false;
+  let kept = false;
+  const ctx = {
+    log,
+    early,
+    signal,
+    owned,
+    onReady: async () => {
+      if (ready) return log.span("ready").log("ready again");
+      ready = true;
+      forget();
+      view[Symbol.dispose]();
+      log.span("ready").log(READY_MESSAGE);
+      if (!follower) await tellReady(options, io, performance.now() - started, false);
+    },
+    onKept: (error: GatewayError) => {
+      kept = true;
+      forget();
+      view[Symbol.dispose]();
+      // A follower takes the end of a span without a parent for the end of the start.
+      log.span("kept").end(error);
+      if (follower) return;
+      if (io.flags.json) io.json({ error: error.toJSON() });
+      io.err(`${errorText(error)}\n\nThe VM is kept; Ctrl-C stops it.`);
+    },
+  };
+  const restarts = new RestartLimit(options.config.name);
+  let end = await up(options, ctx);
+  while (end === "again" && !signal.aborted) {
+    await pause(restarts.next(), signal).catch(() => {});
+    if (signal.aborted) break;
+    // Its settings may have been changed since, by `gateway host-service`.
+    const { config } = await requireInstance(options.config.name);
+    end = await up({ ...options, config, cold: false }, ctx);
+  }
+  if ((ready || kept) && !follower) {
+    const after = await findInstance(options.config.name);
+    io.err(`${after?.state === "suspended" ? "Suspended" : "Stopped"} "${options.config.name}".`);
+  }
+  return kept ? 1 : ready ? 0 : 130;
+}
+
+/**
+ * Runs `resume`: `up --detach` of an instance that is suspended.
+ *
+ * @throws GatewayError `instance-unknown`, `instance-running`, `instance-stopped`.
+ */
+export async function runResume(io: CommandIo & { readonly name: string }): Promise<number> {
+  const { state, config } = await requireInstance(io.name);
+  if (state !== "suspended") {
+    throw new GatewayError({
+      code: state === "running" ? "instance-running" : "instance-stopped",
+      what: `Cannot resume the instance "${io.name}"`,
+      why: state === "running" ? "it is running" : "it is not suspended",
+      fix: state === "running"
+        ? `use it, or run \`gateway suspend --name ${io.name}\` first`
+        : `run \`gateway up --name ${io.name}\` to start it from its disk`,
+    });
+  }
+  const request = { name: io.name, assumeYes: assumeYes(io.flags) };
+  const options = resolveOptions(request, hostFacts(), config);
+  return await runDetached(options, { ...io, argv: ["--name", io.name] });
+}
+
+/** Runs `fork`; returns the exit code. */
+export async function runFork(
+  io: CommandIo & { readonly source: string; readonly names: readonly string[] },
+): Promise<number> {
+  const { source, names, flags } = io;
+  const ports = ((flags.port as string[] | undefined) ?? []).map(parseForward);
+  if (ports.length > 0 && names.length > 1) {
+    throw usageError(
+      `Cannot give ${names.length} clones the same ports`,
+      "--port is for a single clone",
+      "leave --port out: each clone gets free ports",
+    );
+  }
+  const hostServices = hostServiceFlags(flags) || undefined;
+  const { fork } = await import("../saved/fork.ts");
+  const started = performance.now();
+  const log = new EventLog();
+  const clones = await (async () => {
+    using view = attachProgress(log, { ...io, quiet: names.length > 1 });
+    const onEvent = (_: string, record: EventRecord) => view.show(record);
+    return await fork({ source, names, ports, hostServices, onEvent, signal: io.signal });
+  })();
+  if (flags.json) io.json(clones);
+  else {
+    for (const { name, endpoint } of clones) io.out(`${name}  ${endpoint}`);
+    io.err(`Ready in ${formatMs(performance.now() - started)}.`);
+    const left = hostServices ? [] : (await findInstance(source))?.config.hostServices ?? [];
+    if (left.length > 0) io.err(leftBehindWords(source, names[0], left));
+  }
+  return 0;
+}
+
+async function runDetached(
+  options: UpOptions,
+  io: CommandIo & { readonly argv: readonly string[] },
+): Promise<number> {
+  const log = new EventLog();
+  using view = attachProgress(log, { ...io, quiet: false });
+  const started = performance.now();
+  const args = detachedArgs(io.argv);
+  await startDetached(args, { onEvent: view.show, signal: io.signal });
+  view[Symbol.dispose]();
+  await tellReady(options, io, performance.now() - started, true);
+  return 0;
+}
+
+/** The user's own words without the ones that are ours to decide. */
+export function detachedArgs(argv: readonly string[]): string[] {
+  const drop = new Set(["-d", "--detach", "--json"]);
+  const words = argv[0] === "up" ? argv.slice(1) : argv;
+  return words.filter((word) => !drop.has(word));
+}
+
+async function tellReady(
+  options: UpOptions,
+  io: CommandIo,
+  tookMs: number,
+  detached: boolean,
+): Promise<void> {
+  const report = await instanceStatus(options.config.name);
+  if (io.flags.json) io.json(report);
+  else io.out(readyText(report, tookMs, detached));
+}
+
+/** Runs `build`; returns the exit code. */
+export async function runBuild(
+  io: CommandIo & { readonly target: string; readonly payload?: string },
+): Promise<number> {
+  const target = checkBuild({ ...io, refresh: io.flags.refresh === true });
+  const log = new EventLog();
+  const span = log.span("build");
+  const started = performance.now();
+  const artifacts = await (async () => {
+    using _told = tellAfterwards(log, io);
+    using _view = attachProgress(log, { ...io, quiet: false });
+    const options = {
+      span,
+      signal: io.signal,
+      assumeYes: assumeYes(io.flags),
+      clusterBinary: io.flags.clusterBinary as string | undefined,
+    };
+    if (target === "payload") {
+      const source = await chosenSource(io.payload, options);
+      const payload = await ensurePayload(source, options);
+      return preparedFiles(await offeringDemo(source, preparePayload(payload, options)));
+    }
+    if (io.flags.refresh === true) {
+      const { refreshRoot } = await import("./build_root.ts");
+      return await refreshRoot(options);
+    }
+    if (target !== "golden") return await buildTargets(target, options);
+    const { buildGoldenTarget } = await import("./build_golden.ts");
+    const { cpus, memory: memoryMiB, disk: stateMiB } = io.flags as Record<string, number>;
+    const payload = io.flags.payload as string | undefined;
+    return await buildGoldenTarget({ ...options, size: { cpus, memoryMiB, stateMiB, payload } });
+  })();
+  const rows = artifacts.flatMap((artifact) =>
+    Object.entries(artifact.files).map(([file, { path, sha256, sizeBytes }]) => ({
+      artifact: artifact.name,
+      file,
+      sha256,
+      sizeBytes,
+      path,
+    }))
+  );
+  if (io.flags.json) io.json(rows);
+  else {
+    for (const { artifact, file, sha256, sizeBytes } of rows) {
+      const mib = (sizeBytes / (1024 * 1024)).toFixed(1).padStart(7);
+      io.out(`${artifact.padEnd(16)} ${file.padEnd(24)} ${mib} MiB  ${sha256.slice(0, 12)}`);
+    }
+    io.err(`Done in ${((performance.now() - started) / 1000).toFixed(1)} s.`);
+  }
+  return 0;
+}

@@ -1,0 +1,193 @@
+/**
+ * `gateway doctor`: each thing a start depends on, looked at on this host, with what was found and its fix.
+ * It must not change the host or start an instance.
+ *
+ * @module
+ */
+import { kernelRecipe } from "../../kernel/kernel.ts";
+import { SSH_TOOL } from "../../net/ssh.ts";
+import { defaultSuite } from "../../rootfs/lock.ts";
+import {
+  BASE_MAX_AGE_DAYS,
+  baseAgeDays,
+  knownBase,
+  rootBaseRecipe,
+} from "../../rootfs/root_base.ts";
+import { ArtifactStore } from "../../vm/store/artifact.ts";
+import { describeError } from "../../vm/base/error.ts";
+import type { Span } from "../../vm/base/event.ts";
+import { installCommand, missingTools } from "../../vm/base/host_tools.ts";
+import { cacheDir, dataDir, runtimeDir, socketPath } from "../../vm/base/layout.ts";
+import { run, which } from "../../vm/base/process.ts";
+import { QEMU_TOOL, QemuVmm } from "../../vm/qemu/driver.ts";
+import { candidateAccelerator } from "../../vm/machine/accelerator.ts";
+import { hostArch, REFRESH_COMMAND } from "../artifacts/ensure.ts";
+import { libkrunDriver } from "../plan/choose_vmm.ts";
+import { hostFacts } from "../plan/options.ts";
+
+/** One finding. */
+export interface HostCheck {
+  /** What was looked at, such as "memory". */
+  readonly name: string;
+  /** `fail` keeps a start from working, `warn` makes it slow or tight. */
+  readonly outcome: "ok" | "warn" | "fail";
+  /** The observed fact. */
+  readonly found: string;
+  /** What to do; "" when nothing. */
+  readonly fix: string;
+}
+
+type Check = (span: Span, signal: AbortSignal) => Promise<Omit<HostCheck, "name">>;
+
+const ok = (found: string) => ({ outcome: "ok" as const, found, fix: "" });
+
+const CHECKS: Readonly<Record<string, Check>> = {
+  "host": () => Promise.resolve(ok(`${Deno.build.os} ${hostArch()}, kernel ${Deno.osRelease()}`)),
+  "memory": () => {
+    const { memoryMiB, cpus } = hostFacts();
+    const enough = memoryMiB >= 4096;
+    return Promise.resolve({
+      outcome: enough ? "ok" : "warn",
+      found: `${memoryMiB} MiB, ${cpus} CPUs`,
+      fix: enough
+        ? ""
+        : "a cluster wants 2 GiB of its own: pass --memory 1536 and close other programs",
+    });
+  },
+  "disk": checkDisk,
+  "sockets": () => Promise.resolve(ok(socketPath(runtimeDir(), "vm/control"))),
+  "ssh": () => {
+    const found = which("ssh");
+    return Promise.resolve(
+      found ? ok(found) : {
+        outcome: "fail",
+        found: "there is no ssh",
+        fix: `run: ${installCommand([SSH_TOOL])}`,
+      },
+    );
+  },
+  "virtualization": checkVirtualization,
+  "libkrun": checkLibkrun,
+  "qemu": checkQemu,
+  "root image": checkRootImage,
+  "build tools": checkBuildTools,
+};
+
+/** Runs every check; a check that throws becomes a failed one. */
+export async function doctor(span: Span, signal: AbortSignal): Promise<HostCheck[]> {
+  const results: HostCheck[] = [];
+  for (const [name, check] of Object.entries(CHECKS)) {
+    try {
+      results.push({ name, ...await check(span, signal) });
+    } catch (error) {
+      if (signal.aborted) throw error;
+      results.push({ name, outcome: "fail", found: describeError(error), fix: "" });
+    }
+  }
+  return results;
+}
+
+/** A cold build of everything needs about this much, and what the program brings along when it is unpacked. */
+const [BUILD_GIB, UNPACKED_GIB] = [15, 5];
+
+/** Whether the program's own file has what would have to be built: it has the kernel with all the rest, or nothing. */
+async function bringsAll(): Promise<boolean> {
+  return await new ArtifactStore().brings(await kernelRecipe(hostArch()));
+}
+
+async function checkDisk(): Promise<Omit<HostCheck, "name">> {
+  const folders = await Promise.all([cacheDir(), dataDir()].map(existingParent));
+  const { stdout } = await run("df", { args: ["--output=avail", "-BG", ...folders] });
+  const freeGiB = Math.min(...stdout.trim().split("\n").slice(1).map((line) => parseInt(line)));
+  const [what, needed] = await bringsAll() ? ["start", UNPACKED_GIB] : ["build", BUILD_GIB];
+  const enough = freeGiB >= needed;
+  return {
+    outcome: enough ? "ok" : "warn",
+    found: `${freeGiB} GiB free for the cache and the instances`,
+    fix: enough
+      ? ""
+      : `a first ${what} needs about ${needed} GiB: free some, or set XDG_CACHE_HOME`,
+  };
+}
+
+async function existingParent(path: string): Promise<string> {
+  for (let at = path; at !== "/"; at = at.slice(0, at.lastIndexOf("/")) || "/") {
+    if (await Deno.stat(at).then(() => true, () => false)) return at;
+  }
+  return "/";
+}
+
+/** The kernel that a probe boots, unpacked if the program brings it; undefined before it is built. */
+async function builtKernel(span: Span, signal: AbortSignal): Promise<string | undefined> {
+  const [store, recipe] = [new ArtifactStore(), await kernelRecipe(hostArch())];
+  // One that was changed is told, where find() alone would throw it out.
+  const kernel = await store.lookup(recipe) ?? await store.find(recipe, { span, signal });
+  return kernel?.files.vmlinux.path;
+}
+
+async function checkVirtualization(): Promise<Omit<HostCheck, "name">> {
+  const found = await candidateAccelerator();
+  if (typeof found !== "string") return { outcome: "warn", found: found.why, fix: found.fix };
+  const word = found === "kvm" ? "/dev/kvm opens" : "Hypervisor.framework is part of macOS";
+  return ok(`${word}; whether it works is what the probe boots below tell`);
+}
+
+async function checkLibkrun(span: Span, signal: AbortSignal): Promise<Omit<HostCheck, "name">> {
+  const kernelPath = await builtKernel(span, signal);
+  if (kernelPath === undefined) return unprobed("libkrun is tried");
+  const check = await (await libkrunDriver(kernelPath)).check({ span, signal });
+  if (check.usable) return ok(`${check.description}: ${check.why}; a start takes it`);
+  return { outcome: "warn", found: `not used: ${check.why}`, fix: check.fix };
+}
+
+const unprobed = (what: string): Omit<HostCheck, "name"> => ({
+  outcome: "warn",
+  found: `${what} once the kernel is built`,
+  fix: "run `gateway build kernel`",
+});
+
+async function checkQemu(span: Span, signal: AbortSignal): Promise<Omit<HostCheck, "name">> {
+  const program = which(QEMU_TOOL.program);
+  if (program === undefined) {
+    return {
+      outcome: "fail",
+      found: `${QEMU_TOOL.program} is not on this host`,
+      fix: `run: ${installCommand([QEMU_TOOL])}`,
+    };
+  }
+  const kernelPath = await builtKernel(span, signal);
+  if (kernelPath === undefined) return unprobed(`${program}; hardware virtualization is tried`);
+  const check = await new QemuVmm({ kernelPath, cacheDir: cacheDir() }).check({ span, signal });
+  const slow = check.accelerator === "tcg";
+  return {
+    outcome: check.usable ? (slow ? "warn" : "ok") : "fail",
+    found: `${check.description}: ${check.why}`,
+    fix: check.fix,
+  };
+}
+
+/** How old the packages of the root image are; no network is asked. */
+async function checkRootImage(): Promise<Omit<HostCheck, "name">> {
+  const recipe = rootBaseRecipe({ suite: defaultSuite, arch: "amd64" });
+  const { record } = await knownBase(new ArtifactStore(), recipe);
+  if (!record) return ok("its packages are fetched by the first start");
+  const found = `Debian packages of ${record.builtAt.slice(0, 10)}`;
+  if (baseAgeDays(record) < BASE_MAX_AGE_DAYS) return ok(found);
+  return {
+    outcome: "warn",
+    found: `${found}: ${baseAgeDays(record)} days old`,
+    fix: `run \`${REFRESH_COMMAND}\``,
+  };
+}
+
+async function checkBuildTools(): Promise<Omit<HostCheck, "name">> {
+  if (await bringsAll()) return ok("none needed: this file brings what would be built");
+  const recipe = await kernelRecipe(hostArch());
+  const missing = missingTools([...recipe.tools, { program: "go", debian: "golang-go" }]);
+  if (missing.length === 0) return ok("all there");
+  return {
+    outcome: "warn",
+    found: `missing: ${missing.map((tool) => tool.program).join(", ")} (only builds need them)`,
+    fix: `run: ${installCommand(missing)}`,
+  };
+}

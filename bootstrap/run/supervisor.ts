@@ -1,0 +1,256 @@
+/**
+ * What a supervisor does between READY and the end: keeps the guest's clock, watches that guest and network answer, and
+ * serves the requests of other `gateway` processes on a socket: suspend, snapshot, forget a snapshot, change host services.
+ * It must not save by itself (save.ts) or end the run but by a suspend.
+ *
+ * @module
+ */
+import * as v from "valibot";
+import type { ControlPort } from "../../vm/machine/control_port.ts";
+import { removeDurable } from "../../vm/base/durable.ts";
+import { abortError, describeError, GatewayError } from "../../vm/base/error.ts";
+import type { Span } from "../../vm/base/event.ts";
+import { checkSnapshotName, type InstancePaths, socketPath } from "../../vm/base/layout.ts";
+import { LineConnection, listenPrivate, readLines, writeAll } from "../../vm/base/lines.ts";
+import { slotRecord, snapshotRecord, sweep } from "../../vm/instance/saved_state.ts";
+import { raceAbort } from "../../vm/base/wait.ts";
+import type { RunningGvproxy } from "../../net/gvproxy.ts";
+import { CertificateWatch } from "./certificate_watch.ts";
+import { keepClock } from "./clock.ts";
+import { NetworkHealth } from "./network_health.ts";
+import { applyHostServices, HostServiceRequest } from "./host_service.ts";
+import { trimWhenIdle } from "./idle_memory.ts";
+import { type SaveParts, type SaveReport, saveRun } from "./save.ts";
+import { SharedMemory } from "./shared_memory.ts";
+
+const Request = v.variant("do", [
+  v.object({ do: v.literal("suspend") }),
+  v.object({ do: v.literal("snapshot"), name: v.string(), ramDir: v.nullable(v.string()) }),
+  v.object({ do: v.literal("forget"), name: v.string() }),
+  v.object({ do: v.literal("discard") }),
+  HostServiceRequest,
+]);
+
+/** What can be asked of a supervisor. */
+export type SupervisorRequest = v.InferOutput<typeof Request>;
+
+const Reply = v.object({
+  error: v.optional(v.object({
+    code: v.string(),
+    what: v.string(),
+    why: v.string(),
+    fix: v.string(),
+  })),
+  report: v.optional(v.object({ pauseMs: v.number(), ramBytes: v.number() })),
+});
+
+/** How a run ended: "again" asks for another one at once, from the state it left. */
+export type RunEnd = "over" | "again";
+
+/**
+ * Serves requests and stays until the run ends: suspended, stopped by the user, powered off by the guest, or put to
+ * sleep to be woken with a new network.
+ *
+ * @throws GatewayError when the VM, gvproxy or the guest failed.
+ */
+export async function stay(
+  stack: AsyncDisposableStack,
+  parts: SaveParts & { readonly gvproxy: RunningGvproxy; readonly control: ControlPort },
+  guarded: AbortSignal,
+  user: AbortSignal,
+): Promise<RunEnd> {
+  const { span, gvproxy, control } = parts;
+  const desk = new Desk(parts, stack.use(new SharedMemory()), user);
+  let end: RunEnd = "over";
+  const restart = (failed: string) => {
+    if (end === "again") return;
+    end = "again";
+    desk.carryOut({ do: "suspend" }).catch((error) => {
+      end = "over";
+      span.warn(`${failed}: ${describeError(error)}`);
+    });
+  };
+  const health = new NetworkHealth(
+    gvproxy.client,
+    span,
+    guarded,
+    () => restart("its network cannot be replaced"),
+  );
+  const certificates = new CertificateWatch(
+    parts.paths,
+    span,
+    guarded,
+    () => restart("stop and start it, so that its certificates are renewed"),
+  );
+  void health.watch();
+  void certificates.watch();
+  const onWake = () => {
+    void health.look();
+    void certificates.look();
+  };
+  void keepClock(control, span, guarded, { onWake });
+  void trimWhenIdle(parts.vm, span, guarded);
+  serve(stack, parts.paths, (request) => desk.carryOut(request));
+  try {
+    await raceAbort(new Promise<never>(() => {}), guarded).catch(() => {});
+    if (user.aborted || control.markSeen("stopped") !== undefined) return end;
+    throw abortError(guarded);
+  } catch (error) {
+    // Whoever asked for the VMM's end knows how it went; the guard only sees the end.
+    if (!desk.ending) throw error;
+    await desk.ending;
+    return end;
+  } finally {
+    // The end of the VM or of the run's signal ends it, too; a snapshot that was cut takes its files away.
+    await desk.idle();
+  }
+}
+
+/** Carries out requests one after the other. */
+class Desk {
+  /** Set while a request ends the run. */
+  ending: Promise<SaveReport | undefined> | undefined;
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(
+    private readonly parts: SaveParts & { readonly gvproxy: RunningGvproxy },
+    private readonly shared: SharedMemory,
+    private readonly signal: AbortSignal,
+  ) {}
+
+  carryOut(request: SupervisorRequest): Promise<SaveReport | undefined> {
+    const turn = this.#turn.then(() => this.#do(request));
+    this.#turn = turn.catch(() => {});
+    return turn;
+  }
+
+  /** Resolves when nothing is being carried out. */
+  async idle(): Promise<void> {
+    await this.#turn;
+  }
+
+  async #do(request: SupervisorRequest): Promise<SaveReport | undefined> {
+    const { parts, signal } = this;
+    const { paths, span } = parts;
+    if (request.do === "suspend") {
+      return await this.#end(
+        span.run(
+          "suspend",
+          (s) => saveRun({ ...parts, span: s }, { record: slotRecord(paths), then: "end" }, signal),
+        ),
+      );
+    }
+    if (request.do === "discard") return await this.#end(parts.vm.stop(2000).then(() => undefined));
+    if (request.do === "host-service") {
+      await applyHostServices(paths, parts.gvproxy.client, request, signal);
+      return undefined;
+    }
+    checkSnapshotName(request.name);
+    const record = snapshotRecord(paths, request.name);
+    if (request.do === "forget") {
+      await removeDurable(record);
+      await sweep(paths, this.#running());
+      return undefined;
+    }
+    const { shared } = this;
+    const ramDir = request.ramDir ?? undefined;
+    const options = { record, then: "continue", ramDir, shared } as const;
+    const save = (s: Span) => saveRun({ ...parts, span: s }, options, signal);
+    return await span.run("snapshot", save, { snapshot: request.name });
+  }
+
+  async #end(ending: Promise<SaveReport | undefined>): Promise<SaveReport | undefined> {
+    this.ending = ending;
+    ending.catch(() => this.ending = undefined);
+    return await ending;
+  }
+
+  /** The files that this run is made of. */
+  #running(): string[] {
+    const { spec, paths } = this.parts;
+    return (spec.ram?.layers ?? []).filter((path) => path.startsWith(`${paths.dir}/`))
+      .map((path) => path.slice(paths.dir.length + 1));
+  }
+}
+
+function supervisorSocket(paths: InstancePaths): string {
+  return socketPath(paths.runtimeDir, "supervisor");
+}
+
+/** One request a connection: a line of JSON in, a line of JSON out. The folder is ours alone (0700). */
+function serve(
+  stack: AsyncDisposableStack,
+  paths: InstancePaths,
+  carryOut: (request: SupervisorRequest) => Promise<SaveReport | undefined>,
+): void {
+  const listener = listenPrivate(supervisorSocket(paths));
+  stack.defer(() => listener.close());
+  const answer = async (conn: Deno.UnixConn) => {
+    using held = conn;
+    for await (const line of readLines(held.readable)) {
+      const reply = await Promise.resolve().then(() => v.parse(Request, JSON.parse(line)))
+        .then(carryOut).then((report) => ({ report }), (error) => ({ error: asError(error) }));
+      await writeAll(held, new TextEncoder().encode(JSON.stringify(reply) + "\n"));
+      return;
+    }
+  };
+  void (async () => {
+    // Ends when the listener is closed.
+    for await (const conn of listener) answer(conn).catch(() => {});
+  })().catch(() => {});
+}
+
+function asError(error: unknown): GatewayError {
+  if (error instanceof GatewayError) return error;
+  return new GatewayError({
+    code: "vmm-failed",
+    what: "Cannot save the instance",
+    why: describeError(error),
+    fix: "run `gateway status`; the instance goes on if it is still ready",
+  });
+}
+
+const ANSWER_TIMEOUT_MS = 120_000;
+
+/**
+ * Asks a running instance's supervisor.
+ *
+ * @throws GatewayError `instance-locked` when it is not ready, what the supervisor says, or the signal's reason.
+ */
+export async function askSupervisor(
+  paths: InstancePaths,
+  request: SupervisorRequest,
+  signal: AbortSignal,
+): Promise<SaveReport | undefined> {
+  using supervisor = await LineConnection.connect(supervisorSocket(paths));
+  if (!supervisor) {
+    throw new GatewayError({
+      code: "instance-locked",
+      what: `Cannot ${verbOf(request)} the instance "${paths.name}"`,
+      why: "it is not ready yet, or it is stopping",
+      fix: "wait until `gateway status` says ready, then try again",
+    });
+  }
+  await supervisor.say(JSON.stringify(request));
+  const what = "the supervisor's answer";
+  const value = await supervisor.hear({ what, timeoutMs: ANSWER_TIMEOUT_MS, signal });
+  if (value === undefined) throw vmGone(paths.name, verbOf(request));
+  const reply = v.parse(Reply, JSON.parse(value));
+  if (reply.error) {
+    throw new GatewayError(reply.error as ConstructorParameters<typeof GatewayError>[0]);
+  }
+  return reply.report;
+}
+
+function verbOf(request: SupervisorRequest): string {
+  return request.do === "host-service" ? "change the host services of" : request.do;
+}
+
+function vmGone(name: string, verb: string): GatewayError {
+  return new GatewayError({
+    code: "vm-exited",
+    what: `Cannot ${verb} the instance "${name}"`,
+    why: "it ended meanwhile",
+    fix: "run `gateway logs` to read its console, then `gateway up` again",
+  });
+}

@@ -1,0 +1,205 @@
+/**
+ * Where a start gets its guest from: from its suspend slot, or from its disk. The slot is also how a new instance gets
+ * the memory of another one (golden.ts, fork.ts put it there).
+ * It must not know a VMM's own words.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import {
+  type DiskChain,
+  overlayOn,
+  PLAIN_DISK,
+  QEMU_IMG_TOOL,
+  readDiskChain,
+  saveDiskChain,
+} from "../../vm/instance/disk_chain.ts";
+import { describeError } from "../../vm/base/error.ts";
+import type { Span } from "../../vm/base/event.ts";
+import type { InstanceConfig } from "../../vm/instance/instance.ts";
+import { dropDisk, markFinished, markUnfinished } from "../../vm/instance/instance_folder.ts";
+import { writeFileAtomic } from "../../vm/base/durable.ts";
+import { exists, type InstancePaths } from "../../vm/base/layout.ts";
+import { which } from "../../vm/base/process.ts";
+import {
+  dropForks,
+  dropSlot,
+  filePath,
+  findFault,
+  machineKey,
+  readState,
+  type SavedState,
+  slotRecord,
+  sweep,
+} from "../../vm/instance/saved_state.ts";
+import { Trust } from "../../vm/store/signing.ts";
+import type { VmSpec } from "../../vm/machine/spec.ts";
+import { checkOverlay, ensureStateDisk } from "../../vm/instance/state_disk.ts";
+import type { ChosenVmm } from "../plan/choose_vmm.ts";
+import { adoptGolden, isNewInstance } from "./golden.ts";
+import { adoptRenewed } from "../cluster/slot_certificates.ts";
+
+/** How this start gets its guest: from a saved state, or from nothing. */
+export interface GuestSource {
+  readonly spec: VmSpec;
+  readonly slot: SavedState | undefined;
+}
+
+/** The key of the machine that a spec makes for an instance. The payload has to be written. */
+export async function instanceKey(
+  spec: VmSpec,
+  config: InstanceConfig,
+  paths: InstancePaths,
+  chosen: ChosenVmm,
+): Promise<string> {
+  const { size } = await Deno.stat(paths.payload);
+  const { description: vmm, machine = "" } = chosen.check;
+  return machineKey(spec, { vmm, machine, stateMiB: config.stateMiB, payloadBytes: size });
+}
+
+/** Takes the suspend slot if it is whole and fits; drops it otherwise, and says why. */
+export async function guestSource(
+  paths: InstancePaths,
+  spec: VmSpec,
+  key: string,
+  cold: boolean,
+  span: Span,
+): Promise<GuestSource> {
+  await dropForks(paths);
+  const slot = await readSlot(paths, cold, span);
+  const fault = slot && (cold ? "--cold was given" : await findFault(paths.dir, slot, key));
+  if (slot && fault === undefined) {
+    const known = await adoptRenewed(paths, slot);
+    if (known.from?.self) span.log("its certificates were renewed since; the guest adopts them");
+    span.log(slot.from ? `going on from "${slot.from.name}"` : `going on from ${slot.savedAt}`);
+    const layers = slot.ram.map(({ name }) => filePath(paths.dir, name));
+    const incoming = { devicesPath: filePath(paths.dir, slot.devices.name) };
+    return { spec: { ...spec, ram: { layers }, incoming }, slot: known };
+  }
+  if (slot) span.warn(`the suspended state is dropped (${fault}); starting from the disk`);
+  await dropSlot(paths);
+  await sweepFiles(paths, span);
+  return { spec, slot: undefined };
+}
+
+/** What cannot be read is only given up where the user says so. */
+async function readSlot(
+  paths: InstancePaths,
+  cold: boolean,
+  span: Span,
+): Promise<SavedState | undefined> {
+  const fix = `restore the file, or start from the disk: gateway up --cold --name ${paths.name}`;
+  try {
+    return await readState(slotRecord(paths), fix);
+  } catch (error) {
+    if (!cold) throw error;
+    span.warn(`the suspended state is dropped (${describeError(error)}; --cold was given)`);
+    return undefined;
+  }
+}
+
+/** Removes what no record names; warns where a record cannot be read, since nothing is removed then. */
+export async function sweepFiles(
+  paths: InstancePaths,
+  span: Span,
+  alsoKeep: readonly string[] = [],
+): Promise<void> {
+  const unreadable = await sweep(paths, alsoKeep);
+  if (unreadable.length === 0) return;
+  span.warn(
+    `${unreadable.map((path) => `"${path}"`).join(", ")} cannot be read; ` +
+      "no file of a saved state is removed meanwhile",
+  );
+}
+
+/**
+ * The instance's disk, made when there is none: over the golden image where there is one of its size, else empty.
+ *
+ * @throws GatewayError `state-disk-foreign`, `disk-full`, `process-failed`.
+ */
+export async function ensureDisk(
+  paths: InstancePaths,
+  config: InstanceConfig,
+  golden: GoldenDisk | undefined,
+  signal: AbortSignal,
+): Promise<DiskChain> {
+  const known = await readDiskChain(paths.dir);
+  if (known.below.length > 0) {
+    await checkOverlay(join(paths.dir, known.head.name));
+    return known;
+  }
+  if (golden && !await exists(paths.stateDisk) && golden.stateMiB === config.stateMiB) {
+    const below = await golden.linkInto(paths.dir, signal);
+    const chain = await overlayOn(paths.dir, { head: below, below: [] }, config.stateMiB, signal);
+    await saveDiskChain(paths.dir, chain);
+    return chain;
+  }
+  await ensureStateDisk(paths.stateDisk, config.stateMiB, signal);
+  return known;
+}
+
+/** A ready-made state disk that others lie over. */
+export interface GoldenDisk {
+  /** Its size as a guest sees it. */
+  readonly stateMiB: number;
+  /** Makes it appear in an instance's folder. */
+  linkInto(dir: string, signal: AbortSignal): Promise<DiskChain["head"]>;
+}
+
+/** What a start's guest is made of. */
+export interface PreparedGuest {
+  readonly source: GuestSource;
+  /** Of the machine. */
+  readonly key: string;
+}
+
+/**
+ * Finds out what the guest goes on from: its slot, for a new instance the golden state of its machine, else its disk.
+ *
+ * @throws GatewayError `state-disk-foreign`, `disk-full`, `process-failed`, `instance-schema`, or the signal's reason.
+ */
+export async function prepareGuest(
+  paths: InstancePaths,
+  config: InstanceConfig,
+  chosen: ChosenVmm,
+  plan: (disk: DiskChain) => VmSpec,
+  options: {
+    readonly cold: boolean;
+    /** The user wants to look into a VM that fails; a golden build's is gone by then. */
+    readonly keep: boolean;
+    readonly payloadDigest: string;
+    /** The golden disk, if there is one; asked only for a new instance. */
+    readonly goldenDisk: () => Promise<GoldenDisk | undefined>;
+    readonly span: Span;
+    readonly signal: AbortSignal;
+  },
+): Promise<PreparedGuest> {
+  const { cold, keep, payloadDigest, span, signal } = options;
+  const key = await instanceKey(plan(PLAIN_DISK), config, paths, chosen);
+  const fresh = await isNewInstance(paths);
+  if (fresh) await markUnfinished(paths);
+  const adopted = fresh && !cold && !keep && chosen.vmm.supports.snapshot &&
+    await mayUseGolden(span) &&
+    await span.run(
+      "golden",
+      (s) => adoptGolden(paths, { config, key, payloadDigest, span: s, signal }),
+    );
+  if (fresh && !adopted) await dropDisk(paths);
+  // Over a golden disk lies an overlay, which qemu-img makes; with libkrun it need not be here.
+  const overlays = which(QEMU_IMG_TOOL.program) !== undefined;
+  // A golden state brings its own disk, and to look for this one can mean to read all of it.
+  const golden = fresh && !adopted && overlays ? await options.goldenDisk() : undefined;
+  const disk = await span.run("state disk", () => ensureDisk(paths, config, golden, signal));
+  await markFinished(paths);
+  const spec = plan(disk);
+  // So that any boot can be replayed by hand.
+  await writeFileAtomic(paths.vmFile, JSON.stringify(spec, null, 2) + "\n");
+  return { source: await guestSource(paths, spec, key, cold, span), key };
+}
+
+/** Golden memory is not signed: where only signed images may boot, a new instance boots. */
+async function mayUseGolden(span: Span): Promise<boolean> {
+  const { active } = await Trust.load();
+  if (active) span.log("a key is trusted and golden memory is not signed, so the instance boots");
+  return !active;
+}

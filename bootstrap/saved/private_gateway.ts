@@ -1,0 +1,200 @@
+/**
+ * An instance that this program boots for itself: in a private home, with sockets of its own, by its own command line. For
+ * building golden state.
+ * It must not touch anything of the user's instances, kubeconfigs or client files.
+ *
+ * @module
+ */
+import { basename, dirname, join } from "@std/path";
+import { freeLoopbackPort } from "../../net/forward.ts";
+import { endLeftovers, type InstanceConfig } from "../../vm/instance/instance.ts";
+import { readRun } from "../../vm/instance/instance_record.ts";
+import {
+  cacheDir,
+  ensurePrivateDir,
+  ensureRuntimeDir,
+  type InstancePaths,
+  instancePaths,
+  runtimeDir,
+} from "../../vm/base/layout.ts";
+import { endAtOnce, processesWith } from "../../vm/instance/leftovers.ts";
+import { run, type RunResult } from "../../vm/base/process.ts";
+import { waitFor } from "../../vm/base/wait.ts";
+import { GatewayError, type GatewayErrorOptions } from "../../vm/base/error.ts";
+import { egressFlags } from "../run/egress.ts";
+import { ownerEnv } from "./owner.ts";
+import { DEMO, loadPayload } from "../payload/choose.ts";
+import { selfCommand } from "../run/self.ts";
+import { askSupervisor } from "../run/supervisor.ts";
+
+/** What a start takes beside the payload's own bound. */
+const UP_TIMEOUT_MS = 5 * 60_000;
+const COMMAND_TIMEOUT_MS = 4 * 60_000;
+const NAME = "golden";
+
+/** A private home with one instance; disposing ends the instance and removes the home. */
+export class PrivateGateway implements AsyncDisposable {
+  readonly paths: InstancePaths;
+
+  private constructor(
+    private readonly home: string,
+    private readonly sockets: string,
+    private readonly env: Record<string, string>,
+    private readonly signal: AbortSignal,
+  ) {
+    this.paths = instancePaths(NAME, (name) => env[name] ?? Deno.env.get(name));
+  }
+
+  /** Makes the home, without what an earlier one left there or running. */
+  static async make(home: string, signal: AbortSignal): Promise<PrivateGateway> {
+    await removePrivateHome(home);
+    await ensurePrivateDir(home);
+    const sockets = join(runtimeDir(), `g-${crypto.randomUUID().slice(0, 6)}`);
+    await ensureRuntimeDir();
+    await ensurePrivateDir(sockets);
+    return new PrivateGateway(home, sockets, privateEnv(home, sockets), signal);
+  }
+
+  /**
+   * Boots the instance cold.
+   *
+   * @throws GatewayError `service-not-ready` as the instance says it; `build-failed` with its words for the rest.
+   */
+  async up(config: InstanceConfig): Promise<void> {
+    const { service: { nodePort }, dir } = await loadPayload(config.payload);
+    const service = `127.0.0.1:${freeLoopbackPort()}:${nodePort}`;
+    const { code, stdout, stderr } = await this.run([
+      ...["up", "--detach", "--json", "--cold", "--no-kube-api", "--name", NAME],
+      ...["--port", service, "--cpus", String(config.cpus)],
+      ...["--memory", String(config.memoryMiB), "--disk", String(config.stateMiB)],
+      // A home of its own has no pinned payload.
+      ...["--payload", config.payload === DEMO ? DEMO : dir, "--vmm", config.vmm],
+      ...egressFlags(config),
+      ...(config.clusterBinary === null ? [] : ["--cluster-binary", config.clusterBinary]),
+    ], { check: false, timeoutMs: await upTimeoutMs(config) });
+    if (code !== 0) throw failedUp(stdout, stderr);
+  }
+
+  /** Runs one command in the guest. */
+  async exec(...words: string[]): Promise<RunResult> {
+    return await this.gateway(["exec", "--name", NAME, "--", ...words]);
+  }
+
+  /** Copies one file; the guest's side is given as its path there. */
+  async fetch(guestPath: string, hostPath: string): Promise<void> {
+    await this.gateway(["cp", `${NAME}:${guestPath}`, hostPath]);
+  }
+
+  /** The other way. */
+  async send(hostPath: string, guestPath: string): Promise<void> {
+    await this.gateway(["cp", hostPath, `${NAME}:${guestPath}`]);
+  }
+
+  /** Powers the guest off cleanly. */
+  async down(): Promise<void> {
+    await this.gateway(["down", NAME]);
+  }
+
+  /** Ends the VMM without a word to the guest. */
+  async discard(): Promise<void> {
+    await askSupervisor(this.paths, { do: "discard" }, this.signal);
+    await waitFor({
+      what: "the end of the golden instance",
+      probe: async () => (await readRun(this.paths)) === undefined || undefined,
+      timeoutMs: COMMAND_TIMEOUT_MS,
+      signal: this.signal,
+    });
+  }
+
+  async gateway(args: readonly string[]): Promise<RunResult> {
+    return await this.run(args, { check: true, timeoutMs: COMMAND_TIMEOUT_MS });
+  }
+
+  async run(
+    args: readonly string[],
+    options: { readonly check: boolean; readonly timeoutMs: number },
+  ): Promise<RunResult> {
+    const self = selfCommand(args);
+    return await run(self.program, {
+      args: self.args,
+      env: { ...this.env, ...ownerEnv() },
+      ...options,
+      signal: this.signal.aborted ? undefined : this.signal,
+      code: "build-failed",
+      what: `Cannot run "gateway ${args[0]}" for the golden state`,
+      fix: "start without it: gateway up --cold",
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      if (await readRun(this.paths)) await this.gateway(["rm", "--force", NAME]);
+    } catch {
+      // Whatever still runs is ended below, or by the next build.
+    }
+    await removePrivateHome(this.home);
+    await Deno.remove(this.sockets, { recursive: true }).catch(() => {});
+  }
+}
+
+/**
+ * Ends what a build that was killed left running in its private home, and removes the home and its sockets. Only for
+ * the holder of the build's lock.
+ */
+export async function removePrivateHome(home: string): Promise<void> {
+  const paths = instancePaths(NAME, (name) => privateEnv(home, home)[name]);
+  const run = await readRun(paths).catch(() => undefined);
+  // Those first that would start others: the command, its supervisor. The guest has nothing to lose.
+  await endAtOnce(await processesWith(`XDG_DATA_HOME=${privateEnv(home, home).XDG_DATA_HOME}`));
+  if (run !== undefined && run !== "unreadable") {
+    await endLeftovers(run);
+    await removeSockets(run.runtimeDir);
+  }
+  await Deno.remove(home, { recursive: true }).catch(() => {});
+}
+
+/** A record is only text: nothing but a folder that {@linkcode PrivateGateway.make} makes is removed. */
+async function removeSockets(instanceRuntimeDir: string): Promise<void> {
+  const sockets = dirname(dirname(instanceRuntimeDir));
+  if (dirname(sockets) !== runtimeDir() || !/^g-[0-9a-f]{6}$/.test(basename(sockets))) return;
+  try {
+    await ensurePrivateDir(runtimeDir());
+    await Deno.remove(sockets, { recursive: true });
+  } catch {
+    // Gone already, or not a folder of ours.
+  }
+}
+
+async function upTimeoutMs(config: InstanceConfig): Promise<number> {
+  const { service } = await loadPayload(config.payload);
+  return UP_TIMEOUT_MS + service.health.timeoutSeconds * 1000;
+}
+
+/** What the command line said of a start that failed. */
+function failedUp(stdout: string, stderr: string): GatewayError {
+  const base = {
+    code: "build-failed",
+    what: "Cannot boot an instance for the golden state",
+  } as const;
+  const fix = "start without it: gateway up --cold";
+  try {
+    const { error } = JSON.parse(stdout) as { error: GatewayErrorOptions };
+    if (error.code === "service-not-ready") return new GatewayError(error);
+    return new GatewayError({ ...base, why: `${error.what}: ${error.why}`, fix });
+  } catch {
+    return new GatewayError({ ...base, why: stderr.slice(-500).trim() || "it said nothing", fix });
+  }
+}
+
+/** Homes and sockets of its own; only the artifact cache and Deno's are shared. */
+function privateEnv(home: string, sockets: string): Record<string, string> {
+  const userHome = Deno.env.get("HOME") ?? "/";
+  return {
+    HOME: home,
+    XDG_DATA_HOME: join(home, "data"),
+    XDG_CONFIG_HOME: join(home, "config"),
+    XDG_RUNTIME_DIR: sockets,
+    XDG_CACHE_HOME: join(cacheDir(), ".."),
+    DENO_DIR: Deno.env.get("DENO_DIR") ?? join(userHome, ".cache", "deno"),
+  };
+}

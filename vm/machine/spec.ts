@@ -1,0 +1,108 @@
+/**
+ * VmSpec: everything a driver needs to start one VM, with no default left to apply.
+ * It must stay plain JSON: it is written to vm.json, so that any boot can be replayed by hand.
+ *
+ * @module
+ */
+import * as v from "valibot";
+import { GatewayError } from "../base/error.ts";
+
+const Disk = v.strictObject({
+  /** The virtio-blk serial, by which the guest's init finds the disk; unique. */
+  serial: v.picklist(["root", "state", "payload"]),
+  path: v.string(),
+  format: v.picklist(["raw", "qcow2"]),
+  readonly: v.boolean(),
+});
+
+const Card = v.strictObject({
+  /** The unix socket gvproxy listens on. */
+  socketPath: v.string(),
+  /** `stream` for QEMU and libkrun on Linux, `unixgram` for libkrun on macOS. */
+  transport: v.picklist(["stream", "unixgram"]),
+  mac: v.string(),
+});
+
+/** No card: libkrunfw's kernel hands the guest's socket calls to this host (TSI). libkrun only. */
+const Tsi = v.strictObject({ transport: v.literal("tsi") });
+
+const ConsolePort = v.strictObject({
+  /** The name the guest finds under /sys/class/virtio-ports. */
+  name: v.picklist(["gw.control", "gw.stdio"]),
+  /** The VMM listens here; the host's end connects. */
+  socketPath: v.string(),
+});
+
+const Spec = v.strictObject({
+  schemaVersion: v.literal(1),
+  name: v.string(),
+  cpus: v.number(),
+  memoryMiB: v.number(),
+  kernel: v.strictObject({
+    path: v.string(),
+    /** "libkrunfw": `path` is that library, and the kernel is the one inside. */
+    format: v.picklist(["elf", "bzimage", "image-arm64", "libkrunfw"]),
+    cmdline: v.string(),
+  }),
+  /**
+   * Memory made of layer files (vm/qemu/ram_layer.ts), bottom first, none for a boot; it can be saved. Null for memory that
+   * is gone with the VMM.
+   */
+  ram: v.nullable(v.strictObject({ layers: v.array(v.string()) })),
+  /** Device state to go on from instead of booting; its memory is in the layers. */
+  incoming: v.nullable(v.strictObject({ devicesPath: v.string() })),
+  /** In the guest's order: vda, vdb, vdc. */
+  disks: v.array(Disk),
+  net: v.nullable(v.variant("transport", [Card, Tsi])),
+  consolePorts: v.array(ConsolePort),
+  /** The kernel's console is appended here. */
+  consoleLogPath: v.string(),
+  /** 0700, short: the driver puts its own sockets here. */
+  runtimeDir: v.string(),
+  /** What the VMM itself prints. */
+  vmmLogPath: v.string(),
+});
+
+/** One VM, complete. All paths absolute; sizes in MiB. */
+export type VmSpec = Readonly<v.InferOutput<typeof Spec>>;
+/** One disk of a {@linkcode VmSpec}. */
+export type DiskSpec = Readonly<v.InferOutput<typeof Disk>>;
+/** A VM's network card. */
+export type NetSpec = Readonly<v.InferOutput<typeof Card>>;
+/** A named virtio-console port. */
+export type ConsolePortSpec = Readonly<v.InferOutput<typeof ConsolePort>>;
+
+/** Parses vm.json. @throws GatewayError `instance-schema` naming the first wrong field. */
+export function parseVmSpec(text: string, path: string): VmSpec {
+  return parseJson(Spec, text, path);
+}
+
+/**
+ * Parses a JSON file of ours against its schema.
+ *
+ * @throws GatewayError `instance-schema` with the file and the first wrong field.
+ */
+export function parseJson<S extends v.GenericSchema>(
+  schema: S,
+  text: string,
+  path: string,
+): v.InferOutput<S> {
+  const refuse = (why: string) =>
+    new GatewayError({
+      code: "instance-schema",
+      what: `Cannot read "${path}"`,
+      why,
+      fix:
+        "it was written by another version or changed by hand: restore it, or remove the instance with `gateway rm --force NAME`",
+    });
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw refuse("it is not JSON");
+  }
+  const result = v.safeParse(schema, value);
+  if (result.success) return result.output;
+  const issue = result.issues[0];
+  throw refuse(`${v.getDotPath(issue) ?? "the file"}: ${issue.message}`);
+}

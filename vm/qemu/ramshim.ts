@@ -1,0 +1,57 @@
+/**
+ * The recipe of the library that makes a guest's memory out of layers (vm/qemu/ramshim), for VMMs of this host.
+ * It must not load it: the driver puts it into the VMM's environment.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import { digestTree, type Recipe } from "../store/artifact.ts";
+import { run } from "../base/process.ts";
+import { sourcePath } from "../base/source.ts";
+
+const DIR = sourcePath("vm/qemu/ramshim");
+const SOURCES = [
+  ...["ramshim.c", "confine.c", "common.c", "layers.c", "save.c", "adopt.c", "trim.c", "serve.c"],
+];
+const FLAGS = [
+  "-O2",
+  "-pthread",
+  "-Wall",
+  "-Wextra",
+  "-Werror",
+  "-fvisibility=hidden",
+  "-shared",
+  "-fPIC",
+  "-Wl,-soname,ramshim.so",
+];
+
+/** Its output `ramshim.so` runs inside the VMM. */
+export async function ramshimRecipe(): Promise<Recipe> {
+  return {
+    name: "ramshim",
+    label: "guest memory layers",
+    inputs: {
+      source: await digestTree(DIR),
+      flags: FLAGS.join(" "),
+      platform: `${Deno.build.os}/${Deno.build.arch}`,
+    },
+    outputs: ["ramshim.so"],
+    tools: [
+      { program: "cc", debian: "gcc" },
+      { program: "stdio.h", debian: "libc6-dev", path: "/usr/include/stdio.h" },
+    ],
+    build: async ({ outDir, logPath, signal }) => {
+      await run("cc", {
+        args: [
+          ...FLAGS,
+          ...["-o", join(outDir, "ramshim.so")],
+          ...SOURCES.map((name) => join(DIR, name)),
+        ],
+        logPath,
+        signal,
+      });
+      const { stdout } = await run("cc", { args: ["-dumpfullversion"], signal });
+      return { compiler: `cc ${stdout.trim()}` };
+    },
+  };
+}
