@@ -5,13 +5,13 @@
  *
  * @module
  */
-import { plainBytes, plainText, terminalText } from "./vm/base/plain_text.ts";
 import type { Command, CommanderError } from "commander";
-import type { CliKit } from "./bootstrap/commands/instances.ts";
 import { arrangeWords, commandLineError, ownWords } from "./bootstrap/commands/command_line.ts";
 import { HELP_TEXT } from "./bootstrap/commands/help/text.ts";
+import type { CliKit } from "./bootstrap/commands/instances.ts";
 import { stopSignals } from "./bootstrap/run/user_signals.ts";
 import { asHostError, errorText, GatewayError, usageError } from "./vm/base/error.ts";
+import { plainBytes, plainText, terminalText } from "./vm/base/plain_text.ts";
 
 let commander: typeof import("commander");
 
@@ -160,7 +160,7 @@ async function confirmed(question: string, signal: AbortSignal): Promise<boolean
 function addLifecycle(root: Command): void {
   named(root, "down", "power the guest off cleanly", async (name, flags, signal) => {
     const { down } = await import("./bootstrap/run/down.ts");
-    const { downText } = await import("./bootstrap/inspect/views.ts");
+    const { downText } = await import("./bootstrap/run/down.ts");
     const outcome = await down(name, { span: await warningSpan(), signal });
     flags.json ? json({ name, outcome }) : err(downText(name, outcome));
   }).addOption(jsonOption());
@@ -211,7 +211,7 @@ function addLifecycle(root: Command): void {
     )
     .action((target: string | undefined, payload: string | undefined, flags: Flags) =>
       finish(async (signal) => {
-        const { runBuild } = await import("./bootstrap/commands/up.ts");
+        const { runBuild } = await import("./bootstrap/commands/build.ts");
         return await runBuild({
           target: target ?? "all",
           payload,

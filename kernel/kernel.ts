@@ -5,16 +5,16 @@
  * @module
  */
 import { join } from "@std/path";
+import { GatewayError } from "../vm/base/error.ts";
+import type { JsonValue, Span } from "../vm/base/event.ts";
+import { run } from "../vm/base/process.ts";
+import { sourcePath } from "../vm/base/source.ts";
 import {
   type BuildContext,
   digestBytes,
   type HostTool,
   type Recipe,
 } from "../vm/store/artifact.ts";
-import { GatewayError } from "../vm/base/error.ts";
-import type { JsonValue, Span } from "../vm/base/event.ts";
-import { run } from "../vm/base/process.ts";
-import { sourcePath } from "../vm/base/source.ts";
 import {
   definesOption,
   describeMismatch,

@@ -4,8 +4,8 @@
  * @module
  */
 import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
-import { recipeKey } from "../vm/store/artifact.ts";
 import { GatewayError } from "../vm/base/error.ts";
+import { recipeKey } from "../vm/store/artifact.ts";
 import { checkBuildPath, countCompiled, kernelRecipe } from "./kernel.ts";
 import { packageFileName, parseKernelLock } from "./lock.ts";
 import { parseMadison, parseShownDigest } from "./source.ts";

@@ -5,10 +5,10 @@
  * @module
  */
 import { join } from "@std/path";
-import { type BuildContext, digestFile, type Recipe, recipeKey } from "../vm/store/artifact.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import { run } from "../vm/base/process.ts";
 import { sourcePath } from "../vm/base/source.ts";
+import { type BuildContext, digestFile, type Recipe, recipeKey } from "../vm/store/artifact.ts";
 
 /** The guest is given whole pages; 64 KiB is the largest page there is. */
 const PAGE_BYTES = 65536;

@@ -5,11 +5,11 @@
  * @module
  */
 import { join } from "@std/path";
-import { type BuildContext, digestFile } from "../vm/store/artifact.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import type { Span } from "../vm/base/event.ts";
 import { exists } from "../vm/base/layout.ts";
 import { run } from "../vm/base/process.ts";
+import { type BuildContext, digestFile } from "../vm/store/artifact.ts";
 import { type KernelLock, packageFileName } from "./lock.ts";
 
 /** The source package that a build really uses. */

@@ -7,9 +7,9 @@
 import { join } from "@std/path";
 import * as v from "valibot";
 import { clearedEnv } from "../vm/base/child_env.ts";
+import { writeCacheFile } from "../vm/base/durable.ts";
 import { abortError, describeError, type ErrorCode, GatewayError } from "../vm/base/error.ts";
 import type { JsonValue, Span } from "../vm/base/event.ts";
-import { writeCacheFile } from "../vm/base/durable.ts";
 import { socketPath } from "../vm/base/layout.ts";
 import { connectUnix, readLines } from "../vm/base/lines.ts";
 import { type ChildProcess, spawnChild } from "../vm/base/process.ts";

@@ -4,9 +4,9 @@
  *
  * @module
  */
+import { sourcePath } from "../vm/base/source.ts";
 import type { Recipe } from "../vm/store/artifact.ts";
 import { goRecipe } from "../vm/store/go_recipe.ts";
-import { sourcePath } from "../vm/base/source.ts";
 
 /** Its output `gvproxy` runs on the host. */
 export function gvproxyRecipe(): Promise<Recipe> {

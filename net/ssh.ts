@@ -8,9 +8,9 @@
 import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { Buffer } from "node:buffer";
 import { join } from "@std/path";
+import { writeFileAtomic } from "../vm/base/durable.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import type { HostTool } from "../vm/base/host_tools.ts";
-import { writeFileAtomic } from "../vm/base/durable.ts";
 import { ensurePrivateDir, exists, socketPath } from "../vm/base/layout.ts";
 
 /** An instance's ssh files. */

@@ -5,9 +5,9 @@
  * @module
  */
 import { basename, join } from "@std/path";
-import { digestFile, type Recipe } from "../vm/store/artifact.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import { sourcePath } from "../vm/base/source.ts";
+import { digestFile, type Recipe } from "../vm/store/artifact.ts";
 import { type GuestArch, type K3sPin, k3sPin } from "./lock.ts";
 import { guestGoRecipe } from "./programs.ts";
 

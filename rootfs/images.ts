@@ -6,6 +6,7 @@
  * @module
  */
 import { dirname, join } from "@std/path";
+import { run } from "../vm/base/process.ts";
 import {
   type Artifact,
   type BuildContext,
@@ -13,7 +14,6 @@ import {
   type Recipe,
   recipeKey,
 } from "../vm/store/artifact.ts";
-import { run } from "../vm/base/process.ts";
 import { type GuestArch, imageNames, sourceDateEpoch } from "./lock.ts";
 import { guestGoRecipe } from "./programs.ts";
 import { checkBase, type KnownBase, TAR_TOOL } from "./root_base.ts";

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import lock from "./lock.json" with { type: "json" };
 import { GatewayError } from "../vm/base/error.ts";
+import lock from "./lock.json" with { type: "json" };
 
 /** The guest's architecture, in Go's and Debian's common spelling. */
 export type GuestArch = "amd64" | "arm64";

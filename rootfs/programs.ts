@@ -4,9 +4,9 @@
  *
  * @module
  */
+import { sourcePath } from "../vm/base/source.ts";
 import type { Recipe } from "../vm/store/artifact.ts";
 import { goRecipe, type GoRecipeOptions } from "../vm/store/go_recipe.ts";
-import { sourcePath } from "../vm/base/source.ts";
 import type { GuestArch } from "./lock.ts";
 
 /** A recipe of a Go module that lies beside this file. */

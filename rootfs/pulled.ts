@@ -7,15 +7,15 @@
  * @module
  */
 import { join } from "@std/path";
+import { type ErrorCode, GatewayError } from "../vm/base/error.ts";
+import type { JsonValue, Span } from "../vm/base/event.ts";
+import { run } from "../vm/base/process.ts";
 import {
   type ArtifactStore,
   type BuildContext,
   digestBytes,
   type Recipe,
 } from "../vm/store/artifact.ts";
-import { type ErrorCode, GatewayError } from "../vm/base/error.ts";
-import type { JsonValue, Span } from "../vm/base/event.ts";
-import { run } from "../vm/base/process.ts";
 import type { GuestArch } from "./lock.ts";
 import { guestGoRecipe } from "./programs.ts";
 

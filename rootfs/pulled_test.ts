@@ -1,6 +1,6 @@
 import { assertEquals, assertMatch, assertNotEquals, assertThrows } from "@std/assert";
-import { recipeKey } from "../vm/store/artifact.ts";
 import { GatewayError } from "../vm/base/error.ts";
+import { recipeKey } from "../vm/store/artifact.ts";
 import {
   type PullAccess,
   pulledChartRecipe,

@@ -4,10 +4,10 @@
  *
  * @module
  */
-import type { ArtifactStore, Recipe } from "../vm/store/artifact.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import type { Span } from "../vm/base/event.ts";
 import { sourcePath } from "../vm/base/source.ts";
+import type { ArtifactStore, Recipe } from "../vm/store/artifact.ts";
 import {
   clusterFromFile,
   clusterFromModules,

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { ArtifactStore, recipeKey } from "../vm/store/artifact.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import { silentSpan } from "../vm/base/event.ts";
+import { ArtifactStore, recipeKey } from "../vm/store/artifact.ts";
 import { rootfsRecipes } from "./recipes.ts";
 import { checkBase } from "./root_base.ts";
 

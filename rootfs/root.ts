@@ -5,6 +5,10 @@
  * @module
  */
 import { join } from "@std/path";
+import { GatewayError } from "../vm/base/error.ts";
+import type { JsonValue } from "../vm/base/event.ts";
+import { run } from "../vm/base/process.ts";
+import { together } from "../vm/base/together.ts";
 import {
   type Artifact,
   type BuildContext,
@@ -13,11 +17,7 @@ import {
   type Recipe,
   recipeKey,
 } from "../vm/store/artifact.ts";
-import { GatewayError } from "../vm/base/error.ts";
-import type { JsonValue } from "../vm/base/event.ts";
 import { GO_TOOL } from "../vm/store/go_build.ts";
-import { run } from "../vm/base/process.ts";
-import { together } from "../vm/base/together.ts";
 import { type GuestArch, sourceDateEpoch } from "./lock.ts";
 import { checkBase, type KnownBase, TAR_TOOL } from "./root_base.ts";
 import { writeSbom } from "./sbom.ts";

@@ -5,6 +5,9 @@
  * @module
  */
 import { join } from "@std/path";
+import { GatewayError } from "../vm/base/error.ts";
+import { run } from "../vm/base/process.ts";
+import { sourcePath } from "../vm/base/source.ts";
 import {
   type Artifact,
   type ArtifactManifest,
@@ -16,9 +19,6 @@ import {
   type Recipe,
   recipeKey,
 } from "../vm/store/artifact.ts";
-import { GatewayError } from "../vm/base/error.ts";
-import { run } from "../vm/base/process.ts";
-import { sourcePath } from "../vm/base/source.ts";
 import { type GuestArch, sourceDateEpoch, suitePackages, suitePin } from "./lock.ts";
 
 /** GNU tar. */

@@ -7,10 +7,10 @@
  */
 import { join, relative } from "@std/path";
 import * as v from "valibot";
-import { type BuildContext, canonicalJson, digestBytes } from "../vm/store/artifact.ts";
 import type { JsonValue } from "../vm/base/event.ts";
-import { GO_TOOL } from "../vm/store/go_build.ts";
 import { run } from "../vm/base/process.ts";
+import { type BuildContext, canonicalJson, digestBytes } from "../vm/store/artifact.ts";
+import { GO_TOOL } from "../vm/store/go_build.ts";
 import { type GuestArch, sourceDateEpoch } from "./lock.ts";
 
 /** One Go program of the image. */

@@ -9,8 +9,8 @@ import { join } from "@std/path";
 import { KRUN_SYMBOLS } from "../ffi/symbols.ts";
 import { silentSpan } from "../vm/base/event.ts";
 import { ensureTools } from "../vm/base/host_tools.ts";
-import { LIBKRUN_CRATE, LIBKRUN_TOOLS, LIBKRUN_VERSION } from "../vm/libkrun/build.ts";
 import { run } from "../vm/base/process.ts";
+import { LIBKRUN_CRATE, LIBKRUN_TOOLS, LIBKRUN_VERSION } from "../vm/libkrun/build.ts";
 
 const RUST_TYPES: Readonly<Record<string, string>> = {
   "u8": "u8",

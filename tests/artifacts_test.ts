@@ -8,11 +8,11 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import { ensureArtifacts } from "../bootstrap/artifacts/ensure.ts";
 import { rootfsRecipes } from "../rootfs/recipes.ts";
-import { ArtifactStore, digestFile, type Recipe } from "../vm/store/artifact.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import { silentSpan } from "../vm/base/event.ts";
 import { run, spawnChild } from "../vm/base/process.ts";
 import { waitFor } from "../vm/base/wait.ts";
+import { ArtifactStore, digestFile, type Recipe } from "../vm/store/artifact.ts";
 
 const options = () => ({
   span: silentSpan(),

@@ -7,8 +7,8 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { hostFacts } from "../bootstrap/plan/options.ts";
 import { freeLoopbackPort } from "../net/forward.ts";
-import type { InstanceConfig, RunRecord } from "../vm/instance/instance.ts";
 import { identifyProcess } from "../vm/base/process.ts";
+import type { InstanceConfig, RunRecord } from "../vm/instance/instance.ts";
 import { inTurns, Sandbox } from "./sandbox.ts";
 
 const NAME_FIX = "choose a name such as `default` or `dev-2`";

@@ -6,13 +6,13 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
-import { PLAIN_DISK, QEMU_IMG_TOOL } from "../vm/instance/disk_chain.ts";
 import { silentSpan } from "../vm/base/event.ts";
 import { ensureTools } from "../vm/base/host_tools.ts";
-import { findInstance, removeInstance } from "../vm/instance/instance.ts";
 import { instancesDir, runtimeDir } from "../vm/base/layout.ts";
-import { describeFile, writeState } from "../vm/instance/saved_state.ts";
 import { run } from "../vm/base/process.ts";
+import { PLAIN_DISK, QEMU_IMG_TOOL } from "../vm/instance/disk_chain.ts";
+import { findInstance, removeInstance } from "../vm/instance/instance.ts";
+import { describeFile, writeState } from "../vm/instance/saved_state.ts";
 import { withHome } from "./instance_home.ts";
 import { denoArgs } from "./sandbox.ts";
 

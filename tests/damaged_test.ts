@@ -6,12 +6,12 @@
  */
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
-import { QEMU_IMG_TOOL } from "../vm/instance/disk_chain.ts";
 import { silentSpan } from "../vm/base/event.ts";
 import { ensureTools } from "../vm/base/host_tools.ts";
 import { exists } from "../vm/base/layout.ts";
-import { instanceConfig } from "./fakes/instance_config.ts";
+import { QEMU_IMG_TOOL } from "../vm/instance/disk_chain.ts";
 import { startInstance } from "./fakes/instance.ts";
+import { instanceConfig } from "./fakes/instance_config.ts";
 import { Sandbox } from "./sandbox.ts";
 
 const KILLED_FORK = fromFileUrl(new URL("fakes/killed_fork.ts", import.meta.url));

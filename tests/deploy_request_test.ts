@@ -7,8 +7,8 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { join, relative } from "@std/path";
 import https from "node:https";
 import type { TLSSocket } from "node:tls";
-import { openTarget } from "../bootstrap/deploy/target.ts";
 import { ensurePki } from "../bootstrap/credentials/pki.ts";
+import { openTarget } from "../bootstrap/deploy/target.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import { silentSpan } from "../vm/base/event.ts";
 import { Sandbox } from "./sandbox.ts";

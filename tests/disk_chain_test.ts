@@ -5,6 +5,11 @@
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
+import { GatewayError } from "../vm/base/error.ts";
+import { silentSpan } from "../vm/base/event.ts";
+import { ensureTools } from "../vm/base/host_tools.ts";
+import { exists } from "../vm/base/layout.ts";
+import { run } from "../vm/base/process.ts";
 import {
   chainFiles,
   overlayOn,
@@ -14,11 +19,6 @@ import {
   saveDiskChain,
   shareFile,
 } from "../vm/instance/disk_chain.ts";
-import { GatewayError } from "../vm/base/error.ts";
-import { silentSpan } from "../vm/base/event.ts";
-import { ensureTools } from "../vm/base/host_tools.ts";
-import { exists } from "../vm/base/layout.ts";
-import { run } from "../vm/base/process.ts";
 import { sweep } from "../vm/instance/saved_state.ts";
 
 const signal = new AbortController().signal;

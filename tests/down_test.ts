@@ -6,9 +6,9 @@
  */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
-import { identifyProcess, run, signalProcess } from "../vm/base/process.ts";
 import { readLines } from "../vm/base/lines.ts";
 import { cutLog } from "../vm/base/log_file.ts";
+import { identifyProcess, run, signalProcess } from "../vm/base/process.ts";
 import { startInstance } from "./fakes/instance.ts";
 import { denoArgs, Sandbox } from "./sandbox.ts";
 

@@ -7,10 +7,10 @@ import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import { packArtifact } from "../bootstrap/package/embed.ts";
 import { embeddedList } from "../bootstrap/package/one_file.ts";
-import { ArtifactStore, type Recipe } from "../vm/store/artifact.ts";
-import { Embedded } from "../vm/store/embedded.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import { silentSpan } from "../vm/base/event.ts";
+import { ArtifactStore, type Recipe } from "../vm/store/artifact.ts";
+import { Embedded } from "../vm/store/embedded.ts";
 import { trustKey } from "../vm/store/signing.ts";
 
 const options = {

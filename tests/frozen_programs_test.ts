@@ -6,10 +6,10 @@
 import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import { type SaveParts, saveRun } from "../bootstrap/run/save.ts";
-import { QEMU_IMG_TOOL } from "../vm/instance/disk_chain.ts";
 import { silentSpan } from "../vm/base/event.ts";
 import { ensureTools } from "../vm/base/host_tools.ts";
 import { instancePaths } from "../vm/base/layout.ts";
+import { QEMU_IMG_TOOL } from "../vm/instance/disk_chain.ts";
 import type { SaveTarget } from "../vm/machine/vmm.ts";
 
 const signal = AbortSignal.timeout(600_000);

@@ -6,9 +6,9 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { dirname, fromFileUrl, join, relative } from "@std/path";
-import { goEnv } from "../vm/store/go_build.ts";
 import { cacheDir } from "../vm/base/layout.ts";
 import { run, which } from "../vm/base/process.ts";
+import { goEnv } from "../vm/store/go_build.ts";
 
 const ROOT = fromFileUrl(new URL("..", import.meta.url));
 

@@ -4,9 +4,9 @@
  * @module
  */
 import { join } from "@std/path";
-import { goEnv } from "../vm/store/go_build.ts";
 import { cacheDir } from "../vm/base/layout.ts";
 import { run } from "../vm/base/process.ts";
+import { goEnv } from "../vm/store/go_build.ts";
 
 /** Those that are built with kubenode's experiments, so that Kubernetes' packages are compiled once. */
 const LIKE_KUBENODE = ["rootfs/kubenode", "tests/fakes/openshell/standin"];

@@ -7,8 +7,8 @@ import { assert, assertEquals } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import { sweepBuilds } from "../bootstrap/saved/golden.ts";
 import { PrivateGateway, removePrivateHome } from "../bootstrap/saved/private_gateway.ts";
-import { readLines } from "../vm/base/lines.ts";
 import { exists, instancePaths } from "../vm/base/layout.ts";
+import { readLines } from "../vm/base/lines.ts";
 import { identifyProcess, isAlive, type ProcessId, spawnChild } from "../vm/base/process.ts";
 import { denoArgs, Sandbox } from "./sandbox.ts";
 

@@ -6,16 +6,16 @@
  */
 import { assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
-import { instanceConfig } from "./fakes/instance_config.ts";
-import { makeInstance, withHome } from "./instance_home.ts";
-import { GatewayError } from "../vm/base/error.ts";
-import { EventLog, type EventRecord } from "../vm/base/event.ts";
-import { LockedInstance } from "../vm/instance/instance.ts";
-import { isUnfinished, markUnfinished } from "../vm/instance/instance_folder.ts";
-import { exists, type InstancePaths, instancePaths } from "../vm/base/layout.ts";
-import type { VmSpec } from "../vm/machine/spec.ts";
 import type { ChosenVmm } from "../bootstrap/plan/choose_vmm.ts";
 import { prepareGuest } from "../bootstrap/saved/guest_source.ts";
+import { GatewayError } from "../vm/base/error.ts";
+import { EventLog, type EventRecord } from "../vm/base/event.ts";
+import { exists, type InstancePaths, instancePaths } from "../vm/base/layout.ts";
+import { LockedInstance } from "../vm/instance/instance.ts";
+import { isUnfinished, markUnfinished } from "../vm/instance/instance_folder.ts";
+import type { VmSpec } from "../vm/machine/spec.ts";
+import { instanceConfig } from "./fakes/instance_config.ts";
+import { makeInstance, withHome } from "./instance_home.ts";
 
 const config = instanceConfig({ name: "a" });
 const chosen = {

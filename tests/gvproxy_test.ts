@@ -6,15 +6,15 @@
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
-import { gvproxyRecipe } from "../net/gvproxy_build.ts";
 import { gvproxyConfinementText, startGvproxy } from "../net/gvproxy.ts";
-import { ArtifactStore } from "../vm/store/artifact.ts";
+import { gvproxyRecipe } from "../net/gvproxy_build.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import { silentSpan } from "../vm/base/event.ts";
-import type { HostService } from "../vm/instance/instance.ts";
 import { exists } from "../vm/base/layout.ts";
 import { processStartTime, run, which } from "../vm/base/process.ts";
 import { waitFor } from "../vm/base/wait.ts";
+import type { HostService } from "../vm/instance/instance.ts";
+import { ArtifactStore } from "../vm/store/artifact.ts";
 
 const signal = new AbortController().signal;
 

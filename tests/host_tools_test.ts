@@ -6,12 +6,12 @@
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
-import { ArtifactStore, type BuildContext } from "../vm/store/artifact.ts";
 import { GatewayError, interruptedError } from "../vm/base/error.ts";
 import { silentSpan } from "../vm/base/event.ts";
-import { goBuild } from "../vm/store/go_build.ts";
 import { ensureTools, type HostTool, missingTools } from "../vm/base/host_tools.ts";
 import { run } from "../vm/base/process.ts";
+import { ArtifactStore, type BuildContext } from "../vm/store/artifact.ts";
+import { goBuild } from "../vm/store/go_build.ts";
 import { type Fake, installFake, withPath } from "./fakes/install.ts";
 
 const TOOLS: readonly HostTool[] = [

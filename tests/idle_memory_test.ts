@@ -4,8 +4,8 @@
  * @module
  */
 import { assertEquals } from "@std/assert";
-import { silentSpan } from "../vm/base/event.ts";
 import { trimWhenIdle } from "../bootstrap/run/idle_memory.ts";
+import { silentSpan } from "../vm/base/event.ts";
 
 Deno.test("trimWhenIdle() asks a VMM that is idle, and no more one that cannot", async () => {
   const asked: number[] = [];

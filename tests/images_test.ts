@@ -13,9 +13,9 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import { join } from "@std/path";
+import { ensurePki } from "../bootstrap/credentials/pki.ts";
 import { tellDownloads } from "../bootstrap/images/downloads.ts";
 import { ensureCharts, ensureImages } from "../bootstrap/images/ensure.ts";
-import { ensurePki } from "../bootstrap/credentials/pki.ts";
 import { digestFile } from "../vm/base/digest.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import { EventLog, silentSpan } from "../vm/base/event.ts";

@@ -4,9 +4,9 @@
  *
  * @module
  */
-import { QEMU_IMG_TOOL } from "../vm/instance/disk_chain.ts";
 import { silentSpan } from "../vm/base/event.ts";
 import { ensureTools } from "../vm/base/host_tools.ts";
+import { QEMU_IMG_TOOL } from "../vm/instance/disk_chain.ts";
 import { runTable } from "./kills/run_table.ts";
 import { standInWorld } from "./kills/world.ts";
 

@@ -8,9 +8,9 @@ import { assertEquals, assertMatch, assertRejects, assertStringIncludes } from "
 import { fromFileUrl, join } from "@std/path";
 import type { planVm } from "../bootstrap/plan/plan.ts";
 import { GatewayError } from "../vm/base/error.ts";
-import { tsiFirmware } from "../vm/libkrun/find.ts";
 import { run } from "../vm/base/process.ts";
 import { VMM_BUNDLE_FILE } from "../vm/base/source.ts";
+import { tsiFirmware } from "../vm/libkrun/find.ts";
 import { bundleVmmProcess } from "../vm/libkrun/vmm_bundle.ts";
 import { FakeKrun } from "./fakes/krun.ts";
 import { Plans } from "./fakes/plans.ts";

@@ -10,11 +10,11 @@ import { KrunError } from "../ffi/error.ts";
 import { KrunContext, macBytes } from "../ffi/krun.ts";
 import { KrunLibrary } from "../ffi/library.ts";
 import { KRUN_SYMBOLS, type KrunSymbolName } from "../ffi/symbols.ts";
-import { ArtifactStore } from "../vm/store/artifact.ts";
 import { silentSpan } from "../vm/base/event.ts";
+import { run } from "../vm/base/process.ts";
 import { LIBKRUN_FILE, LIBKRUN_VERSION, libkrunRecipe } from "../vm/libkrun/build.ts";
 import { REQUIRED_FEATURES, REQUIRED_SYMBOLS } from "../vm/libkrun/config.ts";
-import { run } from "../vm/base/process.ts";
+import { ArtifactStore } from "../vm/store/artifact.ts";
 import { denoArgs } from "./sandbox.ts";
 
 async function realPath(): Promise<string> {

@@ -13,12 +13,12 @@ import {
 import { join } from "@std/path";
 import { chooseVmm } from "../bootstrap/plan/choose_vmm.ts";
 import { vmmCommand } from "../bootstrap/run/self.ts";
-import type { Artifact } from "../vm/store/artifact.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import { silentSpan } from "../vm/base/event.ts";
-import { LibkrunVmm, loaderEnv } from "../vm/libkrun/driver.ts";
 import { connectUnix } from "../vm/base/lines.ts";
 import { waitFor } from "../vm/base/wait.ts";
+import { LibkrunVmm, loaderEnv } from "../vm/libkrun/driver.ts";
+import type { Artifact } from "../vm/store/artifact.ts";
 import { fakeKernel } from "./fakes/kernel.ts";
 import { FakeKrun } from "./fakes/krun.ts";
 import { Plans } from "./fakes/plans.ts";

@@ -14,8 +14,8 @@ import { BUNDLE_FLAGS } from "../bootstrap/run/self.ts";
 import { digestFile } from "../vm/base/digest.ts";
 import { exists } from "../vm/base/layout.ts";
 import { run, spawnChild, which } from "../vm/base/process.ts";
-import { entitlementsPlist } from "../vm/libkrun/signed_runtime.ts";
 import { waitFor } from "../vm/base/wait.ts";
+import { entitlementsPlist } from "../vm/libkrun/signed_runtime.ts";
 import { installFake, withPath } from "./fakes/install.ts";
 import { denoArgs, Sandbox } from "./sandbox.ts";
 

@@ -4,9 +4,9 @@
  * @module
  */
 import { assertEquals } from "@std/assert";
+import { ownerEnv, watchOwner } from "../bootstrap/saved/owner.ts";
 import { identifyProcess, spawnChild } from "../vm/base/process.ts";
 import { waitFor } from "../vm/base/wait.ts";
-import { ownerEnv, watchOwner } from "../bootstrap/saved/owner.ts";
 
 Deno.test("watchOwner() aborts when the owner is killed, and not before", async () => {
   const owner = spawnChild("sleep", { args: ["60"], ownGroup: true });

@@ -6,16 +6,16 @@
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { basename, fromFileUrl, join } from "@std/path";
-import { rootfsRecipes } from "../rootfs/recipes.ts";
 import { makeDeb } from "../bootstrap/package/deb.ts";
 import { formulaText } from "../bootstrap/package/formula.ts";
 import { makeOneFile } from "../bootstrap/package/one_file.ts";
-import { ArtifactStore } from "../vm/store/artifact.ts";
+import { rootfsRecipes } from "../rootfs/recipes.ts";
 import { digestFile } from "../vm/base/digest.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import { silentSpan } from "../vm/base/event.ts";
 import { ensureTools } from "../vm/base/host_tools.ts";
 import { run } from "../vm/base/process.ts";
+import { ArtifactStore } from "../vm/store/artifact.ts";
 import { RUBY_TOOL } from "./fakes/shell_tools.ts";
 
 const options = {

@@ -6,10 +6,10 @@
  */
 import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
-import { writeHello } from "./fakes/hello_payload.ts";
-import { Sandbox } from "./sandbox.ts";
-import { tempDir } from "./fakes/temp_dir.ts";
 import { readPayload } from "../bootstrap/payload/read.ts";
+import { writeHello } from "./fakes/hello_payload.ts";
+import { tempDir } from "./fakes/temp_dir.ts";
+import { Sandbox } from "./sandbox.ts";
 
 /** Arguments, exit code, and the three lines. */
 type Refusal = readonly [args: readonly string[], code: number, lines: readonly string[]];

@@ -6,8 +6,8 @@
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
-import { ensurePki, type Pki } from "../bootstrap/credentials/pki.ts";
 import { getOnce } from "../bootstrap/cluster/probe_request.ts";
+import { ensurePki, type Pki } from "../bootstrap/credentials/pki.ts";
 import { silentSpan } from "../vm/base/event.ts";
 import { run, spawnChild, which } from "../vm/base/process.ts";
 import { waitFor } from "../vm/base/wait.ts";

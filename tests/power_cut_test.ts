@@ -5,10 +5,10 @@
  * @module
  */
 import { fromFileUrl, join } from "@std/path";
-import { QEMU_IMG_TOOL } from "../vm/instance/disk_chain.ts";
 import { silentSpan } from "../vm/base/event.ts";
 import { ensureTools } from "../vm/base/host_tools.ts";
 import { run } from "../vm/base/process.ts";
+import { QEMU_IMG_TOOL } from "../vm/instance/disk_chain.ts";
 import { whyNoPowerCut } from "./fakes/power.ts";
 import { denoArgs } from "./sandbox.ts";
 

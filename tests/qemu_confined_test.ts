@@ -6,14 +6,14 @@
  */
 import { assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { join } from "@std/path";
-import { overlayOn, readDiskChain, saveDiskChain } from "../vm/instance/disk_chain.ts";
 import { silentSpan } from "../vm/base/event.ts";
 import { which } from "../vm/base/process.ts";
-import { QEMU_TOOL, type QemuVm, QemuVmm } from "../vm/qemu/driver.ts";
-import { ramSocket } from "../vm/qemu/save.ts";
-import { askConfinement } from "../vm/qemu/ram_layer.ts";
+import { overlayOn, readDiskChain, saveDiskChain } from "../vm/instance/disk_chain.ts";
 import type { VmSpec } from "../vm/machine/spec.ts";
 import type { SaveTarget } from "../vm/machine/vmm.ts";
+import { QEMU_TOOL, type QemuVm, QemuVmm } from "../vm/qemu/driver.ts";
+import { askConfinement } from "../vm/qemu/ram_layer.ts";
+import { ramSocket } from "../vm/qemu/save.ts";
 import { haltingKernel } from "./fakes/halting_kernel.ts";
 import { ramshim } from "./fakes/ram_place.ts";
 

@@ -8,12 +8,12 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import { GatewayError, interruptedError } from "../vm/base/error.ts";
 import { silentSpan } from "../vm/base/event.ts";
-import { hostCpu } from "../vm/qemu/host_cpu.ts";
 import { identifyProcess } from "../vm/base/process.ts";
-import { QEMU_TOOL, QemuVmm } from "../vm/qemu/driver.ts";
-import { machineType } from "../vm/qemu/argv.ts";
-import { probeAccelerator } from "../vm/qemu/probe.ts";
 import type { VmSpec } from "../vm/machine/spec.ts";
+import { machineType } from "../vm/qemu/argv.ts";
+import { QEMU_TOOL, QemuVmm } from "../vm/qemu/driver.ts";
+import { hostCpu } from "../vm/qemu/host_cpu.ts";
+import { probeAccelerator } from "../vm/qemu/probe.ts";
 import { type Fake, installFake, withPath } from "./fakes/install.ts";
 import { fakeKernel } from "./fakes/kernel.ts";
 

@@ -6,8 +6,8 @@
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
-import { ensurePki, type Pki } from "../bootstrap/credentials/pki.ts";
 import { askOnce, waitApiReady, waitServiceReady } from "../bootstrap/cluster/readiness.ts";
+import { ensurePki, type Pki } from "../bootstrap/credentials/pki.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import { silentSpan } from "../vm/base/event.ts";
 

@@ -10,9 +10,9 @@ import { SSH_TOOL } from "../net/ssh.ts";
 import { silentSpan } from "../vm/base/event.ts";
 import { ensureTools } from "../vm/base/host_tools.ts";
 import { run } from "../vm/base/process.ts";
+import { failureDigest } from "./failure_digest.ts";
 import { REGISTRY_TOOL } from "./fakes/registry.ts";
 import { RUBY_TOOL, SHELL_TOOLS } from "./fakes/shell_tools.ts";
-import { failureDigest } from "./failure_digest.ts";
 import { TOOLS as GUEST_TOOLS } from "./guest/harness.ts";
 
 /** One command and how its outcome is counted. */

@@ -6,9 +6,7 @@
  */
 import { assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
-import { makeInstance, withHome } from "./instance_home.ts";
 import { GatewayError } from "../vm/base/error.ts";
-import { LockedInstance, removeInstance } from "../vm/instance/instance.ts";
 import {
   ensureRuntimeDir,
   exists,
@@ -17,6 +15,8 @@ import {
   runtimeDir,
 } from "../vm/base/layout.ts";
 import { sweepMemory } from "../vm/base/memory_dir.ts";
+import { LockedInstance, removeInstance } from "../vm/instance/instance.ts";
+import { makeInstance, withHome } from "./instance_home.ts";
 
 /** A folder of the user's with one named like an instance in it. */
 async function precious(top: string): Promise<{ readonly dir: string; readonly kept: string }> {

@@ -5,8 +5,8 @@
  */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
-import { ensureTools } from "../vm/base/host_tools.ts";
 import { silentSpan } from "../vm/base/event.ts";
+import { ensureTools } from "../vm/base/host_tools.ts";
 import { run } from "../vm/base/process.ts";
 import { SHELL_TOOLS } from "./fakes/shell_tools.ts";
 import { Sandbox } from "./sandbox.ts";

@@ -4,10 +4,10 @@
  * @module
  */
 import { assertEquals } from "@std/assert";
-import { identifyProcess } from "../vm/base/process.ts";
-import { instancePaths } from "../vm/base/layout.ts";
-import type { InstanceView } from "../vm/instance/instance.ts";
 import { statusOf } from "../bootstrap/inspect/status.ts";
+import { instancePaths } from "../vm/base/layout.ts";
+import { identifyProcess } from "../vm/base/process.ts";
+import type { InstanceView } from "../vm/instance/instance.ts";
 
 Deno.test({
   name: "statusOf() gives the user that each process runs as",

@@ -5,9 +5,9 @@
  */
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
-import { QEMU_IMG_TOOL } from "../vm/instance/disk_chain.ts";
 import { silentSpan } from "../vm/base/event.ts";
 import { ensureTools } from "../vm/base/host_tools.ts";
+import { QEMU_IMG_TOOL } from "../vm/instance/disk_chain.ts";
 import type { SavedState } from "../vm/instance/saved_state.ts";
 import { standInWorld } from "./kills/world.ts";
 import { flipByte } from "./vm/instance_files.ts";

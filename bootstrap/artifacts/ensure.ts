@@ -10,18 +10,18 @@ import { gvproxyRecipe } from "../../net/gvproxy_build.ts";
 import { SSH_TOOL } from "../../net/ssh.ts";
 import { rootfsRecipes } from "../../rootfs/recipes.ts";
 import { BASE_MAX_AGE_DAYS, baseAgeDays, type KnownBase } from "../../rootfs/root_base.ts";
-import { type Artifact, ArtifactStore, type Recipe } from "../../vm/store/artifact.ts";
 import { describeError, GatewayError, usageError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
 import { ensureTools, type HostTool } from "../../vm/base/host_tools.ts";
+import { together } from "../../vm/base/together.ts";
+import { QEMU_IMG_TOOL } from "../../vm/instance/disk_chain.ts";
 import { libkrunFormulaError, libkrunRecipe } from "../../vm/libkrun/build.ts";
+import type { VmmChoice } from "../../vm/machine/vmm.ts";
 import { QEMU_TOOL } from "../../vm/qemu/driver.ts";
 import { ramshimRecipe } from "../../vm/qemu/ramshim.ts";
-import { together } from "../../vm/base/together.ts";
 import { tscRecipe } from "../../vm/qemu/tsc.ts";
-import { QEMU_IMG_TOOL } from "../../vm/instance/disk_chain.ts";
+import { type Artifact, ArtifactStore, type Recipe } from "../../vm/store/artifact.ts";
 import { ensureProvenance } from "./statement.ts";
-import type { VmmChoice } from "../../vm/machine/vmm.ts";
 
 /** What a VM boots from. */
 export interface BootArtifacts {

@@ -6,10 +6,10 @@
  * @module
  */
 import { join } from "@std/path";
-import type { Artifact, ArtifactManifest, ArtifactStore } from "../../vm/store/artifact.ts";
 import { digestBytes } from "../../vm/base/digest.ts";
-import type { JsonValue } from "../../vm/base/event.ts";
 import { writeFileAtomic } from "../../vm/base/durable.ts";
+import type { JsonValue } from "../../vm/base/event.ts";
+import type { Artifact, ArtifactManifest, ArtifactStore } from "../../vm/store/artifact.ts";
 
 /** Something that was used, in the form of an in-toto resource descriptor. */
 export interface ResourceDescriptor {

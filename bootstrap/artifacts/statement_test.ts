@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import type { ArtifactManifest } from "../../vm/store/artifact.ts";
-import { debianPurl, imageSetKey, provenanceStatement } from "./statement.ts";
 import { whyCustom } from "../inspect/provenance.ts";
+import { debianPurl, imageSetKey, provenanceStatement } from "./statement.ts";
 
 function manifest(name: string, over: Partial<ArtifactManifest> = {}): ArtifactManifest {
   return {

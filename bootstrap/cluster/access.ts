@@ -5,21 +5,21 @@
  * @module
  */
 import { join } from "@std/path";
-import type { GvproxyClient } from "../../net/gvproxy.ts";
 import { hostPort, LOOPBACK } from "../../net/forward.ts";
+import { GUEST_ADDRESS, GUEST_API_PORT } from "../../net/guest.ts";
 import { runSsh } from "../../net/guest_command.ts";
+import type { GvproxyClient } from "../../net/gvproxy.ts";
 import { sshArgs } from "../../net/ssh.ts";
+import { writeFileAtomic } from "../../vm/base/durable.ts";
 import { describeError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
-import type { InstanceConfig } from "../../vm/instance/instance.ts";
-import { writeFileAtomic } from "../../vm/base/durable.ts";
 import { exists, type InstancePaths } from "../../vm/base/layout.ts";
-import type { SavedState } from "../../vm/instance/saved_state.ts";
 import { startBeside } from "../../vm/base/together.ts";
 import { waitFor } from "../../vm/base/wait.ts";
+import type { InstanceConfig } from "../../vm/instance/instance.ts";
+import type { SavedState } from "../../vm/instance/saved_state.ts";
 import { ApiClient } from "./api.ts";
 import { kubeconfigPath, readCredentials, writeKubeconfig } from "./kubeconfig.ts";
-import { GUEST_ADDRESS, GUEST_API_PORT } from "../../net/guest.ts";
 import { waitApiReady } from "./readiness.ts";
 import { isOld } from "./slot_certificates.ts";
 

@@ -10,23 +10,23 @@ import { join } from "@std/path";
 import { reachedAt } from "../../net/forward.ts";
 import type { GvproxyClient } from "../../net/gvproxy.ts";
 import type { JsonValue, Span } from "../../vm/base/event.ts";
+import { pause, waitFor } from "../../vm/base/wait.ts";
 import type { PortForward } from "../../vm/instance/instance.ts";
 import type { SavedState } from "../../vm/instance/saved_state.ts";
-import { pause, waitFor } from "../../vm/base/wait.ts";
-import { ApiClient } from "./api.ts";
-import { type ApiCredentials, readCredentials } from "./kubeconfig.ts";
-import { temporaryPort } from "./access.ts";
 import type { Payload } from "../payload/payload.ts";
-import { isOwnedBy, type Pod, secretUse } from "./pods.ts";
-import type { RequestTls } from "./probe_request.ts";
-import { askOnce } from "./readiness.ts";
-import { usesTls } from "../payload/service.ts";
 import {
   namespacesOf,
   type SecretMaterial,
   secretNames,
   secretObjects,
 } from "../payload/secrets.ts";
+import { usesTls } from "../payload/service.ts";
+import { temporaryPort } from "./access.ts";
+import { ApiClient } from "./api.ts";
+import { type ApiCredentials, readCredentials } from "./kubeconfig.ts";
+import { isOwnedBy, type Pod, secretUse } from "./pods.ts";
+import type { RequestTls } from "./probe_request.ts";
+import { askOnce } from "./readiness.ts";
 
 /** On a pod whose service takes changed certificates into use by itself: it is not restarted when they change. */
 export const RELOADS_ANNOTATION = "gateway.local/reloads-certificates";

@@ -10,11 +10,11 @@ import { sshArgs } from "../../net/ssh.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
 import { formatMs } from "../../vm/base/wait.ts";
-import type { ApiClient } from "./api.ts";
 import { CHART_LABEL, HELM_ERROR, SYSTEM_NAMESPACE } from "../payload/manifests.ts";
 import type { Payload } from "../payload/payload.ts";
-import { openText } from "../view/redact.ts";
 import { namespacesOf } from "../payload/secrets.ts";
+import { openText } from "../view/redact.ts";
+import type { ApiClient } from "./api.ts";
 
 const MOST = { lines: 60, columns: 240, pods: 8, events: 8, logs: 3, logLines: 10 };
 

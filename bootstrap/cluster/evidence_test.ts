@@ -1,9 +1,9 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { errorText, GatewayError } from "../../vm/base/error.ts";
 import type { JsonValue } from "../../vm/base/event.ts";
+import { loadPayload } from "../payload/choose.ts";
 import type { ApiCall } from "./api.ts";
 import { gatherEvidence, keepAdvice, notReady } from "./evidence.ts";
-import { loadPayload } from "../payload/choose.ts";
 
 const demo = await loadPayload("demo");
 const { signal } = new AbortController();

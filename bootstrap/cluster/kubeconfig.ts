@@ -8,12 +8,12 @@
 import { basename, dirname, join, resolve } from "@std/path";
 import * as v from "valibot";
 import { type Document, parseDocument, stringify, visit } from "yaml";
-import { asHostError, describeError, GatewayError, usageError } from "../../vm/base/error.ts";
 import { writeFileAtomic } from "../../vm/base/durable.ts";
+import { asHostError, describeError, GatewayError, usageError } from "../../vm/base/error.ts";
 import { homeDir } from "../../vm/base/layout.ts";
 import { readTextIfThere, removeIfThere } from "../credentials/files.ts";
-import { documentValue, PARSE_OPTIONS } from "../yaml/kube_yaml.ts";
 import { isSameOwner, type Owner, publicName } from "../credentials/owner.ts";
+import { documentValue, PARSE_OPTIONS } from "../yaml/kube_yaml.ts";
 
 /** Name of the extension that marks a kubeconfig as ours. */
 const MARKER = "gateway.local/instance";

@@ -14,14 +14,14 @@ import type { JsonValue, Span } from "../../vm/base/event.ts";
 import type { PortForward } from "../../vm/base/ports.ts";
 import { limitRecords } from "../../vm/base/record_limit.ts";
 import { repeat, waitFor } from "../../vm/base/wait.ts";
-import type { ApiClient } from "./api.ts";
 import { readLoginToken } from "../credentials/client_files.ts";
 import type { LoginToken } from "../credentials/client_metadata.ts";
-import { EMPTY_MESSAGE } from "./grpc_message.ts";
-import { type ApiAccess, withApi } from "./access.ts";
 import type { Payload, PayloadLogin } from "../payload/payload.ts";
-import { postGrpcOnce, type RequestTls } from "./probe_request.ts";
 import { LABELS } from "../payload/secrets.ts";
+import { type ApiAccess, withApi } from "./access.ts";
+import type { ApiClient } from "./api.ts";
+import { EMPTY_MESSAGE } from "./grpc_message.ts";
+import { postGrpcOnce, type RequestTls } from "./probe_request.ts";
 
 /** How long a token is good for. One that leaks cannot be taken back before. */
 const LIFETIME_SECONDS = 12 * 60 * 60;

@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { EventLog, type JsonValue } from "../../vm/base/event.ts";
-import type { ApiCall } from "./api.ts";
 import type { LoginToken } from "../credentials/client_metadata.ts";
+import type { ApiCall } from "./api.ts";
 import { isDue, keepLogin, requestToken } from "./login.ts";
 
 const HOUR_MS = 60 * 60_000;

@@ -5,12 +5,12 @@
  *
  * @module
  */
-import { usesTls } from "../payload/service.ts";
 import { hostPort, LOOPBACK } from "../../net/forward.ts";
 import { describeError, GatewayError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
 import { pause, waitFor } from "../../vm/base/wait.ts";
 import type { PayloadService } from "../payload/payload.ts";
+import { usesTls } from "../payload/service.ts";
 import { EMPTY_MESSAGE, healthRequest, readHealthStatus, readStatusField } from "./grpc_message.ts";
 import { getOnce, postGrpcOnce, type ProbeRequest, type RequestTls } from "./probe_request.ts";
 

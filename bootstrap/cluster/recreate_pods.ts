@@ -9,10 +9,10 @@ import { describeError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
 import { startBeside } from "../../vm/base/together.ts";
 import { waitFor } from "../../vm/base/wait.ts";
-import { type ApiAccess, withApi } from "./access.ts";
 import type { Payload } from "../payload/payload.ts";
-import { deletePod, isOwnedBy, nameOf, type Pod, type PodApi, secretUse } from "./pods.ts";
 import { secretNames } from "../payload/secrets.ts";
+import { type ApiAccess, withApi } from "./access.ts";
+import { deletePod, isOwnedBy, nameOf, type Pod, type PodApi, secretUse } from "./pods.ts";
 
 /** How {@linkcode recreateLostPods} and {@linkcode replaceOldPods} find pods. */
 export interface RecreateOptions {

@@ -9,7 +9,6 @@ import { runSsh } from "../../net/guest_command.ts";
 import { sshArgs } from "../../net/ssh.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
 import { waitFor } from "../../vm/base/wait.ts";
-import type { ApiClient } from "./api.ts";
 import {
   CHART_LABEL,
   chartRevision,
@@ -19,6 +18,7 @@ import {
 } from "../payload/manifests.ts";
 import type { PreparedPayload } from "../payload/prepare.ts";
 import { namespacesOf } from "../payload/secrets.ts";
+import type { ApiClient } from "./api.ts";
 
 /** What the guest's own boot does with its payload, for a guest that goes on. */
 const PLACE = [

@@ -1,10 +1,10 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { GatewayError } from "../../vm/base/error.ts";
 import type { JsonValue } from "../../vm/base/event.ts";
-import type { ApiCall } from "./api.ts";
-import { chartRevision } from "../payload/manifests.ts";
-import { isCurrent, waitRolledOut, type Workload } from "./rollout.ts";
 import { loadPayload } from "../payload/choose.ts";
+import { chartRevision } from "../payload/manifests.ts";
+import type { ApiCall } from "./api.ts";
+import { isCurrent, waitRolledOut, type Workload } from "./rollout.ts";
 
 const demo = await loadPayload("demo");
 const { signal } = new AbortController();

@@ -1,8 +1,8 @@
 import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
+import { kubeconfig } from "../../tests/fakes/kubeconfig.ts";
 import { silentSpan } from "../../vm/base/event.ts";
 import type { SavedState } from "../../vm/instance/saved_state.ts";
-import { kubeconfig } from "../../tests/fakes/kubeconfig.ts";
 import { ensurePki, type Pki } from "../credentials/pki.ts";
 import { adoptRenewed, certificatesNow, clusterEnds, isOld } from "./slot_certificates.ts";
 

@@ -6,7 +6,7 @@
 import { type Command, Option } from "commander";
 import type { LogSource } from "../inspect/guest_commands.ts";
 import type { CliKit } from "./instances.ts";
-import type { CommandIo } from "./up.ts";
+import type { CommandIo } from "./io.ts";
 
 type Flags = CommandIo["flags"] & { readonly name: string };
 
@@ -72,7 +72,7 @@ function addStatus(root: Command, kit: CliKit): void {
           flags.json ? json(timeline.rows) : out(timeline.text);
           return 0;
         }
-        const { statusText } = await import("../inspect/views.ts");
+        const { statusText } = await import("../inspect/status_text.ts");
         const report = await instanceStatus(flags.name);
         flags.json ? json(report) : out(statusText(report));
         return report.state === "running" ? 0 : 1;
@@ -84,7 +84,7 @@ function addStatus(root: Command, kit: CliKit): void {
       kit.finish(async (signal) => {
         const { json, out } = kit.io(flags, signal);
         const { listStatus } = await import("../inspect/status.ts");
-        const { listText } = await import("../inspect/views.ts");
+        const { listText } = await import("../inspect/status_text.ts");
         const reports = await listStatus();
         flags.json ? json(reports) : out(listText(reports));
         return 0;

@@ -6,20 +6,21 @@
  * @module
  */
 import { join } from "@std/path";
-import { type Artifact, ArtifactStore } from "../../vm/store/artifact.ts";
-import { PLAIN_DISK } from "../../vm/instance/disk_chain.ts";
 import { LOOPBACK } from "../../net/forward.ts";
 import { ensurePrivateDir, instancePaths } from "../../vm/base/layout.ts";
+import { PLAIN_DISK } from "../../vm/instance/disk_chain.ts";
+import { type Artifact, ArtifactStore } from "../../vm/store/artifact.ts";
 import { ensureArtifacts, type EnsureArtifactsOptions } from "../artifacts/ensure.ts";
+import { chosenSource, ensurePayload, offeringDemo } from "../payload/choose.ts";
+import { preparePayload } from "../payload/prepare.ts";
 import { chooseVmm } from "../plan/choose_vmm.ts";
+import { planFor } from "../plan/instance.ts";
+import { hostFacts, resolveOptions } from "../plan/options.ts";
 import { ensureGolden, goldenRoot } from "../saved/golden.ts";
 import type { GoldenNeeds } from "../saved/golden_build.ts";
 import { goldenDiskRecipe } from "../saved/golden_disk.ts";
 import { instanceKey } from "../saved/guest_source.ts";
-import { hostFacts, resolveOptions } from "../plan/options.ts";
-import { preparePayload } from "../payload/prepare.ts";
-import { chosenSource, ensurePayload, offeringDemo } from "../payload/choose.ts";
-import { ensureKeys, planFor, readMaterial, writeUpPayload } from "../start/steps.ts";
+import { ensureKeys, readMaterial, writeUpPayload } from "../start/parts.ts";
 
 /** The machine that golden state is made for; the defaults of `up` where nothing is said. */
 export interface GoldenSize {

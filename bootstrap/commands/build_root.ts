@@ -5,10 +5,10 @@
  * @module
  */
 import type { KnownBase } from "../../rootfs/root_base.ts";
-import { type Artifact, ArtifactStore, recipeKey } from "../../vm/store/artifact.ts";
-import { unsignedRenewal } from "../../vm/store/errors.ts";
 import { writeFileAtomic } from "../../vm/base/durable.ts";
 import { ensureTools } from "../../vm/base/host_tools.ts";
+import { type Artifact, ArtifactStore, recipeKey } from "../../vm/store/artifact.ts";
+import { unsignedRenewal } from "../../vm/store/errors.ts";
 import { allRecipes, type EnsureArtifactsOptions } from "../artifacts/ensure.ts";
 
 /**

@@ -1,9 +1,9 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
-import { ArtifactStore } from "../../vm/store/artifact.ts";
-import { Embedded } from "../../vm/store/embedded.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import { silentSpan } from "../../vm/base/event.ts";
+import { ArtifactStore } from "../../vm/store/artifact.ts";
+import { Embedded } from "../../vm/store/embedded.ts";
 import { makeSigningKey, trustKey } from "../../vm/store/signing.ts";
 import { ageWarning } from "../artifacts/ensure.ts";
 import { orAsBefore, refreshRoot } from "./build_root.ts";

@@ -6,7 +6,7 @@
  */
 import type { Command } from "commander";
 import type { CliKit } from "./instances.ts";
-import type { CommandIo } from "./up.ts";
+import type { CommandIo } from "./io.ts";
 
 type Flags = CommandIo["flags"] & { readonly name: string };
 
@@ -33,7 +33,7 @@ function addDoctor(root: Command, kit: CliKit): void {
       kit.finish(async (signal) => {
         const io = kit.io(flags, signal);
         const { doctor } = await import("../inspect/doctor.ts");
-        const { doctorText } = await import("../inspect/views.ts");
+        const { doctorText } = await import("../inspect/doctor.ts");
         const checks = await doctor(await warningSpan(io), signal);
         tell(io, checks, doctorText(checks));
         return checks.some((check) => check.outcome === "fail") ? 1 : 0;

@@ -5,12 +5,12 @@
  * @module
  */
 import type { Command } from "commander";
-import type { CliKit } from "./instances.ts";
-import type { CommandIo } from "./up.ts";
 import type { DeployOutcome, DeployRequest } from "../deploy/deploy.ts";
-import type { PrepareOptions } from "../payload/prepare.ts";
 import type { DeployPayload } from "../deploy/payload.ts";
 import type { RemoveReport } from "../deploy/remove.ts";
+import type { PrepareOptions } from "../payload/prepare.ts";
+import type { CliKit } from "./instances.ts";
+import type { CommandIo } from "./io.ts";
 
 const DEFAULT_TIMEOUT_SECONDS = 300;
 const MAX_TIMEOUT_SECONDS = 86_400;

@@ -11,9 +11,9 @@ import {
   silentWords,
 } from "../../net/host_service.ts";
 import { type HostService, LockedInstance, requireInstance } from "../../vm/instance/instance.ts";
-import type { CliKit } from "./instances.ts";
-import type { CommandIo } from "./up.ts";
 import { changedHostServices, type HostServiceChange } from "../run/host_service.ts";
+import type { CliKit } from "./instances.ts";
+import type { CommandIo } from "./io.ts";
 
 const SPEC = "<host[:guest]>";
 

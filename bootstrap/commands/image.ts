@@ -7,7 +7,7 @@
  */
 import type { Command } from "commander";
 import type { CliKit } from "./instances.ts";
-import type { CommandIo } from "./up.ts";
+import type { CommandIo } from "./io.ts";
 
 type Flags = CommandIo["flags"] & { readonly name: string };
 

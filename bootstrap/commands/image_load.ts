@@ -7,10 +7,10 @@
 import { describeError, GatewayError, usageError } from "../../vm/base/error.ts";
 import { EventLog } from "../../vm/base/event.ts";
 import { requireRunning } from "../../vm/instance/instance.ts";
-import type { CommandIo } from "./up.ts";
-import { attachProgress } from "../view/progress_view.ts";
 import { ArchiveWatch, folderError, unzipped } from "../images/archive.ts";
 import { type GuestImage, importImages, listImages } from "../images/load.ts";
+import { attachProgress } from "../view/progress_view.ts";
+import type { CommandIo } from "./io.ts";
 
 /** What a guest of this host can run. */
 const GUEST_PLATFORM = `linux/${Deno.build.arch === "aarch64" ? "arm64" : "amd64"}`;

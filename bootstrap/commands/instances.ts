@@ -5,7 +5,7 @@
  * @module
  */
 import type { Command } from "commander";
-import type { CommandIo } from "./up.ts";
+import type { CommandIo } from "./io.ts";
 
 /** What cli.ts lends to a file of commands. */
 export interface CliKit {
@@ -56,7 +56,7 @@ export function addSnapshots(root: Command, kit: CliKit): void {
       kit.finish(async (signal) => {
         const io = kit.io(flags, signal);
         const { snapshotsOf } = await import("../saved/snapshots.ts");
-        const { snapshotText } = await import("../inspect/views.ts");
+        const { snapshotText } = await import("../saved/snapshots.ts");
         const all = await snapshotsOf(flags.name);
         if (flags.json) io.json(all);
         else io.out(snapshotText(all));
@@ -102,7 +102,7 @@ export function addFork(root: Command, kit: CliKit): void {
       .addHelpText("after", "\nExample:\n  gateway fork default try-1 try-2\n"),
   ).action((source: string, names: string[], flags: CommandIo["flags"]) =>
     kit.finish(async (signal) => {
-      const { runFork } = await import("./up.ts");
+      const { runFork } = await import("./fork.ts");
       return await runFork({ ...kit.io(flags, signal), source, names });
     })
   );

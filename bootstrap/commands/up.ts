@@ -1,6 +1,6 @@
 /**
- * What the commands `up` and `build` do with their parsed flags: choose foreground, background or one-shot VM, and
- * show progress through the terminal they are given.
+ * The commands `up` and `resume`: foreground, background or a one-shot VM, with progress on the terminal that they are
+ * given.
  * It must not print by itself, install signal handlers or exit.
  *
  * @module
@@ -9,42 +9,28 @@ import { join, resolve } from "@std/path";
 import { parseForward } from "../../net/forward.ts";
 import { errorText, GatewayError, usageError } from "../../vm/base/error.ts";
 import { EventLog, type EventRecord } from "../../vm/base/event.ts";
-import { findInstance, type InstanceConfig, requireInstance } from "../../vm/instance/instance.ts";
 import { exists, xdgConfigHome } from "../../vm/base/layout.ts";
 import { signalProcess } from "../../vm/base/process.ts";
-import { formatMs, pause } from "../../vm/base/wait.ts";
-import { buildTargets, checkBuild } from "../artifacts/ensure.ts";
-import { followerSink, READY_MESSAGE, startDetached } from "../run/detach.ts";
-import { allowNetFlags } from "../run/egress.ts";
-import { hostServiceFlags, leftBehindWords } from "../run/host_service.ts";
-import { hostFacts, resolveOptions, type UpOptions, type UpRequest } from "../plan/options.ts";
-import { watchOwner } from "../saved/owner.ts";
-import type { Payload } from "../payload/payload.ts";
-import { preparedFiles, preparePayload } from "../payload/prepare.ts";
+import { pause } from "../../vm/base/wait.ts";
+import { findInstance, type InstanceConfig, requireInstance } from "../../vm/instance/instance.ts";
+import { instanceStatus } from "../inspect/status.ts";
+import { readyText } from "../inspect/status_text.ts";
 import {
-  chosenSource,
   defaultPayload,
   ensurePayload,
   loadPayload,
   needsPinning,
-  offeringDemo,
   payloadSource,
 } from "../payload/choose.ts";
-import { attachProgress, type ProgressTerminal } from "../view/progress_view.ts";
+import type { Payload } from "../payload/payload.ts";
+import { hostFacts, resolveOptions, type UpOptions, type UpRequest } from "../plan/options.ts";
+import { followerSink, READY_MESSAGE, startDetached } from "../run/detach.ts";
+import { allowNetFlags } from "../run/egress.ts";
+import { hostServiceFlags } from "../run/host_service.ts";
 import { RestartLimit } from "../run/restarts.ts";
-import { instanceStatus } from "../inspect/status.ts";
-import { readyText } from "../inspect/views.ts";
-
-/** What the command line lends to a command. */
-export interface CommandIo {
-  readonly flags: { readonly [flag: string]: unknown };
-  readonly out: (text: string) => void;
-  readonly err: (text: string) => void;
-  readonly json: (value: unknown) => void;
-  readonly signal: AbortSignal;
-  /** Undefined where stderr is no terminal. */
-  readonly terminal: ProgressTerminal | undefined;
-}
+import { watchOwner } from "../saved/owner.ts";
+import { attachProgress } from "../view/progress_view.ts";
+import { assumeYes, type CommandIo, tellAfterwards } from "./io.ts";
 
 /** Runs `up`; returns the exit code. */
 export async function runUp(
@@ -104,20 +90,6 @@ async function choosePayload(
   return { ...found, payload: await ensurePayload(found.source, how) };
 }
 
-/** A live view shows steps only; what is said beside them stands below it once it is gone. */
-function tellAfterwards(log: EventLog, { terminal, err }: CommandIo): Disposable {
-  const said: string[] = [];
-  const forget = log.addSink(({ kind, parent, message }) => {
-    if (kind === "log" && parent === null && message !== undefined) said.push(message);
-  });
-  return {
-    [Symbol.dispose]() {
-      forget();
-      if (terminal) said.forEach((line) => err(line));
-    },
-  };
-}
-
 /** What the cluster takes of this host's network: bad input has to fail before anything is made. */
 async function checkNetwork(config: UpOptions["config"]): Promise<void> {
   const path = join(xdgConfigHome(), "gateway", "registries.yaml");
@@ -161,11 +133,6 @@ function upRequest(flags: CommandIo["flags"], args: readonly string[]): UpReques
     detach: flags.detach === true,
     cold: flags.cold === true,
   };
-}
-
-/** `--yes`, or GATEWAY_YES=1 for those who start us through a task. */
-function assumeYes(flags: CommandIo["flags"]): boolean {
-  return flags.yes === true || Deno.env.get("GATEWAY_YES") === "1";
 }
 
 async function runExec(options: UpOptions, io: CommandIo): Promise<number> {
@@ -265,38 +232,6 @@ export async function runResume(io: CommandIo & { readonly name: string }): Prom
   return await runDetached(options, { ...io, argv: ["--name", io.name] });
 }
 
-/** Runs `fork`; returns the exit code. */
-export async function runFork(
-  io: CommandIo & { readonly source: string; readonly names: readonly string[] },
-): Promise<number> {
-  const { source, names, flags } = io;
-  const ports = ((flags.port as string[] | undefined) ?? []).map(parseForward);
-  if (ports.length > 0 && names.length > 1) {
-    throw usageError(
-      `Cannot give ${names.length} clones the same ports`,
-      "--port is for a single clone",
-      "leave --port out: each clone gets free ports",
-    );
-  }
-  const hostServices = hostServiceFlags(flags) || undefined;
-  const { fork } = await import("../saved/fork.ts");
-  const started = performance.now();
-  const log = new EventLog();
-  const clones = await (async () => {
-    using view = attachProgress(log, { ...io, quiet: names.length > 1 });
-    const onEvent = (_: string, record: EventRecord) => view.show(record);
-    return await fork({ source, names, ports, hostServices, onEvent, signal: io.signal });
-  })();
-  if (flags.json) io.json(clones);
-  else {
-    for (const { name, endpoint } of clones) io.out(`${name}  ${endpoint}`);
-    io.err(`Ready in ${formatMs(performance.now() - started)}.`);
-    const left = hostServices ? [] : (await findInstance(source))?.config.hostServices ?? [];
-    if (left.length > 0) io.err(leftBehindWords(source, names[0], left));
-  }
-  return 0;
-}
-
 async function runDetached(
   options: UpOptions,
   io: CommandIo & { readonly argv: readonly string[] },
@@ -327,56 +262,4 @@ async function tellReady(
   const report = await instanceStatus(options.config.name);
   if (io.flags.json) io.json(report);
   else io.out(readyText(report, tookMs, detached));
-}
-
-/** Runs `build`; returns the exit code. */
-export async function runBuild(
-  io: CommandIo & { readonly target: string; readonly payload?: string },
-): Promise<number> {
-  const target = checkBuild({ ...io, refresh: io.flags.refresh === true });
-  const log = new EventLog();
-  const span = log.span("build");
-  const started = performance.now();
-  const artifacts = await (async () => {
-    using _told = tellAfterwards(log, io);
-    using _view = attachProgress(log, { ...io, quiet: false });
-    const options = {
-      span,
-      signal: io.signal,
-      assumeYes: assumeYes(io.flags),
-      clusterBinary: io.flags.clusterBinary as string | undefined,
-    };
-    if (target === "payload") {
-      const source = await chosenSource(io.payload, options);
-      const payload = await ensurePayload(source, options);
-      return preparedFiles(await offeringDemo(source, preparePayload(payload, options)));
-    }
-    if (io.flags.refresh === true) {
-      const { refreshRoot } = await import("./build_root.ts");
-      return await refreshRoot(options);
-    }
-    if (target !== "golden") return await buildTargets(target, options);
-    const { buildGoldenTarget } = await import("./build_golden.ts");
-    const { cpus, memory: memoryMiB, disk: stateMiB } = io.flags as Record<string, number>;
-    const payload = io.flags.payload as string | undefined;
-    return await buildGoldenTarget({ ...options, size: { cpus, memoryMiB, stateMiB, payload } });
-  })();
-  const rows = artifacts.flatMap((artifact) =>
-    Object.entries(artifact.files).map(([file, { path, sha256, sizeBytes }]) => ({
-      artifact: artifact.name,
-      file,
-      sha256,
-      sizeBytes,
-      path,
-    }))
-  );
-  if (io.flags.json) io.json(rows);
-  else {
-    for (const { artifact, file, sha256, sizeBytes } of rows) {
-      const mib = (sizeBytes / (1024 * 1024)).toFixed(1).padStart(7);
-      io.out(`${artifact.padEnd(16)} ${file.padEnd(24)} ${mib} MiB  ${sha256.slice(0, 12)}`);
-    }
-    io.err(`Done in ${((performance.now() - started) / 1000).toFixed(1)} s.`);
-  }
-  return 0;
 }

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { ownVersion, sourceCommit } from "../../vm/store/builder.ts";
 import { packageRecord } from "../../vm/base/source.ts";
+import { ownVersion, sourceCommit } from "../../vm/store/builder.ts";
 
 /** Where a program comes from. */
 export interface VersionFacts {

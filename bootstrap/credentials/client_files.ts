@@ -8,8 +8,8 @@
  */
 import { join } from "@std/path";
 import * as v from "valibot";
-import { asDiskFull, GatewayError } from "../../vm/base/error.ts";
 import { writeFileAtomic } from "../../vm/base/durable.ts";
+import { asDiskFull, GatewayError } from "../../vm/base/error.ts";
 import { exists, xdgConfigHome } from "../../vm/base/layout.ts";
 import { type LoginToken, parseToken, renderMetadata, renderToken } from "./client_metadata.ts";
 import { readTextIfThere, recoverDirectory, removeIfThere, replaceDirectory } from "./files.ts";

@@ -5,8 +5,8 @@
  * @module
  */
 import { dirname, join } from "@std/path";
-import { asDiskFull } from "../../vm/base/error.ts";
 import { renameDurable, syncDir, writeNewFile } from "../../vm/base/durable.ts";
+import { asDiskFull } from "../../vm/base/error.ts";
 import { exists } from "../../vm/base/layout.ts";
 
 /** One file of a swapped directory. */

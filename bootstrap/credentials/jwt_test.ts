@@ -1,8 +1,8 @@
 import { assertEquals, assertMatch, assertNotEquals } from "@std/assert";
 import { sign, verify } from "node:crypto";
 import { join } from "@std/path";
-import { ensureJwt, takeJwt } from "./jwt.ts";
 import { tempDir } from "../../tests/fakes/temp_dir.ts";
+import { ensureJwt, takeJwt } from "./jwt.ts";
 
 Deno.test("ensureJwt() makes a pair that signs, names its key, and keeps it privately", async () => {
   const dir = join(await tempDir(), "jwt");

@@ -8,12 +8,12 @@
 import { GatewayError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
 import { formatMs, waitFor } from "../../vm/base/wait.ts";
+import { toJsonText } from "../yaml/kube_yaml.ts";
 import { gatherEvidence, saysNoImage } from "./evidence.ts";
 import type { KubeApi, KubeObject } from "./kube_api.ts";
 import { idOf, objectLabel, objectWords, podTemplate } from "./objects.ts";
 import type { PlacedObject } from "./plan.ts";
 import { type Progress, progressOf, WAITED_KINDS } from "./workloads.ts";
-import { toJsonText } from "../yaml/kube_yaml.ts";
 
 /** What {@linkcode awaitReady} needs. */
 export interface AwaitOptions {

@@ -9,12 +9,9 @@
 import { join } from "@std/path";
 import * as v from "valibot";
 import { digestBytes } from "../../vm/base/digest.ts";
+import { writeFileAtomic } from "../../vm/base/durable.ts";
 import { describeError, GatewayError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
-import { requireInstance } from "../../vm/instance/instance.ts";
-import { removeEmptyDir } from "../../vm/instance/instance_folder.ts";
-import { isInPlace } from "../../vm/instance/instance_lock.ts";
-import { writeFileAtomic } from "../../vm/base/durable.ts";
 import {
   dataDir,
   ensurePrivateDir,
@@ -24,6 +21,9 @@ import {
   runtimeDir,
 } from "../../vm/base/layout.ts";
 import { orphanId, ownedName } from "../../vm/base/process.ts";
+import { requireInstance } from "../../vm/instance/instance.ts";
+import { removeEmptyDir } from "../../vm/instance/instance_folder.ts";
+import { isInPlace } from "../../vm/instance/instance_lock.ts";
 import { readTextIfThere, replaceDirectory } from "../credentials/files.ts";
 import { ensureJwt } from "../credentials/jwt.ts";
 import { ensurePki, type Pki, PKI_FILES } from "../credentials/pki.ts";

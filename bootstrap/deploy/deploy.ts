@@ -5,12 +5,13 @@
  *
  * @module
  */
-import type { Span } from "../../vm/base/event.ts";
 import { GatewayError } from "../../vm/base/error.ts";
+import type { Span } from "../../vm/base/event.ts";
 import { waitFor } from "../../vm/base/wait.ts";
 import { removeClientFiles, writeClientFiles } from "../credentials/client_files.ts";
 import type { Owner } from "../credentials/owner.ts";
 import type { Pki } from "../credentials/pki.ts";
+import { toJsonText } from "../yaml/kube_yaml.ts";
 import {
   type Address,
   balancerAddress,
@@ -40,7 +41,6 @@ import { planObjects } from "./plan.ts";
 import { findStale, removalRights, removeObjects, type StaleObject } from "./prune.ts";
 import { isAllowed, missingRights, rightsError, rightsFor } from "./rights.ts";
 import { openTarget, type TargetRequest } from "./target.ts";
-import { toJsonText } from "../yaml/kube_yaml.ts";
 
 /** What the user wants. */
 export interface DeployRequest extends TargetRequest {

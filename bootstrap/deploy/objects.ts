@@ -6,8 +6,8 @@
  * @module
  */
 import { type Document, parseAllDocuments } from "yaml";
-import { GatewayError } from "../../vm/base/error.ts";
 import { digestBytes } from "../../vm/base/digest.ts";
+import { GatewayError } from "../../vm/base/error.ts";
 import { RELOADS_ANNOTATION } from "../cluster/adopt.ts";
 import {
   documentValue,

@@ -4,10 +4,10 @@
  *
  * @module
  */
-import { packedDigest, payloadFiles, RECORD_FILE } from "../payload/manifests.ts";
-import { chartArchives, type PrepareOptions } from "../payload/prepare.ts";
-import type { PayloadLogin } from "../payload/payload.ts";
 import { ensurePayload, offeringDemo, payloadSource } from "../payload/choose.ts";
+import { packedDigest, payloadFiles, RECORD_FILE } from "../payload/manifests.ts";
+import type { PayloadLogin } from "../payload/payload.ts";
+import { chartArchives, type PrepareOptions } from "../payload/prepare.ts";
 import { type SecretMaterial, wantsJwt } from "../payload/secrets.ts";
 
 /** A payload as a deployment needs it. */

@@ -6,6 +6,7 @@
  * @module
  */
 import { GatewayError } from "../../vm/base/error.ts";
+import { isSame } from "./diff.ts";
 import {
   ApiFailure,
   FIELD_MANAGER,
@@ -14,7 +15,6 @@ import {
   type KubeResource,
   objectPath,
 } from "./kube_api.ts";
-import { isSame } from "./diff.ts";
 import { idOf, objectLabel, objectWords } from "./objects.ts";
 
 /** An object with its place in the API. */

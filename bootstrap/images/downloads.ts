@@ -5,9 +5,9 @@
  * @module
  */
 import { downloadBytes, pullerRecipe } from "../../rootfs/pulled.ts";
-import { recipeKey } from "../../vm/store/artifact.ts";
 import { exists } from "../../vm/base/layout.ts";
 import { together } from "../../vm/base/together.ts";
+import { recipeKey } from "../../vm/store/artifact.ts";
 import { bytesText } from "../view/text.ts";
 import {
   type EnsureImagesOptions,

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import type { GuestArch } from "../../rootfs/lock.ts";
 import {
   CHART_FILE,
   IMAGE_FILE,
@@ -15,10 +16,9 @@ import {
   type PulledOptions,
   pullerRecipe,
 } from "../../rootfs/pulled.ts";
-import type { GuestArch } from "../../rootfs/lock.ts";
-import type { Artifact, ArtifactStore, Recipe } from "../../vm/store/artifact.ts";
 import type { JsonValue, Span } from "../../vm/base/event.ts";
 import { together } from "../../vm/base/together.ts";
+import type { Artifact, ArtifactStore, Recipe } from "../../vm/store/artifact.ts";
 import { readRegistries, registriesPath } from "./registries.ts";
 
 export type { Pinned } from "../../rootfs/pulled.ts";

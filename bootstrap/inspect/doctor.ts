@@ -13,14 +13,14 @@ import {
   knownBase,
   rootBaseRecipe,
 } from "../../rootfs/root_base.ts";
-import { ArtifactStore } from "../../vm/store/artifact.ts";
 import { describeError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
 import { installCommand, missingTools } from "../../vm/base/host_tools.ts";
 import { cacheDir, dataDir, runtimeDir, socketPath } from "../../vm/base/layout.ts";
 import { run, which } from "../../vm/base/process.ts";
-import { QEMU_TOOL, QemuVmm } from "../../vm/qemu/driver.ts";
 import { candidateAccelerator } from "../../vm/machine/accelerator.ts";
+import { QEMU_TOOL, QemuVmm } from "../../vm/qemu/driver.ts";
+import { ArtifactStore } from "../../vm/store/artifact.ts";
 import { hostArch, REFRESH_COMMAND } from "../artifacts/ensure.ts";
 import { libkrunDriver } from "../plan/choose_vmm.ts";
 import { hostFacts } from "../plan/options.ts";
@@ -190,4 +190,12 @@ async function checkBuildTools(): Promise<Omit<HostCheck, "name">> {
     found: `missing: ${missing.map((tool) => tool.program).join(", ")} (only builds need them)`,
     fix: `run: ${installCommand(missing)}`,
   };
+}
+
+/** `gateway doctor`. */
+export function doctorText(checks: readonly HostCheck[]): string {
+  return checks.map(({ outcome, name, found, fix }) => {
+    const line = `${outcome.padEnd(5)} ${name}: ${found}`;
+    return fix === "" ? line : `${line}\n      fix: ${fix}`;
+  }).join("\n");
 }

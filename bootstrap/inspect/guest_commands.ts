@@ -7,11 +7,11 @@
 import { runSsh } from "../../net/guest_command.ts";
 import { execToken, scpArgs, signalWords, sshArgs, sshConfigPath } from "../../net/ssh.ts";
 import { usageError } from "../../vm/base/error.ts";
-import { requireInstance, requireRunning } from "../../vm/instance/instance.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
 import { LogReader } from "../../vm/base/log_file.ts";
 import { spawnChild, which } from "../../vm/base/process.ts";
 import { pause } from "../../vm/base/wait.ts";
+import { requireInstance, requireRunning } from "../../vm/instance/instance.ts";
 import { shareConnection } from "../run/connection.ts";
 import { type Output, runWrapped } from "./wrapped.ts";
 

@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { GatewayError } from "../../vm/base/error.ts";
-import { clusterLog, copy, execInGuest, logs } from "./guest_commands.ts";
 import { portCommand } from "../run/forwards.ts";
+import { clusterLog, copy, execInGuest, logs } from "./guest_commands.ts";
 import { kubectl } from "./kubectl.ts";
 
 /** No instance has this name, so what gets as far as looking for it has accepted the rest. */

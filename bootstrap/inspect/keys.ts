@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { type Artifact, ArtifactStore, recipeKey } from "../../vm/store/artifact.ts";
 import { describeError, GatewayError } from "../../vm/base/error.ts";
+import { type Artifact, ArtifactStore, recipeKey } from "../../vm/store/artifact.ts";
 import { type KeyList } from "../../vm/store/signing.ts";
 import { storedArtifacts } from "../../vm/store/stored.ts";
 import { ensureProvenance } from "../artifacts/statement.ts";

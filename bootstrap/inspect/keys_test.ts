@@ -1,15 +1,15 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { pulledChartRecipe, pulledImageRecipe, pullerRecipe } from "../../rootfs/pulled.ts";
-import { type Artifact, ArtifactStore, type Recipe } from "../../vm/store/artifact.ts";
-import { Embedded } from "../../vm/store/embedded.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import { silentSpan } from "../../vm/base/event.ts";
-import { makeSigningKey, trustKey } from "../../vm/store/signing.ts";
 import { sourcePath } from "../../vm/base/source.ts";
+import { type Artifact, ArtifactStore, type Recipe } from "../../vm/store/artifact.ts";
+import { Embedded } from "../../vm/store/embedded.ts";
+import { makeSigningKey, trustKey } from "../../vm/store/signing.ts";
+import { hostFacts, resolveOptions } from "../plan/options.ts";
 import { goldenDiskRecipe } from "../saved/golden_disk.ts";
 import { signAll } from "./keys.ts";
-import { hostFacts, resolveOptions } from "../plan/options.ts";
 import { optionalRecipes, stockRecipes } from "./start_artifacts.ts";
 
 const how = { span: silentSpan(), signal: new AbortController().signal, assumeYes: false };

@@ -8,11 +8,11 @@ import { basename, dirname, resolve } from "@std/path";
 import { runSsh } from "../../net/guest_command.ts";
 import { execToken, sshArgs, sshConfigPath } from "../../net/ssh.ts";
 import { GatewayError, usageError } from "../../vm/base/error.ts";
-import { requireRunning } from "../../vm/instance/instance.ts";
 import { exists, type InstancePaths } from "../../vm/base/layout.ts";
 import { run, which } from "../../vm/base/process.ts";
-import { execInGuest } from "./guest_commands.ts";
+import { requireRunning } from "../../vm/instance/instance.ts";
 import { kubeconfigPath, ownsKubeconfig } from "../cluster/kubeconfig.ts";
+import { execInGuest } from "./guest_commands.ts";
 import { runWrapped } from "./wrapped.ts";
 
 /** How kubectl may act. */

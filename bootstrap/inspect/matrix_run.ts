@@ -5,21 +5,23 @@
  *
  * @module
  */
-import { freeLoopbackPort } from "../../net/forward.ts";
 import { join } from "@std/path";
-import { ArtifactStore } from "../../vm/store/artifact.ts";
-import { builderFacts } from "../../vm/store/builder.ts";
+import { freeLoopbackPort } from "../../net/forward.ts";
 import { CollectedBytes } from "../../vm/base/collected_bytes.ts";
 import { digestFile } from "../../vm/base/digest.ts";
+import { writeFileAtomic } from "../../vm/base/durable.ts";
 import { abortError, describeError, GatewayError } from "../../vm/base/error.ts";
 import { EventLog, type Span } from "../../vm/base/event.ts";
-import { writeFileAtomic } from "../../vm/base/durable.ts";
 import { cacheDir, dataDir, ensurePrivateDir } from "../../vm/base/layout.ts";
 import { QemuVmm } from "../../vm/qemu/driver.ts";
+import { ArtifactStore } from "../../vm/store/artifact.ts";
+import { builderFacts } from "../../vm/store/builder.ts";
 import { type BootArtifacts, ensureArtifacts } from "../artifacts/ensure.ts";
 import { libkrunDriver } from "../plan/choose_vmm.ts";
+import { hostFacts, resolveOptions, type UpRequest } from "../plan/options.ts";
 import { rm } from "../run/down.ts";
 import { execInFreshVm } from "../start/exec.ts";
+import { up } from "../start/up.ts";
 import {
   type MatrixCase,
   matrixCases,
@@ -28,8 +30,6 @@ import {
   type MatrixRow,
   whyNotRun,
 } from "./matrix.ts";
-import { hostFacts, resolveOptions, type UpRequest } from "../plan/options.ts";
-import { up } from "../start/up.ts";
 import { countOutcomes, readVerification, verifyWords } from "./verify.ts";
 
 /** How the matrix is tried. */

@@ -6,6 +6,15 @@
  * @module
  */
 import { basename, dirname, join } from "@std/path";
+import { GatewayError } from "../../vm/base/error.ts";
+import type { Span } from "../../vm/base/event.ts";
+import { exists } from "../../vm/base/layout.ts";
+import {
+  type InstanceState,
+  type InstanceView,
+  requireInstance,
+} from "../../vm/instance/instance.ts";
+import { parseVmSpec } from "../../vm/machine/spec.ts";
 import {
   type ArtifactManifest,
   ArtifactStore,
@@ -13,17 +22,8 @@ import {
   type Recipe,
   recipeKey,
 } from "../../vm/store/artifact.ts";
-import { GatewayError } from "../../vm/base/error.ts";
-import type { Span } from "../../vm/base/event.ts";
-import {
-  type InstanceState,
-  type InstanceView,
-  requireInstance,
-} from "../../vm/instance/instance.ts";
-import { exists } from "../../vm/base/layout.ts";
 import type { SignatureState } from "../../vm/store/signing.ts";
 import { storedArtifacts } from "../../vm/store/stored.ts";
-import { parseVmSpec } from "../../vm/machine/spec.ts";
 import { type ProvenanceStatement, setsDir } from "../artifacts/statement.ts";
 import { stockRecipes } from "./start_artifacts.ts";
 

@@ -5,10 +5,10 @@
  * @module
  */
 import { PULLED_PREFIX, pullerRecipe } from "../../rootfs/pulled.ts";
-import type { Artifact, ArtifactStore, Recipe } from "../../vm/store/artifact.ts";
 import type { Span } from "../../vm/base/event.ts";
 import { libkrunRecipe } from "../../vm/libkrun/build.ts";
 import { vmmProcessRecipe } from "../../vm/libkrun/vmm_bundle.ts";
+import type { Artifact, ArtifactStore, Recipe } from "../../vm/store/artifact.ts";
 import { allRecipes, hostArch, type Recipes } from "../artifacts/ensure.ts";
 import { isGoldenDiskOf } from "../saved/golden_disk.ts";
 

@@ -4,6 +4,14 @@
  *
  * @module
  */
+import { join } from "@std/path";
+import { allowedNetText, type RefusedCounts } from "../../net/egress.ts";
+import { hostPort } from "../../net/forward.ts";
+import { HOST_SERVICE_ADDRESS } from "../../net/host_service.ts";
+import { type EventRecord, parseEventLine } from "../../vm/base/event.ts";
+import type { InstancePaths } from "../../vm/base/layout.ts";
+import { processFacts } from "../../vm/base/process.ts";
+import { chainFiles, readDiskChain } from "../../vm/instance/disk_chain.ts";
 import {
   type EgressMode,
   findRuntimeFault,
@@ -13,19 +21,11 @@ import {
   listInstances,
   requireInstance,
 } from "../../vm/instance/instance.ts";
-import { processFacts } from "../../vm/base/process.ts";
 import { listDamage } from "../../vm/instance/instance_damage.ts";
-import { type EventRecord, parseEventLine } from "../../vm/base/event.ts";
-import { join } from "@std/path";
-import { hostPort } from "../../net/forward.ts";
-import { chainFiles, readDiskChain } from "../../vm/instance/disk_chain.ts";
-import type { InstancePaths } from "../../vm/base/layout.ts";
-import { allowedNetText, type RefusedCounts } from "../../net/egress.ts";
-import { HOST_SERVICE_ADDRESS } from "../../net/host_service.ts";
+import { kubeconfigPath } from "../cluster/kubeconfig.ts";
 import { clientFilesPath, isActiveClient } from "../credentials/client_files.ts";
 import { refusedCounts } from "../run/egress.ts";
 import { type ForwardReport, openForwards } from "../run/forwards.ts";
-import { kubeconfigPath } from "../cluster/kubeconfig.ts";
 import { buildTimeline, lastRun, renderTimeline, type TimelineRow } from "./timeline.ts";
 
 /** `gateway status --json`: plain JSON, one object. */

@@ -1,9 +1,9 @@
 import { assert, assertEquals } from "@std/assert";
 import { join } from "@std/path";
-import type { InstanceConfig, InstanceView, RunRecord } from "../../vm/instance/instance.ts";
 import { instancePaths } from "../../vm/base/layout.ts";
-import { readEvents, statusOf } from "./status.ts";
 import { residentMiB } from "../../vm/base/process.ts";
+import type { InstanceConfig, InstanceView, RunRecord } from "../../vm/instance/instance.ts";
+import { readEvents, statusOf } from "./status.ts";
 
 const config: InstanceConfig = {
   schemaVersion: 1,

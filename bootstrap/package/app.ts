@@ -6,11 +6,11 @@
  * @module
  */
 import { dirname, join, relative } from "@std/path";
-import { sourceCommit } from "../../vm/store/builder.ts";
 import { writeFileAtomic } from "../../vm/base/durable.ts";
 import { run } from "../../vm/base/process.ts";
 import { RECORD_PATH, sourcePath } from "../../vm/base/source.ts";
 import { bundleVmmProcess } from "../../vm/libkrun/vmm_bundle.ts";
+import { sourceCommit } from "../../vm/store/builder.ts";
 
 /** What holds files that are read at run time; code of ours is in the bundle. */
 const CARRIED = ["deno.json", "LICENSE", "rootfs", "kernel", "net", "vm"];

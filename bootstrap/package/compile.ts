@@ -8,8 +8,8 @@
 import { dirname, join } from "@std/path";
 import { GatewayError } from "../../vm/base/error.ts";
 import { run } from "../../vm/base/process.ts";
-import { signProgram } from "../../vm/libkrun/signed_runtime.ts";
 import { RECORD_PATH, sourcePath } from "../../vm/base/source.ts";
+import { signProgram } from "../../vm/libkrun/signed_runtime.ts";
 import type { EnsureArtifactsOptions } from "../artifacts/ensure.ts";
 import { carriedFiles, writeRecord } from "./app.ts";
 import { packForEmbedding } from "./embed.ts";

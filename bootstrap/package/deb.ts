@@ -6,9 +6,9 @@
  */
 import { dirname, join } from "@std/path";
 import { gzipSync } from "node:zlib";
-import { ownVersion } from "../../vm/store/builder.ts";
 import { run } from "../../vm/base/process.ts";
 import { sourcePath } from "../../vm/base/source.ts";
+import { ownVersion } from "../../vm/store/builder.ts";
 
 /** Not everybody builds: what a build needs is named by the program itself. */
 const DEPENDS = ["libc6 (>= 2.27)", "qemu-system-x86", "qemu-utils", "openssh-client"];

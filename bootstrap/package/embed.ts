@@ -9,13 +9,13 @@ import { join } from "@std/path";
 import { createReadStream, createWriteStream } from "node:fs";
 import { pipeline } from "node:stream/promises";
 import { constants, createZstdCompress } from "node:zlib";
-import { type Artifact, ArtifactStore } from "../../vm/store/artifact.ts";
-import { exists } from "../../vm/base/layout.ts";
-import type { ArtifactManifest } from "../../vm/store/recipe.ts";
 import { pullerRecipe } from "../../rootfs/pulled.ts";
+import { exists } from "../../vm/base/layout.ts";
+import { type Artifact, ArtifactStore } from "../../vm/store/artifact.ts";
+import type { ArtifactManifest } from "../../vm/store/recipe.ts";
 import { allRecipes, ensureArtifacts, type EnsureArtifactsOptions } from "../artifacts/ensure.ts";
-import { goldenDiskRecipe } from "../saved/golden_disk.ts";
 import { hostFacts, resolveOptions } from "../plan/options.ts";
+import { goldenDiskRecipe } from "../saved/golden_disk.ts";
 
 /** An artifact with its outputs packed. */
 export interface PackedArtifact {

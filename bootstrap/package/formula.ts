@@ -4,9 +4,9 @@
  *
  * @module
  */
-import { ownVersion } from "../../vm/store/builder.ts";
 import { digestFile } from "../../vm/base/digest.ts";
 import { usageError } from "../../vm/base/error.ts";
+import { ownVersion } from "../../vm/store/builder.ts";
 
 /** The formula's text. @throws GatewayError `usage` for an address that Homebrew would not take. */
 export async function formulaText(file: string, url: string): Promise<string> {

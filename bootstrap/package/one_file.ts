@@ -5,10 +5,10 @@
  * @module
  */
 import { dirname, join } from "@std/path";
-import { ownVersion } from "../../vm/store/builder.ts";
 import { digestBytes, digestFile } from "../../vm/base/digest.ts";
-import { EMBEDDED_PATH, type EmbeddedArtifact } from "../../vm/store/embedded.ts";
 import { writeFileAtomic } from "../../vm/base/durable.ts";
+import { ownVersion } from "../../vm/store/builder.ts";
+import { EMBEDDED_PATH, type EmbeddedArtifact } from "../../vm/store/embedded.ts";
 import { packTar } from "../payload/tar.ts";
 import { filesBelow, makeApp } from "./app.ts";
 import type { PackedArtifact } from "./embed.ts";

@@ -8,8 +8,8 @@
 import { resolve } from "@std/path";
 import { describeError, GatewayError, usageError } from "../../vm/base/error.ts";
 import { sourcePath } from "../../vm/base/source.ts";
-import type { PinOptions } from "./pins.ts";
 import type { Payload } from "./payload.ts";
+import type { PinOptions } from "./pins.ts";
 
 /** The payloads that come with the program. */
 export const BUILT_IN = ["demo", "openshell"] as const;

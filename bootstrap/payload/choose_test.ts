@@ -1,9 +1,9 @@
 import { assertEquals, assertLess, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { join } from "@std/path";
 import { payloadFolder } from "../../tests/fakes/payload_folder.ts";
+import { tempDir } from "../../tests/fakes/temp_dir.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import { silentSpan } from "../../vm/base/event.ts";
-import { missingPins } from "./pins.ts";
 import {
   BUILT_IN,
   defaultPayload,
@@ -13,7 +13,7 @@ import {
   payloadSource,
   settledPayload,
 } from "./choose.ts";
-import { tempDir } from "../../tests/fakes/temp_dir.ts";
+import { missingPins } from "./pins.ts";
 
 Deno.test("payloadSource() takes names as they are and folders by their absolute path", () => {
   assertEquals(payloadSource("demo"), "demo");

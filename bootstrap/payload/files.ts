@@ -9,11 +9,11 @@ import { Buffer } from "node:buffer";
 import { gzipSync } from "node:zlib";
 import { join } from "@std/path";
 import { type Document, parseDocument } from "yaml";
-import { describeError, GatewayError } from "../../vm/base/error.ts";
 import { digestBytes } from "../../vm/base/digest.ts";
+import { describeError, GatewayError } from "../../vm/base/error.ts";
 import { documentValue, PARSE_OPTIONS } from "../yaml/kube_yaml.ts";
-import type { PayloadChart } from "./payload.ts";
 import { type FaultWords, type FieldPath, payloadFault, type YamlSource } from "../yaml/source.ts";
+import type { PayloadChart } from "./payload.ts";
 
 /** What one file may have; a larger one is no text that a person wrote, nor a chart. */
 const MAX_FILE_BYTES = 4 * 1024 * 1024;

@@ -5,9 +5,9 @@
  *
  * @module
  */
-import { toJsonText } from "../yaml/kube_yaml.ts";
 import { canonicalJson, digestBytes } from "../../vm/base/digest.ts";
 import type { JsonValue } from "../../vm/base/event.ts";
+import { toJsonText } from "../yaml/kube_yaml.ts";
 import type { Payload, PayloadChart } from "./payload.ts";
 import { LABELS, namespaceObjects, type SecretMaterial, secretObjects } from "./secrets.ts";
 

@@ -1,10 +1,10 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { parseAllDocuments } from "yaml";
-import { chartRevision, packedDigest, payloadFiles as filesOf } from "./manifests.ts";
 import { GOOD, payloadFolder } from "../../tests/fakes/payload_folder.ts";
-import { readPayload } from "./read.ts";
-import { type Payload } from "./payload.ts";
 import { loadPayload } from "./choose.ts";
+import { chartRevision, packedDigest, payloadFiles as filesOf } from "./manifests.ts";
+import { type Payload } from "./payload.ts";
+import { readPayload } from "./read.ts";
 
 const MATERIAL = {
   certificates: {

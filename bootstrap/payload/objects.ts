@@ -5,8 +5,8 @@
  * @module
  */
 import { type KubeValue, toJsonText } from "../yaml/kube_yaml.ts";
-import type { ManifestPatches } from "./patches.ts";
 import { fieldName, type FieldPath, type YamlSource } from "../yaml/source.ts";
+import type { ManifestPatches } from "./patches.ts";
 import { findNoText } from "./texts.ts";
 
 /**

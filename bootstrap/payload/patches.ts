@@ -6,8 +6,8 @@
  */
 import { applyPatch, type Operation } from "rfc6902";
 import type { KubeValue } from "../yaml/kube_yaml.ts";
-import type { PatchOperation, PayloadPatch } from "./schema.ts";
 import { fieldName, type FieldPath, type YamlSource } from "../yaml/source.ts";
+import type { PatchOperation, PayloadPatch } from "./schema.ts";
 
 /** The fields that patches find an object by, as far as it has them. */
 interface Named {

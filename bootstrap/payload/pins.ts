@@ -8,20 +8,20 @@
 import { dirname, join } from "@std/path";
 import { isMap, isSeq, parseDocument } from "yaml";
 import { pullerRecipe, resolveDigest } from "../../rootfs/pulled.ts";
-import { ArtifactStore } from "../../vm/store/artifact.ts";
 import { digestBytes } from "../../vm/base/digest.ts";
-import { describeError, GatewayError } from "../../vm/base/error.ts";
 import { renameDurable, writeFileAtomic } from "../../vm/base/durable.ts";
+import { describeError, GatewayError } from "../../vm/base/error.ts";
 import { dataDir, ensurePrivateDir, exists } from "../../vm/base/layout.ts";
 import { sourcePath } from "../../vm/base/source.ts";
 import { together } from "../../vm/base/together.ts";
+import { ArtifactStore } from "../../vm/store/artifact.ts";
 import { downloadText } from "../images/download.ts";
 import { pullAccess } from "../images/ensure.ts";
 import { whyUnreachable } from "../images/reach.ts";
 import { readRegistries } from "../images/registries.ts";
+import { PARSE_OPTIONS } from "../yaml/kube_yaml.ts";
 import type { PrepareOptions } from "./prepare.ts";
 import { readPayload, SPEC_FILE } from "./read.ts";
-import { PARSE_OPTIONS } from "../yaml/kube_yaml.ts";
 
 const LOCK_FILE = "lock.json";
 

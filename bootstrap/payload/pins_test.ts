@@ -1,12 +1,12 @@
 import { assertEquals, assertMatch, assertNotEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
+import { tempDir } from "../../tests/fakes/temp_dir.ts";
 import { digestBytes } from "../../vm/base/digest.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import { silentSpan } from "../../vm/base/event.ts";
 import { exists } from "../../vm/base/layout.ts";
-import { missingPins, OPENSHELL_DIR, pinnedFolder, pinOpenshell } from "./pins.ts";
 import { defaultPayload } from "./choose.ts";
-import { tempDir } from "../../tests/fakes/temp_dir.ts";
+import { missingPins, OPENSHELL_DIR, pinnedFolder, pinOpenshell } from "./pins.ts";
 
 const DIGEST = `sha256:${"0".repeat(64)}`;
 const MANIFEST = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: other\n";

@@ -5,16 +5,15 @@
  * @module
  */
 import { join } from "@std/path";
-import type { GuestArch } from "../../rootfs/lock.ts";
 import { helmImageRecipe } from "../../rootfs/images.ts";
-import { type Artifact, ArtifactStore, type EnsureOptions } from "../../vm/store/artifact.ts";
+import type { GuestArch } from "../../rootfs/lock.ts";
 import { digestBytes } from "../../vm/base/digest.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
-import type { InstanceConfig } from "../../vm/instance/instance.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
 import { together } from "../../vm/base/together.ts";
-import { unknownValues } from "./chart_values.ts";
+import type { InstanceConfig } from "../../vm/instance/instance.ts";
+import { type Artifact, ArtifactStore, type EnsureOptions } from "../../vm/store/artifact.ts";
 import { describeArchive } from "../images/archive.ts";
 import { tellDownloads } from "../images/downloads.ts";
 import {
@@ -25,10 +24,11 @@ import {
   type Wanted,
 } from "../images/ensure.ts";
 import { bringImages } from "../images/load.ts";
-import { HELM_IMAGE, packedDigest, type PackedPayload } from "./manifests.ts";
-import { packedChart } from "./files.ts";
-import type { Payload } from "./payload.ts";
 import { bytesText } from "../view/text.ts";
+import { unknownValues } from "./chart_values.ts";
+import { packedChart } from "./files.ts";
+import { HELM_IMAGE, packedDigest, type PackedPayload } from "./manifests.ts";
+import type { Payload } from "./payload.ts";
 
 /** The only one that guests have so far. */
 const ARCH: GuestArch = "amd64";

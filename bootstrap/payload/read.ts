@@ -7,12 +7,12 @@
  */
 import { basename, join } from "@std/path";
 import { digestBytes } from "../../vm/base/digest.ts";
+import { type FieldPath, YamlSource } from "../yaml/source.ts";
 import { checkChart, checkChartSize, listFiles, PayloadFolder } from "./files.ts";
 import { readManifest, refuseTwice } from "./objects.ts";
-import type { Payload, PayloadChart, PayloadManifest } from "./payload.ts";
 import { ManifestPatches } from "./patches.ts";
+import type { Payload, PayloadChart, PayloadManifest } from "./payload.ts";
 import { parseSpec, type PayloadSpec } from "./schema.ts";
-import { type FieldPath, YamlSource } from "../yaml/source.ts";
 
 /** The file that makes a folder a payload. */
 export const SPEC_FILE = "payload.yaml";

@@ -2,12 +2,12 @@ import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/asser
 import { join } from "@std/path";
 import { gunzipSync } from "node:zlib";
 import { GOOD, payloadFolder as folder, WEB } from "../../tests/fakes/payload_folder.ts";
+import { tempDir } from "../../tests/fakes/temp_dir.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import { sourcePath } from "../../vm/base/source.ts";
 import { packedChart } from "./files.ts";
 import { readPayload } from "./read.ts";
 import { readTar } from "./tar.ts";
-import { tempDir } from "../../tests/fakes/temp_dir.ts";
 
 Deno.test("readPayload() reads a whole payload", async () => {
   const dir = await folder();

@@ -5,8 +5,8 @@
  * @module
  */
 import * as v from "valibot";
-import type { JsonObject, PayloadService, SecretSource } from "./payload.ts";
 import { exampleFix, type FieldPath, type YamlSource } from "../yaml/source.ts";
+import type { JsonObject, PayloadService, SecretSource } from "./payload.ts";
 
 /** What a Secret's entry can be filled with: files of the instance's own certificates and keys. */
 export const SECRET_SOURCES: readonly SecretSource[] = [

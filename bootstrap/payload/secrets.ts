@@ -7,8 +7,8 @@
  */
 import type { V1Namespace, V1Secret } from "@kubernetes/client-node";
 import type { JwtKeys } from "../credentials/jwt.ts";
-import type { Payload, SecretSource } from "./payload.ts";
 import type { Pki } from "../credentials/pki.ts";
+import type { Payload, SecretSource } from "./payload.ts";
 
 /** The part of a {@linkcode Pki} that goes into the cluster; the authority's key is not among it. Secret. */
 export type ClusterCertificates = Pick<Pki, "caPem"> & {

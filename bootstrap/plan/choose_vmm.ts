@@ -4,20 +4,20 @@
  *
  * @module
  */
-import { ArtifactStore } from "../../vm/store/artifact.ts";
 import { describeError, GatewayError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
 import { ensureTools } from "../../vm/base/host_tools.ts";
 import { cacheDir } from "../../vm/base/layout.ts";
+import { which } from "../../vm/base/process.ts";
+import { BUNDLED, VMM_BUNDLE_FILE } from "../../vm/base/source.ts";
 import { LIBKRUN_FILE, libkrunRecipe } from "../../vm/libkrun/build.ts";
 import { LibkrunVmm } from "../../vm/libkrun/driver.ts";
 import { unusableLibkrun } from "../../vm/libkrun/probe.ts";
-import { which } from "../../vm/base/process.ts";
-import { QEMU_TOOL, QemuVmm } from "../../vm/qemu/driver.ts";
-import { BUNDLED, VMM_BUNDLE_FILE } from "../../vm/base/source.ts";
-import { hostTscKHz } from "../../vm/qemu/tsc.ts";
-import type { StartOptions, Vmm, VmmCheck, VmmChoice } from "../../vm/machine/vmm.ts";
 import { vmmProcessRecipe } from "../../vm/libkrun/vmm_bundle.ts";
+import type { StartOptions, Vmm, VmmCheck, VmmChoice } from "../../vm/machine/vmm.ts";
+import { QEMU_TOOL, QemuVmm } from "../../vm/qemu/driver.ts";
+import { hostTscKHz } from "../../vm/qemu/tsc.ts";
+import { ArtifactStore } from "../../vm/store/artifact.ts";
 import { type BootArtifacts, hostArch } from "../artifacts/ensure.ts";
 import { vmmCommand } from "../run/self.ts";
 

@@ -4,21 +4,21 @@
  *
  * @module
  */
-import { checkDistinct, LOOPBACK } from "../../net/forward.ts";
 import { allowedNetText } from "../../net/egress.ts";
+import { checkDistinct, LOOPBACK } from "../../net/forward.ts";
 import { distinctHostServices } from "../../net/host_service.ts";
 import { GatewayError, usageError } from "../../vm/base/error.ts";
+import { checkInstanceName } from "../../vm/base/layout.ts";
+import { EGRESS_MODES } from "../../vm/base/ports.ts";
 import type {
   AllowedNet,
   HostService,
   InstanceConfig,
   PortForward,
 } from "../../vm/instance/instance.ts";
-import { EGRESS_MODES } from "../../vm/base/ports.ts";
 import type { VmmChoice } from "../../vm/machine/vmm.ts";
-import { checkInstanceName } from "../../vm/base/layout.ts";
-import type { Payload } from "../payload/payload.ts";
 import { DEMO, payloadSource, payloadWords } from "../payload/choose.ts";
+import type { Payload } from "../payload/payload.ts";
 
 /** `--net`. */
 export type NetChoice = "gvproxy" | "tsi" | "none";

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { GUEST_MAC } from "../../net/guest.ts";
 import { join } from "@std/path";
+import { GUEST_MAC } from "../../net/guest.ts";
 import { socketPath } from "../../vm/base/layout.ts";
 import type { DiskSpec, VmSpec } from "../../vm/machine/spec.ts";
 

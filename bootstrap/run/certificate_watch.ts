@@ -9,8 +9,8 @@ import { join } from "@std/path";
 import type { Span } from "../../vm/base/event.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
 import { repeat } from "../../vm/base/wait.ts";
-import { CA_RENEW_MS, LEAF_RENEW_MS } from "../credentials/pki.ts";
 import { certificatesNow, endsSoon } from "../cluster/slot_certificates.ts";
+import { CA_RENEW_MS, LEAF_RENEW_MS } from "../credentials/pki.ts";
 
 const LOOK_MS = 60 * 60_000;
 

@@ -5,11 +5,11 @@ import { kubeconfig } from "../../tests/fakes/kubeconfig.ts";
 import { tempDir } from "../../tests/fakes/temp_dir.ts";
 import { silentSpan } from "../../vm/base/event.ts";
 import type { SavedState } from "../../vm/instance/saved_state.ts";
-import { CertificateWatch, dueCertificates } from "./certificate_watch.ts";
 import { readCredentials } from "../cluster/kubeconfig.ts";
-import { ensurePki } from "../credentials/pki.ts";
 import { adoptRenewed, certificatesNow, isOld } from "../cluster/slot_certificates.ts";
+import { ensurePki } from "../credentials/pki.ts";
 import { generateKey, issueCertificate } from "../credentials/x509.ts";
+import { CertificateWatch, dueCertificates } from "./certificate_watch.ts";
 
 const DAY_MS = 24 * 60 * 60_000;
 const START_MS = Date.parse("2026-03-01T12:00:00Z");

@@ -4,8 +4,11 @@
  *
  * @module
  */
-import type { Span } from "../../vm/base/event.ts";
 import { asHostError, describeError, GatewayError } from "../../vm/base/error.ts";
+import type { Span } from "../../vm/base/event.ts";
+import { instancePaths } from "../../vm/base/layout.ts";
+import { isAlive, type ProcessId, signalProcess } from "../../vm/base/process.ts";
+import { waitFor } from "../../vm/base/wait.ts";
 import {
   endLeftovers,
   findInstance,
@@ -17,11 +20,8 @@ import {
 import { findDamage } from "../../vm/instance/instance_damage.ts";
 import { isLocked } from "../../vm/instance/instance_lock.ts";
 import { lockHolder } from "../../vm/instance/instance_record.ts";
-import { instancePaths } from "../../vm/base/layout.ts";
-import { isAlive, type ProcessId, signalProcess } from "../../vm/base/process.ts";
-import { waitFor } from "../../vm/base/wait.ts";
-import { deactivateClientFiles, removeClientFiles } from "../credentials/client_files.ts";
 import { removeKubeconfig } from "../cluster/kubeconfig.ts";
+import { deactivateClientFiles, removeClientFiles } from "../credentials/client_files.ts";
 
 /** Longer than the guest's own bounds together: 20 s for the cluster, then unmounting, slow under emulation. */
 export const DOWN_TIMEOUT_MS = 60_000;
@@ -187,4 +187,14 @@ function withForce(error: unknown, name: string): unknown {
   const { code, what, why, fix, cause } = error;
   const force = `or leave it there with \`gateway rm --force --name ${name}\``;
   return new GatewayError({ code, what, why, fix: `${fix}; ${force}`, cause });
+}
+
+/** What `gateway down` found and did. */
+export function downText(name: string, outcome: DownOutcome): string {
+  return {
+    "stopped": `Stopped "${name}".`,
+    "was-stopped": `"${name}" was not running.`,
+    "cleaned-up": `"${name}" had crashed; what it left behind is gone.`,
+    "killed": `"${name}" did not stop in time and was killed.`,
+  }[outcome];
 }

@@ -14,8 +14,8 @@ import {
 } from "../../net/egress.ts";
 import { gvproxyApiSocket, GvproxyClient } from "../../net/gvproxy.ts";
 import type { Span } from "../../vm/base/event.ts";
-import type { AllowedNet, InstanceConfig } from "../../vm/instance/instance.ts";
 import { cleanText } from "../../vm/base/plain_text.ts";
+import type { AllowedNet, InstanceConfig } from "../../vm/instance/instance.ts";
 import { hostProxies } from "../images/guest_network.ts";
 import { readRegistries, type Registries } from "../images/registries.ts";
 

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
-import { instanceConfig } from "../../tests/fakes/instance_config.ts";
 import type { Refusal } from "../../net/egress.ts";
+import { instanceConfig } from "../../tests/fakes/instance_config.ts";
 import { allowNetFlags, egressFlags, namedHosts, watchRefusals } from "./egress.ts";
 
 Deno.test("allowNetFlags() tells a list, none, and nothing said apart", () => {

@@ -4,10 +4,10 @@
  * @module
  */
 import { hostPort, LOOPBACK, parseForward } from "../../net/forward.ts";
+import { GUEST_ADDRESS } from "../../net/guest.ts";
 import { gvproxyApiSocket, GvproxyClient, type GvproxyForward } from "../../net/gvproxy.ts";
 import { usageError } from "../../vm/base/error.ts";
 import { type PortForward, requireRunning, type RunRecord } from "../../vm/instance/instance.ts";
-import { GUEST_ADDRESS } from "../../net/guest.ts";
 
 /** Lists, adds or removes forwards of a running instance; they last until it stops. Returns the open ones. */
 export async function portCommand(

@@ -5,12 +5,12 @@
  *
  * @module
  */
-import { type ControlPort, guestFailure } from "../../vm/machine/control_port.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import { readTail } from "../../vm/base/log_file.ts";
-import type { ChildExit } from "../../vm/base/process.ts";
 import { plainText } from "../../vm/base/plain_text.ts";
+import type { ChildExit } from "../../vm/base/process.ts";
 import { within } from "../../vm/base/wait.ts";
+import { type ControlPort, guestFailure } from "../../vm/machine/control_port.ts";
 
 /** What is watched. */
 export interface GuardedParts {

@@ -1,9 +1,9 @@
 import { assert, assertEquals } from "@std/assert";
 import { join } from "@std/path";
-import { ControlPort } from "../../vm/machine/control_port.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import { silentSpan } from "../../vm/base/event.ts";
 import type { ChildExit } from "../../vm/base/process.ts";
+import { ControlPort } from "../../vm/machine/control_port.ts";
 import { consoleTail, guardSignal } from "./guard.ts";
 
 const never = new Promise<ChildExit>(() => {});

@@ -13,8 +13,8 @@ import {
 } from "../../net/host_service.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
-import { type HostService, requireInstance, writeConfig } from "../../vm/instance/instance.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
+import { type HostService, requireInstance, writeConfig } from "../../vm/instance/instance.ts";
 
 /** A change of the services of a running instance, as its supervisor is asked for it. */
 export const HostServiceRequest = v.object({

@@ -7,13 +7,13 @@ import {
   LockedInstance,
   requireInstance,
 } from "../../vm/instance/instance.ts";
+import { changeHostServices, hostServicesOf } from "../commands/host_service.ts";
 import {
   applyHostServices,
   changedHostServices,
   hostServiceFlags,
   leftBehindWords,
 } from "./host_service.ts";
-import { changeHostServices, hostServicesOf } from "../commands/host_service.ts";
 
 const ollama: HostService = { hostPort: 11434, guestPort: 11434 };
 const web: HostService = { hostPort: 8000, guestPort: 80 };

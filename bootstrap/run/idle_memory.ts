@@ -8,8 +8,8 @@
 import { describeError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
 import { coresUsed } from "../../vm/base/process.ts";
-import type { RunningVm } from "../../vm/machine/vmm.ts";
 import { pause } from "../../vm/base/wait.ts";
+import type { RunningVm } from "../../vm/machine/vmm.ts";
 
 /** What is idle: a process that uses less than so much of a core, on the average of a look. */
 export interface IdleRule {

@@ -6,9 +6,9 @@
  */
 import { describeError, GatewayError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
-import type { LaterImages, RunRecord } from "../../vm/instance/instance.ts";
 import { startBeside } from "../../vm/base/together.ts";
 import { waitFor } from "../../vm/base/wait.ts";
+import type { LaterImages, RunRecord } from "../../vm/instance/instance.ts";
 import type { ImageArchive } from "../images/ensure.ts";
 
 /** Tries that a guest which cannot be reached for a moment gets. */

@@ -5,12 +5,12 @@
  * @module
  */
 import { join } from "@std/path";
-import { overlayOn, readDiskChain, saveDiskChain } from "../../vm/instance/disk_chain.ts";
 import { removeDurable } from "../../vm/base/durable.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
-import type { InstanceConfig } from "../../vm/instance/instance.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
+import { overlayOn, readDiskChain, saveDiskChain } from "../../vm/instance/disk_chain.ts";
+import type { InstanceConfig } from "../../vm/instance/instance.ts";
 import {
   describeFile,
   describeShortLived,
@@ -19,10 +19,10 @@ import {
   writeState,
 } from "../../vm/instance/saved_state.ts";
 import type { VmSpec } from "../../vm/machine/spec.ts";
-import { FrozenPrograms, type GuestControl } from "./frozen_programs.ts";
-import { certificatesNow } from "../cluster/slot_certificates.ts";
-import type { SharedMemory } from "./shared_memory.ts";
 import type { RunningVm, SavedParts, SaveTarget } from "../../vm/machine/vmm.ts";
+import { certificatesNow } from "../cluster/slot_certificates.ts";
+import { FrozenPrograms, type GuestControl } from "./frozen_programs.ts";
+import type { SharedMemory } from "./shared_memory.ts";
 
 /** What a run needs to be saved. */
 export interface SaveParts {

@@ -6,20 +6,20 @@
  * @module
  */
 import * as v from "valibot";
-import type { ControlPort } from "../../vm/machine/control_port.ts";
+import type { RunningGvproxy } from "../../net/gvproxy.ts";
 import { removeDurable } from "../../vm/base/durable.ts";
 import { abortError, describeError, GatewayError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
 import { checkSnapshotName, type InstancePaths, socketPath } from "../../vm/base/layout.ts";
 import { LineConnection, listenPrivate, readLines, writeAll } from "../../vm/base/lines.ts";
-import { slotRecord, snapshotRecord, sweep } from "../../vm/instance/saved_state.ts";
 import { raceAbort } from "../../vm/base/wait.ts";
-import type { RunningGvproxy } from "../../net/gvproxy.ts";
+import { slotRecord, snapshotRecord, sweep } from "../../vm/instance/saved_state.ts";
+import type { ControlPort } from "../../vm/machine/control_port.ts";
 import { CertificateWatch } from "./certificate_watch.ts";
 import { keepClock } from "./clock.ts";
-import { NetworkHealth } from "./network_health.ts";
 import { applyHostServices, HostServiceRequest } from "./host_service.ts";
 import { trimWhenIdle } from "./idle_memory.ts";
+import { NetworkHealth } from "./network_health.ts";
 import { type SaveParts, type SaveReport, saveRun } from "./save.ts";
 import { SharedMemory } from "./shared_memory.ts";
 

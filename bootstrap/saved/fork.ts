@@ -10,6 +10,9 @@ import { checkDistinct, checkPortsFree } from "../../net/forward.ts";
 import { distinctHostServices } from "../../net/host_service.ts";
 import { GatewayError, usageError } from "../../vm/base/error.ts";
 import type { EventRecord } from "../../vm/base/event.ts";
+import { checkInstanceName, exists, type InstancePaths } from "../../vm/base/layout.ts";
+import { availableMiB, inMemoryDir, sweepMemory } from "../../vm/base/memory_dir.ts";
+import { residentMiB } from "../../vm/base/process.ts";
 import {
   findInstance,
   type HostService,
@@ -20,15 +23,12 @@ import {
   removeInstance,
   requireRunning,
 } from "../../vm/instance/instance.ts";
-import { checkInstanceName, exists, type InstancePaths } from "../../vm/base/layout.ts";
-import { availableMiB, inMemoryDir, sweepMemory } from "../../vm/base/memory_dir.ts";
 import { FORK_PREFIX, readState, snapshotRecord } from "../../vm/instance/saved_state.ts";
-import { startDetached } from "../run/detach.ts";
-import { type ForeignState, placeState } from "./golden.ts";
-import { residentMiB } from "../../vm/base/process.ts";
-import { askSupervisor } from "../run/supervisor.ts";
 import { loadPayload } from "../payload/choose.ts";
 import { endpointUrl, serviceForward } from "../payload/service.ts";
+import { startDetached } from "../run/detach.ts";
+import { askSupervisor } from "../run/supervisor.ts";
+import { type ForeignState, placeState } from "./golden.ts";
 
 /** What the user asked for. */
 export interface ForkRequest {

@@ -7,13 +7,14 @@
  * @module
  */
 import { join } from "@std/path";
-import { chainFiles, overlayOn, saveDiskChain, shareFile } from "../../vm/instance/disk_chain.ts";
 import { digestBytes } from "../../vm/base/digest.ts";
 import { describeError, GatewayError } from "../../vm/base/error.ts";
+import { cacheDir, ensurePrivateDir, type InstancePaths } from "../../vm/base/layout.ts";
+import { together } from "../../vm/base/together.ts";
+import { waitFor } from "../../vm/base/wait.ts";
+import { chainFiles, overlayOn, saveDiskChain, shareFile } from "../../vm/instance/disk_chain.ts";
 import type { InstanceConfig } from "../../vm/instance/instance.ts";
 import { findDiskFile } from "../../vm/instance/instance_folder.ts";
-import { cacheDir, ensurePrivateDir, type InstancePaths } from "../../vm/base/layout.ts";
-import { keepAdvice } from "../cluster/evidence.ts";
 import {
   findFault,
   readState,
@@ -21,8 +22,7 @@ import {
   slotRecord,
   writeState,
 } from "../../vm/instance/saved_state.ts";
-import { together } from "../../vm/base/together.ts";
-import { waitFor } from "../../vm/base/wait.ts";
+import { keepAdvice } from "../cluster/evidence.ts";
 import { buildGolden, type GoldenNeeds } from "./golden_build.ts";
 import { removePrivateHome } from "./private_gateway.ts";
 

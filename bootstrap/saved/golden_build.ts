@@ -6,25 +6,25 @@
  * @module
  */
 import { join } from "@std/path";
-import { chainFiles } from "../../vm/instance/disk_chain.ts";
+import { writeFileAtomic } from "../../vm/base/durable.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
+import { ensurePrivateDir, exists, type InstancePaths } from "../../vm/base/layout.ts";
+import { coresUsed } from "../../vm/base/process.ts";
+import { waitFor } from "../../vm/base/wait.ts";
+import { chainFiles } from "../../vm/instance/disk_chain.ts";
 import type { InstanceConfig } from "../../vm/instance/instance.ts";
 import { readRun } from "../../vm/instance/instance_record.ts";
-import { writeFileAtomic } from "../../vm/base/durable.ts";
-import { ensurePrivateDir, exists, type InstancePaths } from "../../vm/base/layout.ts";
 import {
   readState,
   type SavedState,
   snapshotRecord,
   writeState,
 } from "../../vm/instance/saved_state.ts";
-import { coresUsed } from "../../vm/base/process.ts";
-import { waitFor } from "../../vm/base/wait.ts";
-import { waitLaterImages } from "../run/later_images.ts";
-import { PrivateGateway } from "./private_gateway.ts";
 import { clusterEnds } from "../cluster/slot_certificates.ts";
+import { waitLaterImages } from "../run/later_images.ts";
 import { askSupervisor } from "../run/supervisor.ts";
+import { PrivateGateway } from "./private_gateway.ts";
 
 const QUIET_TIMEOUT_MS = 3 * 60_000;
 const QUIET_WINDOW_MS = 3000;

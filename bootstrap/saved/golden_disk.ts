@@ -7,6 +7,12 @@
  * @module
  */
 import { join } from "@std/path";
+import { describeError } from "../../vm/base/error.ts";
+import type { Span } from "../../vm/base/event.ts";
+import { run } from "../../vm/base/process.ts";
+import { QEMU_IMG_TOOL, shareFile } from "../../vm/instance/disk_chain.ts";
+import type { InstanceConfig } from "../../vm/instance/instance.ts";
+import { QEMU_TOOL } from "../../vm/qemu/driver.ts";
 import {
   type Artifact,
   type ArtifactStore,
@@ -14,16 +20,10 @@ import {
   type Recipe,
   recipeKey,
 } from "../../vm/store/artifact.ts";
-import { QEMU_IMG_TOOL, shareFile } from "../../vm/instance/disk_chain.ts";
-import { describeError } from "../../vm/base/error.ts";
-import type { Span } from "../../vm/base/event.ts";
-import type { InstanceConfig } from "../../vm/instance/instance.ts";
-import { run } from "../../vm/base/process.ts";
-import { QEMU_TOOL } from "../../vm/qemu/driver.ts";
 import type { BootArtifacts } from "../artifacts/ensure.ts";
+import { DEMO } from "../payload/choose.ts";
 import type { GoldenDisk } from "./guest_source.ts";
 import { cleanKine } from "./kine_clean.ts";
-import { DEMO } from "../payload/choose.ts";
 import { PrivateGateway } from "./private_gateway.ts";
 
 const OUTPUT = "state.qcow2";

@@ -6,6 +6,11 @@
  * @module
  */
 import { join } from "@std/path";
+import { writeFileAtomic } from "../../vm/base/durable.ts";
+import { describeError } from "../../vm/base/error.ts";
+import type { Span } from "../../vm/base/event.ts";
+import { exists, type InstancePaths } from "../../vm/base/layout.ts";
+import { which } from "../../vm/base/process.ts";
 import {
   type DiskChain,
   overlayOn,
@@ -14,13 +19,8 @@ import {
   readDiskChain,
   saveDiskChain,
 } from "../../vm/instance/disk_chain.ts";
-import { describeError } from "../../vm/base/error.ts";
-import type { Span } from "../../vm/base/event.ts";
 import type { InstanceConfig } from "../../vm/instance/instance.ts";
 import { dropDisk, markFinished, markUnfinished } from "../../vm/instance/instance_folder.ts";
-import { writeFileAtomic } from "../../vm/base/durable.ts";
-import { exists, type InstancePaths } from "../../vm/base/layout.ts";
-import { which } from "../../vm/base/process.ts";
 import {
   dropForks,
   dropSlot,
@@ -32,12 +32,12 @@ import {
   slotRecord,
   sweep,
 } from "../../vm/instance/saved_state.ts";
-import { Trust } from "../../vm/store/signing.ts";
-import type { VmSpec } from "../../vm/machine/spec.ts";
 import { checkOverlay, ensureStateDisk } from "../../vm/instance/state_disk.ts";
+import type { VmSpec } from "../../vm/machine/spec.ts";
+import { Trust } from "../../vm/store/signing.ts";
+import { adoptRenewed } from "../cluster/slot_certificates.ts";
 import type { ChosenVmm } from "../plan/choose_vmm.ts";
 import { adoptGolden, isNewInstance } from "./golden.ts";
-import { adoptRenewed } from "../cluster/slot_certificates.ts";
 
 /** How this start gets its guest: from a saved state, or from nothing. */
 export interface GuestSource {

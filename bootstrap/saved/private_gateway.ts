@@ -7,8 +7,7 @@
  */
 import { basename, dirname, join } from "@std/path";
 import { freeLoopbackPort } from "../../net/forward.ts";
-import { endLeftovers, type InstanceConfig } from "../../vm/instance/instance.ts";
-import { readRun } from "../../vm/instance/instance_record.ts";
+import { GatewayError, type GatewayErrorOptions } from "../../vm/base/error.ts";
 import {
   cacheDir,
   ensurePrivateDir,
@@ -17,15 +16,16 @@ import {
   instancePaths,
   runtimeDir,
 } from "../../vm/base/layout.ts";
-import { endAtOnce, processesWith } from "../../vm/instance/leftovers.ts";
 import { run, type RunResult } from "../../vm/base/process.ts";
 import { waitFor } from "../../vm/base/wait.ts";
-import { GatewayError, type GatewayErrorOptions } from "../../vm/base/error.ts";
-import { egressFlags } from "../run/egress.ts";
-import { ownerEnv } from "./owner.ts";
+import { endLeftovers, type InstanceConfig } from "../../vm/instance/instance.ts";
+import { readRun } from "../../vm/instance/instance_record.ts";
+import { endAtOnce, processesWith } from "../../vm/instance/leftovers.ts";
 import { DEMO, loadPayload } from "../payload/choose.ts";
+import { egressFlags } from "../run/egress.ts";
 import { selfCommand } from "../run/self.ts";
 import { askSupervisor } from "../run/supervisor.ts";
+import { ownerEnv } from "./owner.ts";
 
 /** What a start takes beside the payload's own bound. */
 const UP_TIMEOUT_MS = 5 * 60_000;

@@ -5,9 +5,11 @@
  *
  * @module
  */
-import { GatewayError, usageError } from "../../vm/base/error.ts";
-import { chainFiles, overlayOn, saveDiskChain } from "../../vm/instance/disk_chain.ts";
 import { removeDurable } from "../../vm/base/durable.ts";
+import { GatewayError, usageError } from "../../vm/base/error.ts";
+import { checkSnapshotName } from "../../vm/base/layout.ts";
+import { waitFor } from "../../vm/base/wait.ts";
+import { chainFiles, overlayOn, saveDiskChain } from "../../vm/instance/disk_chain.ts";
 import {
   findInstance,
   type InstanceState,
@@ -15,7 +17,6 @@ import {
   requireInstance,
   requireRunning,
 } from "../../vm/instance/instance.ts";
-import { checkSnapshotName } from "../../vm/base/layout.ts";
 import {
   dropSlot,
   FORK_PREFIX,
@@ -27,9 +28,9 @@ import {
   sweep,
   writeState,
 } from "../../vm/instance/saved_state.ts";
-import { waitFor } from "../../vm/base/wait.ts";
 import type { SaveReport } from "../run/save.ts";
 import { askSupervisor } from "../run/supervisor.ts";
+import { LINE_WIDTH, wrap } from "../view/table.ts";
 
 const END_TIMEOUT_MS = 60_000;
 
@@ -166,4 +167,26 @@ export async function restoreSnapshot(
   await saveDiskChain(paths.dir, chain);
   await writeState(slotRecord(paths), { ...state, disk: null });
   await sweep(paths, chainFiles(frozen));
+}
+
+/** `gateway snapshot list`. */
+export function snapshotText(all: readonly SnapshotSummary[]): string {
+  if (all.length === 0) return "There are no snapshots. `gateway snapshot create NAME` makes one.";
+  const width = Math.max(8, ...all.map(({ name }) => name.length));
+  const line = (name: string, saved: string, memory: string) =>
+    `${name.padEnd(width)}  ${saved.padEnd(20)}  ${memory}`;
+  const rows = all.map(({ name, savedAt, ramBytes }) =>
+    line(
+      name,
+      savedAt === null ? "damaged" : `${savedAt.slice(0, 19)}Z`,
+      ramBytes === null ? "-" : `${Math.ceil(ramBytes / (1024 * 1024))} MiB`,
+    )
+  );
+  const faults = all.flatMap(({ name, damage }) =>
+    damage === null ? [] : [
+      ...wrap(`"${name}" is damaged: "${damage.file}": ${damage.why}`, LINE_WIDTH),
+      "  its files are kept; restore the record, or remove it with `gateway snapshot rm`",
+    ]
+  );
+  return [line("SNAPSHOT", "SAVED", "MEMORY"), ...rows, ...faults].join("\n");
 }

@@ -7,24 +7,24 @@
  */
 import { join } from "@std/path";
 import { gvproxyNetSocket, type RunningGvproxy, startGvproxy } from "../../net/gvproxy.ts";
-import { ControlPort } from "../../vm/machine/control_port.ts";
+import { writeFileAtomic } from "../../vm/base/durable.ts";
 import { abortError, GatewayError } from "../../vm/base/error.ts";
 import type { EventLog, Span } from "../../vm/base/event.ts";
-import { writeFileAtomic } from "../../vm/base/durable.ts";
 import { dataDir, ensurePrivateDir, ensureRuntimeDir, runtimeDir } from "../../vm/base/layout.ts";
 import { connectUnix } from "../../vm/base/lines.ts";
 import { keepLogsSmall } from "../../vm/base/log_file.ts";
-import { tsiFirmware } from "../../vm/libkrun/find.ts";
 import { orphanId, ownedName } from "../../vm/base/process.ts";
-import { StdioPort, type StdioStreams } from "../../vm/machine/stdio_port.ts";
 import { raceAbort, waitFor, within } from "../../vm/base/wait.ts";
+import { tsiFirmware } from "../../vm/libkrun/find.ts";
+import { ControlPort } from "../../vm/machine/control_port.ts";
+import { StdioPort, type StdioStreams } from "../../vm/machine/stdio_port.ts";
 import { ensureArtifacts, hostArch } from "../artifacts/ensure.ts";
 import { chooseVmm, type ChosenVmm } from "../plan/choose_vmm.ts";
+import type { UpOptions } from "../plan/options.ts";
+import { netTransport, type PlanInput, planVm } from "../plan/plan.ts";
 import { watchRefusals } from "../run/egress.ts";
 import { guardSignal } from "../run/guard.ts";
-import type { UpOptions } from "../plan/options.ts";
 import { writePayload } from "./payload_disk.ts";
-import { netTransport, type PlanInput, planVm } from "../plan/plan.ts";
 
 /** What the one-shot VM gets from the command line. */
 export interface ExecContext {

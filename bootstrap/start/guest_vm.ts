@@ -12,8 +12,8 @@ import { spendSlot } from "../../vm/instance/saved_state.ts";
 import type { VmSpec } from "../../vm/machine/spec.ts";
 import type { RunningVm, StartOptions } from "../../vm/machine/vmm.ts";
 import type { ChosenVmm } from "../plan/choose_vmm.ts";
-import { type GuestSource, sweepFiles } from "../saved/guest_source.ts";
 import { rememberFiles } from "../run/save.ts";
+import { type GuestSource, sweepFiles } from "../saved/guest_source.ts";
 import type { UpContext } from "./context.ts";
 
 /** Starts the VMM; the slot is spent as soon as the guest goes on from it. */

@@ -5,8 +5,8 @@
  *
  * @module
  */
-import { asDiskFull, GatewayError } from "../../vm/base/error.ts";
 import { writeFileAtomic } from "../../vm/base/durable.ts";
+import { asDiskFull, GatewayError } from "../../vm/base/error.ts";
 import type { TarEntry } from "../payload/tar.ts";
 
 /** The program of an exec boot. */

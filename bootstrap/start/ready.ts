@@ -10,6 +10,9 @@ import { reachedAt, urlHost } from "../../net/forward.ts";
 import { shellQuote } from "../../net/ssh.ts";
 import { abortError, describeError, GatewayError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
+import { exists } from "../../vm/base/layout.ts";
+import { startBeside } from "../../vm/base/together.ts";
+import { formatMs } from "../../vm/base/wait.ts";
 import {
   findInstance,
   type InstanceConfig,
@@ -17,9 +20,14 @@ import {
   type PortForward,
   type RunRecord,
 } from "../../vm/instance/instance.ts";
-import { exists } from "../../vm/base/layout.ts";
-import { startBeside } from "../../vm/base/together.ts";
-import { formatMs } from "../../vm/base/wait.ts";
+import { type ApiAccess, readGuestKubeconfig, withApi } from "../cluster/access.ts";
+import { adoptCluster } from "../cluster/adopt.ts";
+import { gatherEvidence, notReady, readDeployFaults } from "../cluster/evidence.ts";
+import { keepLogin, type LoginParts, openLogin, tokenRequest } from "../cluster/login.ts";
+import { waitServiceReady } from "../cluster/readiness.ts";
+import { startRecreating } from "../cluster/recreate_pods.ts";
+import { placeContent, waitRolledOut } from "../cluster/rollout.ts";
+import { isOld } from "../cluster/slot_certificates.ts";
 import {
   clientFilesPath,
   deactivateClientFiles,
@@ -28,21 +36,13 @@ import {
   writeLoginToken,
 } from "../credentials/client_files.ts";
 import type { LoginToken } from "../credentials/client_metadata.ts";
-import { type ApiAccess, readGuestKubeconfig, withApi } from "../cluster/access.ts";
-import { isOld } from "../cluster/slot_certificates.ts";
-import { adoptCluster } from "../cluster/adopt.ts";
-import { keepLogin, type LoginParts, openLogin, tokenRequest } from "../cluster/login.ts";
 import type { Owner } from "../credentials/owner.ts";
-import { gatherEvidence, notReady, readDeployFaults } from "../cluster/evidence.ts";
 import { bringImages } from "../images/load.ts";
-import { laterImages, startLaterImages } from "../run/later_images.ts";
-import { giveImages, type PreparedPayload } from "../payload/prepare.ts";
-import { placeContent, waitRolledOut } from "../cluster/rollout.ts";
 import type { Payload } from "../payload/payload.ts";
-import { waitServiceReady } from "../cluster/readiness.ts";
-import { endpointUrl, usesTls } from "../payload/service.ts";
-import { startRecreating } from "../cluster/recreate_pods.ts";
+import { giveImages, type PreparedPayload } from "../payload/prepare.ts";
 import type { SecretMaterial } from "../payload/secrets.ts";
+import { endpointUrl, usesTls } from "../payload/service.ts";
+import { laterImages, startLaterImages } from "../run/later_images.ts";
 import type { UpContext } from "./context.ts";
 
 /** What was seen of a payload that does not answer is gathered within this. */

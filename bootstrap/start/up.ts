@@ -1,40 +1,30 @@
 /**
  * The straight line from options to READY and back: each step is one awaited call under its span, values only move
  * to the right, and what was acquired is disposed in reverse.
- * It must not hold a step's detail (up_steps.ts does), print, or exit.
+ * It must not hold a step's detail (the other files of this room do), print, or exit.
  *
  * @module
  */
-import type { UpContext } from "./context.ts";
 import { checkPortsFree } from "../../net/forward.ts";
-import { ArtifactStore } from "../../vm/store/artifact.ts";
-import type { DiskChain } from "../../vm/instance/disk_chain.ts";
 import { GatewayError } from "../../vm/base/error.ts";
+import type { DiskChain } from "../../vm/instance/disk_chain.ts";
 import { type InstanceConfig, LockedInstance } from "../../vm/instance/instance.ts";
+import { ArtifactStore } from "../../vm/store/artifact.ts";
+import { startKubeApi } from "../cluster/access.ts";
+import { loadPayload } from "../payload/choose.ts";
+import { serviceForward } from "../payload/service.ts";
 import { chooseVmm } from "../plan/choose_vmm.ts";
+import { planFor } from "../plan/instance.ts";
 import type { UpOptions } from "../plan/options.ts";
 import { type RunEnd, stay } from "../run/supervisor.ts";
 import { findGoldenDisk } from "../saved/golden_disk.ts";
 import { prepareGuest } from "../saved/guest_source.ts";
+import type { UpContext } from "./context.ts";
+import { exposePorts, guestUp } from "./guest_up.ts";
 import { startGuest } from "./guest_vm.ts";
-import { startKubeApi } from "../cluster/access.ts";
-import { loadPayload } from "../payload/choose.ts";
+import { attachVm, keepEvents, networkFor, newRun } from "./machine.ts";
+import { adoptMaterial, ensureKeys, ensureParts, readMaterial, writeUpPayload } from "./parts.ts";
 import { announceReady, keepForInspection, reachReady } from "./ready.ts";
-import { serviceForward } from "../payload/service.ts";
-import {
-  adoptMaterial,
-  attachVm,
-  ensureKeys,
-  ensureParts,
-  exposePorts,
-  guestUp,
-  keepEvents,
-  networkFor,
-  newRun,
-  planFor,
-  readMaterial,
-  writeUpPayload,
-} from "./steps.ts";
 
 /**
  * Boots an instance, stays until it is told to stop, and cleans up. "again": it was put to sleep and is to be woken.

@@ -1,6 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { parseAllDocuments } from "yaml";
-import cases from "./kube_yaml_cases.json" with { type: "json" };
 import {
   controlCharacter,
   documentValue,
@@ -8,6 +7,7 @@ import {
   PARSE_OPTIONS,
   toJsonText,
 } from "./kube_yaml.ts";
+import cases from "./kube_yaml_cases.json" with { type: "json" };
 
 /** Keys in order, as Go prints them. */
 function sorted(value: unknown): unknown {

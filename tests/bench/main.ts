@@ -5,12 +5,13 @@
  * @module
  */
 // deno-lint-ignore-file no-console
+import { TestHome } from "../vm/harness.ts";
 import { clusterRows } from "./cluster.ts";
+import { hostRows } from "./host.ts";
 import { imageLoadRows } from "./image_load.ts";
 import { instantRows } from "./instant.ts";
-import { forkMemoryRows } from "./memory.ts";
-import { hostRows } from "./host.ts";
 import { kernelRows } from "./kernel.ts";
+import { forkMemoryRows } from "./memory.ts";
 import { nestedRows } from "./nested.ts";
 import { oneFileRows } from "./one_file.ts";
 import { openshellRows } from "./openshell.ts";
@@ -18,7 +19,6 @@ import { policyRows } from "./policies.ts";
 import type { Row } from "./row.ts";
 import { gvproxySafetyRows } from "./safety_gvproxy.ts";
 import { supervisorSafetyRows } from "./safety_supervisor.ts";
-import { TestHome } from "../vm/harness.ts";
 import { vmRows } from "./vm.ts";
 
 const GROUPS: Readonly<Record<string, () => Promise<Row[]>>> = {

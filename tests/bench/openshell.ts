@@ -5,14 +5,14 @@
  * @module
  */
 import { join } from "@std/path";
+import { coresUsed } from "../../vm/base/process.ts";
+import { waitFor } from "../../vm/base/wait.ts";
 import { paddedStandIns } from "../fakes/openshell/padded.ts";
 import { TestRegistry } from "../fakes/registry.ts";
 import { Client } from "../vm/client.ts";
 import { freePort, TestHome } from "../vm/harness.ts";
 import { OpenshellCli } from "../vm/openshell_cli.ts";
 import { offerOpenshell } from "../vm/openshell_payload.ts";
-import { coresUsed } from "../../vm/base/process.ts";
-import { waitFor } from "../../vm/base/wait.ts";
 import { median, type Row, seconds, several } from "./row.ts";
 
 const SIZE = ["--memory", "4096", "--cpus", "2"];

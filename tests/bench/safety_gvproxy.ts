@@ -5,9 +5,9 @@
  */
 import { assert } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
-import { goEnv } from "../../vm/store/go_build.ts";
 import { cacheDir } from "../../vm/base/layout.ts";
 import { run } from "../../vm/base/process.ts";
+import { goEnv } from "../../vm/store/go_build.ts";
 import type { Row } from "./row.ts";
 
 const LINE = /FLOOD (\w+) (\d+) MiB (\d+) descriptors (\d+) KiB of log/g;

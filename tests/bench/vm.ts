@@ -4,8 +4,8 @@
  * @module
  */
 import { ensureArtifacts } from "../../bootstrap/artifacts/ensure.ts";
-import { chooseVmm } from "../../bootstrap/plan/choose_vmm.ts";
 import { readEvents } from "../../bootstrap/inspect/status.ts";
+import { chooseVmm } from "../../bootstrap/plan/choose_vmm.ts";
 import { silentSpan } from "../../vm/base/event.ts";
 import { run } from "../../vm/base/process.ts";
 import { freePort, TestHome } from "../vm/harness.ts";

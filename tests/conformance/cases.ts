@@ -7,14 +7,14 @@
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
-import { execWith } from "../../bootstrap/start/exec.ts";
 import { resolveOptions } from "../../bootstrap/plan/options.ts";
+import { execWith } from "../../bootstrap/start/exec.ts";
 import { digestBytes } from "../../vm/base/digest.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import { EventLog } from "../../vm/base/event.ts";
 import { identifyProcess, isAlive } from "../../vm/base/process.ts";
-import type { VmSpec } from "../../vm/machine/spec.ts";
 import { settleWithin, waitFor } from "../../vm/base/wait.ts";
+import type { VmSpec } from "../../vm/machine/spec.ts";
 import { type Bench, bootGuest, type Guest, guestEvidence } from "./guest.ts";
 import { LAYERED_FILES } from "./layered.ts";
 

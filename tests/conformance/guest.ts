@@ -5,16 +5,16 @@
  * @module
  */
 import { join } from "@std/path";
-import { writePayload } from "../../bootstrap/start/payload_disk.ts";
 import { planVm } from "../../bootstrap/plan/plan.ts";
+import { writePayload } from "../../bootstrap/start/payload_disk.ts";
 import { gvproxyNetSocket, type RunningGvproxy, startGvproxy } from "../../net/gvproxy.ts";
-import { ControlPort } from "../../vm/machine/control_port.ts";
 import { EventLog, type EventRecord } from "../../vm/base/event.ts";
 import { connectUnix } from "../../vm/base/lines.ts";
+import { settleWithin, waitFor } from "../../vm/base/wait.ts";
+import { ControlPort } from "../../vm/machine/control_port.ts";
 import type { VmSpec } from "../../vm/machine/spec.ts";
 import { StdioPort } from "../../vm/machine/stdio_port.ts";
 import type { RunningVm, Vmm } from "../../vm/machine/vmm.ts";
-import { settleWithin, waitFor } from "../../vm/base/wait.ts";
 
 /** What a suite runs on. */
 export interface Bench {

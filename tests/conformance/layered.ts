@@ -4,8 +4,8 @@
  * @module
  */
 import { join } from "@std/path";
-import { saveDiskChain } from "../../vm/instance/disk_chain.ts";
 import { run } from "../../vm/base/process.ts";
+import { saveDiskChain } from "../../vm/instance/disk_chain.ts";
 
 /** Of the disk, in the order in which they are made. */
 export const LAYERED_FILES = ["base.raw", "over.qcow2", "disk.json"];

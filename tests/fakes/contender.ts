@@ -8,8 +8,8 @@ import { join } from "@std/path";
 import { place } from "../../bootstrap/saved/fork.ts";
 import { openInstance } from "../../bootstrap/start/up.ts";
 import { GatewayError } from "../../vm/base/error.ts";
-import { findInstance, removeInstance } from "../../vm/instance/instance.ts";
 import { identifyProcess, spawnChild } from "../../vm/base/process.ts";
+import { findInstance, removeInstance } from "../../vm/instance/instance.ts";
 import { readState } from "../../vm/instance/saved_state.ts";
 import { instanceConfig } from "./instance_config.ts";
 

@@ -9,9 +9,9 @@ import { assert, assertRejects } from "@std/assert";
 import { basename, join } from "@std/path";
 import { ensureImages, type ImageArchive } from "../../bootstrap/images/ensure.ts";
 import { pullerRecipe } from "../../rootfs/pulled.ts";
-import { ArtifactStore } from "../../vm/store/artifact.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import { silentSpan } from "../../vm/base/event.ts";
+import { ArtifactStore } from "../../vm/store/artifact.ts";
 import { LOGIN } from "./registry.ts";
 
 export const MIB = 1024 * 1024;

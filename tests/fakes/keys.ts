@@ -9,9 +9,9 @@ import { kernelRecipe } from "../../kernel/kernel.ts";
 import { krunfwRecipe } from "../../kernel/krunfw.ts";
 import { pullerRecipe } from "../../rootfs/pulled.ts";
 import { rootfsRecipes } from "../../rootfs/recipes.ts";
-import { ArtifactStore, recipeKey } from "../../vm/store/artifact.ts";
 import { silentSpan } from "../../vm/base/event.ts";
 import { libkrunRecipe } from "../../vm/libkrun/build.ts";
+import { ArtifactStore, recipeKey } from "../../vm/store/artifact.ts";
 
 const options = { span: silentSpan(), signal: new AbortController().signal };
 const store = new ArtifactStore();

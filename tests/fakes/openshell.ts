@@ -8,8 +8,8 @@
 import { join } from "@std/path";
 import { parse, stringify } from "yaml";
 import { packedChart } from "../../bootstrap/payload/files.ts";
-import { sourcePath } from "../../vm/base/source.ts";
 import { run } from "../../vm/base/process.ts";
+import { sourcePath } from "../../vm/base/source.ts";
 import { agentSandboxManifest } from "./openshell/agent_sandbox.ts";
 import type { ProgramImages } from "./openshell/programs.ts";
 import type { TestRegistry } from "./registry.ts";

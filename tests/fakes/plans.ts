@@ -8,8 +8,8 @@ import { join } from "@std/path";
 import { planVm } from "../../bootstrap/plan/plan.ts";
 import { vmmCommand } from "../../bootstrap/run/self.ts";
 import { run } from "../../vm/base/process.ts";
-import type { VmSpec } from "../../vm/machine/spec.ts";
 import { waitFor } from "../../vm/base/wait.ts";
+import type { VmSpec } from "../../vm/machine/spec.ts";
 import { Sandbox } from "../sandbox.ts";
 import { fakeKernel } from "./kernel.ts";
 

@@ -7,19 +7,19 @@
  */
 import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
+import { ensureJwt } from "../../bootstrap/credentials/jwt.ts";
 import type { ChosenVmm } from "../../bootstrap/plan/choose_vmm.ts";
+import { saveRun } from "../../bootstrap/run/save.ts";
 import { placeState } from "../../bootstrap/saved/golden.ts";
 import { type PreparedGuest, prepareGuest } from "../../bootstrap/saved/guest_source.ts";
-import { ensureJwt } from "../../bootstrap/credentials/jwt.ts";
-import { saveRun } from "../../bootstrap/run/save.ts";
 import { restoreSnapshot } from "../../bootstrap/saved/snapshots.ts";
 import { ensureSsh } from "../../net/ssh.ts";
-import { type DiskChain, readDiskChain } from "../../vm/instance/disk_chain.ts";
-import { silentSpan } from "../../vm/base/event.ts";
-import { findInstance, LockedInstance } from "../../vm/instance/instance.ts";
 import { writeFileAtomic } from "../../vm/base/durable.ts";
+import { silentSpan } from "../../vm/base/event.ts";
 import { instancePaths } from "../../vm/base/layout.ts";
 import { run } from "../../vm/base/process.ts";
+import { type DiskChain, readDiskChain } from "../../vm/instance/disk_chain.ts";
+import { findInstance, LockedInstance } from "../../vm/instance/instance.ts";
 import {
   findFault,
   isSuspended,

@@ -4,15 +4,15 @@
  * @module
  */
 import { fromFileUrl, join } from "@std/path";
-import { ArtifactStore } from "../../vm/store/artifact.ts";
 import { silentSpan } from "../../vm/base/event.ts";
 import { readLines, writeAll } from "../../vm/base/lines.ts";
 import { run, spawnChild } from "../../vm/base/process.ts";
-import { preloading } from "../../vm/qemu/driver.ts";
-import { ramSocket } from "../../vm/qemu/save.ts";
-import { saveLayer } from "../../vm/qemu/ram_layer.ts";
 import { type LayerMode } from "../../vm/machine/vmm.ts";
+import { preloading } from "../../vm/qemu/driver.ts";
+import { saveLayer } from "../../vm/qemu/ram_layer.ts";
 import { ramshimRecipe } from "../../vm/qemu/ramshim.ts";
+import { ramSocket } from "../../vm/qemu/save.ts";
+import { ArtifactStore } from "../../vm/store/artifact.ts";
 
 const signal = new AbortController().signal;
 const SOURCE = fromFileUrl(new URL("ramuser.c", import.meta.url));

@@ -8,11 +8,11 @@
 import { join } from "@std/path";
 import { packerRecipe } from "../../rootfs/images.ts";
 import { rootfsRecipes } from "../../rootfs/recipes.ts";
-import { ArtifactStore } from "../../vm/store/artifact.ts";
 import { digestBytes } from "../../vm/base/digest.ts";
 import { silentSpan } from "../../vm/base/event.ts";
 import { type ChildProcess, run, spawnChild } from "../../vm/base/process.ts";
 import { waitFor } from "../../vm/base/wait.ts";
+import { ArtifactStore } from "../../vm/store/artifact.ts";
 
 /** Debian's package of the registry. */
 export const REGISTRY_TOOL = { program: "docker-registry", debian: "docker-registry" };

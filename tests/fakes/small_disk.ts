@@ -4,9 +4,9 @@
  * @module
  */
 import { join } from "@std/path";
-import { shareFile } from "../../vm/instance/disk_chain.ts";
-import { GatewayError } from "../../vm/base/error.ts";
 import { writeFileAtomic } from "../../vm/base/durable.ts";
+import { GatewayError } from "../../vm/base/error.ts";
+import { shareFile } from "../../vm/instance/disk_chain.ts";
 import { ensureStateDisk } from "../../vm/instance/state_disk.ts";
 
 const [what, small, large] = Deno.args;

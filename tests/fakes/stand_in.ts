@@ -7,11 +7,11 @@
 import { fromFileUrl, join } from "@std/path";
 import { allRecipes } from "../../bootstrap/artifacts/ensure.ts";
 import { gvproxyRecipe } from "../../net/gvproxy_build.ts";
-import { ArtifactStore, type Recipe } from "../../vm/store/artifact.ts";
 import { silentSpan } from "../../vm/base/event.ts";
 import { cacheDir } from "../../vm/base/layout.ts";
 import { LineConnection } from "../../vm/base/lines.ts";
 import { run } from "../../vm/base/process.ts";
+import { ArtifactStore, type Recipe } from "../../vm/store/artifact.ts";
 import { FROM_SOURCES, TestHome } from "../vm/harness.ts";
 import { runRecord } from "../vm/instance_files.ts";
 import { fakeKernel } from "./kernel.ts";

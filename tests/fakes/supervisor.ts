@@ -5,8 +5,8 @@
  *
  * @module
  */
-import { LockedInstance } from "../../vm/instance/instance.ts";
 import { identifyProcess, spawnChild } from "../../vm/base/process.ts";
+import { LockedInstance } from "../../vm/instance/instance.ts";
 import { instanceConfig } from "./instance_config.ts";
 
 const [name, ending, apiPort] = Deno.args;

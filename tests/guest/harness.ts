@@ -5,8 +5,8 @@
  * @module
  */
 import { fromFileUrl, join } from "@std/path";
-import { ensureTools, type HostTool } from "../../vm/base/host_tools.ts";
 import { silentSpan } from "../../vm/base/event.ts";
+import { ensureTools, type HostTool } from "../../vm/base/host_tools.ts";
 import { run, type RunResult, which } from "../../vm/base/process.ts";
 
 /** What the tests need on the host. */

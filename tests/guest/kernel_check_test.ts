@@ -7,9 +7,9 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { join } from "@std/path";
 import { guardSignal } from "../../bootstrap/run/guard.ts";
-import { ControlPort } from "../../vm/machine/control_port.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import { silentSpan } from "../../vm/base/event.ts";
+import { ControlPort } from "../../vm/machine/control_port.ts";
 import { type GuestRoot, guestTest, stage } from "./harness.ts";
 
 const LIST = new URL("../../kernel/capabilities.tsv", import.meta.url);

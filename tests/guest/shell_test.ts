@@ -1,8 +1,8 @@
 import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
-import { run, which } from "../../vm/base/process.ts";
-import { ensureTools } from "../../vm/base/host_tools.ts";
 import { silentSpan } from "../../vm/base/event.ts";
+import { ensureTools } from "../../vm/base/host_tools.ts";
+import { run, which } from "../../vm/base/process.ts";
 import { GUEST_DIR, skipReason, TOOLS } from "./harness.ts";
 
 async function scripts(dir = GUEST_DIR): Promise<string[]> {

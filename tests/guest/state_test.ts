@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { digestFile } from "../../vm/store/artifact.ts";
 import { run } from "../../vm/base/process.ts";
+import { digestFile } from "../../vm/store/artifact.ts";
 import { type GuestRoot, guestTest, stage } from "./harness.ts";
 
 const OPEN = `begin state; job_state=$!\n${stage("30-state")}`;

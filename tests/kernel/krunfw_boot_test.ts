@@ -8,10 +8,10 @@
 import { assertMatch } from "@std/assert";
 import { basename, join } from "@std/path";
 import { buildTargets } from "../../bootstrap/artifacts/ensure.ts";
-import type { ArtifactManifest } from "../../vm/store/artifact.ts";
 import { silentSpan } from "../../vm/base/event.ts";
 import { cacheDir } from "../../vm/base/layout.ts";
 import { run, which } from "../../vm/base/process.ts";
+import type { ArtifactManifest } from "../../vm/store/artifact.ts";
 import { debianKernel } from "./debian.ts";
 import { archive, type Entry, FOLDER, initramfs, LINK, PROGRAM } from "./initramfs.ts";
 

@@ -5,8 +5,8 @@
  */
 import { join } from "@std/path";
 import { run } from "../../vm/base/process.ts";
-import { cutPower } from "../fakes/power.ts";
 import { waitFor } from "../../vm/base/wait.ts";
+import { cutPower } from "../fakes/power.ts";
 import type { TestHome } from "../vm/harness.ts";
 
 /** A home's data folder on a disk whose host loses power. */

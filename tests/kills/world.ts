@@ -7,9 +7,9 @@
 import { assert } from "@std/assert";
 import { join } from "@std/path";
 import { parseEventLine } from "../../vm/base/event.ts";
-import type { RunRecord } from "../../vm/instance/instance.ts";
 import { isAlive } from "../../vm/base/process.ts";
 import { waitFor } from "../../vm/base/wait.ts";
+import type { RunRecord } from "../../vm/instance/instance.ts";
 import { HELLO_PORT, writeHello } from "../fakes/hello_payload.ts";
 import { type Edition, guestNote, makeStandIn, type StandIn } from "../fakes/stand_in.ts";
 import { freePort, TestHome } from "../vm/harness.ts";

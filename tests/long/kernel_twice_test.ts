@@ -8,8 +8,8 @@ import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import { hostArch } from "../../bootstrap/artifacts/ensure.ts";
 import { kernelRecipe } from "../../kernel/kernel.ts";
-import { ArtifactStore, digestFile } from "../../vm/store/artifact.ts";
 import { silentSpan } from "../../vm/base/event.ts";
+import { ArtifactStore, digestFile } from "../../vm/store/artifact.ts";
 
 const options = () => ({
   span: silentSpan(),

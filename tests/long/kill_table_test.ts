@@ -4,10 +4,10 @@
  *
  * @module
  */
+import { whyNoPowerCut } from "../fakes/power.ts";
 import { makeLostPower } from "../kills/power.ts";
 import { runTable } from "../kills/run_table.ts";
 import { standInWorld, vmWorld } from "../kills/world.ts";
-import { whyNoPowerCut } from "../fakes/power.ts";
 
 for (const kind of ["kill", "down", "interrupt"] as const) {
   Deno.test(`after ${kind} at any point the next command works and nothing is lost`, async (t) => {

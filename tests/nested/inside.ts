@@ -7,19 +7,19 @@
  */
 import { assertRejects, assertStringIncludes } from "@std/assert";
 import { vmmCommand } from "../../bootstrap/run/self.ts";
-import { silentSpan } from "../../vm/base/event.ts";
 import { GatewayError } from "../../vm/base/error.ts";
+import { silentSpan } from "../../vm/base/event.ts";
 import { cacheDir, exists } from "../../vm/base/layout.ts";
-import { LibkrunVmm } from "../../vm/libkrun/driver.ts";
-import { QemuVmm } from "../../vm/qemu/driver.ts";
 import { VMM_BUNDLE_FILE } from "../../vm/base/source.ts";
+import { LibkrunVmm } from "../../vm/libkrun/driver.ts";
 import type { Vmm } from "../../vm/machine/vmm.ts";
+import { QemuVmm } from "../../vm/qemu/driver.ts";
 import { type Case, CASES } from "../conformance/cases.ts";
 import { type Bench, bootGuest } from "../conformance/guest.ts";
+import { benchRows } from "./inside_bench.ts";
+import { bootCluster } from "./inside_cluster.ts";
 import { contextGuest, initGuest } from "./inside_context.ts";
 import { CONTEXT_CASE, INIT_CASE, REFUSED_CASE, TSI_CASE } from "./inside_names.ts";
-import { bootCluster } from "./inside_cluster.ts";
-import { benchRows } from "./inside_bench.ts";
 import { attempt, tell } from "./inside_tell.ts";
 import { tsiGuest } from "./inside_tsi.ts";
 

@@ -5,12 +5,12 @@
  * @module
  */
 import { join } from "@std/path";
-import { ControlPort } from "../../vm/machine/control_port.ts";
 import { EventLog } from "../../vm/base/event.ts";
-import { run, spawnChild } from "../../vm/base/process.ts";
-import type { VmSpec } from "../../vm/machine/spec.ts";
 import { connectUnix } from "../../vm/base/lines.ts";
+import { run, spawnChild } from "../../vm/base/process.ts";
 import { pause, waitFor } from "../../vm/base/wait.ts";
+import { ControlPort } from "../../vm/machine/control_port.ts";
+import type { VmSpec } from "../../vm/machine/spec.ts";
 import { type Row, seconds } from "../bench/row.ts";
 import { type Bench, bootGuest } from "../conformance/guest.ts";
 

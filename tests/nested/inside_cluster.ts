@@ -5,18 +5,19 @@
  * @module
  */
 import { join } from "@std/path";
-import { payloadFiles } from "../../bootstrap/payload/manifests.ts";
-import { writePayload } from "../../bootstrap/start/payload_disk.ts";
-import { loadPayload } from "../../bootstrap/payload/choose.ts";
-import { ensurePki } from "../../bootstrap/credentials/pki.ts";
-import { planVm } from "../../bootstrap/plan/plan.ts";
-import { GUEST_ADDRESS } from "../../net/guest.ts";
 import { waitServiceReady } from "../../bootstrap/cluster/readiness.ts";
-import { guestUp, powerOff } from "../../bootstrap/start/steps.ts";
+import { ensurePki } from "../../bootstrap/credentials/pki.ts";
+import { loadPayload } from "../../bootstrap/payload/choose.ts";
+import { payloadFiles } from "../../bootstrap/payload/manifests.ts";
+import { planVm } from "../../bootstrap/plan/plan.ts";
+import { guestUp } from "../../bootstrap/start/guest_up.ts";
+import { powerOff } from "../../bootstrap/start/machine.ts";
+import { writePayload } from "../../bootstrap/start/payload_disk.ts";
+import { GUEST_ADDRESS } from "../../net/guest.ts";
 import { gvproxyNetSocket, startGvproxy } from "../../net/gvproxy.ts";
-import { ControlPort } from "../../vm/machine/control_port.ts";
 import { EventLog } from "../../vm/base/event.ts";
 import type { ChildExit } from "../../vm/base/process.ts";
+import { ControlPort } from "../../vm/machine/control_port.ts";
 import type { VmSpec } from "../../vm/machine/spec.ts";
 import type { Bench } from "../conformance/guest.ts";
 

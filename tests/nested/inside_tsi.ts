@@ -5,8 +5,8 @@
  * @module
  */
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { execKernel, execWith } from "../../bootstrap/start/exec.ts";
 import { resolveOptions } from "../../bootstrap/plan/options.ts";
+import { execKernel, execWith } from "../../bootstrap/start/exec.ts";
 import { EventLog } from "../../vm/base/event.ts";
 import type { Bench } from "../conformance/guest.ts";
 

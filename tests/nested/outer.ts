@@ -6,12 +6,12 @@
  * @module
  */
 import { fromFileUrl, join } from "@std/path";
-import { QEMU_IMG_TOOL } from "../../vm/instance/disk_chain.ts";
 import { silentSpan } from "../../vm/base/event.ts";
 import { ensureTools, type HostTool } from "../../vm/base/host_tools.ts";
 import { run, spawnChild } from "../../vm/base/process.ts";
-import type { Vmm } from "../../vm/machine/vmm.ts";
 import { within } from "../../vm/base/wait.ts";
+import { QEMU_IMG_TOOL } from "../../vm/instance/disk_chain.ts";
+import type { Vmm } from "../../vm/machine/vmm.ts";
 import type { ClusterRun } from "./inside_cluster.ts";
 import { makeSuiteDisk, makeUserDisks } from "./outer_disk.ts";
 import { type StockFirmware, stockFirmware } from "./stock_firmware.ts";

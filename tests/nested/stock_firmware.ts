@@ -8,8 +8,8 @@
 import { join } from "@std/path";
 import { firmwareCandidates } from "../../ffi/library.ts";
 import { describeError } from "../../vm/base/error.ts";
-import { tsiFirmware } from "../../vm/libkrun/find.ts";
 import { run } from "../../vm/base/process.ts";
+import { tsiFirmware } from "../../vm/libkrun/find.ts";
 
 const PACKAGE = "libkrunfw5";
 const SUITE = "sid";

@@ -6,10 +6,10 @@
 import { assert, assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import fc from "fast-check";
-import { parseRegistries } from "../../bootstrap/images/registries.ts";
 import { readCredentials, renderKubeconfig } from "../../bootstrap/cluster/kubeconfig.ts";
-import { toJsonText } from "../../bootstrap/yaml/kube_yaml.ts";
+import { parseRegistries } from "../../bootstrap/images/registries.ts";
 import { parseSpec } from "../../bootstrap/payload/schema.ts";
+import { toJsonText } from "../../bootstrap/yaml/kube_yaml.ts";
 import { YamlSource } from "../../bootstrap/yaml/source.ts";
 import { parseVmSpec, type VmSpec } from "../../vm/machine/spec.ts";
 import { checkLayer } from "../../vm/qemu/ram_layer.ts";

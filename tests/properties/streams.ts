@@ -5,8 +5,8 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { parseControlLine } from "../../vm/machine/control_port.ts";
 import { readLines } from "../../vm/base/lines.ts";
+import { parseControlLine } from "../../vm/machine/control_port.ts";
 import { encodeFrame, type Frame, readFrames } from "../../vm/machine/stdio_port.ts";
 import { property, readOrRefused, streamOf } from "./properties.ts";
 

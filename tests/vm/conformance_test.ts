@@ -5,9 +5,9 @@
  */
 import { ensureArtifacts } from "../../bootstrap/artifacts/ensure.ts";
 import { chooseVmm } from "../../bootstrap/plan/choose_vmm.ts";
-import { QEMU_IMG_TOOL } from "../../vm/instance/disk_chain.ts";
 import { silentSpan } from "../../vm/base/event.ts";
 import { ensureTools } from "../../vm/base/host_tools.ts";
+import { QEMU_IMG_TOOL } from "../../vm/instance/disk_chain.ts";
 import { CASES } from "../conformance/cases.ts";
 import type { Bench } from "../conformance/guest.ts";
 import { makeLayeredDisk } from "../conformance/layered.ts";

@@ -5,9 +5,9 @@
  * @module
  */
 import { join } from "@std/path";
-import type { RunRecord } from "../../vm/instance/instance.ts";
 import { run } from "../../vm/base/process.ts";
 import { waitFor } from "../../vm/base/wait.ts";
+import type { RunRecord } from "../../vm/instance/instance.ts";
 import type { TestHome } from "./harness.ts";
 
 /** The record of what runs; empty where nothing does. */

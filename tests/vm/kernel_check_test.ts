@@ -8,8 +8,8 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { dirname, fromFileUrl, join } from "@std/path";
 import { readEvents } from "../../bootstrap/inspect/status.ts";
-import { ArtifactStore } from "../../vm/store/artifact.ts";
 import { run } from "../../vm/base/process.ts";
+import { ArtifactStore } from "../../vm/store/artifact.ts";
 import { freePort, TestHome } from "./harness.ts";
 
 const PROJECT = fromFileUrl(new URL("../..", import.meta.url));

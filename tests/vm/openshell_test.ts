@@ -19,7 +19,6 @@ import { TestRegistry } from "../fakes/registry.ts";
 import { Client } from "./client.ts";
 import { freePort, type TestHome, withEvidence } from "./harness.ts";
 import { OpenshellCli } from "./openshell_cli.ts";
-import { forkIsItsOwn, resumeRenewsTheToken, upBringsSandboxesBack } from "./openshell_steps.ts";
 import {
   offerOpenshell,
   PINNED,
@@ -27,6 +26,7 @@ import {
   serveOpenshell,
   undecidedHome,
 } from "./openshell_payload.ts";
+import { forkIsItsOwn, resumeRenewsTheToken, upBringsSandboxesBack } from "./openshell_steps.ts";
 
 const SIZE = ["--memory", "3072", "--cpus", "2"];
 const UP_TIMEOUT_MS = 20 * 60_000;

@@ -9,11 +9,11 @@ import { assert, assertEquals, assertNotEquals, assertStringIncludes } from "@st
 import { join } from "@std/path";
 import { run } from "../../vm/base/process.ts";
 import { pause, waitFor } from "../../vm/base/wait.ts";
-import { HostServices } from "./host_services.ts";
 import { appears, type Moment, reach, step as begins } from "../kills/moments.ts";
 import { Client } from "./client.ts";
 import { renewedByItself } from "./cluster_certificates.ts";
 import { freePort, TestHome, withEvidence } from "./harness.ts";
+import { HostServices } from "./host_services.ts";
 import { atRest, leaveFree, runRecord, unnamedStateFiles } from "./instance_files.ts";
 import { PLAIN } from "./plain_service.ts";
 import { assertNoCommonWords, drawWords } from "./random_words.ts";

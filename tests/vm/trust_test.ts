@@ -8,9 +8,9 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { basename, join } from "@std/path";
 import { ensureArtifacts } from "../../bootstrap/artifacts/ensure.ts";
 import { rootfsRecipes } from "../../rootfs/recipes.ts";
-import { type Artifact, ArtifactStore } from "../../vm/store/artifact.ts";
 import { silentSpan } from "../../vm/base/event.ts";
 import { cacheDir } from "../../vm/base/layout.ts";
+import { type Artifact, ArtifactStore } from "../../vm/store/artifact.ts";
 import { TestHome } from "./harness.ts";
 import { flipByte } from "./instance_files.ts";
 

@@ -16,11 +16,11 @@ import { join } from "@std/path";
 import { makeOneFile } from "../../bootstrap/package/one_file.ts";
 import { run } from "../../vm/base/process.ts";
 import { pause, waitFor } from "../../vm/base/wait.ts";
-import { HostServices } from "./host_services.ts";
 import { Client, type Status } from "./client.ts";
 import { assertEgress } from "./egress.ts";
-import { PolicyPods } from "./policies.ts";
 import { freePort, FROM_SOURCES, TestHome, withEvidence } from "./harness.ts";
+import { HostServices } from "./host_services.ts";
+import { PolicyPods } from "./policies.ts";
 
 const UP_TIMEOUT_MS = 15 * 60_000;
 const BUILD_TIMEOUT_MS = 75 * 60_000;

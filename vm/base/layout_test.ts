@@ -2,8 +2,8 @@ import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { join } from "@std/path";
 import { ArtifactStore } from "../store/artifact.ts";
 import type { Recipe } from "../store/recipe.ts";
-import { GatewayError } from "./error.ts";
 import { writeFileAtomic } from "./durable.ts";
+import { GatewayError } from "./error.ts";
 import {
   cacheDir,
   checkInstanceName,

@@ -7,9 +7,9 @@
  */
 import { join } from "@std/path";
 import * as v from "valibot";
+import { syncFile, writeFileAtomic } from "../base/durable.ts";
 import { asDiskFull, describeError, GatewayError } from "../base/error.ts";
 import type { HostTool } from "../base/host_tools.ts";
-import { syncFile, writeFileAtomic } from "../base/durable.ts";
 import { exists } from "../base/layout.ts";
 import { run } from "../base/process.ts";
 import { parseJson } from "../machine/spec.ts";

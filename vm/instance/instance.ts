@@ -8,14 +8,6 @@ import { basename, dirname } from "@std/path";
 import { sweepTemporaries, syncDir, writeFileAtomic } from "../base/durable.ts";
 import { GatewayError } from "../base/error.ts";
 import {
-  folderContent,
-  markFinished,
-  removeEmptyDir,
-  removeFolder,
-  settleFolder,
-} from "./instance_folder.ts";
-import { isLocked, lockInstance } from "./instance_lock.ts";
-import {
   ensurePrivateDir,
   ensureRuntimeDir,
   exists,
@@ -26,6 +18,16 @@ import {
 } from "../base/layout.ts";
 import { sweepMemory } from "../base/memory_dir.ts";
 import { isAlive, type ProcessId, signalProcess } from "../base/process.ts";
+import { waitFor } from "../base/wait.ts";
+import { parseJson } from "../machine/spec.ts";
+import {
+  folderContent,
+  markFinished,
+  removeEmptyDir,
+  removeFolder,
+  settleFolder,
+} from "./instance_folder.ts";
+import { isLocked, lockInstance } from "./instance_lock.ts";
 import {
   type InstanceConfig,
   InstanceFile,
@@ -33,9 +35,7 @@ import {
   readRun,
   type RunRecord,
 } from "./instance_record.ts";
-import { parseJson } from "../machine/spec.ts";
 import { isSuspended } from "./saved_state.ts";
-import { waitFor } from "../base/wait.ts";
 
 export type { InstanceConfig, LaterImages, RunRecord } from "./instance_record.ts";
 export type { AllowedNet, EgressMode, HostService, PortForward } from "../base/ports.ts";

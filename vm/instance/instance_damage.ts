@@ -6,14 +6,14 @@
  * @module
  */
 import { join } from "@std/path";
-import { readDiskChain } from "./disk_chain.ts";
 import { GatewayError } from "../base/error.ts";
+import { checkInstanceName, instancePaths, instancesDir } from "../base/layout.ts";
+import { parseJson } from "../machine/spec.ts";
+import { readDiskChain } from "./disk_chain.ts";
 import { findDiskFile, folderContent, isUnfinished } from "./instance_folder.ts";
 import { isLocked } from "./instance_lock.ts";
 import { InstanceFile, readRecord } from "./instance_record.ts";
-import { checkInstanceName, instancePaths, instancesDir } from "../base/layout.ts";
 import { readState, slotRecord } from "./saved_state.ts";
-import { parseJson } from "../machine/spec.ts";
 
 /** What is wrong with an instance that does not run. */
 export interface Damage {

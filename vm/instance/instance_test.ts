@@ -1,5 +1,10 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { join } from "@std/path";
 import { GatewayError } from "../base/error.ts";
+import { ensurePrivateDir, exists, instancePaths } from "../base/layout.ts";
+import { inMemoryDir } from "../base/memory_dir.ts";
+import { identifyProcess, spawnChild } from "../base/process.ts";
+import { waitFor } from "../base/wait.ts";
 import {
   findInstance,
   findRuntimeFault,
@@ -12,12 +17,7 @@ import {
   requireRunning,
   type RunRecord,
 } from "./instance.ts";
-import { join } from "@std/path";
 import { lockHolder } from "./instance_record.ts";
-import { ensurePrivateDir, exists, instancePaths } from "../base/layout.ts";
-import { inMemoryDir } from "../base/memory_dir.ts";
-import { identifyProcess, spawnChild } from "../base/process.ts";
-import { waitFor } from "../base/wait.ts";
 
 const config = (name: string): InstanceConfig => ({
   schemaVersion: 1,

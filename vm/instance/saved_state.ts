@@ -9,10 +9,6 @@
 import { dirname, isAbsolute, join } from "@std/path";
 import * as v from "valibot";
 import { canonicalJson, digestBytes, digestFile } from "../base/digest.ts";
-import { chainFiles, DiskChainSchema, readDiskChain } from "./disk_chain.ts";
-import { describeError, GatewayError } from "../base/error.ts";
-import type { JsonValue } from "../base/event.ts";
-import { readRecord } from "./instance_record.ts";
 import {
   removeDurable,
   renameDurable,
@@ -20,8 +16,12 @@ import {
   syncFile,
   writeFileAtomic,
 } from "../base/durable.ts";
+import { describeError, GatewayError } from "../base/error.ts";
+import type { JsonValue } from "../base/event.ts";
 import { exists, type InstancePaths } from "../base/layout.ts";
 import { parseJson, type VmSpec } from "../machine/spec.ts";
+import { chainFiles, DiskChainSchema, readDiskChain } from "./disk_chain.ts";
+import { readRecord } from "./instance_record.ts";
 
 const StateFile = v.object({
   name: v.string(),

@@ -1,8 +1,9 @@
 import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
-import { PLAIN_DISK } from "./disk_chain.ts";
 import { GatewayError } from "../base/error.ts";
 import { instancePaths } from "../base/layout.ts";
+import type { VmSpec } from "../machine/spec.ts";
+import { PLAIN_DISK } from "./disk_chain.ts";
 import {
   describeFile,
   dropSlot,
@@ -20,7 +21,6 @@ import {
   sweep,
   writeState,
 } from "./saved_state.ts";
-import type { VmSpec } from "../machine/spec.ts";
 
 async function withState(
   fn: (dir: string, state: SavedState) => Promise<void>,

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { asDiskFull, GatewayError } from "../base/error.ts";
 import { renameDurable, syncFile } from "../base/durable.ts";
+import { asDiskFull, GatewayError } from "../base/error.ts";
 import { exists } from "../base/layout.ts";
 import { readUpTo } from "../base/lines.ts";
 import { run, which } from "../base/process.ts";

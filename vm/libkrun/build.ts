@@ -5,11 +5,11 @@
  * @module
  */
 import { join } from "@std/path";
-import { type BuildContext, digestTree, type Recipe } from "../store/artifact.ts";
 import { GatewayError } from "../base/error.ts";
 import type { HostTool } from "../base/host_tools.ts";
 import { run } from "../base/process.ts";
 import { sourcePath } from "../base/source.ts";
+import { type BuildContext, digestTree, type Recipe } from "../store/artifact.ts";
 
 /** The pinned version of the crate, as in vm/libkrun/crate/Cargo.toml. */
 export const LIBKRUN_VERSION = "1.19.7";

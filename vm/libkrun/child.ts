@@ -11,11 +11,11 @@ import { KrunContext } from "../../ffi/krun.ts";
 import { KrunLibrary, LIBRARY_VARIABLE } from "../../ffi/library.ts";
 import { UnixSockets } from "../../ffi/unix_socket.ts";
 import { GatewayError, usageError } from "../base/error.ts";
-import { checkKernelFile } from "../machine/kernel_file.ts";
 import { cacheDir, runtimeDir } from "../base/layout.ts";
+import { checkKernelFile } from "../machine/kernel_file.ts";
+import { parseVmSpec, type VmSpec } from "../machine/spec.ts";
 import { configureVm, type PortDescriptor, REQUIRED_FEATURES, REQUIRED_SYMBOLS } from "./config.ts";
 import { findFirmware, findLibraries, noLibrary } from "./find.ts";
-import { parseVmSpec, type VmSpec } from "../machine/spec.ts";
 
 /** How long the supervisor may take to connect to the ports. */
 const CONNECT_TIMEOUT_MS = 30_000;

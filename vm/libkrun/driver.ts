@@ -6,19 +6,19 @@
  */
 import { dirname, join } from "@std/path";
 import { LIBRARY_VARIABLE } from "../../ffi/library.ts";
-import { describeError, GatewayError } from "../base/error.ts";
 import { writeCacheFile } from "../base/durable.ts";
+import { describeError, GatewayError } from "../base/error.ts";
 import { exists } from "../base/layout.ts";
-import { findFirmware, findLibraries, noLibrary } from "./find.ts";
-import { type LibkrunVerdict, probeLibkrun } from "./probe.ts";
 import { readTail } from "../base/log_file.ts";
 import type { ChildExit } from "../base/process.ts";
+import { settleWithin } from "../base/wait.ts";
 import { candidateAccelerator, PROBE_TIMEOUT_MS } from "../machine/accelerator.ts";
-import { ensureSignedRuntime } from "./signed_runtime.ts";
 import type { VmSpec } from "../machine/spec.ts";
 import type { RunningVm, StartOptions, Vmm, VmmCheck } from "../machine/vmm.ts";
 import { spawnVmm, type VmmChild } from "../machine/vmm_child.ts";
-import { settleWithin } from "../base/wait.ts";
+import { findFirmware, findLibraries, noLibrary } from "./find.ts";
+import { type LibkrunVerdict, probeLibkrun } from "./probe.ts";
+import { ensureSignedRuntime } from "./signed_runtime.ts";
 
 /** A command line. */
 export interface ChildCommand {

@@ -8,11 +8,11 @@
 import { join } from "@std/path";
 import * as v from "valibot";
 import { digestBytes, digestFile } from "../base/digest.ts";
-import { abortError, GatewayError } from "../base/error.ts";
 import { writeCacheFile } from "../base/durable.ts";
+import { abortError, GatewayError } from "../base/error.ts";
+import { within } from "../base/wait.ts";
 import type { VmSpec } from "../machine/spec.ts";
 import type { RunningVm, StartOptions } from "../machine/vmm.ts";
-import { within } from "../base/wait.ts";
 
 /** What the probe found. */
 export interface LibkrunVerdict {

@@ -6,10 +6,10 @@
  * @module
  */
 import { join } from "@std/path";
-import { digestTree, type Recipe } from "../store/artifact.ts";
 import { digestBytes } from "../base/digest.ts";
 import { run } from "../base/process.ts";
 import { sourcePath, VMM_BUNDLE_FILE } from "../base/source.ts";
+import { digestTree, type Recipe } from "../store/artifact.ts";
 
 /** Makes the file in a folder. @throws GatewayError `process-failed`. */
 export async function bundleVmmProcess(

@@ -1,10 +1,10 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
-import { ControlPort, parseControlLine } from "./control_port.ts";
 import { GatewayError } from "../base/error.ts";
 import { silentSpan } from "../base/event.ts";
 import { readLines, writeAll } from "../base/lines.ts";
 import type { PaceClock } from "../base/pace.ts";
+import { ControlPort, parseControlLine } from "./control_port.ts";
 
 Deno.test("parseControlLine() reads marks with their attributes", () => {
   assertEquals(parseControlLine("1.42 network dns=none ip=192.168.127.2"), {

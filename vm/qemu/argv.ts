@@ -5,8 +5,8 @@
  * @module
  */
 import { join } from "@std/path";
-import type { DiskSpec, NetSpec, VmSpec } from "../machine/spec.ts";
 import { socketPath } from "../base/layout.ts";
+import type { DiskSpec, NetSpec, VmSpec } from "../machine/spec.ts";
 
 /** How this host runs QEMU; found by the probe, not by the plan. */
 export interface QemuMachine {

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
-import { qemuArgv } from "./argv.ts";
 import { parseVmSpec, type VmSpec } from "../machine/spec.ts";
+import { qemuArgv } from "./argv.ts";
 
 const spec: VmSpec = {
   schemaVersion: 1,

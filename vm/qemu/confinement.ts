@@ -6,8 +6,8 @@
  * @module
  */
 import { dirname, join } from "@std/path";
-import { chainFiles, readDiskChain } from "../instance/disk_chain.ts";
 import { exists } from "../base/layout.ts";
+import { chainFiles, readDiskChain } from "../instance/disk_chain.ts";
 import type { VmSpec } from "../machine/spec.ts";
 
 /** Where programs of a host keep data and libraries; the loader has opened most of them before QEMU is confined. */

@@ -3,8 +3,8 @@ import { join } from "@std/path";
 import { interruptedError } from "../base/error.ts";
 import { readLines, writeAll } from "../base/lines.ts";
 import { OutgoingFolders } from "./outgoing.ts";
-import { QemuSaver, ramSocket } from "./save.ts";
 import { QmpClient } from "./qmp.ts";
+import { QemuSaver, ramSocket } from "./save.ts";
 
 /** What the test's QEMU does with a command; undefined: it answers with nothing in it. */
 type Answers = (

@@ -6,25 +6,25 @@
  */
 import { basename, dirname, join } from "@std/path";
 import { describeError, GatewayError } from "../base/error.ts";
-import { hostCpu } from "./host_cpu.ts";
 import type { HostTool } from "../base/host_tools.ts";
-import { checkKernelFile } from "../machine/kernel_file.ts";
 import { ensurePrivateDir } from "../base/layout.ts";
 import { readTail } from "../base/log_file.ts";
 import { run, which } from "../base/process.ts";
-import { probeAccelerator } from "./probe.ts";
-import { machineType, qemuArgv, type QemuMachine, qmpPath, ramPlaceholder } from "./argv.ts";
-import { qemuConfinement } from "./confinement.ts";
-import { QemuSaver, ramSocket } from "./save.ts";
-import { askConfinement, checkLayer, trimCode } from "./ram_layer.ts";
-import { OutgoingFolders } from "./outgoing.ts";
 import { type LimitedSpan, limitRecords } from "../base/record_limit.ts";
-import { loadDevices } from "./state.ts";
-import { QmpClient } from "./qmp.ts";
+import { pause, within } from "../base/wait.ts";
+import { checkKernelFile } from "../machine/kernel_file.ts";
 import type { VmSpec } from "../machine/spec.ts";
 import type { RunningVm, StartOptions, Vmm, VmmCheck } from "../machine/vmm.ts";
 import { spawnVmm, type VmmChild } from "../machine/vmm_child.ts";
-import { pause, within } from "../base/wait.ts";
+import { machineType, qemuArgv, type QemuMachine, qmpPath, ramPlaceholder } from "./argv.ts";
+import { qemuConfinement } from "./confinement.ts";
+import { hostCpu } from "./host_cpu.ts";
+import { OutgoingFolders } from "./outgoing.ts";
+import { probeAccelerator } from "./probe.ts";
+import { QmpClient } from "./qmp.ts";
+import { askConfinement, checkLayer, trimCode } from "./ram_layer.ts";
+import { QemuSaver, ramSocket } from "./save.ts";
+import { loadDevices } from "./state.ts";
 
 /** The program and its Debian package. */
 export const QEMU_TOOL: HostTool = { program: "qemu-system-x86_64", debian: "qemu-system-x86" };

@@ -6,9 +6,9 @@
  * @module
  */
 import { basename, dirname, join } from "@std/path";
-import { shareFile } from "../instance/disk_chain.ts";
 import { ensurePrivateDir } from "../base/layout.ts";
 import { inMemoryDir, sweepMemory } from "../base/memory_dir.ts";
+import { shareFile } from "../instance/disk_chain.ts";
 
 /** Of one run. Disposing removes the folders. */
 export class OutgoingFolders implements AsyncDisposable {

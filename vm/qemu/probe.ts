@@ -5,20 +5,20 @@
  *
  * @module
  */
-import { clearedEnv } from "../base/child_env.ts";
 import { join } from "@std/path";
 import * as v from "valibot";
+import { clearedEnv } from "../base/child_env.ts";
 import { digestBytes } from "../base/digest.ts";
+import { writeCacheFile } from "../base/durable.ts";
 import { abortError } from "../base/error.ts";
 import type { Span } from "../base/event.ts";
-import { writeCacheFile } from "../base/durable.ts";
+import { spawnChild } from "../base/process.ts";
+import { within } from "../base/wait.ts";
 import {
   type AcceleratorVerdict,
   candidateAccelerator,
   PROBE_TIMEOUT_MS,
 } from "../machine/accelerator.ts";
-import { spawnChild } from "../base/process.ts";
-import { within } from "../base/wait.ts";
 
 const Verdict = v.object({
   accelerator: v.picklist(["kvm", "hvf", "tcg"]),

@@ -5,9 +5,9 @@
  *
  * @module
  */
-import type { LayerMode } from "../machine/vmm.ts";
 import { asDiskFull, GatewayError } from "../base/error.ts";
 import { LineConnection, readUpTo } from "../base/lines.ts";
+import type { LayerMode } from "../machine/vmm.ts";
 
 const MAGIC = "GWRAMLR1";
 const PAGE_BYTES = 4096;

@@ -5,9 +5,9 @@
  * @module
  */
 import { join } from "@std/path";
-import { digestTree, type Recipe } from "../store/artifact.ts";
 import { run } from "../base/process.ts";
 import { sourcePath } from "../base/source.ts";
+import { digestTree, type Recipe } from "../store/artifact.ts";
 
 const DIR = sourcePath("vm/qemu/ramshim");
 const SOURCES = [

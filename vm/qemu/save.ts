@@ -10,12 +10,12 @@ import { GatewayError } from "../base/error.ts";
 import type { JsonValue } from "../base/event.ts";
 import { socketPath } from "../base/layout.ts";
 import { run } from "../base/process.ts";
-import { saveDevices } from "./state.ts";
+import type { VmSpec } from "../machine/spec.ts";
+import type { SavedParts, SaveTarget } from "../machine/vmm.ts";
 import type { OutgoingFolders } from "./outgoing.ts";
 import type { QmpClient } from "./qmp.ts";
 import { type LayerSave, saveLayer } from "./ram_layer.ts";
-import type { VmSpec } from "../machine/spec.ts";
-import type { SavedParts, SaveTarget } from "../machine/vmm.ts";
+import { saveDevices } from "./state.ts";
 
 /** Free space that a save must find; what the memory really needs is only known when it is written. */
 const RESERVE_BYTES = 256 * 1024 * 1024;

@@ -1,10 +1,10 @@
 import { assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { connectUnix, readLines, writeAll } from "../base/lines.ts";
-import { OutgoingFolders } from "./outgoing.ts";
-import { QemuSaver } from "./save.ts";
-import { QmpClient } from "./qmp.ts";
 import type { SavedParts, SaveTarget } from "../machine/vmm.ts";
+import { OutgoingFolders } from "./outgoing.ts";
+import { QmpClient } from "./qmp.ts";
+import { QemuSaver } from "./save.ts";
 
 const signal = new AbortController().signal;
 

@@ -3,10 +3,10 @@ import { join } from "@std/path";
 import { tempDir } from "../../tests/fakes/temp_dir.ts";
 import { silentSpan } from "../base/event.ts";
 import { readLines, writeAll } from "../base/lines.ts";
-import { QemuVm } from "./driver.ts";
+import { pause } from "../base/wait.ts";
 import type { VmSpec } from "../machine/spec.ts";
 import type { VmmChild } from "../machine/vmm_child.ts";
-import { pause } from "../base/wait.ts";
+import { QemuVm } from "./driver.ts";
 
 /** A monitor whose guest runs and finds the host's disk full each time its state was requested. Ends with its client. */
 async function monitor(listener: Deno.UnixListener, onRequest: () => void): Promise<void> {

@@ -9,8 +9,8 @@ import { GatewayError } from "../base/error.ts";
 import type { JsonValue } from "../base/event.ts";
 import { socketPath } from "../base/layout.ts";
 import { connectUnix, listenPrivate, writeAll } from "../base/lines.ts";
-import type { QmpClient } from "./qmp.ts";
 import { settleWithin, waitFor } from "../base/wait.ts";
+import type { QmpClient } from "./qmp.ts";
 
 /** Far more than the 60 kB that were seen, far less than any memory. */
 const DEVICES_MAX_BYTES = 64 * 1024 * 1024;

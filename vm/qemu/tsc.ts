@@ -6,11 +6,11 @@
  * @module
  */
 import { join } from "@std/path";
-import type { Recipe } from "../store/artifact.ts";
-import { goRecipe } from "../store/go_recipe.ts";
 import { writeCacheFile } from "../base/durable.ts";
 import { run } from "../base/process.ts";
 import { sourcePath } from "../base/source.ts";
+import type { Recipe } from "../store/artifact.ts";
+import { goRecipe } from "../store/go_recipe.ts";
 
 /** Its output `tsckhz` runs on the host. */
 export function tscRecipe(): Promise<Recipe> {

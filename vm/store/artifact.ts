@@ -6,8 +6,16 @@
  * @module
  */
 import { dirname, join } from "@std/path";
+import { canonicalJson, digestBytes, digestFile } from "../base/digest.ts";
+import { renameDurable, syncFile, writeFileAtomic } from "../base/durable.ts";
+import { abortError, GatewayError } from "../base/error.ts";
+import type { JsonValue, Span } from "../base/event.ts";
+import { ensureTools } from "../base/host_tools.ts";
+import { cacheDir, exists, refuseForeignDir } from "../base/layout.ts";
+import { keepStamp } from "../base/stamp.ts";
 import { lockArtifact } from "./artifact_lock.ts";
 import { builderFacts } from "./builder.ts";
+import { Embedded } from "./embedded.ts";
 import {
   buildFailed,
   corrupt,
@@ -16,16 +24,8 @@ import {
   unsignedBuild,
   untrusted,
 } from "./errors.ts";
-import { abortError, GatewayError } from "../base/error.ts";
-import type { JsonValue, Span } from "../base/event.ts";
-import { canonicalJson, digestBytes, digestFile } from "../base/digest.ts";
-import { Embedded } from "./embedded.ts";
-import { ensureTools } from "../base/host_tools.ts";
-import { renameDurable, syncFile, writeFileAtomic } from "../base/durable.ts";
-import { cacheDir, exists, refuseForeignDir } from "../base/layout.ts";
 import type { Artifact, ArtifactFile, ArtifactManifest, EnsureOptions, Recipe } from "./recipe.ts";
 import { keysDir, type SignatureState, signFile, Trust } from "./signing.ts";
-import { keepStamp } from "../base/stamp.ts";
 import { VerifiedFiles } from "./verified_files.ts";
 
 export type {

@@ -6,8 +6,8 @@
  */
 import { join } from "@std/path";
 import type { Span } from "../base/event.ts";
-import type { Recipe } from "./recipe.ts";
 import { waitFor } from "../base/wait.ts";
+import type { Recipe } from "./recipe.ts";
 
 /** Takes the lock below a store's folder; disposing of it gives it back. @throws GatewayError `timeout`. */
 export async function lockArtifact(

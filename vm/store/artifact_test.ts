@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
-import { ArtifactStore, canonicalJson, digestTree, type Recipe, recipeKey } from "./artifact.ts";
 import { GatewayError } from "../base/error.ts";
 import { silentSpan } from "../base/event.ts";
+import { ArtifactStore, canonicalJson, digestTree, type Recipe, recipeKey } from "./artifact.ts";
 
 function recipe(over: Partial<Recipe> = {}): Recipe & { builds: number } {
   const made = {

@@ -6,10 +6,10 @@
  * @module
  */
 import { join } from "@std/path";
-import type { ArtifactManifest } from "./recipe.ts";
 import { exists } from "../base/layout.ts";
 import { writeAll } from "../base/lines.ts";
 import { BUNDLED, sourcePath } from "../base/source.ts";
+import type { ArtifactManifest } from "./recipe.ts";
 
 /** Where a package keeps the list, from the top. */
 export const EMBEDDED_PATH = "dist/embedded.json";

@@ -5,9 +5,9 @@
  * @module
  */
 import { join } from "@std/path";
-import type { BuildContext, HostTool } from "./artifact.ts";
 import { GatewayError } from "../base/error.ts";
 import { run } from "../base/process.ts";
+import type { BuildContext, HostTool } from "./artifact.ts";
 
 /** The host tool every Go recipe lists. */
 export const GO_TOOL: HostTool = { program: "go", debian: "golang-go" };

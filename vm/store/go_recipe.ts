@@ -5,6 +5,7 @@
  * @module
  */
 import { join } from "@std/path";
+import { exists } from "../base/layout.ts";
 import {
   type BuildContext,
   canonicalJson,
@@ -12,7 +13,6 @@ import {
   digestTree,
   type Recipe,
 } from "./artifact.ts";
-import { exists } from "../base/layout.ts";
 import { GO_TOOL, goBuild } from "./go_build.ts";
 
 /** One program of a Go module. */

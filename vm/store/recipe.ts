@@ -4,9 +4,9 @@
  *
  * @module
  */
-import type { BuilderFacts } from "./builder.ts";
 import type { JsonValue, Span } from "../base/event.ts";
 import type { HostTool } from "../base/host_tools.ts";
+import type { BuilderFacts } from "./builder.ts";
 
 /** How one artifact is made. Everything that decides its bytes is in `inputs`. */
 export interface Recipe {

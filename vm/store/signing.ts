@@ -8,8 +8,8 @@
 import { join } from "@std/path";
 import * as v from "valibot";
 import { digestBytes } from "../base/digest.ts";
-import { GatewayError, usageError } from "../base/error.ts";
 import { writeFileAtomic } from "../base/durable.ts";
+import { GatewayError, usageError } from "../base/error.ts";
 import { ensurePrivateDir, exists, xdgConfigHome } from "../base/layout.ts";
 
 const SignatureFile = v.object({

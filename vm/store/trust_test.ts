@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
-import { type Artifact, ArtifactStore, type Recipe } from "./artifact.ts";
 import { GatewayError } from "../base/error.ts";
 import { silentSpan } from "../base/event.ts";
+import { type Artifact, ArtifactStore, type Recipe } from "./artifact.ts";
 import { makeSigningKey, trustKey } from "./signing.ts";
 
 const options = () => ({

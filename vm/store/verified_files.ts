@@ -4,10 +4,10 @@
  *
  * @module
  */
-import { corrupt } from "./errors.ts";
 import { digestFile } from "../base/digest.ts";
-import type { Recipe } from "./recipe.ts";
 import { keepStamp, readStamp, stampText } from "../base/stamp.ts";
+import { corrupt } from "./errors.ts";
+import type { Recipe } from "./recipe.ts";
 
 /** What this process has compared. */
 export class VerifiedFiles {

@@ -7,10 +7,10 @@
  */
 import { imageRecipe, packerRecipe } from "../../../rootfs/images.ts";
 import type { GuestArch } from "../../../rootfs/lock.ts";
-import { ArtifactStore, type Recipe } from "../../../vm/store/artifact.ts";
 import { silentSpan } from "../../../vm/base/event.ts";
-import { goRecipe } from "../../../vm/store/go_recipe.ts";
 import { sourcePath } from "../../../vm/base/source.ts";
+import { ArtifactStore, type Recipe } from "../../../vm/store/artifact.ts";
+import { goRecipe } from "../../../vm/store/go_recipe.ts";
 
 /** The user's own store, found before a test changes HOME. */
 const STORE = new ArtifactStore();

@@ -1,11 +1,12 @@
 import { assertEquals, assertMatch, assertNotEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async";
 import { join } from "@std/path";
+import { tempDir } from "../../tests/fakes/temp_dir.ts";
 import { GatewayError, interruptedError } from "../../vm/base/error.ts";
 import { silentSpan } from "../../vm/base/event.ts";
 import { filesBelow } from "../package/app.ts";
-import { ensureKeys, guestUp } from "./steps.ts";
-import { tempDir } from "../../tests/fakes/temp_dir.ts";
+import { guestUp } from "./guest_up.ts";
+import { ensureKeys } from "./parts.ts";
 
 Deno.test("guestUp() sets the clock of a resumed guest and gives it random bytes before anything else", async () => {
   const sent: string[] = [];

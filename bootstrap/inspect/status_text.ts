@@ -1,13 +1,11 @@
 /**
- * Reports as text for people: status, list, READY, doctor. Pure, 80 columns, no colour.
+ * An instance as text for people: status, list, READY. Pure, 80 columns, no colour.
  * It must not gather anything.
  *
  * @module
  */
 import { formatMs } from "../../vm/base/wait.ts";
-import type { HostCheck } from "./doctor.ts";
-import type { SnapshotSummary } from "../saved/snapshots.ts";
-import type { DownOutcome } from "../run/down.ts";
+import { columns, LINE_WIDTH, table, wrap } from "../view/table.ts";
 import type { DamagedReport, StatusReport } from "./status.ts";
 
 /** `gateway status`. */
@@ -144,83 +142,14 @@ export function listText(reports: readonly (StatusReport | DamagedReport)[]): st
   );
   const faults = reports.flatMap((report) => report.state === "damaged" ? damageWords(report) : []);
   const all = [["NAME", "STATE", "ENDPOINT", "CPUS", "MEMORY"], ...rows];
-  const widths = all[0].map((_, at) => Math.max(...all.map((row) => row[at].length)));
-  const lines = all.map((row) =>
-    row.map((cell, at) => cell.padEnd(widths[at])).join("  ").trimEnd()
-  );
-  return [...lines, ...faults].join("\n");
+  return [...columns(all), ...faults].join("\n");
 }
 
 function damageWords({ name, file, why, unfinished }: DamagedReport): string[] {
   return [
-    ...wrap(`"${name}" is damaged: "${file}": ${why}`, WIDTH),
+    ...wrap(`"${name}" is damaged: "${file}": ${why}`, LINE_WIDTH),
     unfinished
       ? `  \`gateway rm ${name}\` removes what is left; \`gateway up\` makes it anew`
       : `  nothing of it is removed; restore the file, or run \`gateway rm --force ${name}\``,
   ];
-}
-
-/** `gateway snapshot list`. */
-export function snapshotText(all: readonly SnapshotSummary[]): string {
-  if (all.length === 0) return "There are no snapshots. `gateway snapshot create NAME` makes one.";
-  const width = Math.max(8, ...all.map(({ name }) => name.length));
-  const line = (name: string, saved: string, memory: string) =>
-    `${name.padEnd(width)}  ${saved.padEnd(20)}  ${memory}`;
-  const rows = all.map(({ name, savedAt, ramBytes }) =>
-    line(
-      name,
-      savedAt === null ? "damaged" : `${savedAt.slice(0, 19)}Z`,
-      ramBytes === null ? "-" : `${Math.ceil(ramBytes / (1024 * 1024))} MiB`,
-    )
-  );
-  const faults = all.flatMap(({ name, damage }) =>
-    damage === null ? [] : [
-      ...wrap(`"${name}" is damaged: "${damage.file}": ${damage.why}`, WIDTH),
-      "  its files are kept; restore the record, or remove it with `gateway snapshot rm`",
-    ]
-  );
-  return [line("SNAPSHOT", "SAVED", "MEMORY"), ...rows, ...faults].join("\n");
-}
-
-/** What `gateway down` found and did. */
-export function downText(name: string, outcome: DownOutcome): string {
-  return {
-    "stopped": `Stopped "${name}".`,
-    "was-stopped": `"${name}" was not running.`,
-    "cleaned-up": `"${name}" had crashed; what it left behind is gone.`,
-    "killed": `"${name}" did not stop in time and was killed.`,
-  }[outcome];
-}
-
-/** `gateway doctor`. */
-export function doctorText(checks: readonly HostCheck[]): string {
-  return checks.map(({ outcome, name, found, fix }) => {
-    const line = `${outcome.padEnd(5)} ${name}: ${found}`;
-    return fix === "" ? line : `${line}\n      fix: ${fix}`;
-  }).join("\n");
-}
-
-function table(rows: readonly (readonly [string, string])[]): string {
-  const width = Math.max(...rows.map(([label]) => label.length));
-  return rows.flatMap(([label, value]) =>
-    wrap(value, WIDTH - width - 2).map((line, at) =>
-      `${(at === 0 ? label : "").padEnd(width)}  ${line}`
-    )
-  ).join("\n");
-}
-
-const WIDTH = 80;
-
-/** Lines of at most so many characters, broken between words; a longer word stays whole, so that it can be copied. */
-function wrap(text: string, width: number): string[] {
-  const lines: string[] = [];
-  let line = "";
-  // Runs of spaces belong to what they separate.
-  for (const word of text.split(/(?<=\S)(?= )/)) {
-    if (line !== "" && line.length + word.length > width) {
-      lines.push(line);
-      line = word.trimStart();
-    } else line += word;
-  }
-  return [...lines, line];
 }

@@ -1,6 +1,8 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { snapshotText } from "../saved/snapshots.ts";
+import { doctorText } from "./doctor.ts";
 import type { StatusReport } from "./status.ts";
-import { doctorText, listText, readyText, snapshotText, statusText } from "./views.ts";
+import { listText, readyText, statusText } from "./status_text.ts";
 
 const running: StatusReport = {
   name: "default",

@@ -1,0 +1,63 @@
+/**
+ * The command `build`: its targets, and the table of what was built.
+ *
+ * @module
+ */
+import { EventLog } from "../../vm/base/event.ts";
+import { buildTargets, checkBuild } from "../artifacts/ensure.ts";
+import { preparedFiles, preparePayload } from "../payload/prepare.ts";
+import { chosenSource, ensurePayload, offeringDemo } from "../payload/choose.ts";
+import { attachProgress } from "../view/progress_view.ts";
+import { assumeYes, type CommandIo, tellAfterwards } from "./io.ts";
+
+/** Runs `build`; returns the exit code. */
+export async function runBuild(
+  io: CommandIo & { readonly target: string; readonly payload?: string },
+): Promise<number> {
+  const target = checkBuild({ ...io, refresh: io.flags.refresh === true });
+  const log = new EventLog();
+  const span = log.span("build");
+  const started = performance.now();
+  const artifacts = await (async () => {
+    using _told = tellAfterwards(log, io);
+    using _view = attachProgress(log, { ...io, quiet: false });
+    const options = {
+      span,
+      signal: io.signal,
+      assumeYes: assumeYes(io.flags),
+      clusterBinary: io.flags.clusterBinary as string | undefined,
+    };
+    if (target === "payload") {
+      const source = await chosenSource(io.payload, options);
+      const payload = await ensurePayload(source, options);
+      return preparedFiles(await offeringDemo(source, preparePayload(payload, options)));
+    }
+    if (io.flags.refresh === true) {
+      const { refreshRoot } = await import("./build_root.ts");
+      return await refreshRoot(options);
+    }
+    if (target !== "golden") return await buildTargets(target, options);
+    const { buildGoldenTarget } = await import("./build_golden.ts");
+    const { cpus, memory: memoryMiB, disk: stateMiB } = io.flags as Record<string, number>;
+    const payload = io.flags.payload as string | undefined;
+    return await buildGoldenTarget({ ...options, size: { cpus, memoryMiB, stateMiB, payload } });
+  })();
+  const rows = artifacts.flatMap((artifact) =>
+    Object.entries(artifact.files).map(([file, { path, sha256, sizeBytes }]) => ({
+      artifact: artifact.name,
+      file,
+      sha256,
+      sizeBytes,
+      path,
+    }))
+  );
+  if (io.flags.json) io.json(rows);
+  else {
+    for (const { artifact, file, sha256, sizeBytes } of rows) {
+      const mib = (sizeBytes / (1024 * 1024)).toFixed(1).padStart(7);
+      io.out(`${artifact.padEnd(16)} ${file.padEnd(24)} ${mib} MiB  ${sha256.slice(0, 12)}`);
+    }
+    io.err(`Done in ${((performance.now() - started) / 1000).toFixed(1)} s.`);
+  }
+  return 0;
+}

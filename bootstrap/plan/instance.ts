@@ -1,0 +1,42 @@
+/**
+ * The plan of an instance's VM: what planVm needs of this host and of the instance.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import { gvproxyNetSocket } from "../../net/gvproxy.ts";
+import type { InstanceConfig } from "../../vm/instance/instance.ts";
+import type { InstancePaths } from "../../vm/base/layout.ts";
+import type { VmSpec } from "../../vm/machine/spec.ts";
+import type { DiskChain } from "../../vm/instance/disk_chain.ts";
+import { type BootArtifacts, hostArch } from "../artifacts/ensure.ts";
+import type { ChosenVmm } from "./choose_vmm.ts";
+import { netTransport, planVm } from "./plan.ts";
+
+/** Plans the VM. Pure but for what this host is. */
+export function planFor(
+  paths: InstancePaths,
+  config: InstanceConfig,
+  artifacts: BootArtifacts,
+  chosen: ChosenVmm,
+  disk: DiskChain,
+): VmSpec {
+  return planVm({
+    name: config.name,
+    mode: "cluster",
+    cpus: config.cpus,
+    memoryMiB: config.memoryMiB,
+    vmm: chosen.vmm.name,
+    arch: hostArch(),
+    os: Deno.build.os === "darwin" ? "darwin" : "linux",
+    kernelPath: artifacts.kernel.files.vmlinux.path,
+    rootImage: artifacts.root.files["root.erofs"].path,
+    dir: paths.dir,
+    runtimeDir: paths.runtimeDir,
+    netSocket: gvproxyNetSocket(paths.runtimeDir, netTransport(chosen.vmm.name)),
+    stateDisk: { path: join(paths.dir, disk.head.name), format: disk.head.format },
+    ramLayers: chosen.vmm.supports.snapshot,
+    emulated: chosen.check.accelerator === "tcg",
+    tscKHz: chosen.tscKHz,
+  });
+}
