@@ -8,7 +8,7 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { X509Certificate } from "node:crypto";
 import { deploy, type DeployRequest } from "../bootstrap/deploy/deploy.ts";
 import { removeDeployment } from "../bootstrap/deploy/remove.ts";
-import { diffText } from "../bootstrap/deploy/views.ts";
+import { diffText } from "../bootstrap/deploy/text.ts";
 import { toJsonText } from "../bootstrap/yaml/kube_yaml.ts";
 import { silentSpan } from "../vm/base/event.ts";
 import { assertGatewayError } from "./fakes/gateway_error.ts";

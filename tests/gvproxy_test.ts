@@ -7,7 +7,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { gvproxyConfinementText, startGvproxy } from "../net/gvproxy.ts";
-import { gvproxyRecipe } from "../net/gvproxy_build.ts";
+import { gvproxyRecipe } from "../net/gvproxy_recipe.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import { silentSpan } from "../vm/base/event.ts";
 import { exists } from "../vm/base/layout.ts";

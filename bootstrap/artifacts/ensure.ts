@@ -6,7 +6,7 @@
  */
 import { kernelRecipe } from "../../kernel/kernel.ts";
 import { krunfwRecipe } from "../../kernel/krunfw.ts";
-import { gvproxyRecipe } from "../../net/gvproxy_build.ts";
+import { gvproxyRecipe } from "../../net/gvproxy_recipe.ts";
 import { SSH_TOOL } from "../../net/ssh.ts";
 import { rootfsRecipes } from "../../rootfs/recipes.ts";
 import { BASE_MAX_AGE_DAYS, baseAgeDays, type KnownBase } from "../../rootfs/root_base.ts";

@@ -5,8 +5,8 @@
  */
 import { EventLog } from "../../vm/base/event.ts";
 import { buildTargets, checkBuild } from "../artifacts/ensure.ts";
-import { preparedFiles, preparePayload } from "../payload/prepare.ts";
 import { chosenSource, ensurePayload, offeringDemo } from "../payload/choose.ts";
+import { preparedFiles, preparePayload } from "../payload/prepare.ts";
 import { attachProgress } from "../view/progress_view.ts";
 import { assumeYes, type CommandIo, tellAfterwards } from "./io.ts";
 

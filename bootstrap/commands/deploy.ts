@@ -156,7 +156,7 @@ async function imagePrefix(text: string | undefined): Promise<string | undefined
 
 async function tell(io: CommandIo, outcome: DeployOutcome, elapsedMs: number): Promise<void> {
   const { report } = outcome;
-  const { deployText, diffText } = await import("../deploy/views.ts");
+  const { deployText, diffText } = await import("../deploy/text.ts");
   const diff = io.flags.diff ? diffText(outcome) : undefined;
   if (io.flags.json) io.json(diff === undefined ? report : { ...report, diff });
   else io.out(diff ?? deployText(report, elapsedMs));

@@ -6,8 +6,8 @@
 import { parseForward } from "../../net/forward.ts";
 import { usageError } from "../../vm/base/error.ts";
 import { EventLog, type EventRecord } from "../../vm/base/event.ts";
-import { findInstance } from "../../vm/instance/instance.ts";
 import { formatMs } from "../../vm/base/wait.ts";
+import { findInstance } from "../../vm/instance/instance.ts";
 import { hostServiceFlags, leftBehindWords } from "../run/host_service.ts";
 import { attachProgress } from "../view/progress_view.ts";
 import { type CommandIo } from "./io.ts";

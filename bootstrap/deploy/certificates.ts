@@ -21,9 +21,9 @@ import {
   runtimeDir,
 } from "../../vm/base/layout.ts";
 import { orphanId, ownedName } from "../../vm/base/process.ts";
+import { removeEmptyDir } from "../../vm/instance/folder.ts";
 import { requireInstance } from "../../vm/instance/instance.ts";
-import { removeEmptyDir } from "../../vm/instance/instance_folder.ts";
-import { isInPlace } from "../../vm/instance/instance_lock.ts";
+import { isInPlace } from "../../vm/instance/lock.ts";
 import { readTextIfThere, replaceDirectory } from "../credentials/files.ts";
 import { ensureJwt } from "../credentials/jwt.ts";
 import { ensurePki, type Pki, PKI_FILES } from "../credentials/pki.ts";

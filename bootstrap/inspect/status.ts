@@ -11,6 +11,7 @@ import { HOST_SERVICE_ADDRESS } from "../../net/host_service.ts";
 import { type EventRecord, parseEventLine } from "../../vm/base/event.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
 import { processFacts } from "../../vm/base/process.ts";
+import { listDamage } from "../../vm/instance/damage.ts";
 import { chainFiles, readDiskChain } from "../../vm/instance/disk_chain.ts";
 import {
   type EgressMode,
@@ -21,7 +22,6 @@ import {
   listInstances,
   requireInstance,
 } from "../../vm/instance/instance.ts";
-import { listDamage } from "../../vm/instance/instance_damage.ts";
 import { kubeconfigPath } from "../cluster/kubeconfig.ts";
 import { clientFilesPath, isActiveClient } from "../credentials/client_files.ts";
 import { refusedCounts } from "../run/egress.ts";

@@ -5,10 +5,10 @@
  */
 import { join } from "@std/path";
 import { gvproxyNetSocket } from "../../net/gvproxy.ts";
-import type { InstanceConfig } from "../../vm/instance/instance.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
-import type { VmSpec } from "../../vm/machine/spec.ts";
 import type { DiskChain } from "../../vm/instance/disk_chain.ts";
+import type { InstanceConfig } from "../../vm/instance/instance.ts";
+import type { VmSpec } from "../../vm/machine/spec.ts";
 import { type BootArtifacts, hostArch } from "../artifacts/ensure.ts";
 import type { ChosenVmm } from "./choose_vmm.ts";
 import { netTransport, planVm } from "./plan.ts";

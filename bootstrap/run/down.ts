@@ -9,6 +9,7 @@ import type { Span } from "../../vm/base/event.ts";
 import { instancePaths } from "../../vm/base/layout.ts";
 import { isAlive, type ProcessId, signalProcess } from "../../vm/base/process.ts";
 import { waitFor } from "../../vm/base/wait.ts";
+import { findDamage } from "../../vm/instance/damage.ts";
 import {
   endLeftovers,
   findInstance,
@@ -17,9 +18,8 @@ import {
   removeInstance,
   requireInstance,
 } from "../../vm/instance/instance.ts";
-import { findDamage } from "../../vm/instance/instance_damage.ts";
-import { isLocked } from "../../vm/instance/instance_lock.ts";
-import { lockHolder } from "../../vm/instance/instance_record.ts";
+import { isLocked } from "../../vm/instance/lock.ts";
+import { lockHolder } from "../../vm/instance/record.ts";
 import { removeKubeconfig } from "../cluster/kubeconfig.ts";
 import { deactivateClientFiles, removeClientFiles } from "../credentials/client_files.ts";
 

@@ -13,8 +13,8 @@ import { cacheDir, ensurePrivateDir, type InstancePaths } from "../../vm/base/la
 import { together } from "../../vm/base/together.ts";
 import { waitFor } from "../../vm/base/wait.ts";
 import { chainFiles, overlayOn, saveDiskChain, shareFile } from "../../vm/instance/disk_chain.ts";
+import { findDiskFile } from "../../vm/instance/folder.ts";
 import type { InstanceConfig } from "../../vm/instance/instance.ts";
-import { findDiskFile } from "../../vm/instance/instance_folder.ts";
 import {
   findFault,
   readState,

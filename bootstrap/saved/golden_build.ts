@@ -14,7 +14,7 @@ import { coresUsed } from "../../vm/base/process.ts";
 import { waitFor } from "../../vm/base/wait.ts";
 import { chainFiles } from "../../vm/instance/disk_chain.ts";
 import type { InstanceConfig } from "../../vm/instance/instance.ts";
-import { readRun } from "../../vm/instance/instance_record.ts";
+import { readRun } from "../../vm/instance/record.ts";
 import {
   readState,
   type SavedState,

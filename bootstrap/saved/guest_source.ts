@@ -19,8 +19,8 @@ import {
   readDiskChain,
   saveDiskChain,
 } from "../../vm/instance/disk_chain.ts";
+import { dropDisk, markFinished, markUnfinished } from "../../vm/instance/folder.ts";
 import type { InstanceConfig } from "../../vm/instance/instance.ts";
-import { dropDisk, markFinished, markUnfinished } from "../../vm/instance/instance_folder.ts";
 import {
   dropForks,
   dropSlot,

@@ -19,8 +19,8 @@ import {
 import { run, type RunResult } from "../../vm/base/process.ts";
 import { waitFor } from "../../vm/base/wait.ts";
 import { endLeftovers, type InstanceConfig } from "../../vm/instance/instance.ts";
-import { readRun } from "../../vm/instance/instance_record.ts";
 import { endAtOnce, processesWith } from "../../vm/instance/leftovers.ts";
+import { readRun } from "../../vm/instance/record.ts";
 import { DEMO, loadPayload } from "../payload/choose.ts";
 import { egressFlags } from "../run/egress.ts";
 import { selfCommand } from "../run/self.ts";

@@ -7,22 +7,22 @@ import { dirname, join } from "@std/path";
 import { reachableAddress } from "../../net/forward.ts";
 import { ensureSsh, type InstanceSsh } from "../../net/ssh.ts";
 import { type Span } from "../../vm/base/event.ts";
-import type { InstanceConfig, PortForward } from "../../vm/instance/instance.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
-import type { SavedState } from "../../vm/instance/saved_state.ts";
 import { together } from "../../vm/base/together.ts";
+import type { InstanceConfig, PortForward } from "../../vm/instance/instance.ts";
+import type { SavedState } from "../../vm/instance/saved_state.ts";
 import { type BootArtifacts, ensureArtifacts } from "../artifacts/ensure.ts";
 import { ensureJwt, takeJwt } from "../credentials/jwt.ts";
 import { ensureLoginKey } from "../credentials/login_key.ts";
-import { guestNetworkFor } from "../images/guest_network.ts";
-import { payloadFiles } from "../payload/manifests.ts";
-import { type PreparedPayload, preparePayload } from "../payload/prepare.ts";
-import type { Payload } from "../payload/payload.ts";
-import { offeringDemo } from "../payload/choose.ts";
-import { writePayload } from "./payload_disk.ts";
 import { ensurePki, type Pki } from "../credentials/pki.ts";
-import type { UpOptions } from "../plan/options.ts";
+import { guestNetworkFor } from "../images/guest_network.ts";
+import { offeringDemo } from "../payload/choose.ts";
+import { payloadFiles } from "../payload/manifests.ts";
+import type { Payload } from "../payload/payload.ts";
+import { type PreparedPayload, preparePayload } from "../payload/prepare.ts";
 import { type SecretMaterial, wantsJwt } from "../payload/secrets.ts";
+import type { UpOptions } from "../plan/options.ts";
+import { writePayload } from "./payload_disk.ts";
 
 /** What a start is made of: artifacts of this host, and what its payload takes from elsewhere. */
 export async function ensureParts(

@@ -6,7 +6,7 @@
  */
 import { fromFileUrl, join } from "@std/path";
 import { allRecipes } from "../../bootstrap/artifacts/ensure.ts";
-import { gvproxyRecipe } from "../../net/gvproxy_build.ts";
+import { gvproxyRecipe } from "../../net/gvproxy_recipe.ts";
 import { silentSpan } from "../../vm/base/event.ts";
 import { cacheDir } from "../../vm/base/layout.ts";
 import { LineConnection } from "../../vm/base/lines.ts";

@@ -26,18 +26,18 @@ import {
   removeEmptyDir,
   removeFolder,
   settleFolder,
-} from "./instance_folder.ts";
-import { isLocked, lockInstance } from "./instance_lock.ts";
+} from "./folder.ts";
+import { isLocked, lockInstance } from "./lock.ts";
 import {
   type InstanceConfig,
   InstanceFile,
   readRecord,
   readRun,
   type RunRecord,
-} from "./instance_record.ts";
+} from "./record.ts";
 import { isSuspended } from "./saved_state.ts";
 
-export type { InstanceConfig, LaterImages, RunRecord } from "./instance_record.ts";
+export type { InstanceConfig, LaterImages, RunRecord } from "./record.ts";
 export type { AllowedNet, EgressMode, HostService, PortForward } from "../base/ports.ts";
 
 /**

@@ -17,7 +17,7 @@ import {
   requireRunning,
   type RunRecord,
 } from "./instance.ts";
-import { lockHolder } from "./instance_record.ts";
+import { lockHolder } from "./record.ts";
 
 const config = (name: string): InstanceConfig => ({
   schemaVersion: 1,

@@ -21,7 +21,7 @@ import type { JsonValue } from "../base/event.ts";
 import { exists, type InstancePaths } from "../base/layout.ts";
 import { parseJson, type VmSpec } from "../machine/spec.ts";
 import { chainFiles, DiskChainSchema, readDiskChain } from "./disk_chain.ts";
-import { readRecord } from "./instance_record.ts";
+import { readRecord } from "./record.ts";
 
 const StateFile = v.object({
   name: v.string(),

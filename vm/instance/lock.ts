@@ -9,7 +9,7 @@ import { GatewayError } from "../base/error.ts";
 import { ensurePrivateDir, type InstancePaths, instancesDir } from "../base/layout.ts";
 import { identifyProcess } from "../base/process.ts";
 import { pause } from "../base/wait.ts";
-import { lockHolder, readRun } from "./instance_record.ts";
+import { lockHolder, readRun } from "./record.ts";
 
 /** Whether somebody holds the lock. */
 export async function isLocked(paths: InstancePaths): Promise<boolean> {

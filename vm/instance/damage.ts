@@ -10,9 +10,9 @@ import { GatewayError } from "../base/error.ts";
 import { checkInstanceName, instancePaths, instancesDir } from "../base/layout.ts";
 import { parseJson } from "../machine/spec.ts";
 import { readDiskChain } from "./disk_chain.ts";
-import { findDiskFile, folderContent, isUnfinished } from "./instance_folder.ts";
-import { isLocked } from "./instance_lock.ts";
-import { InstanceFile, readRecord } from "./instance_record.ts";
+import { findDiskFile, folderContent, isUnfinished } from "./folder.ts";
+import { isLocked } from "./lock.ts";
+import { InstanceFile, readRecord } from "./record.ts";
 import { readState, slotRecord } from "./saved_state.ts";
 
 /** What is wrong with an instance that does not run. */
