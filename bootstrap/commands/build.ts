@@ -8,6 +8,7 @@ import { buildTargets, checkBuild } from "../artifacts/ensure.ts";
 import { chosenSource, ensurePayload, offeringDemo } from "../payload/choose.ts";
 import { preparedFiles, preparePayload } from "../payload/prepare.ts";
 import { attachProgress } from "../view/progress_view.ts";
+import { columns } from "../view/table.ts";
 import { assumeYes, type CommandIo, tellAfterwards } from "./io.ts";
 
 /** Runs `build`; returns the exit code. */
@@ -53,10 +54,13 @@ export async function runBuild(
   );
   if (io.flags.json) io.json(rows);
   else {
-    for (const { artifact, file, sha256, sizeBytes } of rows) {
-      const mib = (sizeBytes / (1024 * 1024)).toFixed(1).padStart(7);
-      io.out(`${artifact.padEnd(16)} ${file.padEnd(24)} ${mib} MiB  ${sha256.slice(0, 12)}`);
-    }
+    const cells = rows.map(({ artifact, file, sha256, sizeBytes }) => [
+      artifact,
+      file,
+      `${(sizeBytes / (1024 * 1024)).toFixed(1).padStart(7)} MiB`,
+      sha256.slice(0, 12),
+    ]);
+    for (const line of columns(cells)) io.out(line);
     io.err(`Done in ${((performance.now() - started) / 1000).toFixed(1)} s.`);
   }
   return 0;

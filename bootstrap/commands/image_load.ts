@@ -10,6 +10,7 @@ import { requireRunning } from "../../vm/instance/instance.ts";
 import { ArchiveWatch, folderError, unzipped } from "../images/archive.ts";
 import { type GuestImage, importImages, listImages } from "../images/load.ts";
 import { attachProgress } from "../view/progress_view.ts";
+import { columns } from "../view/table.ts";
 import type { CommandIo } from "./io.ts";
 
 /** What a guest of this host can run. */
@@ -62,10 +63,11 @@ export async function runImageList(io: Io): Promise<number> {
 
 /** The list for people: name, size, short digest. Pure. */
 export function imagesText(images: readonly GuestImage[]): string {
-  const width = Math.max(0, ...images.map(({ ref }) => ref.length));
-  return images.map(({ ref, size, digest }) =>
-    `${ref.padEnd(width)}  ${size.padStart(10)}  ${digest.slice("sha256:".length, 19)}`
-  ).join("\n");
+  return columns(images.map(({ ref, size, digest }) => [
+    ref,
+    size.padStart(10),
+    digest.slice("sha256:".length, 19),
+  ])).join("\n");
 }
 
 async function guestOf(name: string) {

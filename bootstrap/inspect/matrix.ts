@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { columns } from "../view/table.ts";
 
 /** Who runs the VM, and how. */
 export const MATRIX_VMMS = ["qemu-tcg", "qemu-kvm", "libkrun"] as const;
@@ -98,15 +99,10 @@ export function matrixText(report: MatrixReport): string {
     row.detail,
   ]);
   const all = [["VMM", "KERNEL", "NET", "MODE", "OUTCOME", "TIME", ""], ...cells];
-  const widths = all[0].map((_, at) => Math.max(...all.map((row) => row[at].length)));
-  const lines = all.map((row) =>
-    row.map((cell, at) => at === row.length - 1 ? cell : cell.padEnd(widths[at])).join("  ")
-      .trimEnd()
-  );
   const tried = report.rows.filter(({ outcome }) => outcome !== "not-run").length;
   const failed = report.rows.filter(({ outcome }) => outcome === "fail").length;
   return [
-    ...lines,
+    ...columns(all),
     "",
     ...Object.entries(report.digests).map(([file, sha256]) => `${file.padEnd(16)} ${sha256}`),
     `${tried} of ${report.rows.length} tried, ${failed} failed; ${report.date}; gateway ${report.gateway}`,

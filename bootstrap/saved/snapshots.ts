@@ -30,7 +30,7 @@ import {
 } from "../../vm/instance/saved_state.ts";
 import type { SaveReport } from "../run/save.ts";
 import { askSupervisor } from "../run/supervisor.ts";
-import { LINE_WIDTH, wrap } from "../view/table.ts";
+import { columns, LINE_WIDTH, wrap } from "../view/table.ts";
 
 const END_TIMEOUT_MS = 60_000;
 
@@ -172,21 +172,16 @@ export async function restoreSnapshot(
 /** `gateway snapshot list`. */
 export function snapshotText(all: readonly SnapshotSummary[]): string {
   if (all.length === 0) return "There are no snapshots. `gateway snapshot create NAME` makes one.";
-  const width = Math.max(8, ...all.map(({ name }) => name.length));
-  const line = (name: string, saved: string, memory: string) =>
-    `${name.padEnd(width)}  ${saved.padEnd(20)}  ${memory}`;
-  const rows = all.map(({ name, savedAt, ramBytes }) =>
-    line(
-      name,
-      savedAt === null ? "damaged" : `${savedAt.slice(0, 19)}Z`,
-      ramBytes === null ? "-" : `${Math.ceil(ramBytes / (1024 * 1024))} MiB`,
-    )
-  );
+  const rows = all.map(({ name, savedAt, ramBytes }) => [
+    name,
+    savedAt === null ? "damaged" : `${savedAt.slice(0, 19)}Z`,
+    ramBytes === null ? "-" : `${Math.ceil(ramBytes / (1024 * 1024))} MiB`,
+  ]);
   const faults = all.flatMap(({ name, damage }) =>
     damage === null ? [] : [
       ...wrap(`"${name}" is damaged: "${damage.file}": ${damage.why}`, LINE_WIDTH),
       "  its files are kept; restore the record, or remove it with `gateway snapshot rm`",
     ]
   );
-  return [line("SNAPSHOT", "SAVED", "MEMORY"), ...rows, ...faults].join("\n");
+  return [...columns([["SNAPSHOT", "SAVED", "MEMORY"], ...rows]), ...faults].join("\n");
 }
