@@ -10,13 +10,6 @@ import type { HostService } from "../vm/instance/instance.ts";
 /** The address of the host services in the guest's network. Nothing else of the host is there. */
 export const HOST_SERVICE_ADDRESS = "192.168.127.253";
 
-/** Its names for the guest, its pods and sandboxes; they exist only while a service is open. */
-export const HOST_SERVICE_NAMES: readonly string[] = [
-  "host.openshell.internal",
-  "host.docker.internal",
-  "host.gateway.internal",
-];
-
 /**
  * Parses `HOSTPORT[:GUESTPORT]`; the guest's port is the host's by default. Ports below 1024 need no rights on either
  * side, since nothing listens on this host.

@@ -56,7 +56,7 @@ const APPLETS = `
   test touch true uname vi wc wget which yes`.trim().split(/\s+/);
 
 /** GNU tar options that leave nothing of the host in an archive. */
-export const REPRODUCIBLE_TAR: readonly string[] = [
+const REPRODUCIBLE_TAR: readonly string[] = [
   "--format=gnu",
   "--sort=name",
   `--mtime=@${sourceDateEpoch}`,

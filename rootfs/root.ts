@@ -23,7 +23,7 @@ import { checkBase, type KnownBase, TAR_TOOL } from "./root_base.ts";
 import { writeSbom } from "./sbom.ts";
 
 /** The largest root image that is accepted, in bytes. */
-export const ROOT_IMAGE_MAX_BYTES = 300 * 1024 * 1024;
+const ROOT_IMAGE_MAX_BYTES = 300 * 1024 * 1024;
 
 /** Fixed, because a random one would make every build another image. */
 const EROFS_UUID = "7d2f9a52-5c1e-4b7a-9f0e-0a6761746577";

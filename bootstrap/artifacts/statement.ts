@@ -159,7 +159,7 @@ function builderVersions(manifests: readonly ArtifactManifest[]): Record<string,
 }
 
 /** The manifests of the root image's parts that are still in the store. */
-export async function partManifests(
+async function partManifests(
   store: ArtifactStore,
   root: Pick<Artifact, "manifest">,
 ): Promise<ArtifactManifest[]> {

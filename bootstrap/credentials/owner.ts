@@ -8,7 +8,7 @@
 import { instancePaths } from "../../vm/base/layout.ts";
 
 /** Name of the instance that a command without `--name` means. */
-export const DEFAULT_INSTANCE = "default";
+const DEFAULT_INSTANCE = "default";
 
 /**
  * The instance's name in other programs' files: `gateway` for the instance `default`, else `gateway-NAME`.

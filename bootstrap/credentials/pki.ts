@@ -26,7 +26,7 @@ export const SERVER_DNS_NAMES: readonly string[] = [
 ];
 
 /** Addresses a client may call the server by. */
-export const SERVER_IP_ADDRESSES: readonly string[] = ["127.0.0.1", "::1"];
+const SERVER_IP_ADDRESSES: readonly string[] = ["127.0.0.1", "::1"];
 
 const SERVER_COMMON_NAME = "openshell";
 const CLIENT_COMMON_NAME = "openshell-client";

@@ -13,7 +13,7 @@ const { asn1 } = forge;
 const { Class, Type } = asn1;
 
 /** WebCrypto's name for the one kind of key used here. */
-export const KEY_ALGORITHM = { name: "ECDSA", namedCurve: "P-256" } as const;
+const KEY_ALGORITHM = { name: "ECDSA", namedCurve: "P-256" } as const;
 
 const SIGNATURE_ALGORITHM = { name: "ECDSA", hash: "SHA-256" } as const;
 

@@ -353,7 +353,7 @@ async function saveInventory(
 }
 
 /** The client files' owner: one entry for each payload and context. */
-export function deploymentOwner(folder: DeploymentFolder, payload: DeployPayload): Owner {
+function deploymentOwner(folder: DeploymentFolder, payload: DeployPayload): Owner {
   return {
     instance: `${payload.namespace}/${payload.name}`,
     instanceDir: folder.dir,

@@ -28,10 +28,10 @@ const Schema = v.object({
 });
 
 /** Label of every inventory. */
-export const INVENTORY_LABEL = "gateway.local/inventory";
+const INVENTORY_LABEL = "gateway.local/inventory";
 
 /** The ConfigMap's name. */
-export function inventoryName(payload: string): string {
+function inventoryName(payload: string): string {
   return `gateway-deploy-${payload}`;
 }
 

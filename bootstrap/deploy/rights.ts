@@ -68,7 +68,7 @@ export async function isAllowed(api: KubeApi, right: Right, signal: AbortSignal)
 }
 
 /** A right in a sentence: `"create" on "deployments.apps" in the namespace "x"`. */
-export function rightWords({ verb, group, resource, namespace }: Right): string {
+function rightWords({ verb, group, resource, namespace }: Right): string {
   const name = group === "" ? resource : `${resource}.${group}`;
   return `"${verb}" on "${name}" ${
     namespace ? `in the namespace "${namespace}"` : "in the cluster"

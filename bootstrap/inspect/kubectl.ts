@@ -94,7 +94,7 @@ function checkForGuest(args: readonly string[]): void {
 }
 
 /** Whether the words ask for a terminal, as `exec -it` does. Pure. */
-export function wantsTerminal(args: readonly string[]): boolean {
+function wantsTerminal(args: readonly string[]): boolean {
   const own = ownPart(args);
   if (!["exec", "run", "attach", "debug"].includes(subcommand(own) ?? "")) return false;
   return own.some((word) => /^-[iq]*t[iq]*$/.test(word) || /^--tty(=true)?$/.test(word));
@@ -123,7 +123,7 @@ const FILE_OPTIONS: Readonly<Record<string, "list" | "one" | "keyed">> = {
 const FOLLOWING = ["logs"];
 
 /** kubectl's words for the guest: every file that they name becomes its copy below `folder`. @throws GatewayError `usage`. */
-export async function guestWords(
+async function guestWords(
   args: readonly string[],
   folder: string,
 ): Promise<{ readonly words: readonly string[]; readonly files: readonly SentFile[] }> {

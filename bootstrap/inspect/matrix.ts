@@ -8,13 +8,13 @@
 import { columns } from "../view/table.ts";
 
 /** Who runs the VM, and how. */
-export const MATRIX_VMMS = ["qemu-tcg", "qemu-kvm", "libkrun"] as const;
+const MATRIX_VMMS = ["qemu-tcg", "qemu-kvm", "libkrun"] as const;
 /** Which kernel boots. */
-export const MATRIX_KERNELS = ["ours", "debian", "libkrunfw"] as const;
+const MATRIX_KERNELS = ["ours", "debian", "libkrunfw"] as const;
 /** How it is connected. */
-export const MATRIX_NETS = ["gvproxy", "none"] as const;
+const MATRIX_NETS = ["gvproxy", "none"] as const;
 /** A VM with one program, or a whole cluster. */
-export const MATRIX_MODES = ["exec", "cluster"] as const;
+const MATRIX_MODES = ["exec", "cluster"] as const;
 
 /** One combination. */
 export interface MatrixCase {

@@ -11,7 +11,7 @@ import { GatewayError } from "../../vm/base/error.ts";
 import { requireRunning } from "../../vm/instance/instance.ts";
 
 /** The agent in the root image. */
-export const GUEST_AGENT = "/usr/lib/gateway/agent";
+const GUEST_AGENT = "/usr/lib/gateway/agent";
 
 const Result = v.object({
   level: v.picklist(["required", "optional"]),

@@ -31,7 +31,7 @@ export interface CompileOptions {
 }
 
 /** The arguments of `deno compile`: recipes need their files on disk, so the program unpacks itself. */
-export function compileArgs(path: string, included: readonly string[]): string[] {
+function compileArgs(path: string, included: readonly string[]): string[] {
   return [
     ...["compile", "-A", "--quiet", "--no-check", "--self-extracting", "--output", path],
     ...included.flatMap((name) => ["--include", name]),

@@ -20,7 +20,7 @@ const ARCHITECTURE = Deno.build.arch === "aarch64" ? "arm64" : "amd64";
 const TIME = "1795478400";
 
 /** Where the package goes that {@linkcode makeDeb} makes. */
-export async function debPath(dir: string): Promise<string> {
+async function debPath(dir: string): Promise<string> {
   return join(dir, `gateway_${await ownVersion()}_${ARCHITECTURE}.deb`);
 }
 

@@ -9,13 +9,13 @@ import { exampleFix, type FieldPath, type YamlSource } from "../yaml/source.ts";
 import type { JsonObject, PayloadService, SecretSource } from "./payload.ts";
 
 /** What a Secret's entry can be filled with: files of the instance's own certificates and keys. */
-export const SECRET_SOURCES: readonly SecretSource[] = [
+const SECRET_SOURCES: readonly SecretSource[] = [
   ...["ca.crt", "server.crt", "server.key", "client.crt", "client.key"] as const,
   ...["jwt-signing.pem", "jwt-public.pem", "jwt-kid"] as const,
 ];
 
 /** How a service can be spoken to; the first two over TLS with the instance's certificates. */
-export const PROTOCOLS: readonly PayloadService["protocol"][] = ["https", "grpcs", "http", "tcp"];
+const PROTOCOLS: readonly PayloadService["protocol"][] = ["https", "grpcs", "http", "tcp"];
 
 /** Whether READY waits for an image. */
 const IMAGE_TIMES = ["ready", "later"] as const;

@@ -24,7 +24,7 @@ import { removeKubeconfig } from "../cluster/kubeconfig.ts";
 import { deactivateClientFiles, removeClientFiles } from "../credentials/client_files.ts";
 
 /** Longer than the guest's own bounds together: 20 s for the cluster, then unmounting, slow under emulation. */
-export const DOWN_TIMEOUT_MS = 60_000;
+const DOWN_TIMEOUT_MS = 60_000;
 
 /** What a stop found. */
 export type DownOutcome = "stopped" | "was-stopped" | "cleaned-up" | "killed";

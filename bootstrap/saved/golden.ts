@@ -35,7 +35,7 @@ export const goldenRoot = () => join(cacheDir(), "golden");
 const recordOf = (dir: string) => join(dir, "golden.json");
 
 /** The key of a machine with its payload's digest; secrets do not count. */
-export function goldenKey(machineKey: string, payloadDigest: string): string {
+function goldenKey(machineKey: string, payloadDigest: string): string {
   return digestBytes(`${machineKey}\n${payloadDigest}`);
 }
 

@@ -58,7 +58,7 @@ export async function instanceKey(
 }
 
 /** Takes the suspend slot if it is whole and fits; drops it otherwise, and says why. */
-export async function guestSource(
+async function guestSource(
   paths: InstancePaths,
   spec: VmSpec,
   key: string,
@@ -117,7 +117,7 @@ export async function sweepFiles(
  *
  * @throws GatewayError `state-disk-foreign`, `disk-full`, `process-failed`.
  */
-export async function ensureDisk(
+async function ensureDisk(
   paths: InstancePaths,
   config: InstanceConfig,
   golden: GoldenDisk | undefined,

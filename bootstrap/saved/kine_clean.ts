@@ -9,7 +9,7 @@
 import { DatabaseSync } from "node:sqlite";
 
 /** Keys of the API's storage that do not go along, as SQLite GLOB patterns. */
-export const DROPPED_KEYS: readonly string[] = [
+const DROPPED_KEYS: readonly string[] = [
   "/registry/pods/*",
   "/registry/events/*",
   "/registry/leases/*",

@@ -61,7 +61,7 @@ export function xdgConfigHome(env: Env = processEnv): string {
 }
 
 /** The longest path a unix socket can have on every host we support (macOS: 104 with its NUL). */
-export const SOCKET_PATH_LIMIT = 103;
+const SOCKET_PATH_LIMIT = 103;
 
 /**
  * The short folder sockets live in: `$XDG_RUNTIME_DIR/gateway`, else `/run/gateway` for root and `/tmp/gateway-UID` for

@@ -100,7 +100,7 @@ function connectPorts(spec: VmSpec): PortDescriptor[] {
  *
  * @throws GatewayError `instance-schema` naming the first thing that is wrong.
  */
-export function readPlan(path: string, places: Places): VmSpec {
+function readPlan(path: string, places: Places): VmSpec {
   let text: string;
   try {
     text = Deno.readTextFileSync(path);

@@ -205,7 +205,7 @@ export interface ChildWords {
 }
 
 /** Reads the child's log. */
-export async function childWords(logPath: string): Promise<ChildWords> {
+async function childWords(logPath: string): Promise<ChildWords> {
   const text = await readTail(logPath).catch(() => "");
   const line = (pattern: RegExp) => pattern.exec(text)?.[1].slice(0, 400);
   const why = line(/^ {2}why: (.*)$/m);

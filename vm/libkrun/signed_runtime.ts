@@ -25,7 +25,7 @@ export function entitlementsPlist(): string {
 }
 
 /** The words for codesign that give a program the entitlements, signed by nobody in particular. */
-export function codesignArgs(plist: string, program: string): string[] {
+function codesignArgs(plist: string, program: string): string[] {
   return ["--sign", "-", "--force", "--entitlements", plist, program];
 }
 

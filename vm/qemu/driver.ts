@@ -294,7 +294,7 @@ async function makeLog({ consoleLogPath, incoming }: VmSpec): Promise<void> {
 }
 
 /** The last line QEMU printed, for the `why` of an error. */
-export async function vmmLogTail(spec: VmSpec): Promise<string> {
+async function vmmLogTail(spec: VmSpec): Promise<string> {
   const text = await readTail(spec.vmmLogPath).catch(() => "");
   return text.trim().split("\n").at(-1)?.slice(0, 400) ?? "";
 }

@@ -15,7 +15,7 @@ import type { ArtifactManifest } from "./recipe.ts";
 export const EMBEDDED_PATH = "dist/embedded.json";
 
 /** The environment's name of the file that runs, set by its header. */
-export const FILE_VARIABLE = "GATEWAY_FILE";
+const FILE_VARIABLE = "GATEWAY_FILE";
 
 /** Where one packed output is. */
 export interface EmbeddedBlob {

@@ -13,7 +13,7 @@ import type { BuildContext, HostTool } from "./artifact.ts";
 export const GO_TOOL: HostTool = { program: "go", debian: "golang-go" };
 
 /** The oldest toolchain the modules accept. */
-export const GO_VERSION_MIN = [1, 26] as const;
+const GO_VERSION_MIN = [1, 26] as const;
 
 /** One `go build`. */
 export interface GoBuildOptions {
