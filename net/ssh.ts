@@ -198,6 +198,7 @@ function scpSide(side: string): string {
  * quoted, since a bare `if`, `A=1` or an alias means something else.
  */
 export function shellQuote(words: readonly string[]): string {
+  // Inside single quotes nothing is special but the quote itself: close, an escaped quote, open again.
   return words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ");
 }
 

@@ -110,7 +110,7 @@ function chartObject(payload: Payload, chart: PayloadChart, archive: Uint8Array)
     metadata: { name: chart.name, namespace: SYSTEM_NAMESPACE, labels: { ...LABELS } },
     spec: {
       chart: chartRevision(payload, chart, archive),
-      chartContent: toBase64(archive),
+      chartContent: archive.toBase64(),
       targetNamespace: chart.namespace ?? payload.namespace,
       createNamespace: true,
       jobImage: HELM_IMAGE,
@@ -134,8 +134,4 @@ function recordObject(payload: Payload, digest: string): object {
 /** JSON documents: any reader of YAML takes them for the same. */
 function toYaml(documents: readonly object[]): string {
   return documents.map((document) => `${toJsonText(document)}\n`).join("---\n");
-}
-
-function toBase64(bytes: Uint8Array): string {
-  return bytes.toBase64();
 }

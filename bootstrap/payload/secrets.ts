@@ -99,5 +99,5 @@ function textOf(source: SecretSource, { certificates, jwt }: SecretMaterial): st
 }
 
 function toBase64(text: string): string {
-  return btoa(String.fromCharCode(...new TextEncoder().encode(text)));
+  return new TextEncoder().encode(text).toBase64();
 }

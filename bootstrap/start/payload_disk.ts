@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { shellQuote } from "../../net/ssh.ts";
 import { writeFileAtomic } from "../../vm/base/durable.ts";
 import { asDiskFull, GatewayError } from "../../vm/base/error.ts";
 import type { TarEntry } from "../payload/tar.ts";
@@ -91,8 +92,7 @@ export function renderEnv(env: Readonly<Record<string, string>>): string {
 /** One word of POSIX shell that expands to exactly the text. @throws GatewayError `bug` for a NUL. */
 export function quoteShell(text: string): string {
   if (text.includes("\0")) throw badPart("a value", "it holds a NUL, which no shell can keep");
-  // Inside single quotes nothing is special but the quote itself: close, an escaped quote, open again.
-  return `'${text.replaceAll("'", "'\\''")}'`;
+  return shellQuote([text]);
 }
 
 function listEntries(parts: PayloadParts): TarEntry[] {

@@ -7,8 +7,8 @@
  */
 import { join } from "@std/path";
 import { GatewayError } from "../base/error.ts";
+import { parseJson } from "../base/json_file.ts";
 import { checkInstanceName, instancePaths, instancesDir } from "../base/layout.ts";
-import { parseJson } from "../machine/spec.ts";
 import { readDiskChain } from "./disk_chain.ts";
 import { findDiskFile, folderContent, isUnfinished } from "./folder.ts";
 import { isLocked } from "./lock.ts";

@@ -10,9 +10,9 @@ import * as v from "valibot";
 import { syncFile, writeFileAtomic } from "../base/durable.ts";
 import { asDiskFull, describeError, GatewayError } from "../base/error.ts";
 import type { HostTool } from "../base/host_tools.ts";
+import { parseJson } from "../base/json_file.ts";
 import { exists } from "../base/layout.ts";
 import { run } from "../base/process.ts";
-import { parseJson } from "../machine/spec.ts";
 
 /** Makes overlays. */
 export const QEMU_IMG_TOOL: HostTool = { program: "qemu-img", debian: "qemu-utils" };

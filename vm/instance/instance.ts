@@ -7,6 +7,7 @@
 import { basename, dirname } from "@std/path";
 import { sweepTemporaries, syncDir, writeFileAtomic } from "../base/durable.ts";
 import { GatewayError } from "../base/error.ts";
+import { parseJson } from "../base/json_file.ts";
 import {
   ensurePrivateDir,
   ensureRuntimeDir,
@@ -19,7 +20,6 @@ import {
 import { sweepMemory } from "../base/memory_dir.ts";
 import { isAlive, type ProcessId, signalProcess } from "../base/process.ts";
 import { waitFor } from "../base/wait.ts";
-import { parseJson } from "../machine/spec.ts";
 import {
   folderContent,
   markFinished,

@@ -6,6 +6,7 @@
  */
 import * as v from "valibot";
 import { asHostError, describeError, GatewayError } from "../base/error.ts";
+import { parseJson } from "../base/json_file.ts";
 import type { InstancePaths } from "../base/layout.ts";
 import {
   Allowed,
@@ -17,7 +18,6 @@ import {
   Service,
 } from "../base/ports.ts";
 import { isAlive, type ProcessId } from "../base/process.ts";
-import { parseJson } from "../machine/spec.ts";
 
 /** What the user chose for an instance; kept between starts. */
 export interface InstanceConfig {

@@ -5,7 +5,7 @@
  * @module
  */
 import * as v from "valibot";
-import { GatewayError } from "../base/error.ts";
+import { parseJson } from "../base/json_file.ts";
 
 const Disk = v.strictObject({
   /** The virtio-blk serial, by which the guest's init finds the disk; unique. */
@@ -75,34 +75,4 @@ export type ConsolePortSpec = Readonly<v.InferOutput<typeof ConsolePort>>;
 /** Parses vm.json. @throws GatewayError `instance-schema` naming the first wrong field. */
 export function parseVmSpec(text: string, path: string): VmSpec {
   return parseJson(Spec, text, path);
-}
-
-/**
- * Parses a JSON file of ours against its schema.
- *
- * @throws GatewayError `instance-schema` with the file and the first wrong field.
- */
-export function parseJson<S extends v.GenericSchema>(
-  schema: S,
-  text: string,
-  path: string,
-): v.InferOutput<S> {
-  const refuse = (why: string) =>
-    new GatewayError({
-      code: "instance-schema",
-      what: `Cannot read "${path}"`,
-      why,
-      fix:
-        "it was written by another version or changed by hand: restore it, or remove the instance with `gateway rm --force NAME`",
-    });
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    throw refuse("it is not JSON");
-  }
-  const result = v.safeParse(schema, value);
-  if (result.success) return result.output;
-  const issue = result.issues[0];
-  throw refuse(`${v.getDotPath(issue) ?? "the file"}: ${issue.message}`);
 }
