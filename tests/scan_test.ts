@@ -100,7 +100,7 @@ Deno.test("deno task scan exits with 1 and names file, package and every page's 
     return token ? { vulns: [{ id: "B-2" }] } : { vulns: [{ id: "A-1" }], next_page_token: "2" };
   });
   assertEquals(code, 1, stdout);
-  assert(/^vm\/libkrun\/Cargo\.lock: libkrun \S+: A-1, B-2$/m.test(stdout), stdout);
+  assert(/^vm\/libkrun\/crate\/Cargo\.lock: libkrun \S+: A-1, B-2$/m.test(stdout), stdout);
 });
 
 Deno.test("deno task scan exits with 3 and says so when the database cannot be asked", async () => {

@@ -10,7 +10,7 @@ import (
 )
 
 // The table is the host's, which has a reader of its own and must not find another meaning than the cluster.
-const yamlCases = "../../../../bootstrap/kube_yaml_cases.json"
+const yamlCases = "../../../../bootstrap/yaml/kube_yaml_cases.json"
 
 func TestYAMLIsReadAsTheHostReadsIt(t *testing.T) {
 	data, err := os.ReadFile(yamlCases)
