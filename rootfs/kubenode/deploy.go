@@ -40,17 +40,16 @@ const (
 
 // deployer keeps the cluster like the manifests directory says.
 type deployer struct {
-	layout   layout.Layout
-	disabled []string
-	client   dynamic.Interface
-	mapper   *restmapper.DeferredDiscoveryRESTMapper
-	record   manifests.Record
-	cluster  string            // the UID that names its database, once it is known
-	digests  manifests.Digests // what is in the cluster, by this run or one before
-	applied  map[string]string // file name to the digest that this run has applied
-	failing  map[string]failure
-	missing  map[string]time.Time // since when a recorded file is gone
-	kinds    chartKinds
+	dir        string
+	disabled   []string
+	recordPath string
+	client     dynamic.Interface
+	mapper     *restmapper.DeferredDiscoveryRESTMapper
+	record     manifests.Record
+	applied    map[string]string // file name to the digest that is in the cluster, this run
+	failing    map[string]failure
+	missing    map[string]time.Time // since when a recorded file is gone
+	kinds      chartKinds
 }
 
 // unsettled asks to come back before objects are deleted; it is no failure.
@@ -80,10 +79,10 @@ func newDeployer(l layout.Layout, s *args.Server) (*deployer, error) {
 		return nil, err
 	}
 	return &deployer{
-		layout: l, disabled: s.Disable, client: client,
+		dir: l.Manifests(), disabled: s.Disable, recordPath: l.AppliedRecord(), client: client,
 		mapper:  restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(found)),
 		record:  manifests.LoadRecord(l.AppliedRecord()),
-		digests: manifests.Digests{}, applied: map[string]string{}, failing: map[string]failure{}, missing: map[string]time.Time{},
+		applied: map[string]string{}, failing: map[string]failure{}, missing: map[string]time.Time{},
 		kinds: chartKinds{off: s.DisableHelm, served: make(chan struct{})},
 	}, nil
 }
@@ -92,7 +91,7 @@ func newDeployer(l layout.Layout, s *args.Server) (*deployer, error) {
 func (d *deployer) explainDisabled() {
 	for _, name := range d.disabled {
 		for _, suffix := range []string{".yaml", ".yml", ".json"} {
-			if _, err := os.Stat(filepath.Join(d.layout.Manifests(), name+suffix)); err == nil {
+			if _, err := os.Stat(filepath.Join(d.dir, name+suffix)); err == nil {
 				logf("leaving out %s%s: --disable names that component; rename the file to deploy it", name, suffix)
 			}
 		}
@@ -102,11 +101,10 @@ func (d *deployer) explainDisabled() {
 // run applies at once, then on every change, until ctx ends.
 func (d *deployer) run(ctx context.Context) error {
 	d.explainDisabled()
-	d.recall(ctx)
 	changes := make(chan struct{}, 1)
 	if watcher, err := fsnotify.NewWatcher(); err == nil {
 		defer watcher.Close()
-		if err := watcher.Add(d.layout.Manifests()); err == nil {
+		if err := watcher.Add(d.dir); err == nil {
 			go forward(watcher, changes)
 		}
 	}
@@ -145,7 +143,7 @@ func forward(watcher *fsnotify.Watcher, changes chan<- struct{}) {
 
 // pass brings cluster and directory together once and says when to look again.
 func (d *deployer) pass(ctx context.Context) time.Duration {
-	files, err := manifests.Scan(d.layout.Manifests(), d.disabled)
+	files, err := manifests.Scan(d.dir, d.disabled)
 	if err != nil {
 		logf("cannot read the manifests: %v", err)
 		return rescan
@@ -161,10 +159,6 @@ func (d *deployer) pass(ctx context.Context) time.Duration {
 		if d.applied[f.Name] == f.Digest {
 			continue
 		}
-		if rest := d.untilHealed(f.Name, f.Digest); rest > 0 {
-			wait = min(wait, rest)
-			continue
-		}
 		if was, ok := d.failing[f.Name]; ok && was.digest == f.Digest && now.Before(was.next) {
 			wait = min(wait, was.next.Sub(now))
 			continue
@@ -172,7 +166,7 @@ func (d *deployer) pass(ctx context.Context) time.Duration {
 		wait = min(wait, d.settle(ctx, f.Name, f.Digest, d.applyFile(ctx, f)))
 	}
 	for name := range maps.Clone(d.record) {
-		if !here[name] && !manifests.Skipped(d.layout.Manifests(), name) {
+		if !here[name] && !manifests.Skipped(d.dir, name) {
 			wait = min(wait, d.settle(ctx, name, "", d.removeFile(ctx, name)))
 		}
 	}
@@ -186,7 +180,6 @@ func (d *deployer) pass(ctx context.Context) time.Duration {
 func (d *deployer) settle(ctx context.Context, name, digest string, err error) time.Duration {
 	if err == nil {
 		d.applied[name] = digest
-		d.note(ctx, name, digest)
 		delete(d.failing, name)
 		return rescan
 	}
@@ -209,10 +202,6 @@ func (d *deployer) applyFile(ctx context.Context, f manifests.File) error {
 	objects, err := manifests.Parse(f)
 	if err != nil {
 		return err
-	}
-	if d.digests[f.Name] != f.Digest {
-		// Else a start after a failure half-way would take the edition before for whole.
-		d.note(ctx, f.Name, "")
 	}
 	var refs []manifests.Ref
 	var errs []error
@@ -255,7 +244,6 @@ func (d *deployer) removeFile(ctx context.Context, name string) error {
 		return unsettled(rest)
 	}
 	delete(d.missing, name)
-	d.note(ctx, name, "")
 	gone := manifests.Prune(d.record, name, nil)
 	for _, ref := range gone {
 		if err := d.delete(ctx, ref); err != nil {
@@ -276,7 +264,7 @@ func (d *deployer) remember(name string, refs []manifests.Ref) {
 	}
 	data, err := d.record.Encode()
 	if err == nil {
-		err = pki.WriteFile(d.layout.AppliedRecord(), data, 0o600)
+		err = pki.WriteFile(d.recordPath, data, 0o600)
 	}
 	if err != nil {
 		logf("cannot remember what was deployed: %v", err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"sync"
 	"time"
 
 	v1 "github.com/k3s-io/helm-controller/pkg/apis/helm.cattle.io/v1"
@@ -54,16 +53,9 @@ const (
 // chartKinds sees to it that HelmChart and HelmChartConfig are served.
 type chartKinds struct {
 	off    bool
-	once   sync.Once
 	served chan struct{}
 	done   bool
 }
-
-// serve lets the helm controller start.
-func (k *chartKinds) serve() { k.once.Do(func() { close(k.served) }) }
-
-// kindsName stands for the definitions among the manifests that are noted as applied.
-const kindsName = charts.Group + " kinds"
 
 // ensureChartKinds applies the definitions once a run. A manifest that names them waits for it; all others come first,
 // as a definition costs the API server more than most objects do.
@@ -71,11 +63,7 @@ func (d *deployer) ensureChartKinds(ctx context.Context, files []manifests.File,
 	if d.kinds.off || d.kinds.done || !last && !charts.Mentioned(files) {
 		return true
 	}
-	objects, digest, err := charts.Kinds()
-	if err == nil && d.untilHealed(kindsName, digest) > 0 {
-		d.kinds.serve()
-		return true
-	}
+	objects, err := charts.Kinds()
 	for _, object := range objects {
 		if err == nil {
 			_, err = d.apply(ctx, object)
@@ -87,9 +75,8 @@ func (d *deployer) ensureChartKinds(ctx context.Context, files []manifests.File,
 		}
 		return false
 	}
-	d.note(ctx, kindsName, digest)
 	d.kinds.done = true
-	d.kinds.serve()
+	close(d.kinds.served)
 	return true
 }
 

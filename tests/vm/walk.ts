@@ -289,13 +289,6 @@ async function walk(
     await services.assertOpen();
   });
 
-  await step("started again no manifest is applied that has not changed", async () => {
-    const log = await client.sh("cat /var/log/k3s.log");
-    const ready = log.lastIndexOf("API server is ready");
-    assertMatch(log.slice(ready), /manifests are in the cluster; those that did not change/);
-    assertEquals(log.slice(ready).includes("deployed gateway-coredns.yaml"), false, log);
-  });
-
   await step("started again no pod had to try twice", async () => {
     // A pod that starts before it finds the API server may end and be restarted once more.
     const once = Object.entries(restarts).map(([pod, count]) => [pod, count + 1] as const);

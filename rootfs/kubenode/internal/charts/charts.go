@@ -4,16 +4,11 @@ package charts
 
 import (
 	"bytes"
-	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
-	"slices"
 
 	v1 "github.com/k3s-io/helm-controller/pkg/apis/helm.cattle.io/v1"
 	"github.com/k3s-io/helm-controller/pkg/crds"
 	corev1 "k8s.io/api/core/v1"
-	apiextensions "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 
 	"gateway.local/kubenode/internal/manifests"
 )
@@ -35,25 +30,21 @@ func Mentioned(files []manifests.File) bool {
 	return false
 }
 
-// Kinds are the controller's CustomResourceDefinitions, ready to be applied, and a digest of all their text.
-func Kinds() ([]manifests.Object, string, error) {
+// Kinds are the controller's CustomResourceDefinitions, ready to be applied.
+func Kinds() ([]manifests.Object, error) {
 	definitions, err := crds.List()
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	// They come out of a map.
-	slices.SortFunc(definitions, func(a, b *apiextensions.CustomResourceDefinition) int { return cmp.Compare(a.Name, b.Name) })
 	var out []manifests.Object
-	sum := sha256.New()
 	for _, definition := range definitions {
 		text, err := json.Marshal(definition)
 		if err != nil {
-			return nil, "", err
+			return nil, err
 		}
-		sum.Write(text)
 		fields := map[string]any{}
 		if err := json.Unmarshal(text, &fields); err != nil {
-			return nil, "", err
+			return nil, err
 		}
 		// The API server's own.
 		delete(fields, "status")
@@ -61,7 +52,7 @@ func Kinds() ([]manifests.Object, string, error) {
 		ref := manifests.Ref{APIVersion: definition.APIVersion, Kind: definition.Kind, Name: definition.Name}
 		out = append(out, manifests.Object{Ref: ref, Fields: fields})
 	}
-	return out, hex.EncodeToString(sum.Sum(nil)), nil
+	return out, nil
 }
 
 // Explain gives the chart with helm's own words in its status, when the controller only knows that its job failed.

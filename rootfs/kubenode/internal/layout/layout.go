@@ -59,9 +59,6 @@ func (l Layout) Manifests() string { return l.Server("manifests") }
 // AppliedRecord remembers which objects each manifest file brought, for pruning.
 func (l Layout) AppliedRecord() string { return l.Server("manifests-applied.json") }
 
-// AppliedDigests remembers which edition of each manifest file is in the cluster.
-func (l Layout) AppliedDigests() string { return l.Server("manifests-digests.json") }
-
 // Images is the directory of image archives to import.
 func (l Layout) Images() string { return l.Agent("images") }
 

@@ -168,37 +168,3 @@ func TestParseReadsJSONAsJSONAndSplitsAtAnySeparator(t *testing.T) {
 		t.Errorf("a large integer became %v", got)
 	}
 }
-
-func TestUntilHealedWaitsOnlyForTheEditionThatIsThere(t *testing.T) {
-	digests := Digests{"x.yaml": "1"}
-	for _, one := range []struct {
-		name, digest string
-		since, want  time.Duration
-	}{
-		{"x.yaml", "1", time.Minute, HealAfter - time.Minute},
-		{"x.yaml", "1", HealAfter, 0},
-		{"x.yaml", "2", time.Minute, 0},
-		{"y.yaml", "1", time.Minute, 0},
-	} {
-		if got := digests.UntilHealed(one.name, one.digest, one.since); got != one.want {
-			t.Errorf("%+v gave %s", one, got)
-		}
-	}
-}
-
-func TestLoadDigestsReadsThoseOfOneClusterAlone(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "digests")
-	data, err := Digests{"x.yaml": "1"}.Encode("here")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if got := LoadDigests(path, "here"); got["x.yaml"] != "1" {
-		t.Errorf("digests of the same cluster: %v", got)
-	}
-	if got := LoadDigests(path, "there"); got == nil || len(got) != 0 {
-		t.Errorf("digests of another cluster: %v", got)
-	}
-}
