@@ -10,7 +10,7 @@ import { formatMs } from "../../vm/base/wait.ts";
 import { findInstance } from "../../vm/instance/instance.ts";
 import { hostServiceFlags, leftBehindWords } from "../run/host_service.ts";
 import { attachProgress } from "../view/progress_view.ts";
-import { type CommandIo } from "./io.ts";
+import type { CommandIo } from "./io.ts";
 
 /** Runs `fork`; returns the exit code. */
 export async function runFork(

@@ -1,11 +1,10 @@
 /**
  * What the command line lends to every command, and what commands do with it alike.
- * It must not print by itself.
  *
  * @module
  */
-import { EventLog } from "../../vm/base/event.ts";
-import { type ProgressTerminal } from "../view/progress_view.ts";
+import type { EventLog } from "../../vm/base/event.ts";
+import type { ProgressTerminal } from "../view/progress_view.ts";
 
 /** What the command line lends to a command. */
 export interface CommandIo {
@@ -14,7 +13,7 @@ export interface CommandIo {
   readonly err: (text: string) => void;
   readonly json: (value: unknown) => void;
   readonly signal: AbortSignal;
-  /** Undefined where stderr is no terminal. */
+  /** Undefined where stderr is not a terminal. */
   readonly terminal: ProgressTerminal | undefined;
 }
 

@@ -10,7 +10,7 @@ import { DeploymentFolder } from "./certificates.ts";
 import { type DeployContext, type DeployRequest, dropFiles } from "./deploy.ts";
 import { inventoryPath, readInventory } from "./inventory.ts";
 import type { KubeApi } from "./kube_api.ts";
-import { type ObjectId } from "./objects.ts";
+import type { ObjectId } from "./objects.ts";
 import { findStale, namespaceContent, removalRights, removeObjects } from "./prune.ts";
 import { missingRights, type Right, rightsError } from "./rights.ts";
 import { openTarget } from "./target.ts";

@@ -6,7 +6,7 @@
  */
 import { dirname, join } from "@std/path";
 import type { KubeConfig } from "@kubernetes/client-node";
-import { describeError, GatewayError, usageError } from "../../vm/base/error.ts";
+import { describeError, type GatewayError, usageError } from "../../vm/base/error.ts";
 import { homeDir } from "../../vm/base/layout.ts";
 import { KubeApi } from "./kube_api.ts";
 

@@ -6,7 +6,7 @@
  */
 import { describeError, GatewayError } from "../../vm/base/error.ts";
 import { type Artifact, ArtifactStore, recipeKey } from "../../vm/store/artifact.ts";
-import { type KeyList } from "../../vm/store/signing.ts";
+import type { KeyList } from "../../vm/store/signing.ts";
 import { storedArtifacts } from "../../vm/store/stored.ts";
 import { ensureProvenance } from "../artifacts/statement.ts";
 import {

@@ -3,7 +3,7 @@ import { parseAllDocuments } from "yaml";
 import { GOOD, payloadFolder } from "../../tests/fakes/payload_folder.ts";
 import { loadPayload } from "./choose.ts";
 import { chartRevision, packedDigest, payloadFiles as filesOf } from "./manifests.ts";
-import { type Payload } from "./payload.ts";
+import type { Payload } from "./payload.ts";
 import { readPayload } from "./read.ts";
 
 const MATERIAL = {

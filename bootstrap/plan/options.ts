@@ -7,7 +7,7 @@
 import { allowedNetText } from "../../net/egress.ts";
 import { checkDistinct, LOOPBACK } from "../../net/forward.ts";
 import { distinctHostServices } from "../../net/host_service.ts";
-import { GatewayError, usageError } from "../../vm/base/error.ts";
+import { type GatewayError, usageError } from "../../vm/base/error.ts";
 import { checkInstanceName } from "../../vm/base/layout.ts";
 import { EGRESS_MODES } from "../../vm/base/ports.ts";
 import type {

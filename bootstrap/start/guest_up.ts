@@ -5,15 +5,15 @@
  */
 import { hostPort } from "../../net/forward.ts";
 import { GUEST_ADDRESS, GUEST_API_PORT } from "../../net/guest.ts";
-import { type GvproxyClient } from "../../net/gvproxy.ts";
+import type { GvproxyClient } from "../../net/gvproxy.ts";
 import { GUEST_SSH_PORT, writeSshConfig } from "../../net/ssh.ts";
 import { describeError, GatewayError } from "../../vm/base/error.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
 import type { InstanceConfig } from "../../vm/instance/instance.ts";
 import type { SavedState } from "../../vm/instance/saved_state.ts";
-import { ControlPort } from "../../vm/machine/control_port.ts";
+import type { ControlPort } from "../../vm/machine/control_port.ts";
 import { isOld } from "../cluster/slot_certificates.ts";
-import { type PreparedPayload } from "../payload/prepare.ts";
+import type { PreparedPayload } from "../payload/prepare.ts";
 import { clockRequest } from "../run/clock.ts";
 import { type GuestControl, reseed } from "../run/frozen_programs.ts";
 const GUEST_UP_TIMEOUT_MS = 120_000;

@@ -13,7 +13,7 @@ import type { InstanceConfig, LockedInstance, RunRecord } from "../../vm/instanc
 import { ControlPort } from "../../vm/machine/control_port.ts";
 import type { VmSpec } from "../../vm/machine/spec.ts";
 import type { RunningVm } from "../../vm/machine/vmm.ts";
-import { type BootArtifacts } from "../artifacts/ensure.ts";
+import type { BootArtifacts } from "../artifacts/ensure.ts";
 import type { ChosenVmm } from "../plan/choose_vmm.ts";
 import { egressOf, watchRefusals } from "../run/egress.ts";
 import { guardSignal } from "../run/guard.ts";

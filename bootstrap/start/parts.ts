@@ -6,7 +6,7 @@
 import { dirname, join } from "@std/path";
 import { reachableAddress } from "../../net/forward.ts";
 import { ensureSsh, type InstanceSsh } from "../../net/ssh.ts";
-import { type Span } from "../../vm/base/event.ts";
+import type { Span } from "../../vm/base/event.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
 import { together } from "../../vm/base/together.ts";
 import type { InstanceConfig, PortForward } from "../../vm/instance/instance.ts";

@@ -20,7 +20,7 @@ import { describeError, GatewayError } from "../base/error.ts";
 import type { JsonValue } from "../base/event.ts";
 import { parseJson } from "../base/json_file.ts";
 import { exists, type InstancePaths } from "../base/layout.ts";
-import { type VmSpec } from "../machine/spec.ts";
+import type { VmSpec } from "../machine/spec.ts";
 import { chainFiles, DiskChainSchema, readDiskChain } from "./disk_chain.ts";
 import { readRecord } from "./record.ts";
 
