@@ -54,12 +54,14 @@ const CLUSTERS: readonly Step[] = [
 ];
 
 const ROOMS: readonly Step[] = [
+  check("libraries for tests/ffi", "run", "--no-check", "-A", "tests/ffi/build.ts"),
+  tests("ffi", "--no-check", "--allow-ffi", "--allow-read", "tests/ffi/"),
   tests(
     "rooms together",
     "--no-check",
     "-A",
     "tests/",
-    "--ignore=tests/tidy_test.ts,tests/vm,tests/guest,tests/kernel,tests/nested,tests/long",
+    "--ignore=tests/tidy_test.ts,tests/ffi,tests/vm,tests/guest,tests/kernel,tests/nested,tests/long",
   ),
   tests("guest stages", "--no-check", "-A", "tests/guest/"),
   tests("libkrun in a nested machine", "--no-check", "-A", "tests/nested/"),

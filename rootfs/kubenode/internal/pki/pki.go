@@ -170,7 +170,11 @@ func loadCert(path string) (*x509.Certificate, error) {
 	if block == nil || block.Type != "CERTIFICATE" {
 		return nil, fmt.Errorf("%s holds no certificate", path)
 	}
-	return x509.ParseCertificate(block.Bytes)
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("%s holds no certificate: %w", path, err)
+	}
+	return cert, nil
 }
 
 func loadKey(path string) (*ecdsa.PrivateKey, error) {
@@ -182,7 +186,11 @@ func loadKey(path string) (*ecdsa.PrivateKey, error) {
 	if block == nil || block.Type != "EC PRIVATE KEY" {
 		return nil, fmt.Errorf("%s holds no EC private key", path)
 	}
-	return x509.ParseECPrivateKey(block.Bytes)
+	key, err := x509.ParseECPrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("%s holds no EC private key: %w", path, err)
+	}
+	return key, nil
 }
 
 // writePair writes the key first: a crash between the two leaves a pair that does not fit and is made anew.
