@@ -22,22 +22,20 @@ const chosen = {
   vmm: { supports: { snapshot: true, net: [] } },
   check: { description: "stand-in", machine: "none" },
 } as unknown as ChosenVmm;
-const plan = () =>
-  ({
-    disks: [],
-    consolePorts: [],
-    kernel: { path: "/k" },
-    cpus: 1,
-    memoryMiB: 1,
-  }) as unknown as VmSpec;
+const planned = {
+  disks: [],
+  consolePorts: [],
+  kernel: { path: "/k" },
+  cpus: 1,
+  memoryMiB: 1,
+} as unknown as VmSpec;
 
 /** A start up to the VM; gives what it warned of. */
 async function prepare(paths: InstancePaths, cold: boolean): Promise<string[]> {
-  await Deno.writeTextFile(paths.payload, "payload");
   const log = new EventLog();
   const records: EventRecord[] = [];
   log.addSink((record) => void records.push(record));
-  await prepareGuest(paths, config, chosen, plan, {
+  await prepareGuest(paths, config, chosen, planned, {
     ...{ cold, keep: true, payloadDigest: "", signal: new AbortController().signal },
     goldenDisk: () => Promise.resolve(undefined),
     span: log.span("test"),

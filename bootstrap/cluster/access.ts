@@ -14,7 +14,7 @@ import { writeFileAtomic } from "../../vm/base/durable.ts";
 import { describeError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
 import { exists, type InstancePaths } from "../../vm/base/layout.ts";
-import { startBeside } from "../../vm/base/together.ts";
+import { type Background, startBeside } from "../../vm/base/together.ts";
 import { waitFor } from "../../vm/base/wait.ts";
 import type { InstanceConfig } from "../../vm/instance/instance.ts";
 import type { SavedState } from "../../vm/instance/saved_state.ts";
@@ -28,16 +28,15 @@ const API_TIMEOUT_MS = 12 * 60_000;
 
 /**
  * Fetches the kubeconfig and waits for the API beside the wait for the service. The boot never depends on it: what
- * goes wrong becomes a warning. Resolves when it is settled; never rejects. Disposing the stack ends it and waits for that.
+ * goes wrong becomes a warning.
  */
 export function startKubeApi(
-  stack: AsyncDisposableStack,
   parent: Span,
   config: InstanceConfig,
   access: ApiAccess,
   guarded: AbortSignal,
-): Promise<void> {
-  return startBeside(stack, guarded, (signal) => bringKubeApi(parent, config, access, signal));
+): Background {
+  return startBeside(guarded, (signal) => bringKubeApi(parent, config, access, signal));
 }
 
 async function bringKubeApi(
@@ -111,19 +110,22 @@ export async function withApi<T>(
   use: (api: ApiClient) => Promise<T>,
 ): Promise<T> {
   const { paths, gvproxy, slot, ports } = access;
-  await using stack = new AsyncDisposableStack();
   const k3sYaml = await keptKubeconfig(slot) ?? await readGuestKubeconfig(paths, signal);
-  const port = ports.apiPort ?? await temporaryPort(stack, gvproxy);
-  using api = new ApiClient(port, readCredentials(k3sYaml));
+  await using opened = await openApiPort(ports.apiPort, gvproxy);
+  using api = new ApiClient(opened.port, readCredentials(k3sYaml));
   return await use(api);
 }
 
-/** A loopback port to the API that is closed with the stack. */
-export async function temporaryPort(
-  stack: AsyncDisposableStack,
+/** The loopback port that leads to the API: the run's own, or where it has none one that is closed by disposing. */
+export async function openApiPort(
+  own: number | null,
   gvproxy: GvproxyClient,
-): Promise<number> {
-  const port = await gvproxy.exposeLoopback(`${GUEST_ADDRESS}:${GUEST_API_PORT}`);
-  stack.defer(() => gvproxy.unexpose(hostPort(LOOPBACK, port)).catch(() => {}));
-  return port;
+): Promise<AsyncDisposable & { readonly port: number }> {
+  const port = own ?? await gvproxy.exposeLoopback(`${GUEST_ADDRESS}:${GUEST_API_PORT}`);
+  return {
+    port,
+    async [Symbol.asyncDispose]() {
+      if (own === null) await gvproxy.unexpose(hostPort(LOOPBACK, port)).catch(() => {});
+    },
+  };
 }

@@ -21,7 +21,7 @@ import {
   secretObjects,
 } from "../payload/secrets.ts";
 import { usesTls } from "../payload/service.ts";
-import { temporaryPort } from "./access.ts";
+import { openApiPort } from "./access.ts";
 import { ApiClient } from "./api.ts";
 import { type ApiCredentials, readCredentials } from "./kubeconfig.ts";
 import { isOwnedBy, type Pod, secretUse } from "./pods.ts";
@@ -65,10 +65,9 @@ export interface AdoptParts {
 export async function adoptCluster(parts: AdoptParts): Promise<void> {
   const { span, payload } = parts;
   if (payload.secrets.length === 0) return;
-  await using stack = new AsyncDisposableStack();
   const credentials = await apiCredentials(parts);
-  const port = parts.apiPort ?? await temporaryPort(stack, parts.gvproxy);
-  using api = new ApiClient(port, credentials);
+  await using opened = await openApiPort(parts.apiPort, parts.gvproxy);
+  using api = new ApiClient(opened.port, credentials);
   await span.run("secrets", () => applySecrets(api, parts));
   await span.run("certificates in use", async () => {
     const stop = new AbortController();

@@ -7,7 +7,7 @@
  */
 import { describeError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
-import { startBeside } from "../../vm/base/together.ts";
+import { type Background, startBeside } from "../../vm/base/together.ts";
 import { waitFor } from "../../vm/base/wait.ts";
 import type { Payload } from "../payload/payload.ts";
 import { secretNames } from "../payload/secrets.ts";
@@ -30,18 +30,17 @@ const CALL_TIMEOUT_MS = 20_000;
 
 /**
  * Runs {@linkcode recreateLostPods}, or in a clone {@linkcode replaceOldPods}, beside what follows READY and logs what was
- * done; what goes wrong becomes a warning. Disposing the stack ends it and waits for that.
+ * done; what goes wrong becomes a warning.
  */
 export function startRecreating(
-  stack: AsyncDisposableStack,
   span: Span,
   access: ApiAccess,
   options: RecreateOptions & { readonly adopted: boolean },
-): void {
+): Background {
   const [work, cause] = options.adopted
     ? [replaceOldPods, "with this instance's certificates"] as const
     : [recreateLostPods, "after the boot"] as const;
-  startBeside(stack, options.signal, async (signal) => {
+  return startBeside(options.signal, async (signal) => {
     try {
       const pods = await withApi(access, signal, (api) => work(api, { ...options, signal }));
       if (pods.length === 0) return;

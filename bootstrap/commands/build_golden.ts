@@ -6,9 +6,7 @@
  * @module
  */
 import { join } from "@std/path";
-import { LOOPBACK } from "../../net/forward.ts";
-import { ensurePrivateDir, instancePaths } from "../../vm/base/layout.ts";
-import { PLAIN_DISK } from "../../vm/instance/disk_chain.ts";
+import { instancePaths } from "../../vm/base/layout.ts";
 import { type Artifact, ArtifactStore } from "../../vm/store/artifact.ts";
 import { ensureArtifacts, type EnsureArtifactsOptions } from "../artifacts/ensure.ts";
 import { chosenSource, ensurePayload, offeringDemo } from "../payload/choose.ts";
@@ -16,11 +14,10 @@ import { preparePayload } from "../payload/prepare.ts";
 import { chooseVmm } from "../plan/choose_vmm.ts";
 import { planFor } from "../plan/instance.ts";
 import { hostFacts, resolveOptions } from "../plan/options.ts";
-import { ensureGolden, goldenRoot } from "../saved/golden.ts";
+import { ensureGolden } from "../saved/golden.ts";
 import type { GoldenNeeds } from "../saved/golden_build.ts";
 import { goldenDiskRecipe } from "../saved/golden_disk.ts";
 import { instanceKey } from "../saved/guest_source.ts";
-import { ensureKeys, readMaterial, writeUpPayload } from "../start/parts.ts";
 
 /** The machine that golden state is made for; the defaults of `up` where nothing is said. */
 export interface GoldenSize {
@@ -52,25 +49,15 @@ export async function buildGoldenTarget(
   const chosen = await chooseVmm(artifacts, options);
   const disk = await store.ensure(goldenDiskRecipe(artifacts, config), options);
   if (!chosen.vmm.supports.snapshot) return [disk];
-  const home = join(goldenRoot(), `key-${crypto.randomUUID().slice(0, 8)}`);
-  try {
-    const paths = instancePaths(
-      "golden",
-      (name) => name === "XDG_DATA_HOME" ? home : Deno.env.get(name),
-    );
-    await ensurePrivateDir(paths.dir);
-    // The key depends on the payload's size and on the plan, so both are made once for it.
-    const preparing = preparePayload(payload, { ...options, config });
-    const prepared = await offeringDemo(config.payload, preparing);
-    const [pki, ssh] = await ensureKeys(paths, { address: LOOPBACK }, options);
-    const material = await readMaterial(paths, prepared.payload, pki);
-    await writeUpPayload(paths, config, prepared, material, ssh);
-    const spec = planFor(paths, config, artifacts, chosen, PLAIN_DISK);
-    const key = await instanceKey(spec, config, paths, chosen);
-    return [disk, await ready({ config, key, payloadDigest: prepared.digest, span, signal })];
-  } finally {
-    await Deno.remove(home, { recursive: true }).catch(() => {});
-  }
+  const preparing = preparePayload(payload, { ...options, config });
+  const { digest } = await offeringDemo(config.payload, preparing);
+  // The key does not depend on where an instance lies.
+  const key = instanceKey(
+    planFor(instancePaths("golden"), config, artifacts, chosen),
+    config,
+    chosen,
+  );
+  return [disk, await ready({ config, key, payloadDigest: digest, span, signal })];
 }
 
 async function ready(needs: GoldenNeeds): Promise<Pick<Artifact, "name" | "files">> {

@@ -6,21 +6,21 @@
 import { join } from "@std/path";
 import { gvproxyNetSocket } from "../../net/gvproxy.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
-import type { DiskChain } from "../../vm/instance/disk_chain.ts";
+import { PLAIN_DISK } from "../../vm/instance/disk_chain.ts";
 import type { InstanceConfig } from "../../vm/instance/instance.ts";
 import type { VmSpec } from "../../vm/machine/spec.ts";
 import { type BootArtifacts, hostArch } from "../artifacts/ensure.ts";
 import type { ChosenVmm } from "./choose_vmm.ts";
 import { netTransport, planVm } from "./plan.ts";
 
-/** Plans the VM. Pure but for what this host is. */
+/** Plans the VM, on the disk of an instance that is new. Pure but for what this host is. */
 export function planFor(
   paths: InstancePaths,
   config: InstanceConfig,
   artifacts: BootArtifacts,
   chosen: ChosenVmm,
-  disk: DiskChain,
 ): VmSpec {
+  const disk = PLAIN_DISK.head;
   return planVm({
     name: config.name,
     mode: "cluster",
@@ -34,7 +34,7 @@ export function planFor(
     dir: paths.dir,
     runtimeDir: paths.runtimeDir,
     netSocket: gvproxyNetSocket(paths.runtimeDir, netTransport(chosen.vmm.name)),
-    stateDisk: { path: join(paths.dir, disk.head.name), format: disk.head.format },
+    stateDisk: { path: join(paths.dir, disk.name), format: disk.format },
     ramLayers: chosen.vmm.supports.snapshot,
     emulated: chosen.check.accelerator === "tcg",
     tscKHz: chosen.tscKHz,

@@ -6,7 +6,7 @@
  */
 import { describeError, GatewayError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
-import { startBeside } from "../../vm/base/together.ts";
+import { type Background, startBeside } from "../../vm/base/together.ts";
 import { waitFor } from "../../vm/base/wait.ts";
 import type { LaterImages, RunRecord } from "../../vm/instance/instance.ts";
 import type { ImageArchive } from "../images/ensure.ts";
@@ -37,10 +37,11 @@ export function laterImages(
   return { laterImages: { state: "loading", refs: images.map(({ ref }) => ref), why: null } };
 }
 
-/** Starts to bring the images in. Disposing the stack ends it and waits for that. */
-export function startLaterImages(stack: AsyncDisposableStack, options: LaterOptions): void {
-  if (options.images.length === 0) return;
-  startBeside(stack, options.signal, (signal) => bring({ ...options, signal }));
+/** Starts to bring the images in. */
+export function startLaterImages(options: LaterOptions): Background {
+  return startBeside(options.signal, async (signal) => {
+    if (options.images.length > 0) await bring({ ...options, signal });
+  });
 }
 
 async function bring({ images, load, save, span, signal }: LaterOptions): Promise<void> {

@@ -15,9 +15,8 @@ const error = (code: "guest-unreachable" | "disk-full") =>
 async function bring(errors: GatewayError[]) {
   const saved: Partial<RunRecord>[] = [];
   let loads = 0;
-  await using stack = new AsyncDisposableStack();
   const done = Promise.withResolvers<void>();
-  startLaterImages(stack, {
+  await using _loading = startLaterImages({
     images: [IMAGE],
     load: () => errors[loads++] ? Promise.reject(errors[loads - 1]) : Promise.resolve(),
     save: (change) => {
@@ -46,10 +45,9 @@ Deno.test("startLaterImages() records a failure with its reason, and does not re
   assertEquals(saved[0]?.why?.includes("there is a reason"), true, saved[0]?.why ?? "");
 });
 
-Deno.test("startLaterImages() ends with its stack and records nothing", async () => {
+Deno.test("startLaterImages() ends when it is disposed and records nothing", async () => {
   const saved: unknown[] = [];
-  const stack = new AsyncDisposableStack();
-  startLaterImages(stack, {
+  const loading = startLaterImages({
     images: [IMAGE],
     load: (_, { signal }) =>
       new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason))),
@@ -57,7 +55,7 @@ Deno.test("startLaterImages() ends with its stack and records nothing", async ()
     span: new EventLog().span("up"),
     signal: new AbortController().signal,
   });
-  await stack.disposeAsync();
+  await loading[Symbol.asyncDispose]();
   assertEquals(saved, []);
 });
 

@@ -54,13 +54,13 @@ export type RunEnd = "over" | "again";
  * @throws GatewayError when the VM, gvproxy or the guest failed.
  */
 export async function stay(
-  stack: AsyncDisposableStack,
   parts: SaveParts & { readonly gvproxy: RunningGvproxy; readonly control: ControlPort },
   guarded: AbortSignal,
   user: AbortSignal,
 ): Promise<RunEnd> {
   const { span, gvproxy, control } = parts;
-  const desk = new Desk(parts, stack.use(new SharedMemory()), user);
+  await using shared = new SharedMemory();
+  const desk = new Desk(parts, shared, user);
   let end: RunEnd = "over";
   const restart = (failed: string) => {
     if (end === "again") return;
@@ -90,7 +90,7 @@ export async function stay(
   };
   void keepClock(control, span, guarded, { onWake });
   void trimWhenIdle(parts.vm, span, guarded);
-  serve(stack, parts.paths, (request) => desk.carryOut(request));
+  using _requests = serve(parts.paths, (request) => desk.carryOut(request));
   try {
     await raceAbort(new Promise<never>(() => {}), guarded).catch(() => {});
     if (user.aborted || control.markSeen("stopped") !== undefined) return end;
@@ -179,12 +179,10 @@ function supervisorSocket(paths: InstancePaths): string {
 
 /** One request a connection: a line of JSON in, a line of JSON out. The folder is ours alone (0700). */
 function serve(
-  stack: AsyncDisposableStack,
   paths: InstancePaths,
   carryOut: (request: SupervisorRequest) => Promise<SaveReport | undefined>,
-): void {
+): Disposable {
   const listener = listenPrivate(supervisorSocket(paths));
-  stack.defer(() => listener.close());
   const answer = async (conn: Deno.UnixConn) => {
     using held = conn;
     for await (const line of readLines(held.readable)) {
@@ -198,6 +196,7 @@ function serve(
     // Ends when the listener is closed.
     for await (const conn of listener) answer(conn).catch(() => {});
   })().catch(() => {});
+  return { [Symbol.dispose]: () => listener.close() };
 }
 
 function asError(error: unknown): GatewayError {

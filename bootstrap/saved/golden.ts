@@ -31,7 +31,7 @@ const KEEP = 3;
 const BUILD_WAIT_MS = 30 * 60_000;
 
 /** Where golden states are. */
-export const goldenRoot = () => join(cacheDir(), "golden");
+const goldenRoot = () => join(cacheDir(), "golden");
 const recordOf = (dir: string) => join(dir, "golden.json");
 
 /** The key of a machine with its payload's digest; secrets do not count. */

@@ -14,7 +14,6 @@ import { which } from "../../vm/base/process.ts";
 import {
   type DiskChain,
   overlayOn,
-  PLAIN_DISK,
   QEMU_IMG_TOOL,
   readDiskChain,
   saveDiskChain,
@@ -39,32 +38,33 @@ import { adoptRenewed } from "../cluster/slot_certificates.ts";
 import type { ChosenVmm } from "../plan/choose_vmm.ts";
 import { adoptGolden, isNewInstance } from "./golden.ts";
 
-/** How this start gets its guest: from a saved state, or from nothing. */
+/** What the guest of a start comes from: a saved state, or its disk. */
 export interface GuestSource {
+  /** Exactly as it is started; vm.json has it. */
   readonly spec: VmSpec;
+  /** The saved state that it resumes from. */
   readonly slot: SavedState | undefined;
+  /** Of the machine. */
+  readonly key: string;
 }
 
-/** The key of the machine that a spec makes for an instance. The payload has to be written. */
-export async function instanceKey(
+/** The key of the machine that a spec makes for an instance. */
+export function instanceKey(
   spec: VmSpec,
-  config: InstanceConfig,
-  paths: InstancePaths,
-  chosen: ChosenVmm,
-): Promise<string> {
-  const { size } = await Deno.stat(paths.payload);
-  const { description: vmm, machine = "" } = chosen.check;
-  return machineKey(spec, { vmm, machine, stateMiB: config.stateMiB, payloadBytes: size });
+  { stateMiB }: Pick<InstanceConfig, "stateMiB">,
+  { check: { description: vmm, machine = "" } }: Pick<ChosenVmm, "check">,
+): string {
+  return machineKey(spec, { vmm, machine, stateMiB });
 }
 
 /** Takes the suspend slot if it is whole and fits; drops it otherwise, and says why. */
-async function guestSource(
+async function takeSlot(
   paths: InstancePaths,
   spec: VmSpec,
   key: string,
   cold: boolean,
   span: Span,
-): Promise<GuestSource> {
+): Promise<Omit<GuestSource, "key">> {
   await dropForks(paths);
   const slot = await readSlot(paths, cold, span);
   const fault = slot && (cold ? "--cold was given" : await findFault(paths.dir, slot, key));
@@ -146,15 +146,17 @@ export interface GoldenDisk {
   linkInto(dir: string, signal: AbortSignal): Promise<DiskChain["head"]>;
 }
 
-/** What a start's guest is made of. */
-export interface PreparedGuest {
-  readonly source: GuestSource;
-  /** Of the machine. */
-  readonly key: string;
+/** The spec with the file that its state disk is. */
+function onDisk(spec: VmSpec, dir: string, { head }: DiskChain): VmSpec {
+  const disks = spec.disks.map((disk) =>
+    disk.serial === "state" ? { ...disk, path: join(dir, head.name), format: head.format } : disk
+  );
+  return { ...spec, disks };
 }
 
 /**
- * Finds out what the guest goes on from: its slot, for a new instance the golden state of its machine, else its disk.
+ * Finds out what the guest comes from: its slot, for a new instance the golden state of its machine, else its disk.
+ * `planned` is its machine; the file of its disk and its memory are decided here.
  *
  * @throws GatewayError `state-disk-foreign`, `disk-full`, `process-failed`, `instance-schema`, or the signal's reason.
  */
@@ -162,7 +164,7 @@ export async function prepareGuest(
   paths: InstancePaths,
   config: InstanceConfig,
   chosen: ChosenVmm,
-  plan: (disk: DiskChain) => VmSpec,
+  planned: VmSpec,
   options: {
     readonly cold: boolean;
     /** The user wants to look into a VM that fails; a golden build's is gone by then. */
@@ -173,9 +175,9 @@ export async function prepareGuest(
     readonly span: Span;
     readonly signal: AbortSignal;
   },
-): Promise<PreparedGuest> {
+): Promise<GuestSource> {
   const { cold, keep, payloadDigest, span, signal } = options;
-  const key = await instanceKey(plan(PLAIN_DISK), config, paths, chosen);
+  const key = instanceKey(planned, config, chosen);
   const fresh = await isNewInstance(paths);
   if (fresh) await markUnfinished(paths);
   const adopted = fresh && !cold && !keep && chosen.vmm.supports.snapshot &&
@@ -191,10 +193,10 @@ export async function prepareGuest(
   const golden = fresh && !adopted && overlays ? await options.goldenDisk() : undefined;
   const disk = await span.run("state disk", () => ensureDisk(paths, config, golden, signal));
   await markFinished(paths);
-  const spec = plan(disk);
+  const source = await takeSlot(paths, onDisk(planned, paths.dir, disk), key, cold, span);
   // So that any boot can be replayed by hand.
-  await writeFileAtomic(paths.vmFile, JSON.stringify(spec, null, 2) + "\n");
-  return { source: await guestSource(paths, spec, key, cold, span), key };
+  await writeFileAtomic(paths.vmFile, JSON.stringify(source.spec, null, 2) + "\n");
+  return { ...source, key };
 }
 
 /** Golden memory is not signed: where only signed images may boot, a new instance boots. */

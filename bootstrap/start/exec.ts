@@ -109,11 +109,11 @@ export async function execWith(
   ctx: Omit<ExecContext, "log"> & { readonly span: Span },
 ): Promise<number> {
   const { span, signal } = ctx;
-  await using stack = new AsyncDisposableStack();
-  const { id, dir, sockets } = await makeFolders(stack);
+  await using folders = await makeFolders();
+  const { id, dir, sockets } = folders;
   const gvproxyLogPath = join(dir, "gvproxy.log");
-  const gvproxy = options.net === "gvproxy"
-    ? await startNetwork(stack, parts, options, sockets, gvproxyLogPath, ctx)
+  await using gvproxy = options.net === "gvproxy"
+    ? await startNetwork(parts, options, sockets, gvproxyLogPath, ctx)
     : undefined;
   const spec = planVm({
     name: id,
@@ -147,12 +147,10 @@ export async function execWith(
     },
     exec: { argv: options.exec!, env: EXEC_ENV, cwd: "/" },
   });
-  stack.use(keepLogsSmall([spec.consoleLogPath, spec.vmmLogPath]));
-  const vm = stack.use(
-    await span.run("start vm", (s) => parts.vmm.start(spec, { span: s, signal })),
-  );
+  await using _logs = keepLogsSmall([spec.consoleLogPath, spec.vmmLogPath]);
+  await using vm = await span.run("start vm", (s) => parts.vmm.start(spec, { span: s, signal }));
   const [controlPath, stdioPath] = spec.consolePorts.map((port) => port.socketPath);
-  const control = stack.use(await ControlPort.connect(controlPath, { span, signal }));
+  using control = await ControlPort.connect(controlPath, { span, signal });
   const guarded = guardSignal(signal, {
     vm,
     control,
@@ -161,31 +159,28 @@ export async function execWith(
     gvproxyLogPath,
     vmmLogPath: spec.vmmLogPath,
   });
-  const conn = await connectStdio(stack, stdioPath, guarded);
-  const code = await exitCodeOf(new StdioPort(conn).run(ctx.streams), guarded, signal);
+  using stdio = await connectStdio(stdioPath, guarded);
+  const code = await exitCodeOf(new StdioPort(stdio.conn).run(ctx.streams), guarded, signal);
   await span.run("guest off", () => within(vm.exited, 5000));
   return code;
 }
 
 async function startNetwork(
-  stack: AsyncDisposableStack,
   parts: ExecParts,
   { config }: Pick<UpOptions, "config">,
   socketDir: string,
   logPath: string,
   { span, signal }: { readonly span: Span; readonly signal: AbortSignal },
 ): Promise<RunningGvproxy> {
-  const gvproxy = stack.use(
-    await startGvproxy({
-      binary: parts.gvproxy,
-      socketDir,
-      logPath,
-      hostServices: config.hostServices,
-      egress: { mode: config.egress, nets: config.allowNets },
-      span,
-      signal,
-    }),
-  );
+  const gvproxy = await startGvproxy({
+    binary: parts.gvproxy,
+    socketDir,
+    logPath,
+    hostServices: config.hostServices,
+    egress: { mode: config.egress, nets: config.allowNets },
+    span,
+    signal,
+  });
   void watchRefusals(gvproxy.client, span, signal);
   return gvproxy;
 }
@@ -218,27 +213,25 @@ const EXEC_ENV: Readonly<Record<string, string>> = {
   LANG: "C.UTF-8",
 };
 
-async function temporaryDir(
-  stack: AsyncDisposableStack,
-  parent: string,
-  name: string,
-): Promise<string> {
-  await ensurePrivateDir(parent);
-  const path = join(parent, name);
-  await Deno.mkdir(path, { mode: 0o700 });
-  stack.defer(() => Deno.remove(path, { recursive: true }).catch(() => {}));
-  return path;
-}
-
-/** The command's own folders, of which those in the user's data tell whose they are. */
-async function makeFolders(stack: AsyncDisposableStack) {
+/** The command's own folders, of which those in the user's data tell whose they are. Disposing removes them. */
+async function makeFolders() {
   await ensureRuntimeDir();
   await sweepExec();
   const random = crypto.randomUUID().slice(0, 8);
   // Also the name of the folder of sockets, whose paths have to be short.
   const id = `exec-${random}`;
-  const dir = await temporaryDir(stack, execDir(), ownedName("exec-", random));
-  return { id, dir, sockets: await temporaryDir(stack, runtimeDir(), id) };
+  await using stack = new AsyncDisposableStack();
+  const make = async (parent: string, name: string) => {
+    await ensurePrivateDir(parent);
+    const path = join(parent, name);
+    await Deno.mkdir(path, { mode: 0o700 });
+    stack.defer(() => Deno.remove(path, { recursive: true }).catch(() => {}));
+    return path;
+  };
+  const dir = await make(execDir(), ownedName("exec-", random));
+  const sockets = await make(runtimeDir(), id);
+  const made = stack.move();
+  return { id, dir, sockets, [Symbol.asyncDispose]: () => made.disposeAsync() };
 }
 
 const execDir = () => join(dataDir(), "exec");
@@ -259,10 +252,9 @@ async function sweepExec(): Promise<void> {
 }
 
 async function connectStdio(
-  stack: AsyncDisposableStack,
   path: string,
   signal: AbortSignal,
-): Promise<Deno.UnixConn> {
+): Promise<Disposable & { readonly conn: Deno.UnixConn }> {
   const conn = await waitFor({
     what: "the VM's stdio port",
     probe: () => connectUnix(path),
@@ -270,14 +262,16 @@ async function connectStdio(
     intervalMs: 5,
     signal,
   });
-  stack.defer(() => {
-    try {
-      conn.close();
-    } catch {
-      // The VM closed it first.
-    }
-  });
-  return conn;
+  return {
+    conn,
+    [Symbol.dispose]() {
+      try {
+        conn.close();
+      } catch {
+        // The VM closed it first.
+      }
+    },
+  };
 }
 
 /** Refuses an empty program name before anything starts. @throws GatewayError `usage`. */

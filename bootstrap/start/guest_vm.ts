@@ -5,44 +5,36 @@
  * @module
  */
 import { describeError, GatewayError } from "../../vm/base/error.ts";
-import type { Span } from "../../vm/base/event.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
-import { keepLogsSmall } from "../../vm/base/log_file.ts";
 import { spendSlot } from "../../vm/instance/saved_state.ts";
-import type { VmSpec } from "../../vm/machine/spec.ts";
 import type { RunningVm, StartOptions } from "../../vm/machine/vmm.ts";
 import type { ChosenVmm } from "../plan/choose_vmm.ts";
 import { rememberFiles } from "../run/save.ts";
 import { type GuestSource, sweepFiles } from "../saved/guest_source.ts";
-import type { UpContext } from "./context.ts";
 
-/** Starts the VMM; the slot is spent as soon as the guest goes on from it. */
+/** Starts the VMM; the slot is spent as soon as the guest resumes from it. The caller disposes the VM. */
 export async function startGuest(
-  stack: AsyncDisposableStack,
-  source: GuestSource,
+  { spec, slot }: GuestSource,
   paths: InstancePaths,
   chosen: ChosenVmm,
-  ctx: UpContext,
-  span: Span,
+  how: Pick<StartOptions, "span" | "signal">,
 ): Promise<RunningVm> {
-  const { spec, slot } = source;
-  stack.use(keepLogsSmall([spec.consoleLogPath, spec.vmmLogPath]));
-  if (!slot) return await startVm(stack, spec, chosen, ctx, { span });
-  const vm = await goOn(
+  if (!slot) return await chosen.vmm.start(spec, how);
+  const vm = await resume(
     paths,
-    ctx,
-    (onContinue) => startVm(stack, spec, chosen, ctx, { span, onContinue }),
+    how.signal,
+    (onContinue) => chosen.vmm.start(spec, { ...how, onContinue }),
   );
   rememberFiles(paths.dir, slot.ram);
   // The upper layers are mapped and no record names them any more; the bottom one will be part of the next save.
-  await sweepFiles(paths, span, slot.ram.slice(0, 1).map(({ name }) => name));
+  await sweepFiles(paths, how.span, slot.ram.slice(0, 1).map(({ name }) => name));
   return vm;
 }
 
 /** Spends the slot on a start; one that fails before the guest runs gives it back. */
-async function goOn(
+async function resume(
   paths: InstancePaths,
-  ctx: UpContext,
+  signal: AbortSignal,
   start: (onContinue: () => void) => Promise<RunningVm>,
 ): Promise<RunningVm> {
   await using slot = await spendSlot(paths);
@@ -51,7 +43,7 @@ async function goOn(
     slot.keepSpent();
     return vm;
   } catch (error) {
-    if (ctx.signal.aborted) throw error;
+    if (signal.aborted) throw error;
     throw new GatewayError({
       code: "vmm-failed",
       what: `Cannot go on from the suspended state of "${paths.name}"`,
@@ -60,17 +52,4 @@ async function goOn(
       cause: error,
     });
   }
-}
-
-/** Starts the VMM and makes it one of the processes that a second signal kills. */
-async function startVm(
-  stack: AsyncDisposableStack,
-  spec: VmSpec,
-  chosen: ChosenVmm,
-  ctx: UpContext,
-  how: Pick<StartOptions, "span" | "onContinue">,
-): Promise<RunningVm> {
-  const vm = stack.use(await chosen.vmm.start(spec, { ...how, signal: ctx.signal }));
-  ctx.owned.add(vm.pid);
-  return vm;
 }

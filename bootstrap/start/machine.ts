@@ -1,39 +1,45 @@
 /**
- * What a start owns while its guest runs: records and events of the run, gvproxy, the control port, the one signal that
- * every later wait shares; and how the guest is powered off.
+ * The fourth station of a start: what it owns while its guest runs (gvproxy, the VM, its control port, the one signal that
+ * every later wait shares), the run's records and events, and how the guest is powered off.
  *
  * @module
  */
 import { gvproxyConfinementText, type RunningGvproxy, startGvproxy } from "../../net/gvproxy.ts";
 import { fileSink, type Span } from "../../vm/base/event.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
+import { keepLogsSmall } from "../../vm/base/log_file.ts";
 import { identifyProcess } from "../../vm/base/process.ts";
 import { within } from "../../vm/base/wait.ts";
-import type { InstanceConfig, LockedInstance, RunRecord } from "../../vm/instance/instance.ts";
+import type { InstanceConfig, RunRecord } from "../../vm/instance/instance.ts";
 import { ControlPort } from "../../vm/machine/control_port.ts";
-import type { VmSpec } from "../../vm/machine/spec.ts";
 import type { RunningVm } from "../../vm/machine/vmm.ts";
-import type { BootArtifacts } from "../artifacts/ensure.ts";
-import type { ChosenVmm } from "../plan/choose_vmm.ts";
 import { egressOf, watchRefusals } from "../run/egress.ts";
 import { guardSignal } from "../run/guard.ts";
 import { tellSilentServices } from "../run/host_service.ts";
 import type { UpContext } from "./context.ts";
+import { startGuest } from "./guest_vm.ts";
+import type { Parts } from "./parts.ts";
+import type { Source } from "./source.ts";
 
-/** Copies every record, also the ones from before, to the instance's events.jsonl, made anew for this run. */
+/** Copies every record of this run, also the ones from before, to the instance's events.jsonl until it is disposed. */
 export function keepEvents(
-  stack: AsyncDisposableStack,
   paths: InstancePaths,
   ctx: Pick<UpContext, "log" | "early">,
-): void {
+): Disposable {
   try {
     Deno.removeSync(paths.eventsFile);
   } catch {
     // The first run has none.
   }
-  const sink = stack.use(fileSink(paths.eventsFile));
+  const sink = fileSink(paths.eventsFile);
   for (const record of ctx.early) sink(record);
-  stack.defer(ctx.log.addSink(sink));
+  const remove = ctx.log.addSink(sink);
+  return {
+    [Symbol.dispose]() {
+      remove();
+      sink[Symbol.dispose]();
+    },
+  };
 }
 
 /** The record of a run that has just begun. */
@@ -58,74 +64,87 @@ export function newRun(config: InstanceConfig, { runtimeDir }: InstancePaths): R
   };
 }
 
-/** Starts gvproxy for an instance, and warns from then on of what the guest is refused. */
-export async function networkFor(
-  stack: AsyncDisposableStack,
-  paths: InstancePaths,
-  config: InstanceConfig,
-  artifacts: BootArtifacts,
-  ctx: UpContext,
-  parent: Span,
-): Promise<RunningGvproxy> {
-  const gvproxy = await parent.run("start gvproxy", async (span) => {
-    const { hostServices } = config;
-    const started = stack.use(
-      await startGvproxy({
-        binary: artifacts.gvproxy.files.gvproxy.path,
-        socketDir: paths.runtimeDir,
-        logPath: paths.gvproxyLog,
-        hostServices,
-        egress: await egressOf(config, span),
-        span,
-        signal: ctx.signal,
-      }),
-    );
-    await tellSilentServices(hostServices, span);
-    return started;
-  });
-  ctx.owned.add(gvproxy.pid);
-  void watchRefusals(gvproxy.client, parent, ctx.signal);
-  return gvproxy;
+/** A VM that runs with all that a start owns for it. Disposing powers the guest off and ends everything. */
+export interface Machine extends AsyncDisposable {
+  readonly vm: RunningVm;
+  readonly control: ControlPort;
+  readonly gvproxy: RunningGvproxy;
+  /** Aborts when the user's signal does, and when the VM, gvproxy or the guest ends or fails. */
+  readonly guarded: AbortSignal;
 }
 
-/** Records what runs, opens the control port, and makes the signal that all later waits share. */
-export async function attachVm(
-  stack: AsyncDisposableStack,
-  instance: LockedInstance,
-  spec: VmSpec,
-  parts: {
-    readonly gvproxy: RunningGvproxy;
-    readonly vm: RunningVm;
-    readonly chosen: ChosenVmm;
-    readonly artifacts: BootArtifacts;
-  },
-  ctx: UpContext,
+/**
+ * Starts network and VM, opens the control port, and records what runs.
+ *
+ * @throws GatewayError of the part that failed, or the signal's reason; then nothing runs any more.
+ */
+export async function boot(
+  parts: Parts,
+  source: Source,
+  { signal, owned }: Pick<UpContext, "signal" | "owned">,
   span: Span,
-): Promise<{ control: ControlPort; guarded: AbortSignal }> {
-  const { gvproxy, vm, chosen, artifacts } = parts;
+): Promise<Machine> {
+  const { instance, chosen } = parts;
+  const { paths } = instance;
+  const { spec } = source;
+  await using stack = new AsyncDisposableStack();
+  const gvproxy = stack.use(
+    await span.run("start gvproxy", (s) => startNetwork(parts, { span: s, signal })),
+  );
+  owned.add(gvproxy.pid);
+  void watchRefusals(gvproxy.client, span, signal);
+  stack.use(keepLogsSmall([spec.consoleLogPath, spec.vmmLogPath]));
+  const vm = stack.use(
+    await span.run("start vm", (s) => startGuest(source, paths, chosen, { span: s, signal })),
+  );
+  owned.add(vm.pid);
+  const control = await span.run("attach", async (s) => {
+    await recordProcesses(parts, { vm, gvproxy }, signal);
+    return await ControlPort.connect(spec.consolePorts[0].socketPath, { span: s, signal });
+  });
+  stack.use(control);
+  // A guest that resumes has its disk mounted from the first moment, and reports nothing of a boot.
+  stack.defer(() => powerOff(vm, control, spec.incoming !== null));
+  const guarded = guardSignal(signal, {
+    ...{ vm, control, gvproxy },
+    consoleLogPath: spec.consoleLogPath,
+    gvproxyLogPath: paths.gvproxyLog,
+    vmmLogPath: spec.vmmLogPath,
+  });
+  const all = stack.move();
+  return { vm, control, gvproxy, guarded, [Symbol.asyncDispose]: () => all.disposeAsync() };
+}
+
+async function startNetwork(
+  { plan: { options: { config } }, instance: { paths }, artifacts }: Parts,
+  how: { readonly span: Span; readonly signal: AbortSignal },
+): Promise<RunningGvproxy> {
+  const { hostServices } = config;
+  const started = await startGvproxy({
+    binary: artifacts.gvproxy.files.gvproxy.path,
+    socketDir: paths.runtimeDir,
+    logPath: paths.gvproxyLog,
+    hostServices,
+    egress: await egressOf(config, how.span),
+    ...how,
+  });
+  await tellSilentServices(hostServices, how.span);
+  return started;
+}
+
+async function recordProcesses(
+  { instance, chosen, artifacts }: Parts,
+  { vm, gvproxy }: Pick<Machine, "vm" | "gvproxy">,
+  signal: AbortSignal,
+): Promise<void> {
   await instance.saveRun({
     vmm: identifyProcess(vm.pid) ?? null,
     gvproxy: identifyProcess(gvproxy.pid) ?? null,
     vmmDescription: chosen.check.description,
     vmmWhy: chosen.check.why,
-    confinement: { vmm: vm.confinement ?? null, gvproxy: await confinementOf(gvproxy, ctx.signal) },
+    confinement: { vmm: vm.confinement ?? null, gvproxy: await confinementOf(gvproxy, signal) },
     cluster: artifacts.cluster,
   });
-  const { signal } = ctx;
-  const control = stack.use(
-    await ControlPort.connect(spec.consolePorts[0].socketPath, { span, signal }),
-  );
-  // A guest that goes on has its disk mounted from the first moment, and says nothing of its boot.
-  stack.defer(() => powerOff(vm, control, spec.incoming !== null));
-  const guarded = guardSignal(signal, {
-    vm,
-    control,
-    gvproxy,
-    consoleLogPath: spec.consoleLogPath,
-    gvproxyLogPath: instance.paths.gvproxyLog,
-    vmmLogPath: spec.vmmLogPath,
-  });
-  return { control, guarded };
 }
 
 async function confinementOf({ client }: RunningGvproxy, signal: AbortSignal): Promise<string> {

@@ -1,5 +1,5 @@
 /**
- * What a start is made of before anything runs: artifacts, payload, keys, and the disk that hands them to the guest.
+ * The second station of a start: artifacts, payload, VMM and keys, and the disk that hands them to the guest.
  *
  * @module
  */
@@ -9,36 +9,64 @@ import { ensureSsh, type InstanceSsh } from "../../net/ssh.ts";
 import type { Span } from "../../vm/base/event.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
 import { together } from "../../vm/base/together.ts";
-import type { InstanceConfig, PortForward } from "../../vm/instance/instance.ts";
+import type { LockedInstance, PortForward } from "../../vm/instance/instance.ts";
 import type { SavedState } from "../../vm/instance/saved_state.ts";
 import { type BootArtifacts, ensureArtifacts } from "../artifacts/ensure.ts";
 import { ensureJwt, takeJwt } from "../credentials/jwt.ts";
 import { ensureLoginKey } from "../credentials/login_key.ts";
 import { ensurePki, type Pki } from "../credentials/pki.ts";
-import { guestNetworkFor } from "../images/guest_network.ts";
 import { offeringDemo } from "../payload/choose.ts";
 import { payloadFiles } from "../payload/manifests.ts";
 import type { Payload } from "../payload/payload.ts";
 import { type PreparedPayload, preparePayload } from "../payload/prepare.ts";
 import { type SecretMaterial, wantsJwt } from "../payload/secrets.ts";
-import type { UpOptions } from "../plan/options.ts";
+import { chooseVmm, type ChosenVmm } from "../plan/choose_vmm.ts";
 import { writePayload } from "./payload_disk.ts";
+import type { StartPlan } from "./start_plan.ts";
 
-/** What a start is made of: artifacts of this host, and what its payload takes from elsewhere. */
-export async function ensureParts(
+/** What a start is made of. */
+export interface Parts {
+  readonly plan: StartPlan;
+  readonly instance: LockedInstance;
+  readonly artifacts: BootArtifacts;
+  /** The payload with what it takes from elsewhere. */
+  readonly prepared: PreparedPayload;
+  readonly chosen: ChosenVmm;
+  readonly ssh: InstanceSsh;
+  /** What the payload's Secrets are filled with in an instance that starts from nothing. */
+  readonly material: SecretMaterial;
+}
+
+/**
+ * Makes what is missing, and remembers what the user chose.
+ *
+ * @throws GatewayError of the part that could not be had, or the signal's reason.
+ */
+export async function prepare(
+  plan: StartPlan,
+  instance: LockedInstance,
   parent: Span,
-  options: UpOptions,
-  payload: Payload,
   signal: AbortSignal,
-): Promise<{ readonly artifacts: BootArtifacts; readonly prepared: PreparedPayload }> {
+): Promise<Parts> {
+  const { options, payload, forward } = plan;
+  const { config } = options;
   const artifacts = await parent.run(
     "artifacts",
     (span) => ensureArtifacts({ ...options, span, signal }),
   );
-  const { config } = options;
-  const how = { ...options, span: parent, signal };
-  const prepared = await offeringDemo(config.payload, preparePayload(payload, how));
-  return { artifacts, prepared };
+  const preparing = preparePayload(payload, { ...options, span: parent, signal });
+  const prepared = await offeringDemo(config.payload, preparing);
+  const chosen = await parent.run(
+    "choose vmm",
+    (span) => chooseVmm(artifacts, { ...options, span, signal }),
+  );
+  await instance.saveConfig(config);
+  const [pki, ssh] = await parent.run(
+    "pki",
+    (span) => ensureKeys(instance.paths, forward, { span, signal }),
+  );
+  const material = await readMaterial(instance.paths, payload, pki);
+  return { plan, instance, artifacts, prepared, chosen, ssh, material };
 }
 
 /**
@@ -60,7 +88,7 @@ export async function ensureKeys(
 }
 
 /** What the payload's Secrets are filled with; keys that sign tokens only where it wants them. */
-export async function readMaterial(
+async function readMaterial(
   paths: InstancePaths,
   payload: Payload,
   certificates: Pki,
@@ -70,8 +98,8 @@ export async function readMaterial(
   return { certificates, ...(jwt && { jwt }), ...(tokenKey !== undefined && { tokenKey }) };
 }
 
-/** The material of an instance that goes on from another's memory: the service's own token keys stay what they are there. */
-export async function adoptMaterial(
+/** The material of an instance that resumes from another's memory: the service's own token keys stay what they are there. */
+async function adoptMaterial(
   paths: InstancePaths,
   slot: SavedState | undefined,
   material: SecretMaterial,
@@ -82,18 +110,17 @@ export async function adoptMaterial(
 }
 
 /**
- * What the guest is given: settings, its ssh host key, the payload with its Secrets. Without a span nothing of the
- * user's registries, proxy and authorities.
+ * Writes what the guest is given: settings, its ssh host key, and the payload with its Secrets. Returns what the Secrets
+ * are filled with.
+ *
+ * @throws GatewayError `payload-invalid`, `disk-full`.
  */
-export async function writeUpPayload(
-  paths: InstancePaths,
-  config: InstanceConfig,
-  prepared: PreparedPayload,
-  material: SecretMaterial,
-  ssh: InstanceSsh,
-  span?: Span,
-): Promise<void> {
-  const network = span && await guestNetworkFor(config, span);
+export async function writeGuestPayload(
+  parts: Parts,
+  slot: SavedState | undefined,
+): Promise<SecretMaterial> {
+  const { plan: { options: { config }, network }, instance: { paths }, prepared, ssh } = parts;
+  const material = await adoptMaterial(paths, slot, parts.material);
   await writePayload(paths.payload, {
     env: {
       GW_MODE: "cluster",
@@ -108,4 +135,5 @@ export async function writeUpPayload(
     tokenKey: material.tokenKey,
     ...network,
   });
+  return material;
 }

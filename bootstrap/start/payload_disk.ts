@@ -39,10 +39,10 @@ export interface PayloadParts {
 }
 
 /**
- * The payload's size is a multiple of this: a disk must be whole sectors, and one that a snapshot knows must
- * not change its size when a later start has a few bytes more or less to say.
+ * The size of every payload disk: one that a saved state knows must not change it when a later start has more to say. What
+ * is not used takes no place on the host. A payload's files have half of it at most.
  */
-export const PAYLOAD_ALIGN_BYTES = 1024 * 1024;
+export const PAYLOAD_BYTES = 32 * 1024 * 1024;
 
 /** Short enough for ustar, and never a path or an option. */
 const NAME_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$/;
@@ -52,12 +52,20 @@ const VARIABLE_PATTERN = /^[A-Z][A-Z0-9_]*$/;
  * Writes the payload's tar, mode 0600, by rename.
  *
  * @throws GatewayError `bug` for a name or value that the archive or the shell cannot hold, `usage` for an exec argument
- * with a NUL, `disk-full`.
+ * with a NUL, `payload-invalid` for more than the disk holds, `disk-full`.
  */
 export async function writePayload(path: string, parts: PayloadParts): Promise<void> {
   const bytes = await packPayload(parts);
+  if (bytes.length > PAYLOAD_BYTES) {
+    throw new GatewayError({
+      code: "payload-invalid",
+      what: "Cannot hand the payload to the guest",
+      why: `as JSON its objects have ${bytes.length} bytes, and its disk holds ${PAYLOAD_BYTES}`,
+      fix: "make its manifests smaller, or apply some of them with kubectl after READY",
+    });
+  }
   try {
-    await writeFileAtomic(path, bytes, 0o600);
+    await writeFileAtomic(path, bytes, 0o600, PAYLOAD_BYTES);
   } catch (error) {
     throw asDiskFull(error, path);
   }
@@ -67,11 +75,7 @@ export async function writePayload(path: string, parts: PayloadParts): Promise<v
 export async function packPayload(parts: PayloadParts): Promise<Uint8Array> {
   // Loaded here, since it is slow to import and most commands write no payload.
   const { packTar } = await import("../payload/tar.ts");
-  const archive = await packTar(listEntries(parts));
-  const blocks = Math.ceil(archive.length / PAYLOAD_ALIGN_BYTES);
-  const padded = new Uint8Array(blocks * PAYLOAD_ALIGN_BYTES);
-  padded.set(archive);
-  return padded;
+  return await packTar(listEntries(parts));
 }
 
 /**

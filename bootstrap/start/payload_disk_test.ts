@@ -1,13 +1,7 @@
 import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import { join } from "@std/path";
 import { GatewayError } from "../../vm/base/error.ts";
-import {
-  packPayload,
-  PAYLOAD_ALIGN_BYTES,
-  quoteShell,
-  renderEnv,
-  writePayload,
-} from "./payload_disk.ts";
+import { packPayload, PAYLOAD_BYTES, quoteShell, renderEnv, writePayload } from "./payload_disk.ts";
 
 const PARTS = {
   env: { GW_MODE: "cluster", GW_HOSTNAME: "gateway" },
@@ -82,14 +76,25 @@ Deno.test("packPayload() gives the same bytes when the same parts come in anothe
   assertNotEquals(await packPayload({ env: PARTS.env }), await packPayload(PARTS));
 });
 
-Deno.test("packPayload() keeps its size when a little more is in it", async () => {
-  const [small, large] = [
-    await packPayload({ env: {} }),
-    await packPayload({ env: {}, manifests: { "a.yaml": "x".repeat(900_000) } }),
-  ];
-  assertEquals([small.length, large.length], [PAYLOAD_ALIGN_BYTES, PAYLOAD_ALIGN_BYTES]);
-  const huge = await packPayload({ env: {}, manifests: { "a.yaml": "x".repeat(1_100_000) } });
-  assertEquals(huge.length, 2 * PAYLOAD_ALIGN_BYTES);
+Deno.test("writePayload() makes a disk of one size whatever is in it, and refuses more", async () => {
+  const dir = await Deno.makeTempDir();
+  try {
+    const path = join(dir, "payload.tar");
+    const write = (length: number) =>
+      writePayload(path, { env: {}, manifests: { "a.yaml": "x".repeat(length) } });
+    for (const length of [1, 900_000, 16 * 1024 * 1024]) {
+      await write(length);
+      const { size, mode, blocks } = await Deno.stat(path);
+      assertEquals([size, mode! & 0o777], [PAYLOAD_BYTES, 0o600]);
+      // Only what is in it takes place.
+      assertEquals(blocks! * 512 < length + 1024 * 1024, true);
+    }
+    const error = await assertRejects(() => write(PAYLOAD_BYTES), GatewayError);
+    assertEquals(error.code, "payload-invalid");
+    assertEquals((await Deno.stat(path)).size, PAYLOAD_BYTES);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
 });
 
 for (const name of ["../x", "a/b", "", ".hidden", "-rf", "x".repeat(81), "ü", "a\0b"]) {

@@ -11,7 +11,7 @@ import { ensureJwt } from "../../bootstrap/credentials/jwt.ts";
 import type { ChosenVmm } from "../../bootstrap/plan/choose_vmm.ts";
 import { saveRun } from "../../bootstrap/run/save.ts";
 import { placeState } from "../../bootstrap/saved/golden.ts";
-import { type PreparedGuest, prepareGuest } from "../../bootstrap/saved/guest_source.ts";
+import { type GuestSource, prepareGuest } from "../../bootstrap/saved/guest_source.ts";
 import { restoreSnapshot } from "../../bootstrap/saved/snapshots.ts";
 import { ensureSsh } from "../../net/ssh.ts";
 import { writeFileAtomic } from "../../vm/base/durable.ts";
@@ -56,17 +56,18 @@ function plan(name: string, disk: DiskChain): VmSpec {
 }
 
 /** All of a start but the VM: settings, keys, disk, and a saved state if there is one. */
-async function start(name: string): Promise<{ guest: PreparedGuest; keys: string }> {
+async function start(name: string): Promise<{ guest: GuestSource; keys: string }> {
   await using instance = await LockedInstance.open(name);
   const { paths } = instance;
   await instance.saveConfig(await instance.config() ?? config(name));
   const [ssh, jwt] = [await ensureSsh(paths.sshDir), await ensureJwt(paths.jwtDir)];
   await writeFileAtomic(paths.payload, "payload");
-  const guest = await prepareGuest(paths, config(name), chosen, (disk) => plan(name, disk), {
+  const planned = plan(name, await readDiskChain(paths.dir));
+  const guest = await prepareGuest(paths, config(name), chosen, planned, {
     ...{ cold: false, keep: true, payloadDigest: "", span, signal },
     goldenDisk: () => Promise.resolve(undefined),
   });
-  if (guest.source.slot) {
+  if (guest.slot) {
     await using slot = await spendSlot(paths);
     slot.keepSpent();
   }
@@ -200,7 +201,7 @@ async function check(step: string, keys: string): Promise<void> {
   assertEquals((await findInstance(name))?.state, step === "suspend" ? "suspended" : "stopped");
   const again = await start(name);
   assertEquals(again.keys, keys, "the keys are the same");
-  assertEquals(again.guest.source.slot !== undefined, step === "suspend");
+  assertEquals(again.guest.slot !== undefined, step === "suspend");
   for (const pattern of [1, 2]) await guestReads(name, pattern);
   assertEquals(await isSuspended(paths), false);
   const source = instancePaths(NAME);

@@ -10,7 +10,8 @@ import { writeAll } from "./lines.ts";
 
 /**
  * Writes a whole file by a temporary name and a rename, so that a reader sees the old or the new one. Both are on the
- * disk when it returns: a power cut leaves no empty file.
+ * disk when it returns: a power cut leaves no empty file. With `sizeBytes` the file ends in so many zeros that it has that
+ * size, which take no place.
  *
  * @throws GatewayError `permission`, `disk-full`; or what the runtime throws.
  */
@@ -18,8 +19,9 @@ export async function writeFileAtomic(
   path: string,
   data: string | Uint8Array,
   mode = 0o600,
+  sizeBytes?: number,
 ): Promise<void> {
-  await replaceFile(path, data, mode, true);
+  await replaceFile(path, data, { mode, durable: true, sizeBytes });
 }
 
 /**
@@ -33,20 +35,25 @@ export async function writeCacheFile(
   data: string | Uint8Array,
   mode = 0o600,
 ): Promise<void> {
-  await replaceFile(path, data, mode, false);
+  await replaceFile(path, data, { mode, durable: false });
+}
+
+interface NewFile {
+  readonly mode: number;
+  readonly durable: boolean;
+  readonly sizeBytes?: number;
 }
 
 async function replaceFile(
   path: string,
   data: string | Uint8Array,
-  mode: number,
-  durable: boolean,
+  how: NewFile,
 ): Promise<void> {
   const temporary = `${path}.tmp-${crypto.randomUUID().slice(0, 8)}`;
   try {
-    await writeNewFile(temporary, data, mode, durable);
+    await writeNew(temporary, data, how);
     await Deno.rename(temporary, path);
-    if (durable) await syncDir(dirname(path));
+    if (how.durable) await syncDir(dirname(path));
   } catch (error) {
     await Deno.remove(temporary).catch(() => {});
     throw asHostError(error);
@@ -60,11 +67,20 @@ export async function writeNewFile(
   mode: number,
   durable = true,
 ): Promise<void> {
+  await writeNew(path, data, { mode, durable });
+}
+
+async function writeNew(
+  path: string,
+  data: string | Uint8Array,
+  { mode, durable, sizeBytes }: NewFile,
+): Promise<void> {
   const bytes = typeof data === "string" ? new TextEncoder().encode(data) : data;
   using file = await Deno.open(path, { write: true, createNew: true, mode });
   // The umask may have narrowed a mode such as 0644; the caller asked for exactly this one.
   await Deno.chmod(path, mode);
   await writeAll(file, bytes);
+  if (sizeBytes !== undefined) await file.truncate(sizeBytes);
   if (durable) await file.syncData();
 }
 

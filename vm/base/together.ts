@@ -51,20 +51,24 @@ export async function together<T extends readonly unknown[]>(
   return values as unknown as T;
 }
 
-/**
- * Starts work beside what the caller does next; the work never rejects. Disposing the stack ends the work and waits for
- * that.
- */
+/** Work in the background. Disposing ends it and waits for that. */
+export interface Background extends AsyncDisposable {
+  /** Resolves when the work is over, however it went. */
+  readonly settled: Promise<void>;
+}
+
+/** Starts work beside what the caller does next; `work` never rejects. The caller disposes what is returned. */
 export function startBeside(
-  stack: AsyncDisposableStack,
   signal: AbortSignal,
   work: (signal: AbortSignal) => Promise<void>,
-): Promise<void> {
+): Background {
   const over = new AbortController();
   const settled = work(AbortSignal.any([signal, over.signal]));
-  stack.defer(async () => {
-    over.abort();
-    await settled;
-  });
-  return settled;
+  return {
+    settled,
+    async [Symbol.asyncDispose]() {
+      over.abort();
+      await settled;
+    },
+  };
 }

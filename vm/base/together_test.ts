@@ -73,7 +73,7 @@ Deno.test("together() ends with the signal's reason when it left tasks out, and 
   assertEquals(await together(both, { signal: late.signal }), [0, 1]);
 });
 
-Deno.test("startBeside() goes on beside the caller, and ends with its stack or the signal", async () => {
+Deno.test("startBeside() goes on beside the caller, and ends when it is disposed or by the signal", async () => {
   const ended: string[] = [];
   const work = (name: string) => async (signal: AbortSignal) => {
     await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
@@ -83,14 +83,12 @@ Deno.test("startBeside() goes on beside the caller, and ends with its stack or t
   };
   const stop = new AbortController();
   {
-    await using stack = new AsyncDisposableStack();
-    void startBeside(stack, stop.signal, work("by its stack"));
+    await using _work = startBeside(stop.signal, work("disposed"));
     assertEquals(ended, []);
   }
-  assertEquals(ended, ["by its stack"]);
-  await using stack = new AsyncDisposableStack();
-  const settled = startBeside(stack, stop.signal, work("by the signal"));
+  assertEquals(ended, ["disposed"]);
+  await using other = startBeside(stop.signal, work("by the signal"));
   stop.abort();
-  await settled;
-  assertEquals(ended, ["by its stack", "by the signal"]);
+  await other.settled;
+  assertEquals(ended, ["disposed", "by the signal"]);
 });

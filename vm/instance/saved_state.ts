@@ -83,9 +83,8 @@ export interface MachineFacts {
   readonly vmm: string;
   /** Its machine's type and processor, as the driver tells it. */
   readonly machine: string;
-  /** Sizes of the disks are part of the devices. */
+  /** The size of the state disk is part of the devices; that of the payload disk is always the same. */
   readonly stateMiB: number;
-  readonly payloadBytes: number;
 }
 
 /**

@@ -209,7 +209,7 @@ Deno.test("machineKey() changes with the kernel, sizes and the VMM, not with pat
     consolePorts: [],
     incoming: null,
   } as unknown as VmSpec;
-  const facts = { vmm: "QEMU 7", machine: "microvm", stateMiB: 1, payloadBytes: 1 };
+  const facts = { vmm: "QEMU 7", machine: "microvm", stateMiB: 1 };
   const key = machineKey(spec, facts);
   assertEquals(machineKey({ ...spec, kernel: { ...spec.kernel, cmdline: "y" } }, facts), key);
   assertEquals(machineKey({ ...spec, incoming: { devicesPath: "/d" } }, facts), key);
