@@ -92,8 +92,6 @@ function addUp(root: Command): void {
     .option("-d, --detach", "return when it is READY; it goes on in the background")
     .option("-y, --yes", "as root, install missing host tools without asking")
     .addOption(jsonOption())
-    .addOption(new commander.Option("--events-to <file>").hideHelp())
-    .addOption(new commander.Option("--payload-why <text>").hideHelp())
     .addHelpText(
       "after",
       "\nExample:\n  gateway up --name dev --port 30052:30051 --memory 4096 --detach\n" +
@@ -105,7 +103,6 @@ function addUp(root: Command): void {
       return await runUp({
         args,
         flags,
-        argv: words,
         out,
         err,
         json,
@@ -305,6 +302,13 @@ async function main(): Promise<void> {
   // Without the parser, and without signal handlers: this process becomes the VM.
   if (Deno.args[0] === "__vmm") {
     return (await import("./vm/libkrun/child.ts")).vmmChild(Deno.args.slice(1), err);
+  }
+  // A child of ours, whose words are a file.
+  if (Deno.args[0] === "__up") {
+    return await finish(async (signal, force) => {
+      const { runSupervisor } = await import("./bootstrap/commands/up.ts");
+      return await runSupervisor(Deno.args.slice(1), { ...KIT.io({}, signal), force });
+    });
   }
   commander = await import("commander");
   const root = await commandTree();

@@ -220,10 +220,20 @@ function forwardError(code: ErrorCode, body: JsonValue | undefined, why: string)
   });
 }
 
+/** What a gvproxy is started with. */
+export interface GvproxyCommand {
+  readonly program: string;
+  /** The content of the file that `-config` names. */
+  readonly config: Readonly<Record<string, unknown>>;
+  /** It is ready once this is there. */
+  readonly apiSocket: string;
+}
+
 /** A gvproxy of ours; disposing ends it. */
 export interface RunningGvproxy extends AsyncDisposable {
   /** Its process. */
   readonly pid: number;
+  readonly command: GvproxyCommand;
   /** Never rejects. */
   readonly exited: ChildProcess["exited"];
   /** Where QEMU's `-netdev stream` connects to. */
@@ -260,23 +270,21 @@ export async function startGvproxy(options: StartGvproxyOptions): Promise<Runnin
   const vfkitSocket = vfkit ? gvproxyNetSocket(socketDir, "unixgram") : undefined;
   const api = gvproxyApiSocket(socketDir);
   const configPath = join(socketDir, "gvproxy.json");
-  await writeCacheFile(
-    configPath,
-    JSON.stringify({
-      listenQemu: qemuSocket,
-      listenVfkit: vfkitSocket,
-      api,
-      serviceIp: HOST_SERVICE_ADDRESS,
-      hostServices: options.hostServices ?? [],
-      egress: options.egress?.mode,
-      allowNets: options.egress?.nets?.map(({ net, port }) => ({ net, port: port ?? undefined })),
-      allowHosts: options.egress?.hosts,
-      exitWithParent: true,
-      // Datagrams are answered at the VMM's own socket, which only its user may reach.
-      user: Deno.build.os === "linux" && Deno.uid() === 0 && !vfkit ? NOBODY : 0,
-      logLevel: "info",
-    }),
-  );
+  const config = {
+    listenQemu: qemuSocket,
+    listenVfkit: vfkitSocket,
+    api,
+    serviceIp: HOST_SERVICE_ADDRESS,
+    hostServices: options.hostServices ?? [],
+    egress: options.egress?.mode,
+    allowNets: options.egress?.nets?.map(({ net, port }) => ({ net, port: port ?? undefined })),
+    allowHosts: options.egress?.hosts,
+    exitWithParent: true,
+    // Datagrams are answered at the VMM's own socket, which only its user may reach.
+    user: Deno.build.os === "linux" && Deno.uid() === 0 && !vfkit ? NOBODY : 0,
+    logLevel: "info",
+  };
+  await writeCacheFile(configPath, JSON.stringify(config));
   const child = spawnChild("/bin/sh", {
     // The shell opens the private log and becomes gvproxy.
     args: [
@@ -301,6 +309,7 @@ export async function startGvproxy(options: StartGvproxyOptions): Promise<Runnin
   const client = new GvproxyClient(api);
   return {
     pid: child.pid,
+    command: { program: options.binary, config, apiSocket: api },
     exited: child.exited,
     qemuSocket,
     client,

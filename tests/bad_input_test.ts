@@ -102,6 +102,12 @@ const REFUSALS: readonly Refusal[] = [
     "start VMs with `gateway up`; this is how it calls itself",
   ),
   usage(
+    ["__up"],
+    "Cannot start a supervisor",
+    "it takes one word, the file with its plan",
+    "start instances with `gateway up`; this is how it calls itself",
+  ),
+  usage(
     ["up", "--name", "../x"],
     `Cannot use the instance name "../x"`,
     "only a-z, 0-9 and - inside are allowed",

@@ -63,10 +63,17 @@ function addStatus(root: Command, kit: CliKit): void {
     kit.command(root, "status [instance]", "how an instance is", "gateway status --timeline"),
   )
     .option("--timeline", "host spans and guest marks of the last start on one line of time")
+    .option("--argv", "print a script that starts the VM by hand, as the last start did")
     .action((_instance: string | undefined, flags: Flags) =>
       kit.finish(async (signal) => {
         const { json, out } = kit.io(flags, signal);
-        const { instanceStatus, instanceTimeline } = await import("../inspect/status.ts");
+        const { instanceReplay, instanceStatus, instanceTimeline } = await import(
+          "../inspect/status.ts"
+        );
+        if (flags.argv) {
+          out(await instanceReplay(flags.name));
+          return 0;
+        }
         if (flags.timeline) {
           const timeline = await instanceTimeline(flags.name, kit.columns());
           flags.json ? json(timeline.rows) : out(timeline.text);

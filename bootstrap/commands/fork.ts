@@ -10,7 +10,7 @@ import { formatMs } from "../../vm/base/wait.ts";
 import { findInstance } from "../../vm/instance/instance.ts";
 import { hostServiceFlags, leftBehindWords } from "../run/host_service.ts";
 import { attachProgress } from "../view/progress_view.ts";
-import type { CommandIo } from "./io.ts";
+import { assumeYes, type CommandIo } from "./io.ts";
 
 /** Runs `fork`; returns the exit code. */
 export async function runFork(
@@ -32,7 +32,8 @@ export async function runFork(
   const clones = await (async () => {
     using view = attachProgress(log, { ...io, quiet: names.length > 1 });
     const onEvent = (_: string, record: EventRecord) => view.show(record);
-    return await fork({ source, names, ports, hostServices, onEvent, signal: io.signal });
+    const how = { assumeYes: assumeYes(flags), onEvent, signal: io.signal };
+    return await fork({ source, names, ports, hostServices, ...how });
   })();
   if (flags.json) io.json(clones);
   else {

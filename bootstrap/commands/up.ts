@@ -8,7 +8,7 @@
 import { join, resolve } from "@std/path";
 import { parseForward } from "../../net/forward.ts";
 import { errorText, GatewayError, usageError } from "../../vm/base/error.ts";
-import { EventLog, type EventRecord } from "../../vm/base/event.ts";
+import { EventLog, type EventRecord, type EventSink } from "../../vm/base/event.ts";
 import { exists, xdgConfigHome } from "../../vm/base/layout.ts";
 import { signalProcess } from "../../vm/base/process.ts";
 import { pause } from "../../vm/base/wait.ts";
@@ -24,7 +24,8 @@ import {
 } from "../payload/choose.ts";
 import type { Payload } from "../payload/payload.ts";
 import { hostFacts, resolveOptions, type UpOptions, type UpRequest } from "../plan/options.ts";
-import { followerSink, READY_MESSAGE, startDetached } from "../run/detach.ts";
+import { parseUpOptions } from "../plan/options_file.ts";
+import { followerSink, readDetachedPlan, READY_MESSAGE, startDetached } from "../run/detach.ts";
 import { allowNetFlags } from "../run/egress.ts";
 import { hostServiceFlags } from "../run/host_service.ts";
 import { RestartLimit } from "../run/restarts.ts";
@@ -36,7 +37,6 @@ import { assumeYes, type CommandIo, tellAfterwards } from "./io.ts";
 export async function runUp(
   io: CommandIo & {
     readonly args: readonly string[];
-    readonly argv: readonly string[];
     /** Aborts on a second Ctrl-C. */
     readonly force: AbortSignal;
   },
@@ -57,15 +57,19 @@ export async function runUp(
     payloadWhy: chosen?.why,
   };
   if (options.exec) return await runExec(options, io);
-  if (chosen?.why && io.terminal && flags.eventsTo === undefined) io.err(chosen.why);
+  if (chosen?.why && io.terminal) io.err(chosen.why);
   await checkNetwork(options.config);
-  // A supervisor that is followed never detaches again, whatever words it was started with (`-dy`).
-  const detach = flags.detach && flags.eventsTo === undefined;
-  if (!detach) return await runForeground(options, io);
-  // What was chosen here is not chosen a second time.
-  const more = stored ? [] : ["--payload", options.config.payload];
-  const why = options.payloadWhy === undefined ? [] : ["--payload-why", options.payloadWhy];
-  return await runDetached(options, { ...io, argv: [...io.argv, ...more, ...why] });
+  return flags.detach ? await runDetached(options, io) : await runForeground(options, io);
+}
+
+/** Runs `__up FILE`: the supervisor that `up --detach`, `resume`, `fork` and builds start in the background. */
+export async function runSupervisor(
+  words: readonly string[],
+  io: CommandIo & { readonly force: AbortSignal },
+): Promise<number> {
+  const { plan, eventsTo } = await readDetachedPlan(words);
+  using follower = followerSink(eventsTo);
+  return await runForeground(parseUpOptions(plan, words[0]), io, follower);
 }
 
 /** The payload that a start runs, read, so that a fault in it is told before anything is done. */
@@ -77,16 +81,15 @@ async function choosePayload(
 ): Promise<{ readonly source: string; readonly why?: string; readonly payload: Payload }> {
   const known = asked.payload ?? stored?.payload;
   const source = known === undefined ? undefined : payloadSource(known);
-  const why = io.flags.payloadWhy as string | undefined;
   if (source !== undefined && !await needsPinning(source)) {
-    return { source, why, payload: await loadPayload(source) };
+    return { source, payload: await loadPayload(source) };
   }
   const log = new EventLog();
   using _told = tellAfterwards(log, io);
-  using _view = attachProgress(log, { ...io, quiet: io.flags.eventsTo !== undefined });
+  using _view = attachProgress(log, { ...io, quiet: false });
   const span = log.span("payload");
   const how = { span, signal: io.signal, assumeYes: asked.assumeYes, config };
-  const found = source === undefined ? await defaultPayload(how) : { source, why };
+  const found = source === undefined ? await defaultPayload(how) : { source };
   return { ...found, payload: await ensurePayload(found.source, how) };
 }
 
@@ -151,13 +154,12 @@ async function runExec(options: UpOptions, io: CommandIo): Promise<number> {
 async function runForeground(
   options: UpOptions,
   io: CommandIo & { readonly force: AbortSignal },
+  follower?: EventSink,
 ): Promise<number> {
   const { up } = await import("../start/up.ts");
   const log = new EventLog();
   const early: EventRecord[] = [];
   const forget = log.addSink((record) => void early.push(record));
-  const eventsTo = io.flags.eventsTo as string | undefined;
-  using follower = eventsTo === undefined ? undefined : followerSink(eventsTo);
   if (follower) log.addSink(follower);
   using view = attachProgress(log, { ...io, quiet: follower !== undefined });
   const owned = new Set<number>();
@@ -229,28 +231,20 @@ export async function runResume(io: CommandIo & { readonly name: string }): Prom
   }
   const request = { name: io.name, assumeYes: assumeYes(io.flags) };
   const options = resolveOptions(request, hostFacts(), config);
-  return await runDetached(options, { ...io, argv: ["--name", io.name] });
+  return await runDetached(options, io);
 }
 
 async function runDetached(
   options: UpOptions,
-  io: CommandIo & { readonly argv: readonly string[] },
+  io: CommandIo,
 ): Promise<number> {
   const log = new EventLog();
   using view = attachProgress(log, { ...io, quiet: false });
   const started = performance.now();
-  const args = detachedArgs(io.argv);
-  await startDetached(args, { onEvent: view.show, signal: io.signal });
+  await startDetached(JSON.stringify(options), { onEvent: view.show, signal: io.signal });
   view[Symbol.dispose]();
   await tellReady(options, io, performance.now() - started, true);
   return 0;
-}
-
-/** The user's own words without the ones that are ours to decide. */
-export function detachedArgs(argv: readonly string[]): string[] {
-  const drop = new Set(["-d", "--detach", "--json"]);
-  const words = argv[0] === "up" ? argv.slice(1) : argv;
-  return words.filter((word) => !drop.has(word));
 }
 
 async function tellReady(

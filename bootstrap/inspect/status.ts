@@ -8,6 +8,7 @@ import { join } from "@std/path";
 import { allowedNetText, type RefusedCounts } from "../../net/egress.ts";
 import { hostPort } from "../../net/forward.ts";
 import { HOST_SERVICE_ADDRESS } from "../../net/host_service.ts";
+import { GatewayError } from "../../vm/base/error.ts";
 import { type EventRecord, parseEventLine } from "../../vm/base/event.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
 import { processFacts } from "../../vm/base/process.ts";
@@ -238,4 +239,24 @@ export async function instanceTimeline(
   const timeline = buildTimeline(lastRun(await readEvents(paths.eventsFile)));
   const text = renderTimeline(timeline, { width, color: false }).join("\n");
   return { rows: timeline.rows, text };
+}
+
+/**
+ * The script that starts an instance's VM by hand.
+ *
+ * @throws GatewayError `instance-unknown`, `instance-stopped` when it has not been started yet.
+ */
+export async function instanceReplay(name: string): Promise<string> {
+  const { paths } = await requireInstance(name);
+  try {
+    return (await Deno.readTextFile(paths.replayFile)).trimEnd();
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    throw new GatewayError({
+      code: "instance-stopped",
+      what: `Cannot show how to start the VM of "${name}" by hand`,
+      why: "this version of gateway has not started it yet",
+      fix: `run \`gateway up --name ${name} --detach\` first`,
+    });
+  }
 }

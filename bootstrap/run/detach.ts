@@ -5,8 +5,11 @@
  * @module
  */
 import { join } from "@std/path";
-import { abortError, GatewayError } from "../../vm/base/error.ts";
+import * as v from "valibot";
+import { writeNewFile } from "../../vm/base/durable.ts";
+import { abortError, GatewayError, usageError } from "../../vm/base/error.ts";
 import { type EventRecord, type EventSink, fileSink, parseEventLine } from "../../vm/base/event.ts";
+import { parseJson } from "../../vm/base/json_file.ts";
 import { ensureRuntimeDir, runtimeDir } from "../../vm/base/layout.ts";
 import { orphanId, ownedName, spawnChild } from "../../vm/base/process.ts";
 import { pause } from "../../vm/base/wait.ts";
@@ -15,21 +18,45 @@ import { selfCommand } from "./self.ts";
 /** The message of the record that tells a follower that the endpoint answers. */
 export const READY_MESSAGE = "READY";
 
+/** What a detached supervisor is given. */
+export interface DetachedPlan {
+  /** What to start, as JSON; the starting command and the supervisor agree on what is in it. */
+  readonly plan: string;
+  /** The file that it writes its records to. */
+  readonly eventsTo: string;
+}
+
+const PlanFile: v.GenericSchema<unknown, DetachedPlan> = v.object({
+  plan: v.string(),
+  eventsTo: v.string(),
+});
+
+/** How {@linkcode startDetached} follows a supervisor. */
+export interface DetachOptions {
+  /** Gets its records until it is ready. */
+  readonly onEvent: (record: EventRecord) => void;
+  /** Stops the supervisor. */
+  readonly signal: AbortSignal;
+  /** Variables that differ from those of this process. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
 /**
- * Starts `gateway up ARGS…` as a process of its own and feeds its records to `onEvent` until it is ready.
+ * Starts `gateway __up FILE` as a process of its own, with the plan in the file, and returns when it is ready.
  *
  * @throws GatewayError of the supervisor, rebuilt from its last record; the signal's reason after the supervisor was told to stop.
  */
-export async function startDetached(
-  args: readonly string[],
-  options: { readonly onEvent: (record: EventRecord) => void; readonly signal: AbortSignal },
-): Promise<void> {
+export async function startDetached(plan: string, options: DetachOptions): Promise<void> {
   await ensureRuntimeDir();
-  await sweepEvents();
-  const name = ownedName("up-", `${crypto.randomUUID().slice(0, 8)}.jsonl`);
-  const eventsPath = join(runtimeDir(), name);
-  const command = selfCommand(["up", ...args, "--events-to", eventsPath]);
-  const child = spawnChild(command.program, { args: command.args, detached: true });
+  await sweepFiles();
+  const name = ownedName("up-", crypto.randomUUID().slice(0, 8));
+  const [eventsPath, planPath] = [".jsonl", ".json"]
+    .map((suffix) => join(runtimeDir(), name + suffix));
+  const file: DetachedPlan = { plan, eventsTo: eventsPath };
+  await writeNewFile(planPath, JSON.stringify(file), 0o600, false);
+  const command = selfCommand(["__up", planPath]);
+  const { env } = options;
+  const child = spawnChild(command.program, { args: command.args, env, detached: true });
   child.unref();
   let exitCode: number | undefined;
   void child.exited.then(({ code }) => exitCode = code);
@@ -54,8 +81,20 @@ export async function startDetached(
     }
     throw error;
   } finally {
-    await Deno.remove(eventsPath).catch(() => {});
+    for (const path of [eventsPath, planPath]) await Deno.remove(path).catch(() => {});
   }
+}
+
+/** What the file of `gateway __up FILE` holds. @throws GatewayError `usage`. */
+export async function readDetachedPlan(words: readonly string[]): Promise<DetachedPlan> {
+  const [path] = words;
+  const text = words.length === 1 && await Deno.readTextFile(path).catch(() => undefined);
+  if (text) return parseJson(PlanFile, text, path);
+  throw usageError(
+    "Cannot start a supervisor",
+    "it takes one word, the file with its plan",
+    "start instances with `gateway up`; this is how it calls itself",
+  );
 }
 
 /**
@@ -78,9 +117,9 @@ const isFailure = ({ kind, parent, error }: EventRecord) =>
   kind === "end" && parent === null && error !== undefined;
 
 /** Removes the files of followers that were killed. */
-async function sweepEvents(): Promise<void> {
+async function sweepFiles(): Promise<void> {
   for await (const { name } of Deno.readDir(runtimeDir())) {
-    if (!orphanId("up-", name)?.endsWith(".jsonl")) continue;
+    if (!/\.jsonl?$/.test(orphanId("up-", name) ?? "")) continue;
     await Deno.remove(join(runtimeDir(), name)).catch(() => {});
   }
 }

@@ -6,7 +6,6 @@
  */
 import {
   type AllowedHost,
-  allowedNetText,
   type Egress,
   parseAllowedNet,
   refusalText,
@@ -26,14 +25,6 @@ export function allowNetFlags(
   const given = flags.allowNet as string[] | false | undefined;
   if (given === false) return false;
   return given?.length ? given.map(parseAllowedNet) : undefined;
-}
-
-/** The words of the command line that give another instance the same egress. */
-export function egressFlags({ egress, allowNets }: InstanceConfig): string[] {
-  return [
-    ...(egress === undefined ? [] : ["--egress", egress]),
-    ...(allowNets ?? []).flatMap((net) => ["--allow-net", allowedNetText(net)]),
-  ];
 }
 
 /** What a start tells gvproxy. @throws GatewayError as readRegistries() does. */

@@ -1,20 +1,11 @@
 import { assertEquals } from "@std/assert";
 import type { Refusal } from "../../net/egress.ts";
-import { instanceConfig } from "../../tests/fakes/instance_config.ts";
-import { allowNetFlags, egressFlags, namedHosts, watchRefusals } from "./egress.ts";
+import { allowNetFlags, namedHosts, watchRefusals } from "./egress.ts";
 
 Deno.test("allowNetFlags() tells a list, none, and nothing said apart", () => {
   assertEquals(allowNetFlags({ allowNet: ["10.1.2.3:443"] }), [{ net: "10.1.2.3/32", port: 443 }]);
   assertEquals(allowNetFlags({ allowNet: false }), false);
   assertEquals([allowNetFlags({ allowNet: [] }), allowNetFlags({})], [undefined, undefined]);
-});
-
-Deno.test("egressFlags() gives another instance the same egress", () => {
-  assertEquals(egressFlags(instanceConfig()), []);
-  const allowNets = [{ net: "10.0.0.0/8", port: null }, { net: "10.1.2.3/32", port: 443 }];
-  assertEquals(egressFlags(instanceConfig({ egress: "none", allowNets })), [
-    ...["--egress", "none", "--allow-net", "10.0.0.0/8", "--allow-net", "10.1.2.3/32:443"],
-  ]);
 });
 
 Deno.test("namedHosts() finds mirrors, configured registries and proxies with their ports", () => {

@@ -26,6 +26,7 @@ import {
 import { FORK_PREFIX, readState, snapshotRecord } from "../../vm/instance/saved_state.ts";
 import { loadPayload } from "../payload/choose.ts";
 import { endpointUrl, serviceForward } from "../payload/service.ts";
+import { hostFacts, resolveOptions } from "../plan/options.ts";
 import { startDetached } from "../run/detach.ts";
 import { askSupervisor } from "../run/supervisor.ts";
 import { type ForeignState, placeState } from "./golden.ts";
@@ -40,6 +41,8 @@ export interface ForkRequest {
   readonly ports: readonly PortForward[];
   /** What of this host each clone may reach; the source's are not taken along. */
   readonly hostServices?: readonly HostService[];
+  /** As root, install missing host tools. */
+  readonly assumeYes?: boolean;
   /** Every record of a clone's start. */
   readonly onEvent: (name: string, record: EventRecord) => void;
   /** Ends it; clones that were not ready are removed. */
@@ -266,7 +269,12 @@ async function startAll(
       const { name } = clone;
       try {
         if (failures.length > 0) throw failures[0];
-        await startDetached(["--name", name], {
+        const options = resolveOptions(
+          { name, assumeYes: request.assumeYes === true },
+          hostFacts(),
+          clone,
+        );
+        await startDetached(JSON.stringify(options), {
           onEvent: (record) => request.onEvent(name, record),
           signal: request.signal,
         });

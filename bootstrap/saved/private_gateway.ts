@@ -1,13 +1,12 @@
 /**
- * An instance that this program boots for itself: in a private home, with sockets of its own, by its own command line. For
- * building golden state.
+ * An instance that this program boots for itself, to build golden state: in a private home, with sockets of its own.
  * It must not touch anything of the user's instances, kubeconfigs or client files.
  *
  * @module
  */
 import { basename, dirname, join } from "@std/path";
-import { freeLoopbackPort } from "../../net/forward.ts";
-import { GatewayError, type GatewayErrorOptions } from "../../vm/base/error.ts";
+import { freeLoopbackPort, LOOPBACK } from "../../net/forward.ts";
+import { abortError, describeError, GatewayError } from "../../vm/base/error.ts";
 import {
   cacheDir,
   ensurePrivateDir,
@@ -22,7 +21,8 @@ import { endLeftovers, type InstanceConfig } from "../../vm/instance/instance.ts
 import { endAtOnce, processesWith } from "../../vm/instance/leftovers.ts";
 import { readRun } from "../../vm/instance/record.ts";
 import { DEMO, loadPayload } from "../payload/choose.ts";
-import { egressFlags } from "../run/egress.ts";
+import type { UpOptions } from "../plan/options.ts";
+import { startDetached } from "../run/detach.ts";
 import { selfCommand } from "../run/self.ts";
 import { askSupervisor } from "../run/supervisor.ts";
 import { ownerEnv } from "./owner.ts";
@@ -61,18 +61,32 @@ export class PrivateGateway implements AsyncDisposable {
    * @throws GatewayError `service-not-ready` as the instance says it; `build-failed` with its words for the rest.
    */
   async up(config: InstanceConfig): Promise<void> {
-    const { service: { nodePort }, dir } = await loadPayload(config.payload);
-    const service = `127.0.0.1:${freeLoopbackPort()}:${nodePort}`;
-    const { code, stdout, stderr } = await this.run([
-      ...["up", "--detach", "--json", "--cold", "--no-kube-api", "--name", NAME],
-      ...["--port", service, "--cpus", String(config.cpus)],
-      ...["--memory", String(config.memoryMiB), "--disk", String(config.stateMiB)],
-      // A home of its own has no pinned payload.
-      ...["--payload", config.payload === DEMO ? DEMO : dir, "--vmm", config.vmm],
-      ...egressFlags(config),
-      ...(config.clusterBinary === null ? [] : ["--cluster-binary", config.clusterBinary]),
-    ], { check: false, timeoutMs: await upTimeoutMs(config) });
-    if (code !== 0) throw failedUp(stdout, stderr);
+    const { service, dir } = await loadPayload(config.payload);
+    const { cpus, memoryMiB, stateMiB, vmm, clusterBinary, egress, allowNets } = config;
+    const hostPort = freeLoopbackPort();
+    const options: UpOptions = {
+      config: {
+        ...{ schemaVersion: 1, name: NAME, createdAt: new Date().toISOString() },
+        ...{ cpus, memoryMiB, stateMiB, vmm, clusterBinary, egress, allowNets },
+        ports: [{ address: LOOPBACK, hostPort, guestPort: service.nodePort }],
+        kubeApi: false,
+        // A home of its own has no pinned payload.
+        payload: config.payload === DEMO ? DEMO : dir,
+        payloadDigest: null,
+      },
+      ...{ net: "gvproxy", cold: true, assumeYes: false, libkrun: undefined, exec: undefined },
+      clusterBinary: clusterBinary ?? undefined,
+    };
+    const timeoutMs = UP_TIMEOUT_MS + service.health.timeoutSeconds * 1000;
+    try {
+      await startDetached(JSON.stringify(options), {
+        env: { ...this.env, ...ownerEnv() },
+        signal: AbortSignal.any([this.signal, AbortSignal.timeout(timeoutMs)]),
+        onEvent: () => {},
+      });
+    } catch (error) {
+      throw this.signal.aborted ? abortError(this.signal) : failedUp(error);
+    }
   }
 
   /** Runs one command in the guest. */
@@ -165,25 +179,16 @@ async function removeSockets(instanceRuntimeDir: string): Promise<void> {
   }
 }
 
-async function upTimeoutMs(config: InstanceConfig): Promise<number> {
-  const { service } = await loadPayload(config.payload);
-  return UP_TIMEOUT_MS + service.health.timeoutSeconds * 1000;
-}
-
-/** What the command line said of a start that failed. */
-function failedUp(stdout: string, stderr: string): GatewayError {
-  const base = {
+/** What a start that failed tells whoever builds. */
+function failedUp(error: unknown): unknown {
+  if (error instanceof GatewayError && error.code === "service-not-ready") return error;
+  return new GatewayError({
     code: "build-failed",
     what: "Cannot boot an instance for the golden state",
-  } as const;
-  const fix = "start without it: gateway up --cold";
-  try {
-    const { error } = JSON.parse(stdout) as { error: GatewayErrorOptions };
-    if (error.code === "service-not-ready") return new GatewayError(error);
-    return new GatewayError({ ...base, why: `${error.what}: ${error.why}`, fix });
-  } catch {
-    return new GatewayError({ ...base, why: stderr.slice(-500).trim() || "it said nothing", fix });
-  }
+    why: error instanceof GatewayError ? `${error.what}: ${error.why}` : describeError(error),
+    fix: "start without it: gateway up --cold",
+    cause: error,
+  });
 }
 
 /** Homes and sockets of its own; only the artifact cache and Deno's are shared. */

@@ -5,6 +5,7 @@
  * @module
  */
 import { gvproxyConfinementText, type RunningGvproxy, startGvproxy } from "../../net/gvproxy.ts";
+import { writeCacheFile } from "../../vm/base/durable.ts";
 import { fileSink, type Span } from "../../vm/base/event.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
 import { keepLogsSmall } from "../../vm/base/log_file.ts";
@@ -19,6 +20,7 @@ import { tellSilentServices } from "../run/host_service.ts";
 import type { UpContext } from "./context.ts";
 import { startGuest } from "./guest_vm.ts";
 import type { Parts } from "./parts.ts";
+import { replayScript } from "./replay.ts";
 import type { Source } from "./source.ts";
 
 /** Copies every record of this run, also the ones from before, to the instance's events.jsonl until it is disposed. */
@@ -100,6 +102,7 @@ export async function boot(
   owned.add(vm.pid);
   const control = await span.run("attach", async (s) => {
     await recordProcesses(parts, { vm, gvproxy }, signal);
+    await writeCacheFile(paths.replayFile, replayScript(spec, vm.command, gvproxy.command), 0o700);
     return await ControlPort.connect(spec.consolePorts[0].socketPath, { span: s, signal });
   });
   stack.use(control);

@@ -112,6 +112,8 @@ export interface InstancePaths {
   readonly lockFile: string;
   readonly runFile: string;
   readonly vmFile: string;
+  /** Starts the VM of the last start by hand. */
+  readonly replayFile: string;
   readonly stateDisk: string;
   readonly payload: string;
   readonly pkiDir: string;
@@ -146,6 +148,7 @@ export function instancePaths(name: string, env: Env = processEnv): InstancePath
     lockFile: join(dir, "lock"),
     runFile: join(dir, "run.json"),
     vmFile: join(dir, "vm.json"),
+    replayFile: join(dir, "replay.sh"),
     stateDisk: join(dir, "state.img"),
     payload: join(dir, "payload.tar"),
     pkiDir: join(dir, "pki"),

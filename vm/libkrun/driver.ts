@@ -14,7 +14,7 @@ import type { ChildExit } from "../base/process.ts";
 import { settleWithin } from "../base/wait.ts";
 import { candidateAccelerator, PROBE_TIMEOUT_MS } from "../machine/accelerator.ts";
 import type { VmSpec } from "../machine/spec.ts";
-import type { RunningVm, StartOptions, Vmm, VmmCheck } from "../machine/vmm.ts";
+import type { RunningVm, StartOptions, VmCommand, Vmm, VmmCheck } from "../machine/vmm.ts";
 import { spawnVmm, type VmmChild } from "../machine/vmm_child.ts";
 import { findFirmware, findLibraries, noLibrary } from "./find.ts";
 import { type LibkrunVerdict, probeLibkrun } from "./probe.ts";
@@ -112,12 +112,10 @@ export class LibkrunVmm implements Vmm {
     await removeAll(sockets);
     const command = await this.options.child(plan, options);
     const program = await ensureSignedRuntime(command.program, this.options.cacheDir);
-    const child = spawnVmm(program, command.args, {
-      logPath: spec.vmmLogPath,
-      env: { [LIBRARY_VARIABLE]: library, ...loaderEnv(library) },
-    });
+    const env = { [LIBRARY_VARIABLE]: library, ...loaderEnv(library) };
+    const child = spawnVmm(program, command.args, { logPath: spec.vmmLogPath, env });
     options.span.log("libkrun's process started", { pid: child.pid });
-    const vm = new LibkrunVm(child, sockets);
+    const vm = new LibkrunVm(child, sockets, { program, args: command.args, env });
     try {
       await vm.listening(options.signal);
       return vm;
@@ -142,7 +140,11 @@ class LibkrunVm implements RunningVm {
   readonly pid: number;
   readonly exited: Promise<ChildExit>;
 
-  constructor(private readonly child: VmmChild, private readonly sockets: readonly string[]) {
+  constructor(
+    private readonly child: VmmChild,
+    private readonly sockets: readonly string[],
+    readonly command: VmCommand,
+  ) {
     this.pid = child.pid;
     // The child cannot remove its sockets: libkrun ends it with the guest.
     this.exited = child.exited.then(async (exit) => (await removeAll(sockets), exit));

@@ -41,9 +41,20 @@ export interface VmmCheck {
   readonly firmware?: string;
 }
 
+/** A program with all that it is started with. */
+export interface VmCommand {
+  readonly program: string;
+  readonly args: readonly string[];
+  /** Its variables, and no others but PATH. */
+  readonly env: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+}
+
 /** A started VM; disposing kills it. */
 export interface RunningVm extends AsyncDisposable {
   readonly pid: number;
+  /** What starts such a VM from its disk, for a person who replays a boot by hand. */
+  readonly command: VmCommand;
   /** Resolves when the VMM is gone; never rejects. */
   readonly exited: Promise<ChildExit>;
   /**

@@ -14,7 +14,7 @@ import { type LimitedSpan, limitRecords } from "../base/record_limit.ts";
 import { pause, within } from "../base/wait.ts";
 import { checkKernelFile } from "../machine/kernel_file.ts";
 import type { VmSpec } from "../machine/spec.ts";
-import type { RunningVm, StartOptions, Vmm, VmmCheck } from "../machine/vmm.ts";
+import type { RunningVm, StartOptions, VmCommand, Vmm, VmmCheck } from "../machine/vmm.ts";
 import { spawnVmm, type VmmChild } from "../machine/vmm_child.ts";
 import { machineType, qemuArgv, type QemuMachine, qmpPath, ramPlaceholder } from "./argv.ts";
 import { qemuConfinement } from "./confinement.ts";
@@ -105,7 +105,8 @@ export class QemuVmm implements Vmm {
       ...preloading(spec, this.options.ramshim, confine),
     });
     options.span.log("QEMU started", { pid: child.pid });
-    const vm = new QemuVm(child, spec, options.span, outgoing);
+    const command = replayCommand(spec, this.#machine, this.options.ramshim, confine);
+    const vm = new QemuVm(child, spec, command, options.span, outgoing);
     own.move();
     try {
       await vm.connect(options.signal);
@@ -142,6 +143,7 @@ export class QemuVm implements RunningVm {
   constructor(
     private readonly child: VmmChild,
     private readonly spec: VmSpec,
+    readonly command: VmCommand,
     private readonly span: LimitedSpan,
     /** Of a guest that can be saved. */
     private readonly outgoing: OutgoingFolders | undefined,
@@ -280,6 +282,23 @@ export function preloading(
     cwd: dirname(ramshim),
     preload: `./${basename(ramshim)}`,
     env: { GATEWAY_RAM_LIBRARY: ramshim, GATEWAY_CONFINE: confine.join("\n"), ...memory },
+  };
+}
+
+/** The command of a guest that boots: memory that was saved fits no disk that has been written since. */
+function replayCommand(
+  spec: VmSpec,
+  machine: QemuMachine,
+  ramshim: string | undefined,
+  confine: readonly string[],
+): VmCommand {
+  const cold: VmSpec = { ...spec, ram: spec.ram && { layers: [] }, incoming: null };
+  const { cwd, preload, env } = preloading(cold, ramshim, confine);
+  return {
+    program: machine.program,
+    args: qemuArgv(cold, machine),
+    env: { ...env, ...preload !== undefined && { LD_PRELOAD: preload } },
+    cwd,
   };
 }
 

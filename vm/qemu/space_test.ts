@@ -38,7 +38,8 @@ Deno.test("QemuVm bounds the records of a guest that finds the host's disk full 
   >();
   const child = { pid: 1, exited } as unknown as VmmChild;
   const span = silentSpan();
-  const vm = new QemuVm(child, { runtimeDir: dir } as VmSpec, span, undefined, 0);
+  const command = { program: "qemu", args: [], env: {} };
+  const vm = new QemuVm(child, { runtimeDir: dir } as VmSpec, command, span, undefined, 0);
   await vm.connect(new AbortController().signal);
   await enough;
   const records = span.events.filter(({ kind }) => kind !== "start");
