@@ -137,7 +137,7 @@ function upRequest(flags: CommandIo["flags"], args: readonly string[]): UpReques
 
 async function runExec(options: UpOptions, io: CommandIo): Promise<number> {
   const { checkExecProgram, execInFreshVm } = await import("../start/exec.ts");
-  checkExecProgram(options.exec![0]);
+  checkExecProgram(options.exec![0]!);
   const log = new EventLog();
   // The guest's own output owns the terminal; only what goes wrong and long builds are told.
   using _view = attachProgress(log, { ...io, terminal: undefined, quiet: true });

@@ -64,9 +64,9 @@ export async function execInFreshVm(options: UpOptions, ctx: ExecContext): Promi
   const code = await execWith(
     {
       ...chosen,
-      ...await execKernel(options, artifacts.kernel.files.vmlinux.path, chosen, span),
-      rootImage: artifacts.root.files["root.erofs"].path,
-      gvproxy: artifacts.gvproxy.files.gvproxy.path,
+      ...await execKernel(options, artifacts.kernel.files.vmlinux!.path, chosen, span),
+      rootImage: artifacts.root.files["root.erofs"]!.path,
+      gvproxy: artifacts.gvproxy.files.gvproxy!.path,
     },
     options,
     { ...ctx, span },
@@ -152,7 +152,7 @@ export async function execWith(
     await span.run("start vm", (s) => parts.vmm.start(spec, { span: s, signal })),
   );
   const [controlPath, stdioPath] = spec.consolePorts.map((port) => port.socketPath);
-  const control = stack.use(await ControlPort.connect(controlPath, { span, signal }));
+  const control = stack.use(await ControlPort.connect(controlPath!, { span, signal }));
   const guarded = guardSignal(signal, {
     vm,
     control,
@@ -161,7 +161,7 @@ export async function execWith(
     gvproxyLogPath,
     vmmLogPath: spec.vmmLogPath,
   });
-  const conn = await connectStdio(stack, stdioPath, guarded);
+  const conn = await connectStdio(stack, stdioPath!, guarded);
   const code = await exitCodeOf(new StdioPort(conn).run(ctx.streams), guarded, signal);
   await span.run("guest off", () => within(vm.exited, 5000));
   return code;

@@ -71,7 +71,7 @@ export async function networkFor(
     const { hostServices } = config;
     const started = stack.use(
       await startGvproxy({
-        binary: artifacts.gvproxy.files.gvproxy.path,
+        binary: artifacts.gvproxy.files.gvproxy!.path,
         socketDir: paths.runtimeDir,
         logPath: paths.gvproxyLog,
         hostServices,
@@ -113,7 +113,7 @@ export async function attachVm(
   });
   const { signal } = ctx;
   const control = stack.use(
-    await ControlPort.connect(spec.consolePorts[0].socketPath, { span, signal }),
+    await ControlPort.connect(spec.consolePorts[0]!.socketPath, { span, signal }),
   );
   // A guest that goes on has its disk mounted from the first moment, and says nothing of its boot.
   stack.defer(() => powerOff(vm, control, spec.incoming !== null));
