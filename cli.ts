@@ -291,16 +291,15 @@ const KIT: CliKit = {
 };
 
 async function main(): Promise<void> {
-  if (Deno.args.length === 1 && ["--help", "-h", "help"].includes(Deno.args[0])) {
-    return out(HELP_TEXT);
-  }
-  if (["--version", "-V"].includes(Deno.args[0])) {
+  const [first = ""] = Deno.args;
+  if (Deno.args.length === 1 && ["--help", "-h", "help"].includes(first)) return out(HELP_TEXT);
+  if (["--version", "-V"].includes(first)) {
     const { versionFacts, versionText } = await import("./bootstrap/commands/version.ts");
     const facts = await versionFacts();
     return Deno.args.includes("--json") ? json(facts) : out(versionText(facts));
   }
   // Without the parser, and without signal handlers: this process becomes the VM.
-  if (Deno.args[0] === "__vmm") {
+  if (first === "__vmm") {
     return (await import("./vm/libkrun/child.ts")).vmmChild(Deno.args.slice(1), err);
   }
   // A child of ours, whose words are a file.

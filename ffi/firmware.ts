@@ -73,17 +73,22 @@ export function firmwareKernelPath(path: string): string {
     throw new KrunError("load", "dlopen", `"${path}" is no libkrunfw: ${text}`);
   }
   // Neither library is closed: this process becomes the VM.
-  const [load, entry, size] = [0, 0, 0].map(() => new BigUint64Array(1));
+  const [load, entry, size] = [
+    new BigUint64Array(1),
+    new BigUint64Array(1),
+    new BigUint64Array(1),
+  ];
   const bytes = (word: BigUint64Array<ArrayBuffer>) => new Uint8Array(word.buffer);
   const kernel = firmware.symbols.krunfw_get_kernel(bytes(load), bytes(entry), bytes(size));
-  if (kernel === null || size[0] === 0n) {
+  const sizeBytes = size[0]!;
+  if (kernel === null || sizeBytes === 0n) {
     throw new KrunError("load", "krunfw_get_kernel", `"${path}" has no kernel inside`);
   }
   const libc = Deno.dlopen("libc.so.6", LIBC).symbols;
   const fd = libc.memfd_create(cString("kernel"), 0);
-  const header = kernelElfHeader(load[0], entry[0], size[0]);
+  const header = kernelElfHeader(load[0]!, entry[0]!, sizeBytes);
   writeAll(libc.write, fd, Deno.UnsafePointer.of(header), BigInt(header.length));
-  writeAll(libc.write, fd, kernel, size[0]);
+  writeAll(libc.write, fd, kernel, sizeBytes);
   return `/proc/self/fd/${fd}`;
 }
 

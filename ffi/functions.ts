@@ -20,8 +20,8 @@ export interface OpenFunctions<T extends FunctionTable> {
 /** Opens a library. @throws Error in Deno's words when there is none, or when a function that is not optional is missing. */
 export function openFunctions<T extends FunctionTable>(path: string, table: T): OpenFunctions<T> {
   const addresses: Record<string, { type: "pointer"; optional: boolean }> = {};
-  for (const name in table) {
-    addresses[name] = { type: "pointer", optional: table[name].optional ?? false };
+  for (const [name, { optional = false }] of Object.entries(table)) {
+    addresses[name] = { type: "pointer", optional };
   }
   const library = Deno.dlopen(path, addresses);
   const symbols: Record<string, unknown> = {};

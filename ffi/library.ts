@@ -85,8 +85,9 @@ export function versionOfName(path: string): string | undefined {
 
 /** Orders versions. */
 export function compareVersions(a: string, b: string): number {
-  const [x, y] = [a, b].map((version) => version.split(".").map(Number));
-  return x[0] - y[0] || x[1] - y[1] || x[2] - y[2];
+  const other = b.split(".");
+  const differences = a.split(".").map((part, at) => Number(part) - Number(other[at]));
+  return differences.find((difference) => difference !== 0) ?? 0;
 }
 
 type Loaded = Deno.DynamicLibrary<typeof KRUN_SYMBOLS>["symbols"];

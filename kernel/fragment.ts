@@ -38,7 +38,7 @@ export function parseFragment(text: string, fileName: string): KernelOption[] {
     if (line === "" || line.startsWith("#")) continue;
     const match = LINE.exec(line);
     if (!match) throw fragmentError(fileName, index, `"${line}" is not CONFIG_X=value # reason`);
-    const [, name, value, reason] = match;
+    const [, name = "", value = "", reason = ""] = match;
     if (options.has(name)) throw fragmentError(fileName, index, `${name} is there twice`);
     options.set(name, { name, value, reason });
   }

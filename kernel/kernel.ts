@@ -353,7 +353,7 @@ async function pack(
 
 async function firstLine(program: string, signal: AbortSignal): Promise<string> {
   const { stdout } = await run(program, { args: ["--version"], signal, timeoutMs: 10_000 });
-  return stdout.split("\n")[0];
+  return stdout.split("\n")[0]!;
 }
 
 function readHere(name: string): Promise<string> {

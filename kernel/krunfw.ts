@@ -47,9 +47,9 @@ export function kernelMemory(elf: Uint8Array): KernelMemory {
     }))
     .filter(({ bytes }) => bytes > 0)
     .sort((a, b) => (a.address < b.address ? -1 : 1));
-  if (segments.length === 0) throw notLoadable("it has no segment to load");
-  const loadAddress = segments[0].address;
-  const last = segments.at(-1)!;
+  const [first, last] = [segments.at(0), segments.at(-1)];
+  if (!first || !last) throw notLoadable("it has no segment to load");
+  const loadAddress = first.address;
   const length = Number(last.address - loadAddress) + last.bytes;
   const memory = new Uint8Array(Math.ceil(length / PAGE_BYTES) * PAGE_BYTES);
   for (const { offset, address, bytes } of segments) {
@@ -106,10 +106,10 @@ async function buildKrunfw(
 ): Promise<Record<string, string>> {
   const { span, signal, store } = ctx;
   const { files } = await store.ensure(kernel, { span, signal, assumeYes: false });
-  const memory = kernelMemory(await Deno.readFile(files.vmlinux.path));
+  const memory = kernelMemory(await Deno.readFile(files.vmlinux!.path));
   await Deno.writeFile(join(ctx.workDir, "kernel.bin"), memory.bytes);
-  const [loadAddress, entryAddress] = [memory.loadAddress, memory.entryAddress]
-    .map((address) => `0x${address.toString(16)}`);
+  const loadAddress = `0x${memory.loadAddress.toString(16)}`;
+  const entryAddress = `0x${memory.entryAddress.toString(16)}`;
   await run("gcc", {
     args: [
       ...FLAGS,
@@ -125,5 +125,5 @@ async function buildKrunfw(
     code: "build-failed",
     what: "Cannot pack the kernel as a library",
   });
-  return { loadAddress, entryAddress, kernelSha256: files.vmlinux.sha256 };
+  return { loadAddress, entryAddress, kernelSha256: files.vmlinux!.sha256 };
 }

@@ -42,7 +42,7 @@ export function parseAllowedNet(text: string): AllowedNet {
   ) => usageError(`Cannot allow the network "${text}"`, why, fix);
   const match = /^(\d+\.\d+\.\d+\.\d+)(?:\/(\d{1,2}))?(?::(\d{1,6}))?$/.exec(text);
   if (!match) throw refuse("it is not an IPv4 network CIDR[:PORT]");
-  const [, address, length = "32", digits] = match;
+  const [, address = "", length = "32", digits] = match;
   const value = numberOf(address);
   const bits = Number(length);
   if (value === undefined || bits > 32) throw refuse(`${address}/${length} is not an IPv4 network`);
@@ -76,7 +76,7 @@ const textOf = (value: number) => [24, 16, 8, 0].map((by) => (value >>> by) & 25
 const firstOf = (value: number, bits: number) => value - value % 2 ** (32 - bits);
 
 function isWithin(first: number, bits: number, net: string): boolean {
-  const [address, length] = net.split("/");
+  const [address = "", length] = net.split("/");
   return bits >= Number(length) && firstOf(first, Number(length)) === numberOf(address);
 }
 

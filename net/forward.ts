@@ -22,7 +22,7 @@ export function parseForward(text: string): PortForward {
   }
   const address = match[1]?.replace(/^\[|\]$/g, "") ?? LOOPBACK;
   if (!isAddress(address)) throw badForward(text, `"${address}" is no IP address`);
-  return { address, hostPort: port(text, match[2]), guestPort: port(text, match[3]) };
+  return { address, hostPort: port(text, match[2]!), guestPort: port(text, match[3]!) };
 }
 
 function port(text: string, digits: string): number {
@@ -168,11 +168,13 @@ export function listeningInodes(table: string, number: number, address: string):
   for (const line of table.split("\n").slice(1)) {
     const fields = line.trim().split(/\s+/);
     // Field 1 is the local address as hex ADDRESS:PORT, state 0A is LISTEN, field 9 the inode.
-    if (fields[3] !== "0A") continue;
-    const [theirs, port] = fields[1].split(":");
+    const [, local = "", , state] = fields;
+    const inode = fields[9];
+    if (state !== "0A" || inode === undefined) continue;
+    const [theirs = "", port = ""] = local.split(":");
     if (parseInt(port, 16) !== number) continue;
     const anywhere = /^0+$/.test(theirs) || wanted === undefined || /^0+$/.test(wanted);
-    if (anywhere || theirs.endsWith(wanted)) found.push(fields[9]);
+    if (anywhere || theirs.endsWith(wanted)) found.push(inode);
   }
   return found;
 }

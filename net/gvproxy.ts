@@ -59,6 +59,13 @@ export interface GvproxyConfinement {
   readonly why: string;
 }
 
+const RefusedStats = v.object({
+  refusedTcp: v.number(),
+  refusedUdp: v.number(),
+  refusedIcmp: v.number(),
+  refusedDns: v.number(),
+});
+
 /** By what a gvproxy is confined, for people. */
 export function gvproxyConfinementText({ landlock, why }: GvproxyConfinement): string {
   const by = Deno.build.os === "linux"
@@ -138,8 +145,8 @@ export class GvproxyClient implements Disposable {
 
   /** What the guest was refused so far. */
   async refused(signal?: AbortSignal): Promise<RefusedCounts> {
-    const { refusedTcp: tcp, refusedUdp: udp, refusedIcmp: icmp, refusedDns: dns } = await this
-      .stats(signal);
+    const stats = v.parse(RefusedStats, await this.stats(signal));
+    const { refusedTcp: tcp, refusedUdp: udp, refusedIcmp: icmp, refusedDns: dns } = stats;
     return { tcp, udp, icmp, dns };
   }
 

@@ -19,7 +19,7 @@ export const HOST_SERVICE_ADDRESS = "192.168.127.253";
 export function parseHostService(text: string): HostService {
   const match = /^(\d+)(?::(\d+))?$/.exec(text);
   if (!match) throw badService(text, "it is not HOSTPORT[:GUESTPORT] with port numbers");
-  const hostPort = port(text, match[1]);
+  const hostPort = port(text, match[1]!);
   return { hostPort, guestPort: match[2] === undefined ? hostPort : port(text, match[2]) };
 }
 

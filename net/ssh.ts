@@ -204,17 +204,16 @@ export function shellQuote(words: readonly string[]): string {
 
 /** A pair that is not whole is made anew; what is left of it stays under another name. */
 async function ensureKey(path: string, comment: string): Promise<void> {
-  const halves = [path, `${path}.pub`];
-  const [stored, open] = await Promise.all(
-    halves.map(async (half) => await exists(half) ? await Deno.readTextFile(half) : ""),
-  );
+  const publicPath = `${path}.pub`;
+  const read = async (half: string) => await exists(half) ? await Deno.readTextFile(half) : "";
+  const [stored, open] = await Promise.all([read(path), read(publicPath)]);
   if (isKeyPair(stored, open)) return;
-  for (const half of stored + open === "" ? [] : halves) {
+  for (const half of stored + open === "" ? [] : [path, publicPath]) {
     if (await exists(half)) await Deno.rename(half, `${half}.damaged`);
   }
   const { privateKey, publicKey } = makeEd25519Key(comment);
   await writeFileAtomic(path, privateKey, 0o600);
-  await writeFileAtomic(`${path}.pub`, publicKey, 0o600);
+  await writeFileAtomic(publicPath, publicKey, 0o600);
 }
 
 /** Whether two texts are the halves of one pair as {@linkcode makeEd25519Key} writes them. */

@@ -110,9 +110,9 @@ export async function clusterFromModules(arch: GuestArch): Promise<ClusterRecipe
 async function versionFlags(): Promise<string> {
   const text = await Deno.readTextFile(sourcePath("rootfs/kubenode/go.mod"));
   const version = (module: string) => {
-    const pin = new RegExp(`^\\s*${module.replaceAll(".", "\\.")} (v\\S+)`, "m").exec(text);
+    const pin = new RegExp(`^\\s*${module.replaceAll(".", "\\.")} (v\\S+)`, "m").exec(text)?.[1];
     if (!pin) throw new Error(`kubenode's go.mod does not require ${module}`);
-    return pin[1];
+    return pin;
   };
   const kubernetes = version("k8s.io/kubernetes");
   const [major, minor] = kubernetes.slice(1).split(".");

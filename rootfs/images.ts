@@ -119,7 +119,7 @@ async function buildImage(
   const tool = { signal: ctx.signal, logPath: ctx.logPath, timeoutMs: 300_000 };
   const top = [...Deno.readDirSync(tree)].map((entry) => entry.name).sort();
   await run("tar", { ...tool, args: [...REPRODUCIBLE_TAR, "-cf", layerTar, "-C", tree, ...top] });
-  await run(packer.files["ocipack"].path, {
+  await run(packer.files["ocipack"]!.path, {
     ...tool,
     args: [
       `-name=${options.image}`,
@@ -156,7 +156,7 @@ async function placeEntry(
     await Deno.writeTextFile(path, entry.text);
     await Deno.chmod(path, 0o644);
   } else {
-    const from = files[entry.from].path;
+    const from = files[entry.from]!.path;
     if (entry.member === undefined) await Deno.copyFile(from, path);
     else await extractMember(from, entry.member, path, ctx);
     await Deno.chmod(path, 0o755);

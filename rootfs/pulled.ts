@@ -213,7 +213,7 @@ async function ask(
     output,
   };
   const lines = new LineReader((line) => follow(line, span));
-  const { code, stdout } = await run(puller.files["ocipull"].path, {
+  const { code, stdout } = await run(puller.files["ocipull"]!.path, {
     args: [],
     stdin: JSON.stringify(request),
     onOutput: (text) => lines.push(text),

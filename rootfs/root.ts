@@ -224,7 +224,7 @@ async function ensureParts(options: RootOptions, ctx: BuildContext): Promise<Par
     ),
     { signal: ctx.signal, atOnce: options.concurrency ?? 2 },
   );
-  const found = (recipe: Recipe) => all[order.indexOf(recipe)];
+  const found = (recipe: Recipe) => all[order.indexOf(recipe)]!;
   return {
     base: found(options.base.recipe),
     cluster: found(options.cluster),
@@ -237,7 +237,7 @@ async function ensureParts(options: RootOptions, ctx: BuildContext): Promise<Par
 
 async function unpackBase(base: Artifact, tree: string, ctx: BuildContext): Promise<void> {
   await run("tar", {
-    args: ["-xf", base.files["base.tar"].path, "-C", tree, "--exclude=./dev/*", "--no-same-owner"],
+    args: ["-xf", base.files["base.tar"]!.path, "-C", tree, "--exclude=./dev/*", "--no-same-owner"],
     logPath: ctx.logPath,
     signal: ctx.signal,
     timeoutMs: 300_000,

@@ -115,14 +115,22 @@ export async function ensureArtifacts(options: EnsureArtifactsOptions): Promise<
   const found = await allRecipes(options, store);
   await ensureAllTools(found, store, options);
   const recipes = await withKnownBase(found, wanted(found), store, options);
-  const [kernel, root, gvproxy, tsc, ramshim] = await ensureAll(wanted(recipes), store, options);
+  const built = await ensureAll(wanted(recipes), store, options);
   const old = ageWarning(recipes.rootfs.base);
   if (old !== undefined) span.warn(old);
   // A store that cannot be written to is still good to boot from.
-  await ensureProvenance(store, [kernel, root, gvproxy, tsc, ramshim]).catch((error) =>
+  await ensureProvenance(store, built).catch((error) =>
     span.warn(`no provenance.json: ${describeError(error)}`)
   );
-  return { kernel, root, gvproxy, tsc, ramshim, cluster: recipes.rootfs.cluster.source };
+  const [kernel, root, gvproxy, tsc, ramshim] = built;
+  return {
+    kernel: kernel!,
+    root: root!,
+    gvproxy: gvproxy!,
+    tsc: tsc!,
+    ramshim: ramshim!,
+    cluster: recipes.rootfs.cluster.source,
+  };
 }
 
 /**

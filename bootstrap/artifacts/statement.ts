@@ -115,8 +115,9 @@ function dependencies(manifests: readonly ArtifactManifest[]): ResourceDescripto
     if (inputs.options && inputs.arch) {
       found.push({ name: `${name}: options`, digest: { sha256: inputs.options } });
     }
-    if (/^[0-9a-f]{64}$/.test(inputs.source ?? "")) {
-      found.push({ name: `${name}: sources`, digest: { sha256: inputs.source } });
+    const { source = "" } = inputs;
+    if (/^[0-9a-f]{64}$/.test(source)) {
+      found.push({ name: `${name}: sources`, digest: { sha256: source } });
     }
     for (const [file, sha256] of Object.entries((lockFiles ?? {}) as Record<string, string>)) {
       found.push({ name: `${name}: ${file}`, digest: { sha256 } });

@@ -51,10 +51,9 @@ export function readStatusField(body: Uint8Array): number | "nothing that can be
 /** A number of at most 28 bits; what is larger is no field number, no length and no status that is looked for here. */
 function readVarint(bytes: Uint8Array, at: number): { value: number; next: number } | undefined {
   let value = 0;
-  for (let shift = 0; shift < 28 && at < bytes.length; shift += 7) {
-    const byte = bytes[at++];
-    value |= (byte & 0x7f) << shift;
-    if (byte < 0x80) return { value, next: at };
+  for (const [place, byte] of bytes.subarray(at, at + 4).entries()) {
+    value |= (byte & 0x7f) << (7 * place);
+    if (byte < 0x80) return { value, next: at + place + 1 };
   }
   return undefined;
 }

@@ -62,7 +62,7 @@ export async function waitRolledOut(
   const namespaces = namespacesOf(payload);
   const revisions = new Map(
     payload.charts.map((chart, at) =>
-      [chart.name, chartRevision(payload, chart, prepared.charts[at])] as const
+      [chart.name, chartRevision(payload, chart, prepared.charts[at]!)] as const
     ),
   );
   await waitFor({

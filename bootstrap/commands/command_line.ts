@@ -28,12 +28,13 @@ export function arrangeWords(root: Command, words: readonly string[]): string[] 
   if (command === undefined) return [...words];
   const rest = [...words.slice(0, lead.end), ...words.slice(lead.end + path.length)];
   const names = path.map((one) => one.name());
-  if (names[0] === "up") {
+  const first = names[0]!;
+  if (first === "up") {
     const { execAt } = ownOptions(command.options, rest);
     return execAt === undefined ? [...names, ...rest] : withProgram("up", rest, execAt);
   }
-  if (!WRAPPERS.includes(names[0])) return [...names, ...rest];
-  const { end } = ownOptions(command.options, rest, names[0] === "kubectl");
+  if (!WRAPPERS.includes(first)) return [...names, ...rest];
+  const { end } = ownOptions(command.options, rest, first === "kubectl");
   const separator = end === rest.length || rest[end] === "--" ? [] : ["--"];
   return [...names, ...rest.slice(0, end), ...separator, ...rest.slice(end)];
 }
@@ -77,7 +78,7 @@ function ownOptions(
 ): { readonly end: number; readonly execAt?: number } {
   let at = 0;
   while (at < words.length) {
-    const word = words[at];
+    const word = words[at]!;
     if (word === "--" || word === "-" || !word.startsWith("-")) break;
     if (word === "--exec" || word.startsWith("--exec=")) {
       if (options.some(({ long }) => long === "--exec")) return { end: at, execAt: at };

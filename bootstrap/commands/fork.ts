@@ -40,7 +40,7 @@ export async function runFork(
     for (const { name, endpoint } of clones) io.out(`${name}  ${endpoint}`);
     io.err(`Ready in ${formatMs(performance.now() - started)}.`);
     const left = hostServices ? [] : (await findInstance(source))?.config.hostServices ?? [];
-    if (left.length > 0) io.err(leftBehindWords(source, names[0], left));
+    if (left.length > 0) io.err(leftBehindWords(source, names[0]!, left));
   }
   return 0;
 }

@@ -69,7 +69,7 @@ export async function runSupervisor(
 ): Promise<number> {
   const { plan, eventsTo } = await readDetachedPlan(words);
   using follower = followerSink(eventsTo);
-  return await runForeground(parseUpOptions(plan, words[0]), io, follower);
+  return await runForeground(parseUpOptions(plan, words[0]!), io, follower);
 }
 
 /** The payload that a start runs, read, so that a fault in it is told before anything is done. */
@@ -140,7 +140,7 @@ function upRequest(flags: CommandIo["flags"], args: readonly string[]): UpReques
 
 async function runExec(options: UpOptions, io: CommandIo): Promise<number> {
   const { checkExecProgram, execInFreshVm } = await import("../start/exec.ts");
-  checkExecProgram(options.exec![0]);
+  checkExecProgram(options.exec![0]!);
   const log = new EventLog();
   // The guest's own output owns the terminal; only what goes wrong and long builds are told.
   using _view = attachProgress(log, { ...io, terminal: undefined, quiet: true });

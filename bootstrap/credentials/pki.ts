@@ -165,11 +165,15 @@ async function readSet(dir: string, span: Span): Promise<Partial<KeySet>> {
 
 /** Somebody's chmod must not stay: the folder and the files are the owner's alone. */
 async function tightenModes(dir: string, span: Span): Promise<void> {
-  for (const [path, mode] of [[dir, 0o700], ...PKI_FILES.map((name) => [join(dir, name), 0o600])]) {
+  const modes: readonly (readonly [path: string, mode: number])[] = [
+    [dir, 0o700],
+    ...PKI_FILES.map((name) => [join(dir, name), 0o600] as const),
+  ];
+  for (const [path, mode] of modes) {
     try {
-      const info = await Deno.stat(path as string);
+      const info = await Deno.stat(path);
       if (((info.mode ?? 0) & 0o077) === 0) continue;
-      await Deno.chmod(path as string, mode as number);
+      await Deno.chmod(path, mode);
       span.warn(`"${path}" was open to other users; its mode is now ${mode.toString(8)}`);
     } catch (error) {
       if (!(error instanceof Deno.errors.NotFound)) throw error;

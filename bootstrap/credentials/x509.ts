@@ -198,9 +198,9 @@ function distinguishedName(
 /** The subject of a certificate as it stands there: an issuer name must match it byte for byte. */
 function subjectOf(certificatePem: string): forge.asn1.Asn1 {
   const certificate = asn1.fromDer(toBinary(fromPem(certificatePem)));
-  const body = (certificate.value as forge.asn1.Asn1[])[0];
+  const body = (certificate.value as forge.asn1.Asn1[])[0]!;
   // version, serial, algorithm, issuer, validity, subject
-  return (body.value as forge.asn1.Asn1[])[5];
+  return (body.value as forge.asn1.Asn1[])[5]!;
 }
 
 function signatureAlgorithm(): forge.asn1.Asn1 {
@@ -224,7 +224,7 @@ async function keyIdentifier(publicKeyDer: Uint8Array): Promise<string> {
 /** 16 random bytes whose first is 0x40-0x7f: positive, never zero, always of the same length. */
 function randomSerial(): Uint8Array {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
-  bytes[0] = (bytes[0] & 0x3f) | 0x40;
+  bytes[0] = (bytes[0]! & 0x3f) | 0x40;
   return bytes;
 }
 
@@ -239,7 +239,7 @@ function time(date: Date): forge.asn1.Asn1 {
 function integer(bytes: Uint8Array | readonly number[]): forge.asn1.Asn1 {
   const digits = [...bytes];
   while (digits.length > 1 && digits[0] === 0) digits.shift();
-  if (digits[0] & 0x80) digits.unshift(0);
+  if (digits[0]! & 0x80) digits.unshift(0);
   return asn1.create(Class.UNIVERSAL, Type.INTEGER, false, String.fromCharCode(...digits));
 }
 

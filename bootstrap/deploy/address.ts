@@ -31,7 +31,7 @@ export function parseAddress(text: string): { readonly host: string; readonly po
   }
   const match = /^([^:]+)(?::(\d{1,5}))?$/.exec(text);
   if (!match) throw bad("it is not HOST or HOST:PORT");
-  const [, host, port] = match;
+  const [, host = "", port] = match;
   const digits = /^[\d.]+$/.test(host);
   if (digits ? isIP(host) !== 4 : !NAME.test(host)) {
     throw bad(digits ? `"${host}" is no IPv4 address` : `"${host}" is no DNS name`);

@@ -140,9 +140,9 @@ async function notReady(
     noImage ||= saysNoImage(lines);
     for (const line of lines) span.warn(`  ${line}`);
   }
-  const [worst] = open.toSorted((a, b) =>
+  const worst = open.toSorted((a, b) =>
     (a.progress.state === "failed" ? -1 : 0) - (b.progress.state === "failed" ? -1 : 0)
-  );
+  )[0]!;
   const id = idOf(worst.object);
   const namespace = id.namespace ?? "default";
   return new GatewayError({

@@ -244,6 +244,6 @@ async function adoptAuthority(instance: string, dir: string): Promise<void> {
       fix: `start it once with \`gateway up --name ${instance}\`, or leave --name out for new ones`,
     });
   }
-  if (await readTextIfThere(join(dir, "ca.crt")) === own["ca.crt"].data) return;
+  if (await readTextIfThere(join(dir, "ca.crt")) === own["ca.crt"]!.data) return;
   await replaceDirectory(dir, own);
 }

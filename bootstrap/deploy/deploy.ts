@@ -224,7 +224,7 @@ async function keepNamespaces(work: Work, placed: PlacedObject[]): Promise<Place
       continue;
     }
     const label = `the namespace "${one.object.metadata.name}"`;
-    const mayLook = await isAllowed(api, rights[0], signal).catch(() => false);
+    const mayLook = await isAllowed(api, rights[0]!, signal).catch(() => false);
     const there = !mayLook || await api.get(one.path, signal) !== undefined;
     if (!there) throw rightsError(request.context, missing);
     span.log(`${label} is left as it is: this user may not change it`);

@@ -119,11 +119,12 @@ function markLines(before: readonly string[], after: readonly string[]): string[
   // Lengths of the longest common subsequences of the ends from each pair of lines on.
   const width = m + 1;
   const common = new Uint16Array((n + 1) * width);
+  const lengthFrom = (i: number, j: number) => common[i * width + j]!;
   for (let i = n - 1; i >= 0; i--) {
     for (let j = m - 1; j >= 0; j--) {
       common[i * width + j] = before[i] === after[j]
-        ? common[(i + 1) * width + j + 1] + 1
-        : Math.max(common[(i + 1) * width + j], common[i * width + j + 1]);
+        ? lengthFrom(i + 1, j + 1) + 1
+        : Math.max(lengthFrom(i + 1, j), lengthFrom(i, j + 1));
     }
   }
   const lines: string[] = [];
@@ -133,7 +134,7 @@ function markLines(before: readonly string[], after: readonly string[]): string[
       lines.push(` ${before[i]}`);
       i++;
       j++;
-    } else if (i < n && (j >= m || common[(i + 1) * width + j] >= common[i * width + j + 1])) {
+    } else if (i < n && (j >= m || lengthFrom(i + 1, j) >= lengthFrom(i, j + 1))) {
       lines.push(`-${before[i++]}`);
     } else lines.push(`+${after[j++]}`);
   }

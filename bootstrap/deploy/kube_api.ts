@@ -162,7 +162,7 @@ export class KubeApi implements Disposable {
     const list = await this.get(path, signal) as undefined | {
       resources: { name: string; kind: string; namespaced: boolean }[];
     };
-    const group = apiVersion.includes("/") ? apiVersion.split("/")[0] : "";
+    const group = apiVersion.includes("/") ? apiVersion.split("/")[0]! : "";
     return (list?.resources ?? [])
       .filter(({ name }) => !name.includes("/"))
       .map(({ name, kind, namespaced }) => ({ group, apiVersion, kind, plural: name, namespaced }));

@@ -79,7 +79,7 @@ function rightWords({ verb, group, resource, namespace }: Right): string {
 export function rightsError(context: string, missing: readonly Right[]): GatewayError {
   const told = missing.slice(0, MAX_TOLD).map(rightWords).join(", ");
   const more = missing.length > MAX_TOLD ? `, and ${missing.length - MAX_TOLD} more` : "";
-  const [{ verb, group, resource, namespace }] = missing;
+  const { verb, group, resource, namespace } = missing[0]!;
   const name = group === "" ? resource : `${resource}.${group}`;
   const where = namespace ? ` -n ${namespace}` : "";
   return new GatewayError({

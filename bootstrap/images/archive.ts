@@ -9,6 +9,12 @@ import { exists } from "../../vm/base/layout.ts";
 import { run } from "../../vm/base/process.ts";
 import type { ImageArchive } from "./ensure.ts";
 
+/** An image in an index that ocipack writes. */
+interface IndexEntry {
+  readonly digest: string;
+  readonly annotations: { readonly "io.containerd.image.name": string };
+}
+
 /** The one image in a file of the store, by the index at its top. The file's own digest is the store's, and not taken again. */
 export async function describeArchive(
   file: Pick<ImageArchive, "path" | "sizeBytes" | "sha256">,
@@ -16,10 +22,12 @@ export async function describeArchive(
   const { path, sizeBytes, sha256 } = file;
   const { stdout } = await run("tar", { args: ["-xOf", path, "index.json"], timeoutMs: 60_000 });
   const { manifests } = JSON.parse(stdout) as {
-    manifests: { digest: string; annotations: Record<string, string> }[];
+    manifests: readonly [IndexEntry, ...IndexEntry[]];
   };
-  const names = manifests.map(({ annotations }) => annotations["io.containerd.image.name"]);
-  return { ref: names[0], path, sizeBytes, sha256, names, digest: manifests[0].digest };
+  const nameOf = ({ annotations }: IndexEntry) => annotations["io.containerd.image.name"];
+  const [first] = manifests;
+  const names = manifests.map(nameOf);
+  return { ref: nameOf(first), path, sizeBytes, sha256, names, digest: first.digest };
 }
 
 /** First bytes of what archives are packed with; gzip is unpacked by us. */
@@ -146,7 +154,7 @@ export class ArchiveWatch extends TransformStream<Uint8Array, Uint8Array> {
     this.#head = new Uint8Array(0);
     const field = (from: number, to: number) =>
       new TextDecoder().decode(head.subarray(from, to)).replace(/\0[\s\S]*$/, "").trim();
-    const size = head[124] >= 0x80
+    const size = head[124]! >= 0x80
       ? Number(head.subarray(128, 136).reduce((sum, byte) => sum * 256n + BigInt(byte), 0n))
       : parseInt(field(124, 136) || "0", 8);
     // The end, or no tar at all.

@@ -69,14 +69,17 @@ export async function ensureImages(
   options: EnsureImagesOptions,
 ): Promise<ImageArchive[]> {
   const artifacts = await ensurePulled(images, options, "image");
-  return artifacts.map(({ files, manifest }, at) => ({
-    ref: images[at].ref,
-    path: files[IMAGE_FILE].path,
-    sizeBytes: files[IMAGE_FILE].sizeBytes,
-    sha256: files[IMAGE_FILE].sha256,
-    names: namesOf(manifest.facts.names),
-    digest: String(manifest.facts.manifest),
-  }));
+  return artifacts.map(({ files, manifest }, at) => {
+    const { path, sizeBytes, sha256 } = files[IMAGE_FILE]!;
+    return {
+      ref: images[at]!.ref,
+      path,
+      sizeBytes,
+      sha256,
+      names: namesOf(manifest.facts.names),
+      digest: String(manifest.facts.manifest),
+    };
+  });
 }
 
 function namesOf(names: JsonValue | undefined): string[] {
@@ -94,7 +97,7 @@ export async function ensureCharts(
 ): Promise<string[]> {
   const plain = charts.map(({ ref, digest }) => ({ ref: chartReference(ref), digest }));
   const artifacts = await ensurePulled(plain, { ...options, arch: "amd64" }, "chart");
-  return artifacts.map(({ files }) => files[CHART_FILE].path);
+  return artifacts.map(({ files }) => files[CHART_FILE]!.path);
 }
 
 /** A chart's reference as registries know it, without the scheme that Helm writes. Pure. */

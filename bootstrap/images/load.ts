@@ -177,14 +177,14 @@ export function parseImages(table: string): GuestImage[] {
   const row =
     /^(\S+)\s+(\S+)\s+(sha256:[0-9a-f]{64})\s+([\d.]+ [KMGT]?i?B|\S+)\s+(\S+)\s*(\S*)\s*$/;
   return table.split("\n").map((line) => row.exec(line)).filter((match) => match !== null)
-    .filter(([, ref]) => !ref.startsWith("sha256:"))
-    .map(([, ref, , digest, size, platforms, labels]) => ({
+    .map(([, ref = "", , digest = "", size = "", platforms = "", labels = ""]) => ({
       ref,
       digest,
       size,
       platforms: platforms.split(","),
       pinned: labels.split(",").includes("io.cri-containerd.pinned=pinned"),
-    }));
+    }))
+    .filter(({ ref }) => !ref.startsWith("sha256:"));
 }
 
 async function inGuest(

@@ -37,7 +37,8 @@ interface Place {
 }
 
 const LOOK_TIMEOUT_MS = 2000;
-const PORTS: Readonly<Record<string, number>> = { http: 80, https: 443, socks5: 1080 };
+const HTTPS_PORT = 443;
+const PORTS: Readonly<Record<string, number>> = { http: 80, https: HTTPS_PORT, socks5: 1080 };
 
 /** What cannot be reached and why, on one line; undefined when all of it can. @throws the signal's reason. */
 export async function whyUnreachable(
@@ -81,7 +82,7 @@ function placesOf({ refs, urls }: Needs, registries: Registries | undefined): st
 
 /** The registry of a reference as people write it. */
 export function registryOf(ref: string): string {
-  const [first, rest] = ref.replace(/^oci:\/\//, "").split("/", 2);
+  const [first = "", rest] = ref.replace(/^oci:\/\//, "").split("/", 2);
   return rest !== undefined && /[.:]|^localhost$/.test(first) ? first : "docker.io";
 }
 
@@ -103,7 +104,7 @@ function placeOf(text: string, scheme: string): Place {
   const url = new URL(text.includes("://") ? text : `${scheme}://${text}`);
   const found = url.protocol.slice(0, -1);
   const hostname = url.hostname.replace(/^\[(.*)\]$/, "$1");
-  const port = Number(url.port) || (PORTS[found] ?? PORTS.https);
+  const port = Number(url.port) || (PORTS[found] ?? HTTPS_PORT);
   return { scheme: found, hostname, port, words: url.host };
 }
 

@@ -7,7 +7,7 @@
  */
 import { dirname, isAbsolute, join } from "@std/path";
 import * as v from "valibot";
-import { isMap, isScalar, LineCounter, parseDocument, visit } from "yaml";
+import { isMap, isScalar, LineCounter, parseDocument, type Range, visit } from "yaml";
 import { describeError, GatewayError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
 import { xdgConfigHome } from "../../vm/base/layout.ts";
@@ -237,7 +237,7 @@ function lineOf(
       ? above.items.find((item) => isScalar(item.key) && String(item.key.value) === String(key))
       : undefined;
     const node = pair?.key ?? document.getIn(keys.slice(0, depth) as string[], true);
-    const range = (node as { range?: readonly number[] } | undefined)?.range;
+    const range = (node as { range?: Range } | undefined)?.range;
     if (range) line = lines.linePos(range[0]).line;
   }
   return line;

@@ -122,7 +122,7 @@ async function builtKernel(span: Span, signal: AbortSignal): Promise<string | un
   const [store, recipe] = [new ArtifactStore(), await kernelRecipe(hostArch())];
   // One that was changed is told, where find() alone would throw it out.
   const kernel = await store.lookup(recipe) ?? await store.find(recipe, { span, signal });
-  return kernel?.files.vmlinux.path;
+  return kernel?.files.vmlinux?.path;
 }
 
 async function checkVirtualization(): Promise<Omit<HostCheck, "name">> {

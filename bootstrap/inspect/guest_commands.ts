@@ -67,16 +67,16 @@ export async function copy(
   options: { readonly recursive: boolean },
 ): Promise<number> {
   const sides = [source, destination].map((side) => /^([a-z0-9][-a-z0-9]*):/.exec(side)?.[1]);
-  const names = sides.filter((name) => name !== undefined);
-  if (names.length !== 1) {
+  const [name, other] = sides.filter((side) => side !== undefined);
+  if (name === undefined || other !== undefined) {
     throw usageError(
       `Cannot copy "${source}" to "${destination}"`,
-      names.length === 0 ? "neither side is NAME:PATH" : "both sides are in a guest",
+      name === undefined ? "neither side is NAME:PATH" : "both sides are in a guest",
       "write the guest's side as NAME:PATH, such as default:/root/",
     );
   }
-  const { paths } = await requireRunning(names[0]);
-  await shareConnection(names[0], paths);
+  const { paths } = await requireRunning(name);
+  await shareConnection(name, paths);
   return await runWrapped(
     "scp",
     scpArgs(sshConfigPath(paths.sshDir), source, destination, options),

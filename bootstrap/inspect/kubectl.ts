@@ -66,29 +66,33 @@ const WITH_VALUE = [
 /** Which of kubectl's commands the words are, such as "apply". */
 function subcommand(args: readonly string[]): string | undefined {
   for (let at = 0; at < args.length; at++) {
-    if (!args[at].startsWith("-")) return args[at];
-    if (WITH_VALUE.includes(args[at])) at++;
+    const word = args[at]!;
+    if (!word.startsWith("-")) return word;
+    if (WITH_VALUE.includes(word)) at++;
   }
   return undefined;
 }
 
 /** What works with files or ports of the machine that kubectl runs on. */
-const HOST_ONLY: Readonly<Record<string, string>> = {
-  "cp": "the guest's would copy files of the guest; use `gateway cp` and `gateway exec`",
-  "port-forward": "the guest's would listen in the guest; use a NodePort and `gateway port add`",
-  "proxy": "the guest's would listen in the guest; use the instance's kubeconfig",
+const HOST_ONLY: Readonly<Record<string, readonly [why: string, instead: string]>> = {
+  "cp": ["the guest's would copy files of the guest", "use `gateway cp` and `gateway exec`"],
+  "port-forward": [
+    "the guest's would listen in the guest",
+    "use a NodePort and `gateway port add`",
+  ],
+  "proxy": ["the guest's would listen in the guest", "use the instance's kubeconfig"],
 };
 
 function checkForGuest(args: readonly string[]): void {
   const verb = subcommand(ownPart(args)) ?? "";
-  const why = HOST_ONLY[verb];
-  if (why === undefined || args.includes("--help") || args.includes("-h")) return;
-  const [reason, instead] = why.split("; ");
+  const refusal = HOST_ONLY[verb];
+  if (refusal === undefined || args.includes("--help") || args.includes("-h")) return;
+  const [why, instead] = refusal;
   throw new GatewayError({
     code: "not-supported",
     what:
       `Cannot run \`kubectl ${verb}\` without kubectl and the instance's kubeconfig on this host`,
-    why: reason,
+    why,
     fix: `install kubectl, or ${instead}`,
   });
 }
@@ -153,12 +157,13 @@ async function guestWords(
   const known = FOLLOWING.includes(subcommand(own) ?? "") ? {} : FILE_OPTIONS;
   const words: string[] = [];
   for (let at = 0; at < own.length; at++) {
-    const { option, value } = optionOf(own[at]);
+    const word = own[at]!;
+    const { option, value } = optionOf(word);
     const kind = known[option];
-    if (kind === undefined) words.push(own[at]);
+    if (kind === undefined) words.push(word);
     else if (value !== undefined) words.push(`${option}=${await copied(kind, value)}`);
     else if (at + 1 === own.length) words.push(option);
-    else words.push(option, await copied(kind, own[++at]));
+    else words.push(option, await copied(kind, own[++at]!));
   }
   return { words: [...words, ...args.slice(own.length)], files };
 }

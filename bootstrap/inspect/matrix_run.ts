@@ -89,21 +89,19 @@ async function digestsOf(
 ): Promise<Record<string, string>> {
   const { kernel, root, gvproxy } = artifacts;
   const digests: Record<string, string> = {
-    "vmlinux": kernel.files.vmlinux.sha256,
-    "root.erofs": root.files["root.erofs"].sha256,
-    "gvproxy": gvproxy.files.gvproxy.sha256,
+    "vmlinux": kernel.files.vmlinux!.sha256,
+    "root.erofs": root.files["root.erofs"]!.sha256,
+    "gvproxy": gvproxy.files.gvproxy!.sha256,
   };
   if (host.debianKernel !== "") digests["debian vmlinuz"] = await digestFile(host.debianKernel);
   return digests;
 }
 
 async function lookAtHost(artifacts: BootArtifacts, options: MatrixOptions): Promise<MatrixHost> {
-  const vmm = new QemuVmm({
-    kernelPath: artifacts.kernel.files.vmlinux.path,
-    cacheDir: cacheDir(),
-  });
+  const kernelPath = artifacts.kernel.files.vmlinux!.path;
+  const vmm = new QemuVmm({ kernelPath, cacheDir: cacheDir() });
   const check = await vmm.check(options);
-  const libkrun = await (await libkrunDriver(artifacts.kernel.files.vmlinux.path)).check(options);
+  const libkrun = await (await libkrunDriver(kernelPath)).check(options);
   const reason = (request: Partial<UpRequest>) => {
     try {
       resolveOptions({ name: "matrix", assumeYes: false, ...request }, hostFacts());

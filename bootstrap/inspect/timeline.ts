@@ -63,8 +63,9 @@ export function lastRun(records: readonly EventRecord[]): readonly EventRecord[]
  * it: uptime 0 is the earliest host time that any mark of that boot allows, in practice that of its first mark.
  */
 export function buildTimeline(records: readonly EventRecord[]): Timeline {
-  if (records.length === 0) return { startMs: 0, lengthMs: 0, rows: [] };
-  const startMs = records[0].t;
+  const [first] = records;
+  if (first === undefined) return { startMs: 0, lengthMs: 0, rows: [] };
+  const startMs = first.t;
   const endMs = Math.max(...records.map((record) => record.t));
   const rows = [...spanRows(records, startMs), ...markRows(records, startMs)];
   rows.sort((a, b) => a.atMs - b.atMs);
@@ -111,18 +112,25 @@ function spanRows(records: readonly EventRecord[], startMs: number): TimelineRow
   });
 }
 
+interface Boot {
+  readonly marks: { readonly record: EventRecord; readonly uptime: number }[];
+  originMs: number;
+}
+
 function markRows(records: readonly EventRecord[], startMs: number): TimelineRow[] {
-  const boots: { readonly marks: { record: EventRecord; uptime: number }[]; originMs: number }[] =
-    [];
-  let lastUptime = Infinity;
+  const boots: Boot[] = [];
+  let boot: Boot | undefined;
+  let lastUptime = 0;
   for (const record of records) {
     if (record.kind !== "mark") continue;
     const uptime = readUptime(record.attrs?.uptime);
     if (uptime === undefined) continue;
     // A clock that went back is another boot's.
-    if (uptime < lastUptime - 1) boots.push({ marks: [], originMs: Infinity });
+    if (boot === undefined || uptime < lastUptime - 1) {
+      boot = { marks: [], originMs: Infinity };
+      boots.push(boot);
+    }
     lastUptime = uptime;
-    const boot = boots[boots.length - 1];
     boot.marks.push({ record, uptime });
     boot.originMs = Math.min(boot.originMs, record.t - uptime * 1000);
   }

@@ -71,7 +71,7 @@ export function readVerification(
   instance: string,
   { startMs, endMs }: HostWindow,
 ): CapabilityReport {
-  const [, first, json, last] = /^(\d+)\n([\s\S]*?)\n?(\d+)\n?$/.exec(text) ?? [];
+  const [, first, json = "", last] = /^(\d+)\n([\s\S]*?)\n?(\d+)\n?$/.exec(text) ?? [];
   if (first === undefined) throw notVerified(instance, "the guest's answer is no report of checks");
   const behind = startMs / 1000 - Number(first);
   const ahead = Number(last) - endMs / 1000;
@@ -172,9 +172,12 @@ export function capabilityText(report: CapabilityReport): string {
     row.outcome === "pass" ? "" : row.found,
   ]);
   const all = [["CHECK", "OUTCOME", "NEEDS", "WITHOUT IT", ""], ...rows];
-  const widths = [0, 1, 2].map((at) => Math.min(40, Math.max(...all.map((row) => row[at].length))));
-  const lines = all.flatMap(([check, outcome, needs, breaks, found]) => {
-    const cells = [check, outcome, needs].map((cell, at) => cell.padEnd(widths[at]));
+  const widths = [0, 1, 2].map((at) =>
+    Math.min(40, Math.max(...all.map((row) => row[at]!.length)))
+  );
+  const lines = all.flatMap((row) => {
+    const cells = widths.map((width, at) => row[at]!.padEnd(width));
+    const [breaks, found] = row.slice(widths.length);
     return [`${cells.join("  ")}  ${breaks}`, ...(found === "" ? [] : [`    found: ${found}`])];
   });
   const verdict = `${report.ok ? "ok" : "NOT OK"}: ${

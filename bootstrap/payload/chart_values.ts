@@ -76,10 +76,11 @@ async function readChart(archive: Uint8Array): Promise<ChartText> {
   for (const { name, data } of entries) {
     const [, ...below] = name.split("/");
     const path = below.join("/");
+    const [folder, chart] = below;
     if (path === "values.yaml") defaults = read(text(data)) ?? {};
     else if (path === "Chart.yaml") addDependencies(read(text(data)), inner);
-    else if (below[0] === "templates") templates += text(data);
-    else if (below[0] === "charts" && below.length > 1) inner.add(below[1].replace(/-\d.*$/, ""));
+    else if (folder === "templates") templates += text(data);
+    else if (folder === "charts" && chart !== undefined) inner.add(chart.replace(/-\d.*$/, ""));
   }
   return { defaults, templates, inner };
 }

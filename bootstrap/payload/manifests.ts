@@ -81,7 +81,7 @@ function openFiles(payload: Payload, archives: readonly Uint8Array[]): Record<st
   });
   payload.charts.forEach((chart, at) => {
     files[`${90 + at}-chart-${chart.name}.yaml`] = toYaml([
-      chartObject(payload, chart, archives[at]),
+      chartObject(payload, chart, archives[at]!),
     ]);
   });
   return files;

@@ -104,15 +104,16 @@ export function refuseTwice(source: YamlSource, list: string, keys: readonly str
   keys.forEach((key, at) => {
     const first = keys.indexOf(key);
     if (first === at) return;
-    const words = {
+    const words: Readonly<Record<string, readonly [what: string, fix: string]>> = {
       charts: ["a chart of that name", "give it another name"],
       secrets: ["a Secret of that name and namespace", "give it another name, or join the two"],
       images: ["that image", "leave one of them"],
       manifests: ["a file of that name", "give it another name, whatever folder it is in"],
-    }[list] ?? ["the same", "leave one of them"];
+    };
+    const [what, fix] = words[list] ?? ["the same", "leave one of them"];
     throw source.fault([list, at], {
-      why: `${words[0]} is ${fieldName([list, first])} already`,
-      fix: words[1],
+      why: `${what} is ${fieldName([list, first])} already`,
+      fix,
     });
   });
 }

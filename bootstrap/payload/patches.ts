@@ -54,23 +54,22 @@ export class ManifestPatches {
    * @throws GatewayError `payload-invalid` for a second object of one patch, and for an operation that does not fit.
    */
   apply(object: KubeValue, manifest: string): number | undefined {
-    const named = this.patches.flatMap((patch, at) =>
-      fits(patch, object as Named | null) ? [at] : []
-    );
-    for (const at of named) {
+    const named = [...this.patches.entries()]
+      .filter(([, patch]) => fits(patch, object as Named | null));
+    for (const [at, patch] of named) {
       const before = this.#found.get(at);
       if (before !== undefined) {
         throw this.source.fault(["patches", at], {
-          why: `${wordsOf(this.patches[at])} is in ${before} and again in ${manifest}`,
+          why: `${wordsOf(patch)} is in ${before} and again in ${manifest}`,
           fix: "name its namespace, or its kind with the group, such as `kind: Deployment.apps`",
         });
       }
       this.#found.set(at, manifest);
-      this.patches[at].patch.forEach((operation, step) =>
+      patch.patch.forEach((operation, step) =>
         this.#applyOne(object, operation, ["patches", at, "patch", step])
       );
     }
-    return named.at(-1);
+    return named.at(-1)?.[0];
   }
 
   /** Refuses patches whose object no manifest held. @throws GatewayError `payload-invalid` */
@@ -107,7 +106,7 @@ export class ManifestPatches {
       });
     }
     const [error] = applyPatch(object, [operation as Operation]);
-    if (error === null) return;
+    if (!error) return;
     throw this.source.fault(field, {
       why: error.name === "TestError"
         ? `the object has another value at "${path}"`

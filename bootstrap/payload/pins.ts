@@ -158,17 +158,21 @@ async function ask(
     const how = { access, puller, assumeYes, store, span, signal };
     return { ...one, digest: await resolveDigest(one.ref, how) };
   };
-  const get = ({ name, url, sha256 }: PinnedFile) => (signal: AbortSignal) =>
-    sha256 === null
-      ? downloadText(url, { signal, hostCa })
-      : Deno.readTextFile(join(builtIn, name));
-  const [chart, images, texts] = await together<[PinnedRef, PinnedRef[], string[]]>([
+  const get = (one: PinnedFile) => async (signal: AbortSignal) => ({
+    one,
+    text: one.sha256 === null
+      ? await downloadText(one.url, { signal, hostCa })
+      : await Deno.readTextFile(join(builtIn, one.name)),
+  });
+  const [chart, images, fetched] = await together<
+    [PinnedRef, PinnedRef[], { readonly one: PinnedFile; readonly text: string }[]]
+  >([
     pin(lock.chart),
     (signal) => together(lock.images.map(pin), { signal }),
     (signal) => together(lock.manifests.map(get), { signal }),
   ], options);
-  const manifests = lock.manifests.map((one, at) => ({ ...one, sha256: digestBytes(texts[at]) }));
-  const files = Object.fromEntries(manifests.map(({ name }, at) => [name, texts[at]]));
+  const manifests = fetched.map(({ one, text }) => ({ ...one, sha256: digestBytes(text) }));
+  const files = Object.fromEntries(fetched.map(({ one, text }) => [one.name, text]));
   return { lock: { ...lock, noted: new Date().toISOString(), chart, images, manifests }, files };
 }
 

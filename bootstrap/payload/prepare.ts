@@ -145,7 +145,7 @@ export async function chartArchives(
   const archive = (chart: Payload["charts"][number]) => async (signal: AbortSignal) => {
     const { from } = chart;
     const bytes = from.kind === "oci"
-      ? await Deno.readFile((await ensureCharts([from], { ...pull, signal }))[0])
+      ? await Deno.readFile((await ensureCharts([from], { ...pull, signal }))[0]!)
       : await packedChart(chart);
     const unknown = await unknownValues(bytes, chart.values);
     if (unknown.length > 0) {
@@ -161,7 +161,7 @@ export async function chartArchives(
 async function helmArchive(store: ArtifactStore, options: EnsureOptions): Promise<ImageArchive> {
   const recipe = await helmImageRecipe({ arch: ARCH, assumeYes: options.assumeYes });
   const { files } = await store.ensure(recipe, options);
-  return await describeArchive(Object.values(files)[0]);
+  return await describeArchive(Object.values(files)[0]!);
 }
 
 /** What a payload brings, as rows of `gateway build`: each file with its digest and size. */
@@ -174,7 +174,7 @@ export function preparedFiles(
     describe(name, new TextEncoder().encode(text), join(payload.dir, name))
   );
   const packed = payload.charts.map(({ name, from }, at) =>
-    describe(`${name}.tgz`, charts[at], from.kind === "oci" ? from.ref : from.path)
+    describe(`${name}.tgz`, charts[at]!, from.kind === "oci" ? from.ref : from.path)
   );
   const pulled = [...images, ...later].map(({ ref, path, sha256, sizeBytes }) =>
     [ref, { path, sha256, sizeBytes }] as const

@@ -86,7 +86,7 @@ const reference = v.pipe(
     "it is not REGISTRY/REPOSITORY:TAG",
   ),
   v.check(
-    (text) => /[.:]|^localhost$/.test(text.split("/")[0]),
+    (text) => /[.:]|^localhost$/.test(text.split("/")[0]!),
     "it does not name its registry, so nobody knows where it comes from",
   ),
 );
@@ -295,7 +295,7 @@ export function parseSpec(source: YamlSource): PayloadSpec {
     Number(isMissing(a.issue)) - Number(isMissing(b.issue)) || a.place.line - b.place.line ||
     a.place.column - b.place.column
   );
-  const [{ path, issue }] = faults;
+  const { path, issue } = faults[0]!;
   const words = wordsOf(issue, path);
   const more = new Set(faults.map(({ path }) => path.join("."))).size - 1;
   const why = more > 0 ? `${words.why} (and ${more} more to correct)` : words.why;

@@ -56,9 +56,9 @@ function search(value: KubeValue, [step, ...rest]: readonly string[]): NoText | 
   if (Array.isArray(value)) {
     return step === "*" ? first(value, (one, at) => below(search(one, rest), [at])) : undefined;
   }
-  const fields = fieldsOf(value);
-  const names = step === "*" ? Object.keys(fields) : Object.hasOwn(fields, step) ? [step] : [];
-  return first(names, (name) => below(search(fields[name], rest), [name]));
+  const fields = Object.entries(fieldsOf(value))
+    .filter(([name]) => step === "*" || name === step);
+  return first(fields, ([name, field]) => below(search(field, rest), [name]));
 }
 
 function fieldsOf(value: KubeValue): { readonly [name: string]: KubeValue } {

@@ -53,7 +53,7 @@ export async function chooseVmm(
   options: ChooseOptions,
 ): Promise<ChosenVmm> {
   const wanted = options.config?.vmm ?? "auto";
-  const kernelPath = artifacts.kernel.files.vmlinux.path;
+  const kernelPath = artifacts.kernel.files.vmlinux!.path;
   let notLibkrun = "";
   if (wanted !== "qemu") {
     const vmm = await libkrunDriver(kernelPath, options.libkrun);
@@ -66,7 +66,7 @@ export async function chooseVmm(
   const vmm = new QemuVmm({
     kernelPath,
     cacheDir: cacheDir(),
-    ramshim: artifacts.ramshim.files["ramshim.so"].path,
+    ramshim: artifacts.ramshim.files["ramshim.so"]!.path,
     accelerator: options.accelerator,
   });
   const found = await vmm.check(options);
@@ -80,7 +80,7 @@ export async function chooseVmm(
   }
   const check = { ...found, why: found.why + notLibkrun };
   const tscKHz = check.accelerator === "tcg"
-    ? await hostTscKHz(artifacts.tsc.files.tsckhz.path, cacheDir(), options.signal)
+    ? await hostTscKHz(artifacts.tsc.files.tsckhz!.path, cacheDir(), options.signal)
     : undefined;
   return told(options.span, { vmm, check, tscKHz: tscKHz ?? null });
 }
@@ -99,7 +99,7 @@ export async function libkrunDriver(kernelPath: string, flag?: string): Promise<
     cacheDir: cacheDir(),
     child: async (plan, options) => vmmCommand(plan, await vmmBundle(options)),
     flag,
-    artifact: artifact?.files[LIBKRUN_FILE].path,
+    artifact: artifact?.files[LIBKRUN_FILE]?.path,
   });
 }
 
@@ -109,7 +109,7 @@ async function vmmBundle({ span, signal }: StartOptions): Promise<string | undef
   try {
     const recipe = await vmmProcessRecipe();
     const made = await new ArtifactStore().ensure(recipe, { span, signal, assumeYes: false });
-    return made.files[VMM_BUNDLE_FILE].path;
+    return made.files[VMM_BUNDLE_FILE]!.path;
   } catch (error) {
     if (signal.aborted) throw error;
     // The sources do the same and need a little longer.

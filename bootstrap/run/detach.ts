@@ -50,8 +50,8 @@ export async function startDetached(plan: string, options: DetachOptions): Promi
   await ensureRuntimeDir();
   await sweepFiles();
   const name = ownedName("up-", crypto.randomUUID().slice(0, 8));
-  const [eventsPath, planPath] = [".jsonl", ".json"]
-    .map((suffix) => join(runtimeDir(), name + suffix));
+  const eventsPath = join(runtimeDir(), `${name}.jsonl`);
+  const planPath = join(runtimeDir(), `${name}.json`);
   const file: DetachedPlan = { plan, eventsTo: eventsPath };
   await writeNewFile(planPath, JSON.stringify(file), 0o600, false);
   const command = selfCommand(["__up", planPath]);
@@ -88,8 +88,10 @@ export async function startDetached(plan: string, options: DetachOptions): Promi
 /** What the file of `gateway __up FILE` holds. @throws GatewayError `usage`. */
 export async function readDetachedPlan(words: readonly string[]): Promise<DetachedPlan> {
   const [path] = words;
-  const text = words.length === 1 && await Deno.readTextFile(path).catch(() => undefined);
-  if (text) return parseJson(PlanFile, text, path);
+  if (path !== undefined && words.length === 1) {
+    const text = await Deno.readTextFile(path).catch(() => undefined);
+    if (text !== undefined) return parseJson(PlanFile, text, path);
+  }
   throw usageError(
     "Cannot start a supervisor",
     "it takes one word, the file with its plan",

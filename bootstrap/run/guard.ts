@@ -53,7 +53,7 @@ async function writtenFailure(path: string): Promise<GatewayError | undefined> {
   // Its other jobs and the kernel may still have said something.
   for (const line of (await consoleTail(path, 8)).reverse()) {
     const match = /\bgateway-init: ([\w-]+): (.+)$/.exec(line);
-    if (match) return guestFailure(match[1], match[2]);
+    if (match) return guestFailure(match[1]!, match[2]!);
   }
 }
 

@@ -124,7 +124,7 @@ async function keep(
     disk.head.name = `disk-${crypto.randomUUID().slice(0, 8)}.raw`;
   }
   const moves: [string, string][] = [saved.devices, ...saved.ram].map(({ name }) => [name, name]);
-  chainFiles(saved.disk!).forEach((name, at) => moves.push([name, chainFiles(disk)[at]]));
+  chainFiles(saved.disk!).forEach((name, at) => moves.push([name, chainFiles(disk)[at]!]));
   for (const [from, to] of moves) await Deno.rename(join(paths.dir, from), join(dir, to));
   await Deno.rename(paths.pkiDir, join(dir, "pki"));
   if (await exists(paths.jwtDir)) await Deno.rename(paths.jwtDir, join(dir, "jwt"));

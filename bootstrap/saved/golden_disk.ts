@@ -34,8 +34,8 @@ function identity({ kernel, root }: Pick<BootArtifacts, "kernel" | "root">, stat
   return {
     name: "golden",
     inputs: {
-      kernel: kernel.files.vmlinux.sha256,
-      root: root.files["root.erofs"].sha256,
+      kernel: kernel.files.vmlinux!.sha256,
+      root: root.files["root.erofs"]!.sha256,
       payload: "gateway.local/demo:1",
       stateMiB,
       steps: SEAL.join("\n"),
@@ -85,7 +85,7 @@ export async function findGoldenDisk(
 }
 
 function asGoldenDisk(artifact: Artifact, stateMiB: number): GoldenDisk {
-  const { path, sha256 } = artifact.files[OUTPUT];
+  const { path, sha256 } = artifact.files[OUTPUT]!;
   return {
     stateMiB,
     async linkInto(dir, signal) {

@@ -64,9 +64,9 @@ export async function execInFreshVm(options: UpOptions, ctx: ExecContext): Promi
   const code = await execWith(
     {
       ...chosen,
-      ...await execKernel(options, artifacts.kernel.files.vmlinux.path, chosen, span),
-      rootImage: artifacts.root.files["root.erofs"].path,
-      gvproxy: artifacts.gvproxy.files.gvproxy.path,
+      ...await execKernel(options, artifacts.kernel.files.vmlinux!.path, chosen, span),
+      rootImage: artifacts.root.files["root.erofs"]!.path,
+      gvproxy: artifacts.gvproxy.files.gvproxy!.path,
     },
     options,
     { ...ctx, span },
@@ -150,7 +150,7 @@ export async function execWith(
   await using _logs = keepLogsSmall([spec.consoleLogPath, spec.vmmLogPath]);
   await using vm = await span.run("start vm", (s) => parts.vmm.start(spec, { span: s, signal }));
   const [controlPath, stdioPath] = spec.consolePorts.map((port) => port.socketPath);
-  using control = await ControlPort.connect(controlPath, { span, signal });
+  using control = await ControlPort.connect(controlPath!, { span, signal });
   const guarded = guardSignal(signal, {
     vm,
     control,
@@ -159,7 +159,7 @@ export async function execWith(
     gvproxyLogPath,
     vmmLogPath: spec.vmmLogPath,
   });
-  using stdio = await connectStdio(stdioPath, guarded);
+  using stdio = await connectStdio(stdioPath!, guarded);
   const code = await exitCodeOf(new StdioPort(stdio.conn).run(ctx.streams), guarded, signal);
   await span.run("guest off", () => within(vm.exited, 5000));
   return code;

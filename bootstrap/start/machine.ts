@@ -103,7 +103,7 @@ export async function boot(
   const control = await span.run("attach", async (s) => {
     await recordProcesses(parts, { vm, gvproxy }, signal);
     await writeCacheFile(paths.replayFile, replayScript(spec, vm.command, gvproxy.command), 0o700);
-    return await ControlPort.connect(spec.consolePorts[0].socketPath, { span: s, signal });
+    return await ControlPort.connect(spec.consolePorts[0]!.socketPath, { span: s, signal });
   });
   stack.use(control);
   // A guest that resumes has its disk mounted from the first moment, and reports nothing of a boot.
@@ -124,7 +124,7 @@ async function startNetwork(
 ): Promise<RunningGvproxy> {
   const { hostServices } = config;
   const started = await startGvproxy({
-    binary: artifacts.gvproxy.files.gvproxy.path,
+    binary: artifacts.gvproxy.files.gvproxy!.path,
     socketDir: paths.runtimeDir,
     logPath: paths.gvproxyLog,
     hostServices,

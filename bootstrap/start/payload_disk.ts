@@ -85,11 +85,11 @@ export async function packPayload(parts: PayloadParts): Promise<Uint8Array> {
  * @throws GatewayError `bug` for a name that is no upper-case shell variable or a value with a NUL.
  */
 export function renderEnv(env: Readonly<Record<string, string>>): string {
-  return Object.keys(env).sort().map((name) => {
+  return Object.entries(env).sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, value]) => {
     if (!VARIABLE_PATTERN.test(name)) {
       throw badPart(`the variable "${name}"`, "it is no shell name");
     }
-    return `${name}=${quoteShell(env[name])}\n`;
+    return `${name}=${quoteShell(value)}\n`;
   }).join("");
 }
 

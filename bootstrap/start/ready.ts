@@ -230,13 +230,13 @@ function readyNow(
   forward: PortForward,
 ): Partial<RunRecord> {
   const endpoint = endpointUrl(payload.service, forward);
-  const values: Readonly<Record<string, string>> = {
+  const values = {
     ...{ endpoint, port: String(forward.hostPort), instance: config.name },
     clientFiles: shellWord(join(clientFilesPath(config.name), "mtls")),
   };
   const notes = payload.notes.trim().replaceAll(
     /\{(endpoint|port|instance|clientFiles)\}/g,
-    (_, name) => values[name],
+    (_, name: keyof typeof values) => values[name],
   );
   return { phase: "ready", readyAt: new Date().toISOString(), endpoint, notes: notes || null };
 }

@@ -253,7 +253,7 @@ function elapsed(step: Step, view: View): string {
 }
 
 function spinner(nowMs: number): string {
-  return SPINNER[Math.floor(nowMs / SPINNER_MS) % SPINNER.length];
+  return SPINNER[Math.floor(nowMs / SPINNER_MS) % SPINNER.length]!;
 }
 
 /** The last line is the newest; what does not fit is folded at the top. */

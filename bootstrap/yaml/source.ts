@@ -75,10 +75,10 @@ export class YamlSource {
       });
     }
     const errors: readonly YAMLError[] = this.documents.flatMap((document) => document.errors);
-    if (errors.length > 0) {
-      const [{ message, pos }] = errors;
-      throw payloadFault(dir, this.#at(this.#place(pos[0])), {
-        why: message.split("\n")[0].trim(),
+    const [error] = errors;
+    if (error !== undefined) {
+      throw payloadFault(dir, this.#at(this.#place(error.pos[0])), {
+        why: error.message.split("\n")[0]!.trim(),
         fix: "correct the YAML there; nested lines are indented by spaces, and a key comes once",
       });
     }

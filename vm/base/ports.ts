@@ -27,7 +27,7 @@ export interface HostService {
 export type EgressMode = "internet" | "all" | "none";
 
 /** Every value of `--egress`, the default first. */
-export const EGRESS_MODES: readonly EgressMode[] = ["internet", "all", "none"];
+export const EGRESS_MODES = ["internet", "all", "none"] as const satisfies readonly EgressMode[];
 
 /** Addresses that a guest reaches whatever its mode is. */
 export interface AllowedNet {

@@ -345,7 +345,7 @@ export function ownedName(prefix: string, id: string): string {
 /** The id in a name that {@linkcode ownedName} gave to a process that is gone; undefined for any other name. */
 export function orphanId(prefix: string, name: string): string | undefined {
   if (!name.startsWith(prefix)) return undefined;
-  const [, pid, startTime, id] = /^(\d+)-(\d*)-(.+)$/.exec(name.slice(prefix.length)) ?? [];
+  const [, pid, startTime = "", id] = /^(\d+)-(\d*)-(.+)$/.exec(name.slice(prefix.length)) ?? [];
   if (id === undefined || isAlive({ pid: Number(pid), startTime })) return undefined;
   return id;
 }

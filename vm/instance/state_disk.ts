@@ -28,7 +28,8 @@ export async function inspectStateDisk(path: string): Promise<StateDiskKind> {
     // Zeros at the start prove nothing about the rest; a file without a single block is all zeros.
     return (await file.stat()).blocks === 0 ? "empty" : "foreign";
   }
-  const magic = head[SUPERBLOCK + 0x38] | (head[SUPERBLOCK + 0x39] << 8);
+  const [low = 0, high = 0] = head.subarray(SUPERBLOCK + 0x38, SUPERBLOCK + 0x3a);
+  const magic = low | (high << 8);
   const label = new TextDecoder().decode(head.subarray(SUPERBLOCK + 0x78, SUPERBLOCK + 0x88))
     .replace(/\0.*$/s, "");
   return magic === 0xef53 && label === STATE_LABEL ? "ours" : "foreign";

@@ -37,8 +37,8 @@ interface Places {
  * `vmm-failed` for a VM that cannot be entered.
  */
 export function vmmChild(args: readonly string[], say: (line: string) => void): never {
-  const path = args[0];
-  if (args.length !== 1 || !path.startsWith("/")) {
+  const [path, ...others] = args;
+  if (path === undefined || others.length > 0 || !path.startsWith("/")) {
     throw usageError(
       "Cannot start a VM's process",
       "it takes one word, the absolute path of a vm.json",

@@ -152,7 +152,8 @@ class LibkrunVm implements RunningVm {
 
   /** Resolves when the host's ends can be connected, or fails as soon as the child ends. */
   async listening(signal: AbortSignal): Promise<void> {
-    if (this.sockets.length === 0) return;
+    const [first] = this.sockets;
+    if (first === undefined) return;
     const gone = new AbortController();
     void this.child.exited.then(({ code, signal }) =>
       gone.abort(
@@ -166,7 +167,7 @@ class LibkrunVm implements RunningVm {
     );
     // Told by the system and not asked for again and again: the child needs the processor more than we do. A
     // connection would be taken for the supervisor's own, so the sockets are only looked at.
-    using changes = Deno.watchFs(dirname(this.sockets[0]), { recursive: false });
+    using changes = Deno.watchFs(dirname(first), { recursive: false });
     await settleWithin(this.#seen(changes), {
       what: "libkrun's ports",
       timeoutMs: 30_000,
@@ -209,7 +210,7 @@ export interface ChildWords {
 /** Reads the child's log. */
 async function childWords(logPath: string): Promise<ChildWords> {
   const text = await readTail(logPath).catch(() => "");
-  const line = (pattern: RegExp) => pattern.exec(text)?.[1].slice(0, 400);
+  const line = (pattern: RegExp) => pattern.exec(text)?.[1]?.slice(0, 400);
   const why = line(/^ {2}why: (.*)$/m);
   if (why === undefined) return { why: text.trim().split("\n").at(-1)?.slice(0, 400) ?? "" };
   return { what: line(/^error: (.*)$/m), why, fix: line(/^ {2}fix: (.*)$/m) };

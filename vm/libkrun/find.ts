@@ -25,7 +25,7 @@ export function findLibraries(options: FindOptions): LibraryCandidate[] {
   const { os, arch } = Deno.build;
   const candidates = libraryCandidates({ ...options, os, arch });
   if (options.flag || options.variable) {
-    checkLibraryPlace(candidates[0].path, options.uid);
+    for (const { path } of candidates) checkLibraryPlace(path, options.uid);
     return candidates;
   }
   return candidates.filter(({ path }) => isThere(path));

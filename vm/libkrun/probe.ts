@@ -104,9 +104,8 @@ async function judge(
   ended: Awaited<RunningVm["exited"]> | undefined,
   timeoutMs: number,
 ): Promise<LibkrunVerdict> {
-  const [screen, log] = await Promise.all(
-    [spec.consoleLogPath, spec.vmmLogPath].map((path) => Deno.readTextFile(path).catch(() => "")),
-  );
+  const read = (path: string) => Deno.readTextFile(path).catch(() => "");
+  const [screen, log] = await Promise.all([read(spec.consoleLogPath), read(spec.vmmLogPath)]);
   const version = /with libkrun ([^,]+),/.exec(log)?.[1] ?? "";
   if (ended && screen.includes("Kernel panic")) {
     return { usable: true, version, why: "a probe boot with it worked", fix: "" };

@@ -26,17 +26,17 @@ export type ControlLine =
 /** Parses one line of gw.control; what fits no form is `other`, since a guest's bytes are never trusted. */
 export function parseControlLine(line: string): ControlLine {
   const failure = /^! ([\w-]+): (.+)$/.exec(line);
-  if (failure) return { kind: "failure", stage: failure[1], why: failure[2] };
+  if (failure) return { kind: "failure", stage: failure[1]!, why: failure[2]! };
   const reply = /^= (\S+) (ok|error) ?(.*)$/.exec(line);
-  if (reply) return { kind: "reply", id: reply[1], ok: reply[2] === "ok", text: reply[3] };
+  if (reply) return { kind: "reply", id: reply[1]!, ok: reply[2] === "ok", text: reply[3]! };
   const mark = /^(\d+\.\d+) ([a-z][\w-]*)((?: [\w-]+=\S*)*)$/.exec(line);
   if (!mark) return { kind: "other", text: line };
   const attrs: Record<string, string> = {};
-  for (const pair of mark[3].trim().split(" ").filter(Boolean)) {
+  for (const pair of mark[3]!.trim().split(" ").filter(Boolean)) {
     const at = pair.indexOf("=");
     attrs[pair.slice(0, at)] = pair.slice(at + 1);
   }
-  return { kind: "mark", uptimeSeconds: Number(mark[1]), name: mark[2], attrs };
+  return { kind: "mark", uptimeSeconds: Number(mark[1]), name: mark[2]!, attrs };
 }
 
 // Root in the guest can write to the port what it likes, so the host does not rely on the agent's bounds.
@@ -125,7 +125,7 @@ export class ControlPort implements Disposable {
    * @throws GatewayError `guest-failed` for an error reply, `guest-unreachable` when the port is closed, `timeout`.
    */
   async request(command: string, timeoutMs: number, signal?: AbortSignal): Promise<string> {
-    const verb = command.split(" ", 1)[0];
+    const verb = command.split(" ", 1)[0]!;
     if (this.#closed) throw unreachable(verb);
     const id = `r${this.#nextId++}`;
     const reply = new Promise<string>((resolve, reject) => {

@@ -64,7 +64,7 @@ export async function* readFrames(stream: AsyncIterable<Uint8Array>): AsyncGener
       }
       rest = body.take(rest);
       if (!body.isFull) break;
-      yield { type: header.bytes[0], body: body.bytes };
+      yield { type: header.bytes[0]!, body: body.bytes };
       body = undefined;
       header.clear();
     }

@@ -20,10 +20,10 @@ export async function hostCpu(accelerator: QemuMachine["accelerator"]): Promise<
  * time stamp counter, which goes with the model.
  */
 export function cpuIdentity(cpuinfo: string, accelerator: QemuMachine["accelerator"]): string {
-  const [first] = cpuinfo.split("\n\n");
+  const [first = ""] = cpuinfo.split("\n\n");
   const wanted = accelerator === "tcg" ? NAMES : [...NAMES, "flags"];
   return first.split("\n").flatMap((line) => {
-    const [key, value = ""] = line.split(":").map((word) => word.trim());
+    const [key = "", value = ""] = line.split(":").map((word) => word.trim());
     return wanted.includes(key) ? [`${key}=${value}`] : [];
   }).join(",");
 }

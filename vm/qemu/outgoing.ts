@@ -12,7 +12,7 @@ import { shareFile } from "../instance/disk_chain.ts";
 
 /** Of one run. Disposing removes the folders. */
 export class OutgoingFolders implements AsyncDisposable {
-  private constructor(readonly paths: readonly string[]) {}
+  private constructor(readonly paths: readonly [string, ...string[]]) {}
 
   /** One in the instance's folder, without what an earlier run left there, and one in memory where there is room. */
   static async make(instanceDir: string): Promise<OutgoingFolders> {

@@ -114,10 +114,9 @@ export class QmpClient implements Disposable {
     }
     const pending = this.#pending.get(Number(message.id));
     if (!pending) return;
-    if ("error" in message) {
-      const error = message.error as { desc?: string };
-      pending.reject(qmpError(pending.command, error.desc ?? "no reason given"));
-    } else pending.resolve(message.return);
+    if (message.return !== undefined) return pending.resolve(message.return);
+    const error = message.error as { desc?: string } | undefined;
+    pending.reject(qmpError(pending.command, error?.desc ?? "no reason given"));
   }
 
   [Symbol.dispose](): void {

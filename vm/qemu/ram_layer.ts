@@ -190,7 +190,7 @@ export async function askConfinement(
     signal,
     code: "vmm-failed",
   });
-  const [, word, number] = /^(landlock|unconfined) (\d+)$/.exec(line ?? "") ?? [];
+  const [, word, number = ""] = /^(landlock|unconfined) (\d+)$/.exec(line ?? "") ?? [];
   if (word === "landlock") return `seccomp and Landlock ${number}`;
   if (word) return `seccomp; no Landlock: ${NO_LANDLOCK[number] ?? `errno ${number}`}`;
   throw new GatewayError({

@@ -65,7 +65,7 @@ export async function sourceCommit(signal: AbortSignal): Promise<string | null> 
   const packaged = await packageRecord();
   if (packaged) return packaged.gitCommit;
   const git = (...args: string[]) => output("git", ["-C", sourcePath("."), ...args], signal);
-  const [head, prefix] = (await git("rev-parse", "HEAD", "--show-prefix")).split("\n");
+  const [head = "", prefix] = (await git("rev-parse", "HEAD", "--show-prefix")).split("\n");
   if (!/^[0-9a-f]{40,64}$/.test(head) || prefix) return null;
   return (await git("status", "--porcelain")) === "" ? head : `${head}-dirty`;
 }
@@ -83,13 +83,13 @@ async function toolVersions(
         .split("\n")
     ) {
       const [name, version, status] = line.split(" ");
-      if (status === "installed") versions[name] = version;
+      if (name && version && status === "installed") versions[name] = version;
     }
   }
   for (const { program, debian } of tools) {
     if (program === "go") versions.go = await output("go", ["env", "GOVERSION"], signal);
     else if (versions[debian] === undefined && /^[\w.+-]+$/.test(program)) {
-      versions[program] = (await output(program, ["--version"], signal)).split("\n")[0];
+      versions[program] = (await output(program, ["--version"], signal)).split("\n")[0]!;
     }
   }
   return Object.fromEntries(

@@ -23,7 +23,7 @@ const bold = (text: string) => `\\fB${plain(text)}\\fR`;
 
 /** "--source <log>" with the value in italics. */
 function flags(text: string): string {
-  const [, words, value = ""] = /^([^<[]*?)(?: ?([<[].*))?$/.exec(text)!;
+  const [, words = "", value = ""] = /^([^<[]*?)(?: ?([<[].*))?$/.exec(text)!;
   return `${bold(words)}${value && ` \\fI${plain(value)}\\fR`}`;
 }
 
@@ -40,7 +40,7 @@ function commandLines(node: CommandNode): string[] {
     : [];
   return [
     `.SS ${bold(name)} ${plain(node.usage)}`,
-    sentence(node.description[0].toUpperCase() + node.description.slice(1)),
+    sentence(node.description.charAt(0).toUpperCase() + node.description.slice(1)),
     ...aliases,
     ...node.options.filter(({ names }) => !names.includes("--help")).flatMap(optionLines),
     ...exampleLines(node.examples),
@@ -52,7 +52,9 @@ function exampleLines(examples: readonly string[]): string[] {
   return [".PP", "Example:", ".PP", ".nf", ".RS 4", ...examples.map(plain), ".RE", ".fi"];
 }
 
-const EXIT_CODES = [
+type Term = readonly [term: string, text: string];
+
+const EXIT_CODES: readonly Term[] = [
   ["0", "It worked."],
   ["1", "It did not; stderr has what, why and a fix."],
   ["2", "The command line could not be used."],
@@ -60,7 +62,7 @@ const EXIT_CODES = [
   ["130", "Interrupted."],
 ];
 
-const ENVIRONMENT = [
+const ENVIRONMENT: readonly Term[] = [
   ["XDG_CACHE_HOME", "Artifacts, below gateway; ~/.cache by default."],
   ["XDG_DATA_HOME", "Instances, below gateway; ~/.local/share by default."],
   ["XDG_CONFIG_HOME", "Client files, below openshell; ~/.config by default."],
@@ -73,7 +75,7 @@ const ENVIRONMENT = [
   ["GATEWAY_YES", "1: as root, install missing host tools without asking."],
 ];
 
-const terms = (rows: readonly string[][]) =>
+const terms = (rows: readonly Term[]) =>
   rows.flatMap(([term, text]) => [".TP", bold(term), plain(text)]);
 
 /** The page as roff. */
