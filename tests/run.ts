@@ -65,7 +65,6 @@ const ROOMS: readonly Step[] = [
   ),
   tests("guest stages", "--no-check", "-A", "tests/guest/"),
   tests("libkrun in a nested machine", "--no-check", "-A", "tests/nested/"),
-  // Compiles the kernel for arm64, unless it is there.
   tests("kernel", "--no-check", "-A", "tests/kernel/"),
 ];
 

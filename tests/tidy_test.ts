@@ -31,7 +31,8 @@ const FLOORS: Readonly<Record<string, readonly (readonly string[])[]>> = {
 };
 
 const TOP_LEVEL = [
-  ...["deno.json", "deno.lock", "mod.ts", "cli.ts", "README.md", "CHANGELOG.md", "LICENSE"],
+  ...["deno.json", "deno.lock", "mod.ts", "cli.ts"],
+  ...["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"],
   ...["ffi", "vm", "net", "bootstrap", "rootfs", "kernel", "tests", "docs", "dist"],
 ];
 

@@ -27,7 +27,7 @@ export function replayScript(
 # Starts the VM of ${quote(spec.name)} by hand, from its disk. Stop the instance first.
 # No port of this host is forwarded. The console: ${quote(spec.consoleLogPath)}
 # To power it off: printf 'r1 poweroff\\n' | socat -t 60 - UNIX-CONNECT:${
-    quote(spec.consolePorts[0].socketPath)
+    quote(spec.consolePorts[0]!.socketPath)
   }
 set -eu
 umask 077

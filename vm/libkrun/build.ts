@@ -85,7 +85,7 @@ export function libkrunFormulaError(os: string): GatewayError {
     what: `Cannot build libkrun on "${os}"`,
     why: "it is built from source on Linux only",
     fix: os === "darwin"
-      ? "install its Homebrew formula: brew tap slp/krun && brew install libkrun"
+      ? "install its Homebrew formula: brew tap libkrun/krun && brew install libkrun"
       : "use a Linux host",
   });
 }

@@ -121,7 +121,7 @@ export function noLibrary(): GatewayError {
     what: "Cannot find libkrun",
     why: "it is in none of the places where systems keep it, and was not built here",
     fix: Deno.build.os === "darwin"
-      ? "run: brew tap slp/krun && brew install libkrun"
+      ? "run: brew tap libkrun/krun && brew install libkrun"
       : "run `gateway build libkrun`",
   });
 }
