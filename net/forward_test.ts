@@ -127,6 +127,7 @@ Deno.test("listeningInodes() counts listeners that stand in the way and no other
     row("0100007F:1F90", "01", 4), // a connection, not a listener
     row("0100007F:1F91", "0A", 5), // another port
     row("0000000000000000FFFF00000100007F:1F90", "0A", 6), // ::ffff:127.0.0.1
+    " 0: 0100007F:1F90 00000000:0000 0A", // cut
     "",
   ].join("\n");
   assertEquals(listeningInodes(table, 8080, "127.0.0.1"), ["1", "2", "6"]);

@@ -121,3 +121,13 @@ Deno.test("GvproxyClient throws the signal's reason when it aborts", async () =>
     },
   );
 });
+
+Deno.test("GvproxyClient.refused() refuses the answer of a gvproxy that does not count refusals", async () => {
+  const counts = { refusedTcp: 1, refusedUdp: 2, refusedIcmp: 3, refusedDns: 4 };
+  await withServer(() => Response.json(counts), async (client) => {
+    assertEquals(await client.refused(), { tcp: 1, udp: 2, icmp: 3, dns: 4 });
+  });
+  await withServer(() => Response.json({ connections: 1 }), async (client) => {
+    await assertRejects(() => client.refused(), Error, "refusedTcp");
+  });
+});

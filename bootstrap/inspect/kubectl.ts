@@ -74,18 +74,19 @@ function subcommand(args: readonly string[]): string | undefined {
 }
 
 /** What works with files or ports of the machine that kubectl runs on. */
-const HOST_ONLY: Readonly<Record<string, readonly [why: string, instead: string]>> = {
-  "cp": ["the guest's would copy files of the guest", "use `gateway cp` and `gateway exec`"],
-  "port-forward": [
+const HOST_ONLY: ReadonlyMap<string, readonly [why: string, instead: string]> = new Map([
+  ["cp", ["the guest's would copy files of the guest", "use `gateway cp` and `gateway exec`"]],
+  ["port-forward", [
     "the guest's would listen in the guest",
     "use a NodePort and `gateway port add`",
-  ],
-  "proxy": ["the guest's would listen in the guest", "use the instance's kubeconfig"],
-};
+  ]],
+  ["proxy", ["the guest's would listen in the guest", "use the instance's kubeconfig"]],
+]);
 
-function checkForGuest(args: readonly string[]): void {
+/** Refuses what the guest's kubectl cannot do for this host. @throws GatewayError `not-supported`. */
+export function checkForGuest(args: readonly string[]): void {
   const verb = subcommand(ownPart(args)) ?? "";
-  const refusal = HOST_ONLY[verb];
+  const refusal = HOST_ONLY.get(verb);
   if (refusal === undefined || args.includes("--help") || args.includes("-h")) return;
   const [why, instead] = refusal;
   throw new GatewayError({
@@ -111,17 +112,17 @@ export interface SentFile {
 }
 
 /** Options whose value names a file or a folder; the value may be a list or `KEY=PATH`. */
-const FILE_OPTIONS: Readonly<Record<string, "list" | "one" | "keyed">> = {
-  "-f": "list",
-  "--filename": "list",
-  "-k": "one",
-  "--kustomize": "one",
-  "--from-file": "keyed",
-  "--from-env-file": "one",
-  "--patch-file": "one",
-  "--cert": "one",
-  "--key": "one",
-};
+const FILE_OPTIONS: ReadonlyMap<string, "list" | "one" | "keyed"> = new Map([
+  ["-f", "list"],
+  ["--filename", "list"],
+  ["-k", "one"],
+  ["--kustomize", "one"],
+  ["--from-file", "keyed"],
+  ["--from-env-file", "one"],
+  ["--patch-file", "one"],
+  ["--cert", "one"],
+  ["--key", "one"],
+]);
 
 /** Commands whose -f is `--follow`. */
 const FOLLOWING = ["logs"];
@@ -154,12 +155,12 @@ async function guestWords(
     for (const path of paths) places.push(await send(path));
     return value.slice(0, equals) + places.join(",");
   };
-  const known = FOLLOWING.includes(subcommand(own) ?? "") ? {} : FILE_OPTIONS;
+  const known = FOLLOWING.includes(subcommand(own) ?? "") ? undefined : FILE_OPTIONS;
   const words: string[] = [];
   for (let at = 0; at < own.length; at++) {
     const word = own[at]!;
     const { option, value } = optionOf(word);
-    const kind = known[option];
+    const kind = known?.get(option);
     if (kind === undefined) words.push(word);
     else if (value !== undefined) words.push(`${option}=${await copied(kind, value)}`);
     else if (at + 1 === own.length) words.push(option);

@@ -18,7 +18,9 @@ Deno.test("QmpClient negotiates, runs commands, hears events and passes QEMU's e
       const { execute, id } = JSON.parse(line);
       seen.push(execute);
       if (execute === "stop") await say({ event: "STOP" });
-      await say(execute === "bad" ? { id, error: { desc: "no such thing" } } : { id, return: {} });
+      if (execute === "silent") await say({ id });
+      else if (execute === "bad") await say({ id, error: { desc: "no such thing" } });
+      else await say({ id, return: {} });
     }
   })().catch(() => {});
   const client = await QmpClient.connect(path, new AbortController().signal);
@@ -27,7 +29,9 @@ Deno.test("QmpClient negotiates, runs commands, hears events and passes QEMU's e
   await client.execute("stop");
   const error = await assertRejects(() => client.execute("bad"), GatewayError);
   assertEquals([error.code, error.why], ["vmm-failed", "no such thing"]);
-  assertEquals([seen, events], [["qmp_capabilities", "stop", "bad"], ["STOP"]]);
+  const silent = await assertRejects(() => client.execute("silent"), GatewayError);
+  assertEquals([silent.code, silent.why], ["vmm-failed", "no reason given"]);
+  assertEquals([seen, events], [["qmp_capabilities", "stop", "bad", "silent"], ["STOP"]]);
   client[Symbol.dispose]();
   await serving;
   listener.close();
