@@ -73,11 +73,11 @@ Deno.test("the table's calls are those of its prototypes", () => {
   };
   for (const [name, symbol] of Object.entries(KRUN_SYMBOLS) as [string, KrunSymbol][]) {
     const [, result, named, list] = /^(\w+) (\w+)\((.*)\)$/.exec(symbol.c)!;
-    const parameters = list === "" || list === "void" ? [] : list.split(", ");
+    const parameters = list === "" || list === "void" ? [] : list!.split(", ");
     const wanted = parameters.map((text) =>
-      /\*|\[\]/.test(text) ? "buffer" : types[text.split(" ")[0]]
+      /\*|\[\]/.test(text) ? "buffer" : types[text.split(" ")[0]!]
     );
-    assertEquals([named, types[result], wanted], [name, symbol.result, [...symbol.parameters]]);
+    assertEquals([named, types[result!], wanted], [name, symbol.result, [...symbol.parameters]]);
   }
 });
 

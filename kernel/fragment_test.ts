@@ -110,7 +110,7 @@ Deno.test("unmetDependencies() is empty for an option the text does not define",
 });
 
 Deno.test("describeMismatch() says what was asked, what is there and what it needs", () => {
-  const [option] = parseFragment("CONFIG_A=y # a\n", "f");
+  const option = parseFragment("CONFIG_A=y # a\n", "f")[0]!;
   assertEquals(
     describeMismatch({ option, found: undefined }, ["NET", "INET"]),
     "CONFIG_A=y is not set (it needs NET, INET)",
@@ -139,11 +139,11 @@ Deno.test("every option of the capabilities is in the fragment", async () => {
   const text = await Deno.readTextFile(new URL("capabilities.tsv", here));
   const rows = text.split("\n").filter((line) => line !== "" && !line.startsWith("#"))
     .map((line) => line.split("\t"));
-  assertEquals(rows.every((row) => row.length === 4 && row[3].length > 3), true);
+  assertEquals(rows.every((row) => row.length === 4 && row[3]!.length > 3), true);
   const built = new Set(
     (await kernelOptions("x86_64")).filter(({ value }) => value === "y").map(({ name }) => name),
   );
-  const wanted = rows.flatMap((row) => row[2].split(" "));
+  const wanted = rows.flatMap((row) => row[2]!.split(" "));
   assertEquals(wanted.filter((name) => !built.has(name)), []);
   assertEquals(wanted.length > 60, true);
 });

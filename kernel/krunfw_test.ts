@@ -26,10 +26,10 @@ function elf(entry: bigint, segments: readonly Segment[]): Uint8Array {
     view.setUint32(header, type, true);
     view.setBigUint64(header + 8, BigInt(offset), true);
     view.setBigUint64(header + 24, address, true);
-    view.setBigUint64(header + 32, BigInt(texts[at].length), true);
-    view.setBigUint64(header + 40, BigInt(memory ?? texts[at].length), true);
-    bytes.set(texts[at], offset);
-    offset += texts[at].length;
+    view.setBigUint64(header + 32, BigInt(texts[at]!.length), true);
+    view.setBigUint64(header + 40, BigInt(memory ?? texts[at]!.length), true);
+    bytes.set(texts[at]!, offset);
+    offset += texts[at]!.length;
   });
   return bytes;
 }

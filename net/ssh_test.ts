@@ -40,7 +40,7 @@ Deno.test("ensureSsh() makes keys that only their owner can read, and keeps them
       "ssh_host_ed25519_key",
       "ssh_host_ed25519_key.pub",
     ]);
-    assert(first.payload.authorized_keys.startsWith("ssh-ed25519 AAAA"));
+    assert(first.payload.authorized_keys!.startsWith("ssh-ed25519 AAAA"));
     assert(!Object.values(first.payload).includes(await Deno.readTextFile(`${sshDir}/id_ed25519`)));
     assertEquals(await ensureSsh(sshDir), first);
   });
@@ -104,7 +104,7 @@ Deno.test("writeSshConfig() pins the host key to the port when it writes the fil
     const path = await writeSshConfig(options);
     assertEquals(path, sshConfigPath(dir));
     const known = await Deno.readTextFile(join(dir, "known_hosts"));
-    const key = payload["ssh_host_ed25519_key.pub"].split(" ")[1];
+    const key = payload["ssh_host_ed25519_key.pub"]!.split(" ")[1];
     assertEquals(known, `[127.0.0.1]:4711 ssh-ed25519 ${key}\n`);
     const lines = (await Deno.readTextFile(path)).split("\n").map((line) => line.trim());
     for (
@@ -126,7 +126,7 @@ Deno.test("writeSshConfig() names no folder that the end of a run removes", asyn
     await ensureSsh(dir);
     const path = await writeSshConfig({ sshDir: dir, name: "dev", port: 1 });
     const paths = (await Deno.readTextFile(path)).matchAll(/"(\/[^"]*)"/g);
-    assertEquals([...paths].filter(([, path]) => !path.startsWith(`${dir}/`)), []);
+    assertEquals([...paths].filter(([, path]) => !path!.startsWith(`${dir}/`)), []);
   });
 });
 

@@ -33,7 +33,7 @@ Deno.test("imageNames are of our own registry name when the manifests use them",
   for (const name of names) assertMatch(name, /^gateway\.local\/[a-z-]+:[0-9.]+$/);
   for (const file of ["gateway-coredns.yaml", "local-path.yaml"]) {
     const text = await Deno.readTextFile(new URL(`manifests/${file}`, import.meta.url));
-    const used = [...text.matchAll(/image: (\S+)/g)].map((match) => match[1]);
+    const used = [...text.matchAll(/image: (\S+)/g)].map((match) => match[1]!);
     assert(used.length > 0);
     for (const image of used) assert(names.includes(image), `${file} uses ${image}`);
   }

@@ -28,7 +28,7 @@ Deno.test("openshell's payload names what its lock file pins", () => {
   assertEquals({ oci, digest, version }, {
     ...{ oci: lock.chart.ref, digest: lock.chart.digest, version: lock.chart.version },
   });
-  const images = (list: { ref: string; digest: string | null }[]) =>
+  const images = (list: readonly { ref: string; digest: string | null }[]) =>
     list.map(({ ref, digest }) => ({ ref, digest }));
   assertEquals(images(payload.images), images(lock.images));
   // READY does not wait for the sandbox's base, by far the largest.

@@ -9,7 +9,7 @@ Deno.test("packageVersions() reads names and versions when a status file has sev
   assertEquals(packageVersions(status), { a: "1:2-3", b: "4" });
 });
 
-const [OLD, NEW, B] = ["0", "1", "2"].map((digit) => digit.repeat(64));
+const [OLD, NEW, B] = ["0".repeat(64), "1".repeat(64), "2".repeat(64)];
 const entry = (name: string, version: string, sha256: string) =>
   `Package: ${name}\nVersion: ${version}\nFilename: pool/x.deb\nSHA256: ${sha256}\nDescription: y\n\n`;
 

@@ -37,13 +37,13 @@ export function exportedFunctions(source: string): Map<string, Signature[]> {
   const found = new Map<string, Signature[]>();
   const pattern = /extern "C" fn (krun_\w+)\(([^)]*)\)\s*->\s*([\w:]+)/g;
   for (const [, name, list, result] of source.matchAll(pattern)) {
-    const parameters = list.split(",").map((text) => text.trim()).filter((text) => text !== "")
+    const parameters = list!.split(",").map((text) => text.trim()).filter((text) => text !== "")
       .map((text) => {
         const type = text.slice(text.indexOf(":") + 1).trim();
         return RUST_TYPES[type] ?? `unknown type ${type}`;
       });
-    const signature = { parameters, result: RUST_TYPES[result] ?? `unknown type ${result}` };
-    found.set(name, [...found.get(name) ?? [], signature]);
+    const signature = { parameters, result: RUST_TYPES[result!] ?? `unknown type ${result}` };
+    found.set(name!, [...found.get(name!) ?? [], signature]);
   }
   return found;
 }

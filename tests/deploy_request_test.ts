@@ -104,8 +104,8 @@ Deno.test("deploy's requests keep fields that no model knows, over kept connecti
       `PATCH /at/cluster${path}?fieldManager=gateway&force=false`,
       ...Array(5).fill("GET /at/cluster/version"),
     ]);
-    assertEquals(JSON.parse(seen[0].body), body);
-    assertEquals(seen[0].type, "application/apply-patch+yaml");
+    assertEquals(JSON.parse(seen[0]!.body), body);
+    assertEquals(seen[0]?.type, "application/apply-patch+yaml");
     assert(seen.every(({ authorized }) => authorized));
     assert(connections() <= 2, `${connections()} connections for six requests`);
   }));
@@ -124,8 +124,8 @@ Deno.test("deploy's requests bring the token that the user's own program prints"
     }));
     using api = await openTarget({ context: "c", kubeconfig });
     await api.call({ method: "GET", path: "/version", signal });
-    assertEquals(seen[0].authorization, "Bearer of-the-plugin");
-    assertEquals(seen[0].authorized, false);
+    assertEquals(seen[0]?.authorization, "Bearer of-the-plugin");
+    assertEquals(seen[0]?.authorized, false);
   }));
 
 Deno.test("deploy's requests tell what broke them: no server, a certificate of another authority, the end", () =>

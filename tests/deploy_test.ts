@@ -68,7 +68,7 @@ async function withFunctions(
   await using sandbox = await Sandbox.make();
   kube.objects.set("/api/v1/nodes/n1", structuredClone(READY_NODE));
   kube.onApply = becomeReady;
-  const names = ["XDG_DATA_HOME", "XDG_CONFIG_HOME"];
+  const names = ["XDG_DATA_HOME", "XDG_CONFIG_HOME"] as const;
   const before = names.map((name) => Deno.env.get(name));
   for (const name of names) Deno.env.set(name, sandbox.env[name]);
   try {

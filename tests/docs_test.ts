@@ -65,7 +65,7 @@ function anchorOf(heading: string): string {
 /** Every word after `gateway` where a command is written: in code, at the start of a span or of a line. */
 function commandsNamed(text: string): string[] {
   const { blocks, prose } = splitFences(text);
-  const spans = [...prose.matchAll(/`([^`\n]+)`/g)].map((match) => match[1]);
+  const spans = [...prose.matchAll(/`([^`\n]+)`/g)].map((match) => match[1]!);
   // In a captured session only the lines after a prompt are what the user typed.
   const lines = blocks.flatMap((block) => {
     const all = block.split("\n");
@@ -74,7 +74,7 @@ function commandsNamed(text: string): string[] {
   });
   return [...spans, ...lines].flatMap((code) => {
     const match = /^\s*(?:\$ )?(?:npx -y deno@\S+ task )?gateway ([a-z][a-z-]*)\b/.exec(code);
-    return match ? [match[1]] : [];
+    return match ? [match[1]!] : [];
   });
 }
 
@@ -87,8 +87,8 @@ function commandsDefined(): Set<string> {
   const text = ["cli.ts", ...files].map(read).join("\n");
   const names = [...text.matchAll(/\b(?:command|named)\(\s*(?:root,\s*)?"([a-z][a-z-]*)/g)].map((
     match,
-  ) => match[1]);
-  const aliases = [...text.matchAll(/\.alias\("([a-z]+)"\)/g)].map((match) => match[1]);
+  ) => match[1]!);
+  const aliases = [...text.matchAll(/\.alias\("([a-z]+)"\)/g)].map((match) => match[1]!);
   return new Set([...names, ...aliases, "help"]);
 }
 
@@ -102,9 +102,10 @@ Deno.test("commandsNamed() sees commands in code and nothing else", () => {
 Deno.test("every link in a document leads to a file, and every anchor to a heading", () => {
   const broken: string[] = [];
   for (const { path, text } of all) {
-    for (const [, target] of splitFences(text).prose.matchAll(/\]\(([^()\s]+)\)/g)) {
+    for (const match of splitFences(text).prose.matchAll(/\]\(([^()\s]+)\)/g)) {
+      const target = match[1]!;
       if (/^https?:/.test(target)) continue;
-      const [file, anchor] = target.split("#");
+      const [file = "", anchor] = target.split("#");
       const wanted = file === "" ? path : relative(ROOT, join(ROOT, path, "..", file));
       const inside = !wanted.startsWith("..") && exists(join(ROOT, wanted));
       const headings = anchor === undefined || !inside ? [] : headingsOf(read(wanted));
@@ -126,7 +127,7 @@ function exists(path: string): boolean {
 }
 
 function headingsOf(text: string): string[] {
-  return [...splitFences(text).prose.matchAll(/^#+ (.+)$/gm)].map((match) => anchorOf(match[1]));
+  return [...splitFences(text).prose.matchAll(/^#+ (.+)$/gm)].map((match) => anchorOf(match[1]!));
 }
 
 Deno.test("every command that a document names exists", () => {
@@ -149,13 +150,14 @@ Deno.test("the README starts with the two commands and keeps a place for a sessi
   for (const task of ["gateway", "test"]) {
     assert(text.includes(`\nnpx -y deno@2.9.6 task ${task} `), `task ${task} is missing`);
   }
-  const [start, end] = ["start", "end"].map((word) => text.indexOf(`<!-- session:${word} -->`));
+  const start = text.indexOf("<!-- session:start -->");
+  const end = text.indexOf("<!-- session:end -->");
   assert(start > 0 && end > start, "the session's markers are missing");
 });
 
 Deno.test("every error code that can be met is explained", async () => {
-  const union = read("vm/base/error.ts").match(/export type ErrorCode =([\s\S]*?);/)![1];
-  const codes = [...union.matchAll(/"([a-z-]+)"/g)].map((match) => match[1]);
+  const union = read("vm/base/error.ts").match(/export type ErrorCode =([\s\S]*?);/)![1]!;
+  const codes = [...union.matchAll(/"([a-z-]+)"/g)].map((match) => match[1]!);
   assert(codes.length > 10);
   const used = await quotedWords();
   const table = document("docs/troubleshooting.md").text;
@@ -168,7 +170,7 @@ Deno.test("every error code that can be met is explained", async () => {
     (used.has(code) || code in helpers) && !table.includes(`| \`${code}\` |`)
   );
   assertEquals(silent, []);
-  const explained = [...table.matchAll(/^\| `([a-z-]+)` \|/gm)].map((match) => match[1]);
+  const explained = [...table.matchAll(/^\| `([a-z-]+)` \|/gm)].map((match) => match[1]!);
   assertEquals(explained.filter((code) => !codes.includes(code)), []);
 });
 
@@ -181,7 +183,7 @@ async function quotedWords(): Promise<Set<string>> {
       if (entry.isDirectory) await walk(path);
       else if (/\.ts$/.test(entry.name) && !/_test\.ts$|^error\.ts$/.test(entry.name)) {
         const text = await Deno.readTextFile(path);
-        for (const [, word] of text.matchAll(/"([a-z-]+)"/g)) words.add(word);
+        for (const [, word] of text.matchAll(/"([a-z-]+)"/g)) words.add(word!);
       }
     }
   };
@@ -197,8 +199,8 @@ Deno.test("every promise of the threat model names tests, and they exist", () =>
   const promised = text.slice(text.indexOf("## What is promised"), text.indexOf("## What is not"));
   const rows = promised.split("\n").filter((line) => /^\|(?! promise |---)/.test(line));
   assert(rows.length > 20, `${rows.length} promises`);
-  const named = rows.map((row) => [...row.matchAll(TEST_FILE)].map((match) => match[1]));
-  assertEquals(rows.filter((_, at) => named[at].length === 0), []);
+  const named = rows.map((row) => [...row.matchAll(TEST_FILE)].map((match) => match[1]!));
+  assertEquals(rows.filter((_, at) => named[at]!.length === 0), []);
   const files = named.flat();
   // A test of its own, or one that tests/vm/walk.ts has for several VMs.
   const tests = files.filter((path) => /_test\.(ts|go)$/.test(path) || path === "tests/vm/walk.ts");
@@ -208,7 +210,8 @@ Deno.test("every promise of the threat model names tests, and they exist", () =>
 Deno.test("no document names a registry, a host of the net or a folder of one machine", () => {
   const wrong: string[] = [];
   for (const { path, text } of all) {
-    for (const [, host] of text.matchAll(/https?:\/\/([^\s/:)>"'`]+)/g)) {
+    for (const match of text.matchAll(/https?:\/\/([^\s/:)>"'`]+)/g)) {
+      const host = match[1]!;
       const ours = ["127.0.0.1", "localhost", "gvproxy"].includes(host) ||
         // Names inside every cluster.
         ["host.openshell.internal", "kubernetes.default.svc.cluster.local"].includes(host);

@@ -128,7 +128,7 @@ for (
     ["SIGINT SIGHUP SIGHUP SIGINT", "stop stop stop force after its listeners"],
     ["SIGHUP SIGINT SIGTERM", "stop stop stop"],
     ["SIGTERM SIGINT SIGINT", "stop stop force after its listeners"],
-  ]
+  ] as const
 ) {
   Deno.test(`a command that gets ${signals} does: ${states}`, async () => {
     await using sandbox = await Sandbox.make();
@@ -219,7 +219,7 @@ Deno.test("an empty run.json does not keep an instance from being listed, stoppe
   assertEquals([await sandbox.files(), await sandbox.processes()], [[], []]);
 });
 
-for (const variable of ["XDG_RUNTIME_DIR", "XDG_DATA_HOME"]) {
+for (const variable of ["XDG_RUNTIME_DIR", "XDG_DATA_HOME"] as const) {
   Deno.test(`gateway up says in three lines that ${variable} is a file`, async () => {
     await using sandbox = await Sandbox.make();
     await Deno.remove(sandbox.env[variable]);

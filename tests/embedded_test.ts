@@ -49,7 +49,8 @@ const notHere = recipe("thing", () => Promise.reject(new Error("it was built")),
 async function packed(dir: string) {
   const store = new ArtifactStore(join(dir, "first"), { keysDir: join(dir, "keys") });
   const other = recipe("other", built.build);
-  const artifacts = [await store.ensure(built, options), await store.ensure(other, options)];
+  const artifact = await store.ensure(built, options);
+  const artifacts = [artifact, await store.ensure(other, options)];
   const all = await Promise.all(artifacts.map((one) => packArtifact(one, store, options.signal)));
   const file = join(dir, "file");
   await Deno.writeTextFile(file, "what comes before ".repeat(1000));
@@ -59,7 +60,7 @@ async function packed(dir: string) {
   const embedded = () => Promise.resolve(new Embedded(file, JSON.parse(embeddedList(all))));
   const store2 = (name: string) =>
     new ArtifactStore(join(dir, name), { keysDir: join(dir, "keys"), embedded });
-  return { file, artifact: artifacts[0], store: store2 };
+  return { file, artifact, store: store2 };
 }
 
 async function inFolder(fn: (dir: string) => Promise<void>): Promise<void> {
@@ -91,9 +92,9 @@ Deno.test("an embedded artifact is unpacked and not built, with bytes, modes and
     const found = await second.ensure(notHere, options);
     assertEquals(found.manifest, artifact.manifest);
     for (const [name, mode] of [["data", 0o644], ["tool", 0o755]] as const) {
-      const { path, sha256 } = found.files[name];
-      assertEquals(sha256, artifact.files[name].sha256);
-      assertEquals(await Deno.readFile(path), await Deno.readFile(artifact.files[name].path));
+      const { path, sha256 } = found.files[name]!;
+      assertEquals(sha256, artifact.files[name]!.sha256);
+      assertEquals(await Deno.readFile(path), await Deno.readFile(artifact.files[name]!.path));
       assertEquals((await Deno.stat(path)).mode! & 0o777, mode);
     }
     const text = (store: ArtifactStore) =>
@@ -114,9 +115,9 @@ Deno.test("stores of two processes unpack once, and a damaged artifact is unpack
     const [one, two] = [store("second"), store("second")];
     const found = await Promise.all([one, two].map((each) => each.ensure(notHere, options)));
     assertEquals(found[0], found[1]);
-    const { path } = found[0].files.data;
+    const { path } = found[0]!.files.data!;
     await Deno.truncate(path, 10);
-    assertEquals((await store("second").ensure(notHere, options)).files.data.path, path);
+    assertEquals((await store("second").ensure(notHere, options)).files.data!.path, path);
     assertEquals((await Deno.stat(path)).size, 3_000_000);
   }));
 
@@ -138,7 +139,7 @@ Deno.test("a file that was changed, cut or emptied is told, and nothing of it is
     const { file, store } = await packed(dir);
     const whole = await Deno.readFile(file);
     const changed = whole.slice();
-    changed[1_000_000] ^= 1;
+    changed[1_000_000]! ^= 1;
     for (const bytes of [changed, whole.subarray(0, whole.length - 5000), new Uint8Array(0)]) {
       await Deno.writeFile(file, bytes);
       const second = store("second");

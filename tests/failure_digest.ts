@@ -18,7 +18,7 @@ export function failureDigest(group: string, output: string): string {
   const found = errors.split(/\n(?=.+ => \S+:\d+:\d+\n)/).map((text) => text.trim())
     .filter((text) => text !== "");
   const told = found.slice(0, MOST_FAILURES).map((text) => {
-    const [place, ...lines] = text.split("\n");
+    const [place = "", ...lines] = text.split("\n");
     const stack = lines.findIndex((line) => /^\s+at |^--- /.test(line));
     return entry(place, stack < 0 ? lines : lines.slice(0, stack));
   });

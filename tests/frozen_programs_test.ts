@@ -32,7 +32,7 @@ Deno.test("saveRun() freezes the programs of a guest with several successors, an
       return saved;
     };
     const request = (command: string) => {
-      order.push(command.split(" ")[0]);
+      order.push(command.split(" ")[0]!);
       return Promise.resolve(command === "freeze" ? "still=true uptime=12.50" : "");
     };
     const span = silentSpan();

@@ -43,7 +43,7 @@ function fuzzedPackages(module: string): Package[] {
       else if (name.endsWith("_test.go")) {
         const names = Deno.readTextFileSync(path).matchAll(/^func (Fuzz\w*)\(/gm);
         const known = targets.get(dirname(path)) ?? [];
-        targets.set(dirname(path), [...known, ...[...names].map(([, target]) => target)]);
+        targets.set(dirname(path), [...known, ...[...names].map(([, target]) => target!)]);
       }
     }
   };

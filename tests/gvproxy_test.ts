@@ -24,7 +24,7 @@ async function binary(): Promise<string> {
     signal,
     assumeYes: false,
   });
-  return artifact.files.gvproxy.path;
+  return artifact.files.gvproxy!.path;
 }
 
 async function withProxy(

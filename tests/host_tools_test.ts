@@ -146,7 +146,7 @@ Deno.test("goBuild() builds in the module's folder with our flags and environmen
 });
 
 Deno.test("goBuild() asks for the experiments that the toolchain knows, and builds without others", async () => {
-  for (const [asked, given] of [["nogreen", "nogreen"], ["nosuch", ""]]) {
+  for (const [asked, given] of [["nogreen", "nogreen"], ["nosuch", ""]] as const) {
     await using fake = await fakeGo("go1.26.1");
     await withPath(fake.dir, () => build(fake, [asked]));
     assert((await fake.get("out/x")).split("\n").includes(`GOEXPERIMENT=${given}`), asked);

@@ -43,7 +43,7 @@ async function twoArchitectures(registry: TestRegistry, place: Place, repo: stri
     const one = await registry.push(repo, layout);
     pushed.push({ ...one, platform: { os: "linux", architecture: arch } });
   }
-  return { index: await registry.index(repo, pushed, "1.2"), arm: pushed[0], amd: pushed[1] };
+  return { index: await registry.index(repo, pushed, "1.2"), arm: pushed[0]!, amd: pushed[1]! };
 }
 
 const textOf = async (archive: string, member: string) =>
@@ -107,7 +107,7 @@ imageTest(
     };
     await tell();
     assertEquals(said.length, 1);
-    assertMatch(said[0], /^to download: 1\.0 MiB \(127\.0\.0\.1:\d+\/team\/app:1\.2 1\.0 MiB\)$/);
+    assertMatch(said[0]!, /^to download: 1\.0 MiB \(127\.0\.0\.1:\d+\/team\/app:1\.2 1\.0 MiB\)$/);
     assertEquals(await place.partial(), []);
     await place.pull(ref, index.digest);
     await tell();
@@ -142,12 +142,12 @@ imageTest(
     const manifest = JSON.parse(await Deno.readTextFile(registry.fileOf(image.digest)));
     const layer = registry.fileOf(manifest.layers[0].digest);
     const bytes = await Deno.readFile(layer);
-    bytes[1000] ^= 1;
+    bytes[1000]! ^= 1;
     await Deno.writeFile(layer, bytes);
     const ref = `${registry.host}/app:1`;
     const bad = await place.refused(ref, image.digest);
     assertEquals(bad.code, "image-digest");
-    bytes[1000] ^= 1;
+    bytes[1000]! ^= 1;
     await Deno.writeFile(layer, bytes);
     await place.pull(ref, image.digest);
 
@@ -337,7 +337,7 @@ imageTest("a chart comes as its archive", async (place) => {
   const chart = await registry.manifest("charts/app", value, "1.0.0");
   const asked = [{ ref: `oci://${registry.host}/charts/app:1.0.0`, digest: chart.digest }];
   const [path] = await ensureCharts(asked, place.options());
-  assertEquals(`sha256:${await digestFile(path)}`, layer.digest);
+  assertEquals(`sha256:${await digestFile(path!)}`, layer.digest);
   const layout = await packImage(place.dir, { arch: "amd64", content: noise(4096, 11) });
   const image = await registry.push("app", layout, "1");
   const error = await assertRejects(

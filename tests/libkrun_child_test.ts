@@ -124,8 +124,8 @@ Deno.test("a plan that is not ours is refused in one error each, before a librar
     ["a root from elsewhere", disk("/etc/passwd", 0), 'disks.0.path is "/etc/passwd"'],
     [
       "a state disk in the cache",
-      disk(spec.disks[0].path, 1),
-      `disks.1.path is "${spec.disks[0].path}"`,
+      disk(spec.disks[0]!.path, 1),
+      `disks.1.path is "${spec.disks[0]!.path}"`,
     ],
     [
       "a way out of the folder",

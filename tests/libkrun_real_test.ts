@@ -14,7 +14,7 @@ import { denoArgs } from "./sandbox.ts";
 async function realPath(): Promise<string> {
   const options = { span: silentSpan(), signal: new AbortController().signal, assumeYes: true };
   const artifact = await new ArtifactStore().ensure(await libkrunRecipe("x86_64"), options);
-  return artifact.files[LIBKRUN_FILE].path;
+  return artifact.files[LIBKRUN_FILE]!.path;
 }
 
 Deno.test("libkrun finds the libkrunfw that was opened before it, without a search path", async () => {

@@ -98,7 +98,7 @@ kvmTest(
       {
         await using vm = await driver.start(spec, options());
         assertEquals(JSON.parse(await Deno.readTextFile(join(plans.dir, "vm.json"))), spec);
-        const { socketPath } = spec.consolePorts[0];
+        const { socketPath } = spec.consolePorts[0]!;
         assertEquals(((await Deno.lstat(socketPath)).mode ?? 0) & 0o777, 0o700 & ~0o077);
         // The file is there a moment before it listens.
         using _conn = await waitFor({

@@ -56,8 +56,8 @@ async function withService(
   const letsIn = (token: string): boolean => {
     const [head, body, signature] = token.split(".");
     const read = (text: string) => JSON.parse(Buffer.from(text, "base64url").toString());
-    const { alg, kid } = read(head);
-    const { iss, aud } = read(body);
+    const { alg, kid } = read(head!);
+    const { iss, aud } = read(body!);
     if (!keys.some((one) => one.kid === kid)) keys = [published.jwk];
     const key = keys.find((one) => one.kid === kid);
     return key !== undefined && alg === "RS256" && iss === ISSUER &&
@@ -65,7 +65,7 @@ async function withService(
         "RSA-SHA256",
         Buffer.from(`${head}.${body}`),
         createPublicKey({ key, format: "jwk" }),
-        Buffer.from(signature, "base64url"),
+        Buffer.from(signature!, "base64url"),
       );
   };
   await using server = Deno.serve(

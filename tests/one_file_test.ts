@@ -69,7 +69,7 @@ Deno.test("the one file says the same as the sources, and comes with what they a
   const ours = (await sandbox.gateway(["--version"])).stdout.split("\n");
   const version = (await call(sandbox, ["--version"])).stdout.split("\n");
   assertEquals(version.slice(0, 3), ours.slice(0, 3));
-  assertStringIncludes(version[3], "one file");
+  assertStringIncludes(version[3]!, "one file");
   assert((await Deno.stat(await theFile())).size <= 130e6);
 });
 
@@ -102,7 +102,7 @@ Deno.test("what it unpacked is used again, and made again when something of it w
   await call(sandbox, ["--help"]);
   const [key, stamp, ...rest] = unpacked(sandbox);
   assertEquals([`${key}.stamp`, rest], [stamp, []]);
-  const dir = join(unpackedIn(sandbox), key);
+  const dir = join(unpackedIn(sandbox), key!);
   assertEquals((await Deno.stat(dir)).mode! & 0o777, 0o700);
   const runtime = join(dir, "deno");
   const inode = async () => (await Deno.stat(runtime)).ino;
@@ -116,7 +116,7 @@ Deno.test("what it unpacked is used again, and made again when something of it w
     () => Deno.writeTextFile(join(dir, "net/gvproxy/more.go"), "package main"),
     () => Deno.chmod(runtime, 0o600),
     () => Deno.remove(dir, { recursive: true }),
-    () => Deno.remove(join(unpackedIn(sandbox), stamp)),
+    () => Deno.remove(join(unpackedIn(sandbox), stamp!)),
   ];
   for (const damage of damages) {
     const before = await inode();
@@ -177,7 +177,7 @@ Deno.test("what a start of the bundle reads brings no module of node", async () 
     for (const name of files) {
       const text = await Deno.readTextFile(join(dir, name));
       assertEquals(/^import .*"(node:[^"]*)"/m.exec(text)?.[1], undefined, name);
-      files.push(...[...text.matchAll(/^(?:import |\} from )"\.\/(.+)"/gm)].map((one) => one[1]));
+      files.push(...[...text.matchAll(/^(?:import |\} from )"\.\/(.+)"/gm)].map((one) => one[1]!));
     }
     assert(files.length > 1);
   } finally {
@@ -236,7 +236,7 @@ Deno.test("a cache that cannot be used is told", async (t) => {
       ["ro", "cannot be written"],
       ["noexec", "may not be run: its file system is mounted noexec"],
       ["size=40m", "cannot be written"],
-    ]
+    ] as const
   ) {
     const ignore = probe.code !== 0;
     if (ignore) console.log(`skipped, a cache mounted ${options}: ${probe.stderr}`);
@@ -322,7 +322,7 @@ Deno.test("where deno compile works it is asked for a program that unpacks its s
   const said: string[] = [];
   const path = join(sandbox.top, "gateway");
   await compile({ path, signal, deno: fake, say: (text) => said.push(text) });
-  const [probe, asked] = (await Deno.readTextFile(log)).split("\n");
+  const [probe = "", asked = ""] = (await Deno.readTextFile(log)).split("\n");
   assert(probe.startsWith("compile --quiet --no-config --output "), probe);
   assert(
     asked.startsWith(`compile -A --quiet --no-check --self-extracting --output ${path} --include `),

@@ -80,8 +80,8 @@ function pinnedFolder(home: TestHome): string {
   const payloads = join(home.home, "data/gateway/payloads");
   const found = [...Deno.readDirSync(payloads)].map(({ name }) => name);
   assertEquals(found.length, 1, found.join());
-  assertMatch(found[0], /^openshell-[0-9a-f]{12}$/);
-  return join(payloads, found[0]);
+  assertMatch(found[0]!, /^openshell-[0-9a-f]{12}$/);
+  return join(payloads, found[0]!);
 }
 
 const text = (dir: string, name: string) => Deno.readTextFile(join(dir, name));
@@ -262,7 +262,7 @@ Deno.test("the payload turns off leader election of the controller that stands f
   );
   await Deno.writeTextFile(join(dir, "agent-sandbox.yaml"), agentSandboxManifest);
   const { manifests: [manifest] } = await readPayload(dir);
-  const deployment = manifest.text.split("\n---\n").map((one) => JSON.parse(one))
+  const deployment = manifest!.text.split("\n---\n").map((one) => JSON.parse(one))
     .find(({ kind }) => kind === "Deployment");
   const { args } = deployment.spec.template.spec.containers[0];
   assertEquals(args, ["--leader-elect=true", "--leader-elect=false"]);

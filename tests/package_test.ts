@@ -79,7 +79,7 @@ Deno.test({
       const root = join(dir, "root");
       await Deno.mkdir(join(root, "tmp/debs"), { recursive: true });
       const { files } = await store.ensure(base.recipe, options);
-      await run("tar", { args: ["-xf", files["base.tar"].path, "-C", root] });
+      await run("tar", { args: ["-xf", files["base.tar"]!.path, "-C", root] });
       for (const name of STUBS) await stub(name, join(root, "tmp/debs"));
       const deb = await makeDeb(file, options.signal);
       await Deno.copyFile(deb, join(root, "tmp/debs", basename(deb)));
@@ -100,7 +100,7 @@ Deno.test({
         ]
       ) assert(lines.includes(name), `${name} is not in ${stdout}`);
       assertEquals(lines.slice(0, 1), ["/."], stdout);
-      const [version, list, man, end] = lines.slice(-4);
+      const [version = "", list, man = "", end] = lines.slice(-4);
       assert(/^gateway \d+\.\d+\.\d+$/.test(version), stdout);
       assertEquals([list, end], ["[]", "nothing is left"]);
       assertStringIncludes(man, ".TH GATEWAY 1");
@@ -145,7 +145,7 @@ Deno.test("the formula is Ruby, names the file's digest, and installs it", () =>
         ["completions/bash", "complete -F _gateway gateway"],
         ["completions/zsh", "#compdef gateway"],
         ["completions/fish", "complete -c gateway"],
-      ]
+      ] as const
     ) assertStringIncludes(await Deno.readTextFile(join(prefix, name)), text);
     const error = await assertRejects(() => formulaText(file, "gateway.tar"), GatewayError);
     assertEquals(error.code, "usage");

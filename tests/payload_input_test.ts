@@ -70,6 +70,6 @@ Deno.test("gateway build payload checks a folder without a boot", async () => {
   const [row, ...more] = JSON.parse(stdout);
   assertEquals([row.artifact, row.file, more], ["hello", "hello.yaml", []]);
   // Of what the cluster gets.
-  const [{ text }] = (await readPayload(dir)).manifests;
-  assertEquals(row.sizeBytes, new TextEncoder().encode(text).length);
+  const [manifest] = (await readPayload(dir)).manifests;
+  assertEquals(row.sizeBytes, new TextEncoder().encode(manifest!.text).length);
 });

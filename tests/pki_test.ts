@@ -136,7 +136,7 @@ Deno.test({
             notAfter: new Date("2055-01-01T00:00:00Z"),
           });
           await Deno.writeTextFile(path, pem);
-          return [path, pem];
+          return [path, pem] as const;
         }),
       );
       const bundle = join(dir, "all.pem");

@@ -75,7 +75,7 @@ Deno.test("a confined process reads, makes and removes its own files only", asyn
         ...[["o /etc/passwd", EACCES], ["c /dev/shm/gateway-probe", EACCES]],
         ...[[`c ${own}`, OK], [`o ${own}`, OK], [`u ${own}`, OK]],
         ...[["o /proc/self/maps", OK], [`o /proc/${Deno.pid}/environ`, EACCES]],
-      ]
+      ] as const
     ) assertEquals([line, await user.ask(line)], [line, result]);
     assertEquals(await Deno.readTextFile(secret), "secret");
   });

@@ -153,7 +153,7 @@ Deno.test("who starts from an adopted layer and the next one has zeros where the
 Deno.test("whatever is written and when: a clone has what the source had at the moment of its save", async () => {
   await using place = await Place.make();
   const PAGES = 400;
-  const seed = crypto.getRandomValues(new Uint32Array(1))[0];
+  const seed = crypto.getRandomValues(new Uint32Array(1))[0]!;
   let state = seed;
   const below = (limit: number) => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
@@ -220,7 +220,7 @@ Deno.test("the kernel may not merge the guest's memory, neither new nor of layer
   const clone = await place.start([path]);
   for (const { pid } of [source, clone]) {
     const flags = (await Deno.readTextFile(`/proc/${pid}/smaps`)).matchAll(/^VmFlags: (.*)$/gm);
-    const mergeable = [...flags].filter(([, words]) => words.split(" ").includes("mg"));
+    const mergeable = [...flags].filter(([, words]) => words!.split(" ").includes("mg"));
     assertEquals(mergeable, []);
   }
 });

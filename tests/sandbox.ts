@@ -25,13 +25,23 @@ export function denoArgs(script: string, args: readonly string[]): string[] {
   return ["run", "-A", "--quiet", "--config", CONFIG, script, ...args];
 }
 
+/** The environment of a private user. */
+interface UserEnv extends Readonly<Record<string, string>> {
+  readonly HOME: string;
+  readonly XDG_DATA_HOME: string;
+  readonly XDG_CACHE_HOME: string;
+  readonly XDG_CONFIG_HOME: string;
+  readonly XDG_RUNTIME_DIR: string;
+  readonly DENO_DIR: string;
+}
+
 /** One private user. Disposing removes its folders; processes are the test's own to end. */
 export class Sandbox implements AsyncDisposable {
   private constructor(
     /** Holds all the other folders. */
     readonly top: string,
     /** What a program of this user needs in its environment. */
-    readonly env: Readonly<Record<string, string>>,
+    readonly env: UserEnv,
   ) {}
 
   /** Makes the folders. */

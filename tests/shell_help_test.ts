@@ -74,7 +74,7 @@ Deno.test("fish offers what fits", () =>
       const words = `source '${script("fish")}'; complete -C '${line}'`;
       const { stdout, stderr } = await run("fish", { args: ["--no-config", "-c", words], env });
       assertEquals(stderr, "", line);
-      const found = stdout.trim().split("\n").map((offer) => offer.split("\t")[0]);
+      const found = stdout.trim().split("\n").map((offer) => offer.split("\t")[0]!);
       assertEquals(found.sort(), offers, line);
     }
   }));
@@ -120,8 +120,8 @@ Deno.test("the manual page has every command, and no reader complains", async ()
   assertEquals(read.stderr, "");
   const text = read.stdout;
   const { stdout: help } = await sandbox.gateway(["--help"]);
-  const listed = help.split("\nCommands:\n")[1].split("\nExample:")[0];
-  const commands = [...listed.matchAll(/^ {2}([a-z]+)/gm)].map(([, name]) => name);
+  const listed = help.split("\nCommands:\n")[1]!.split("\nExample:")[0]!;
+  const commands = [...listed.matchAll(/^ {2}([a-z]+)/gm)].map(([, name]) => name!);
   assert(commands.length > 20, help);
   const missing = commands.filter((name) =>
     name !== "help" && !new RegExp(`^ +gateway ${name}\\b`, "m").test(text)

@@ -93,7 +93,7 @@ Deno.test({
       const found = await run("ssh-keygen", {
         args: ["-F", "[127.0.0.1]:4711", "-f", join(dir, "known_hosts")],
       });
-      const key = payload["ssh_host_ed25519_key.pub"].split(" ")[1];
+      const key = payload["ssh_host_ed25519_key.pub"]!.split(" ")[1]!;
       assert(found.stdout.includes(key));
     } finally {
       await Deno.remove(top, { recursive: true });

@@ -54,7 +54,7 @@ async function sources(extensions: RegExp): Promise<Source[]> {
       if (entry.isDirectory) await walk(path);
       else if (extensions.test(entry.name)) {
         const name = relative(ROOT, path);
-        found.push({ path: name, room: name.split("/")[0], text: await Deno.readTextFile(path) });
+        found.push({ path: name, room: name.split("/")[0]!, text: await Deno.readTextFile(path) });
       }
     }
   };
@@ -75,13 +75,13 @@ Deno.test("the top level holds only the rooms and documents", () => {
 /** Files that a source imports, types included, named from the top. */
 function imports({ path, text }: Source): string[] {
   const found = text.matchAll(/(?:from|import)\s*\(?\s*"(\.{1,2}\/[^"]+)"/g);
-  return [...found].map(([, name]) => relative(ROOT, join(ROOT, path, "..", name)));
+  return [...found].map(([, name]) => relative(ROOT, join(ROOT, path, "..", name!)));
 }
 
 Deno.test("imports follow the arrows of the design", () => {
   const wrong = product.flatMap((source) =>
     imports(source)
-      .filter((target) => !MAY_IMPORT[source.room]?.includes(target.split("/")[0]))
+      .filter((target) => !MAY_IMPORT[source.room]?.includes(target.split("/")[0]!))
       .map((target) => `${source.path} imports ${target}`)
   );
   assertEquals(wrong, []);
@@ -91,7 +91,7 @@ Deno.test("every file of a room with floors stands on one, and imports from belo
   const wrong: string[] = [];
   const floorOf = (path: string) => {
     const [room, inner] = path.split("/");
-    return FLOORS[room].findIndex((floor) => floor.includes(inner));
+    return FLOORS[room!]!.findIndex((floor) => floor.includes(inner!));
   };
   for (const source of product.filter(({ room }) => room in FLOORS)) {
     const { path, room } = source;
@@ -129,14 +129,14 @@ function functionStarts(
   const starts: { name: string; start: number; indent: string }[] = [];
   lines.forEach((line, start) => {
     const match = DECLARATION.exec(line) ?? ARROW.exec(line) ?? METHOD.exec(line);
-    if (!match || NO_METHOD.test(match[2])) return;
+    if (!match || NO_METHOD.test(match[2]!)) return;
     const [, indent, name] = match;
     // A signature over several lines ends where its parenthesis stands alone; a call's never opens a block.
     const head = line.endsWith("(")
       ? lines.find((other, at) => at > start && other.startsWith(`${indent})`)) ?? ""
       : line;
     const opens = /\{$/.test(head) && (ARROW.test(line) || !/=> \{$/.test(head));
-    if (opens) starts.push({ name, start, indent });
+    if (opens) starts.push({ name: name!, start, indent: indent! });
   });
   return starts;
 }

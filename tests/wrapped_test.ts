@@ -167,7 +167,7 @@ Deno.test("gateway kubectl gives the guest's kubectl the host's files when the h
       stdin: "kind: Stdin\n",
     });
     assertEquals([result.code, result.stderr], [5, ""]);
-    const [words, ...rest] = result.stdout.split("\n");
+    const [words = "", ...rest] = result.stdout.split("\n");
     assertMatch(words, /^apply -n x -f \/tmp\/gateway-kubectl-[0-9a-f]+\/0\/local\.yaml -f -$/);
     assertEquals(rest, ["kind: Local", "kind: Stdin", ""]);
     const left = [...Deno.readDirSync("/tmp")].filter(({ name }) =>
@@ -215,7 +215,7 @@ Deno.test(
         HOSTILE.slice(0, -2).replaceAll(" ", "-")
       } x/y ${digest} 6.1 MiB linux/amd64 -\\n`;
       // What the guest's own programs print.
-      for (const [name, text] of [["cat", HOSTILE], ["ctr", row], ["k3s", row]]) {
+      for (const [name, text] of [["cat", HOSTILE], ["ctr", row], ["k3s", row]] as const) {
         await Deno.writeTextFile(join(bin, name), `#!/bin/sh\nprintf '${text}'\n`, { mode: 0o700 });
       }
       for (const args of [["logs"], ["logs", "--source", "cluster"], ["image", "list"]]) {

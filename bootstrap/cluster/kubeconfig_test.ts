@@ -120,7 +120,7 @@ for (
     ["with a key that is not base64", K3S_YAML.replace(btoa(KEY), '"%%%"')],
     ["made of aliases", "a: &a [x]\nb: [*a, *a]\n" + K3S_YAML],
     ["too long", K3S_YAML + "#".repeat(300_000)],
-  ]
+  ] as const
 ) {
   Deno.test(`readCredentials() refuses without quoting the key when the text is ${name}`, () => {
     const error = assertThrows(() => readCredentials(text), GatewayError);

@@ -34,7 +34,7 @@ Deno.test("requestToken() makes the account and requests a token of the payload'
     `PATCH ${account}?fieldManager=gateway&force=true`,
     `POST ${account}/token`,
   ]);
-  assertEquals(calls[1].body, {
+  assertEquals(calls[1]?.body, {
     apiVersion: "authentication.k8s.io/v1",
     kind: "TokenRequest",
     spec: { audiences: ["openshell-cli"], expirationSeconds: 12 * 60 * 60 },
@@ -72,7 +72,7 @@ async function keep(answers: readonly (LoginToken | Error)[]) {
   await keepLogin({
     first: tokenUntil(1 * HOUR_MS),
     request: () => {
-      const answer = answers[at++];
+      const answer = answers[at++]!;
       if (at === answers.length) queueMicrotask(() => end.abort());
       return answer instanceof Error ? Promise.reject(answer) : Promise.resolve(answer);
     },

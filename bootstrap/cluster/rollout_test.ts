@@ -84,7 +84,7 @@ Deno.test("waitRolledOut() waits for the job that installed this content, howeve
     spec: { template: { spec: { containers: [{ env: [{ name: "CHART", value: content }] }] } } },
     status: { succeeded },
   });
-  const revision = chartRevision(now.payload, now.payload.charts[0], now.charts[0]);
+  const revision = chartRevision(now.payload, now.payload.charts[0]!, now.charts[0]!);
   const good = job(revision);
   const why = async (lists: Readonly<Record<string, readonly unknown[]>>) =>
     (await assertRejects(

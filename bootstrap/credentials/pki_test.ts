@@ -59,8 +59,11 @@ Deno.test("ensurePki() makes a private, complete set when there is none", () =>
 Deno.test("ensurePki() gives right names, usages and lifetimes when it makes a set", () =>
   withPki(async (_dir, ensure) => {
     const pki = await ensure();
-    const [ca, server, client] = [pki.caPem, pki.server.certPem, pki.client.certPem]
-      .map((pem) => new X509Certificate(pem));
+    const [ca, server, client] = [
+      new X509Certificate(pki.caPem),
+      new X509Certificate(pki.server.certPem),
+      new X509Certificate(pki.client.certPem),
+    ];
     assertEquals(ca.ca, true);
     assertEquals([server.ca, client.ca], [false, false]);
     assertEquals(

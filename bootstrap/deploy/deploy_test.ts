@@ -38,7 +38,7 @@ Deno.test("readObjects() reads modes and integers as kubectl does", () => {
   const [secret] = readObjects([
     "apiVersion: v1\nkind: Secret\nmetadata: {name: k}\nmode: 0400\nquoted: '0400'\nbig: 9007199254740993",
   ]) as unknown as Record<string, unknown>[];
-  assertEquals([secret.mode, secret.quoted, secret.big], [256, "0400", 9007199254740993n]);
+  assertEquals([secret?.mode, secret?.quoted, secret?.big], [256, "0400", 9007199254740993n]);
 });
 
 for (
@@ -55,7 +55,7 @@ for (
       "{apiVersion: v1, kind: Pod, metadata: {name: p}}\n---\n{apiVersion: v1, kind: Pod, metadata: {name: p}}",
       'it holds Pod "p" twice',
     ],
-  ]
+  ] as const
 ) {
   Deno.test(`readObjects() refuses a text: ${why}`, () => {
     assertEquals(assertThrows(() => readObjects([text]), GatewayError).why, why);
@@ -75,20 +75,19 @@ const workload = (image: string, secretName?: string): KubeObject => ({
 });
 
 Deno.test("withImagePrefix() moves the images built here and no others", () => {
-  const [ours, theirs] = withImagePrefix(
+  const moved = withImagePrefix(
     [workload("gateway.local/demo:1"), workload("other.example/demo:1")],
     "reg.example/x/",
   );
-  assertEquals(imagesOf(ours), ["reg.example/x/demo:1"]);
-  assertEquals(ours.spec.template.spec.containers[0].imagePullPolicy, "IfNotPresent");
-  assertEquals(imagesOf(theirs), ["other.example/demo:1"]);
-  assertEquals(theirs.spec.template.spec.containers[0].imagePullPolicy, "Never");
+  assertEquals(moved.map(imagesOf), [["reg.example/x/demo:1"], ["other.example/demo:1"]]);
+  const policies = moved.map(({ spec }) => spec.template.spec.containers[0].imagePullPolicy);
+  assertEquals(policies, ["IfNotPresent", "Never"]);
 });
 
 Deno.test("withCertificateMark() marks pods that use a Secret of the payload, once per set", () => {
   const secret = object("Secret", "tls") as KubeObject;
   const mark = (certificates: string[], name?: string) =>
-    withCertificateMark([secret, workload("x", name)], certificates)[1].spec.template.metadata
+    withCertificateMark([secret, workload("x", name)], certificates)[1]!.spec.template.metadata
       ?.annotations?.[CERTIFICATES_ANNOTATION];
   assertEquals(mark(["a"], "tls"), mark(["a"], "tls"));
   assertEquals(mark(["a"], "tls") === mark(["b"], "tls"), false);
@@ -184,7 +183,7 @@ Deno.test("staleObjects() gives what left the payload, newest first, and no name
   const ids = ["Namespace", "ConfigMap", "Secret", "Service"].map((kind) =>
     idOf(object(kind, "x") as KubeObject)
   );
-  assertEquals(staleObjects(ids, [ids[2]]).map(({ kind }) => kind), ["Service", "ConfigMap"]);
+  assertEquals(staleObjects(ids, [ids[2]!]).map(({ kind }) => kind), ["Service", "ConfigMap"]);
   // The same object in another version of its kind is not another one.
   const old = { apiVersion: "apps/v1beta1", kind: "Deployment", name: "d" };
   assertEquals(staleObjects([old], [{ ...old, apiVersion: "apps/v1" }]), []);

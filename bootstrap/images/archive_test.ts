@@ -43,7 +43,7 @@ for (
     ["bzip2", "425a68393141"],
     ["lz4", "04224d186440"],
     ["zip", "504b03041400"],
-  ]
+  ] as const
 ) {
   Deno.test(`unzipped() names ${packer}`, async () => {
     const error = await assertRejects(

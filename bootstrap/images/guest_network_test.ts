@@ -23,10 +23,10 @@ Deno.test("guestNetworkFiles() hands the host's proxy on, but not for the cluste
     NO_PROXY: "mine.example",
   });
   const { registries } = await guestNetworkFiles(PROXY, undefined, env);
-  const lines = registries["containerd.env"].trim().split("\n");
+  const lines = registries["containerd.env"]!.trim().split("\n");
   assertEquals(lines[0], "HTTPS_PROXY=http://me:secret@proxy.example:3128");
   assertEquals(lines.length, 2);
-  assertEquals(lines[1].startsWith("NO_PROXY=mine.example,localhost,127.0.0.0/8"), true, lines[1]);
+  assertEquals(lines[1]?.startsWith("NO_PROXY=mine.example,localhost,127.0.0.0/8"), true, lines[1]);
 });
 
 Deno.test("guestNetworkFiles() refuses a proxy that the guest cannot reach, without telling its password", async () => {
@@ -66,7 +66,7 @@ Deno.test("guestNetworkFiles() brings certificates along, and says which file is
     assertEquals(files.authorities, { "host-ca.pem": CERTIFICATE });
     assertEquals(files.registries["containerd.env"], "SSL_CERT_DIR=/run/payload/authorities\n");
     assertEquals(files.registries["0-ca.pem"], CERTIFICATE);
-    assertEquals(parse(files.registries["registries.yaml"]), {
+    assertEquals(parse(files.registries["registries.yaml"]!), {
       mirrors: registries.mirrors,
       configs: { "mirror.example": { tls: { ca_file: "/run/payload/registries/0-ca.pem" } } },
     });

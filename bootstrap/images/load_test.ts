@@ -31,6 +31,6 @@ Deno.test("parseImages() reads containerd's table", () => {
 
 Deno.test("imagesText() has one line for each image", () => {
   const lines = imagesText(parseImages(TABLE)).split("\n");
-  assertEquals(lines[0].endsWith("     6.1 MiB  abababababab"), true, lines[0]);
+  assertEquals(lines[0]?.endsWith("     6.1 MiB  abababababab"), true, lines[0]);
   assertEquals(lines.length, 2);
 });

@@ -19,9 +19,9 @@ configs:
 
 Deno.test("parseRegistries() takes k3s's form and makes paths absolute", () => {
   const found = parseRegistries(FILE, "/home/me/registries.yaml");
-  assertEquals(found.configs?.["mirror.example"].tls?.ca_file, "/home/me/own/ca.pem");
-  assertEquals(found.configs?.["mirror.example"].auth?.password, "secret");
-  assertEquals(found.mirrors?.["docker.io"].endpoint, ["https://mirror.example/v2/hub"]);
+  assertEquals(found.configs?.["mirror.example"]?.tls?.ca_file, "/home/me/own/ca.pem");
+  assertEquals(found.configs?.["mirror.example"]?.auth?.password, "secret");
+  assertEquals(found.mirrors?.["docker.io"]?.endpoint, ["https://mirror.example/v2/hub"]);
   assertEquals(parseRegistries("", "/x"), {});
 });
 
@@ -67,7 +67,7 @@ Deno.test("parseRegistries() refuses names that are not a host, since the guest 
 Deno.test("parseRegistries() keeps names and passwords as the text that stands there", () => {
   const login = (user: string, password: string) =>
     parseRegistries(`configs: {a: {auth: {username: ${user}, password: ${password}}}}`, "/r")
-      .configs?.a.auth;
+      .configs?.a?.auth;
   assertEquals(login('"on"', '"1_000"'), { username: "on", password: "1_000" });
   assertEquals(login('"y"', '"no"'), { username: "y", password: "no" });
   assertEquals(login('"123"', '"0o17"'), { username: "123", password: "0o17" });

@@ -33,7 +33,7 @@ async function filledStore(dir: string): Promise<{ recipes: Recipe[]; unsigned: 
   const recipes = [...await stockRecipes(unsigned, how), ...await optionalRecipes(unsigned, how)];
   const made: Artifact[] = [];
   for (const recipe of recipes) made.push(await make(recipe));
-  const [kernel, root] = made;
+  const images = { kernel: made[0]!, root: made[1]! };
   const puller = await pullerRecipe();
   const pinned = {
     ref: "registry.example/one:1",
@@ -46,8 +46,8 @@ async function filledStore(dir: string): Promise<{ recipes: Recipe[]; unsigned: 
   const chosen = [
     pulledImageRecipe({ ...pinned, arch: "amd64" }),
     pulledChartRecipe({ ...pinned, ref: "registry.example/chart:1" }),
-    goldenDiskRecipe({ kernel, root }, config),
-    goldenDiskRecipe({ kernel, root }, { ...config, stateMiB: config.stateMiB + 1024 }),
+    goldenDiskRecipe(images, config),
+    goldenDiskRecipe(images, { ...config, stateMiB: config.stateMiB + 1024 }),
   ];
   for (const recipe of chosen) await make(recipe);
   return { recipes: [...recipes, ...chosen], unsigned };
@@ -84,7 +84,7 @@ Deno.test("signAll() leaves what only some starts take unsigned when it was chan
   const keys = await twoKeyFolders(dir);
   const image = recipes.find(({ name }) => name.startsWith("pulled-"))!;
   const { files } = (await unsigned.lookup(image))!;
-  await Deno.writeTextFile(files["image.tar"].path, "changed!");
+  await Deno.writeTextFile(files["image.tar"]!.path, "changed!");
   const signed = await signAll({ ...how, store: signer(dir, keys.signer) });
   assertEquals(signed.length, recipes.length - 1);
   assert(!signed.includes(image.name));
@@ -148,7 +148,7 @@ Deno.test("the table of a start's artifacts names every recipe but those with a 
       if (!/^(?!.*_test\.ts$).*\.ts$/.test(name)) continue;
       const text = await Deno.readTextFile(join(dir, name));
       for (const [, found] of text.matchAll(/^export (?:async )?function (\w+Recipe)\(/gm)) {
-        made.add(found);
+        made.add(found!);
       }
     }
   };

@@ -78,8 +78,8 @@ Deno.test("matrixText() shows outcome, time and reason of each row, digests and 
     })),
   };
   const lines = matrixText(report).split("\n");
-  assertMatch(lines[1], /^qemu-tcg +ours +gvproxy +exec +pass +3\.1 s +40 of 40$/);
-  assertMatch(lines[2], /^qemu-tcg +ours +gvproxy +cluster +not run +no KVM$/);
+  assertMatch(lines[1]!, /^qemu-tcg +ours +gvproxy +exec +pass +3\.1 s +40 of 40$/);
+  assertMatch(lines[2]!, /^qemu-tcg +ours +gvproxy +cluster +not run +no KVM$/);
   assertStringIncludes(matrixText(report), "1 of 36 tried, 0 failed; 2026-01-02T03:04:05.000Z");
   assertStringIncludes(matrixText(report), `vmlinux          ${"a".repeat(64)}`);
 });

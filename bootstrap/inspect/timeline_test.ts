@@ -47,8 +47,8 @@ Deno.test("buildTimeline() puts spans and marks on one line of time", () => {
       ["service ready", 1, 3000, null, "running"],
     ],
   );
-  assertEquals(rows[4].error, "no network");
-  assertEquals(rows[5].uptimeSeconds, 1.2);
+  assertEquals(rows[4]?.error, "no network");
+  assertEquals(rows[5]?.uptimeSeconds, 1.2);
 });
 
 Deno.test("buildTimeline() keeps the guest's distances when marks are read late", () => {

@@ -27,7 +27,7 @@ for (
     ["no JSON", "agent verify: no such command"],
     ["a report without checks", '{"kernel":"k","results":[]}'],
     ["a row of another form", '{"kernel":"k","results":[{"check":"a.b","outcome":"maybe"}]}'],
-  ]
+  ] as const
 ) {
   Deno.test(`parseCapabilities() refuses ${what}`, () => {
     const error = assertThrows(() => parseCapabilities(text, "dev"), GatewayError);
@@ -83,8 +83,8 @@ for (
     const window = { startMs: 1_000_000, endMs: 1_060_000 };
     const report = readVerification(`${first}\n${json}\n${last}\n`, "default", window);
     const right = found.startsWith("it agrees");
-    assertEquals([report.results[0].found, report.ok], [found, right]);
-    assertEquals(report.results[1].outcome, "pass");
+    assertEquals([report.results[0]?.found, report.ok], [found, right]);
+    assertEquals(report.results[1]?.outcome, "pass");
   });
 }
 

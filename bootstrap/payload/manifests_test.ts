@@ -190,17 +190,17 @@ Deno.test("payloadFiles() gives the golden files of the demo", () => {
   assertEquals(Object.keys(files), [
     ...["00-openshell.yaml", "10-gateway-demo.yaml", "99-gateway-payload.yaml"],
   ]);
-  const elided = files["00-openshell.yaml"].replace(
+  const elided = files["00-openshell.yaml"]!.replace(
     /("\w+\.(?:crt|key)":)"[^"]+"/g,
     '$1"<elided>"',
   );
   assertEquals(parse(elided), parse(GOLDEN_OPENSHELL));
-  assertEquals(parse(files["10-gateway-demo.yaml"]), parse(GOLDEN_DEMO));
+  assertEquals(parse(files["10-gateway-demo.yaml"]!), parse(GOLDEN_DEMO));
 });
 
 Deno.test("payloadFiles() puts each certificate where OpenShell looks for it", () => {
   const [, serverTls, clientCa, clientTls] = parse(
-    payloadFiles(demo, MATERIAL, [])["00-openshell.yaml"],
+    payloadFiles(demo, MATERIAL, [])["00-openshell.yaml"]!,
   ).map((object) =>
     Object.fromEntries(
       Object.entries(object.data ?? {}).map(([key, value]) => [key, atob(value as string)]),
@@ -229,7 +229,7 @@ Deno.test("payloadFiles() fills keys that sign tokens, and makes each further na
     },
     { name: "ca", type: "Opaque", namespace: "kube-system", data: { "ca.crt": "ca.crt" } },
   ] as const;
-  const objects = parse(payloadFiles({ ...demo, secrets }, MATERIAL, [])["00-openshell.yaml"]);
+  const objects = parse(payloadFiles({ ...demo, secrets }, MATERIAL, [])["00-openshell.yaml"]!);
   assertEquals(objects.map(({ kind, metadata }) => [kind, metadata.namespace, metadata.name]), [
     ["Namespace", undefined, "openshell"],
     ["Namespace", undefined, "other"],
@@ -249,7 +249,7 @@ Deno.test("payloadFiles() makes a HelmChart of each chart, after the manifests",
   }] as const;
   const files = payloadFiles({ ...demo, charts }, MATERIAL, [ARCHIVE]);
   assertEquals(Object.keys(files).toSorted(), Object.keys(files));
-  const [chart] = parse(files["90-chart-hello.yaml"]);
+  const [chart] = parse(files["90-chart-hello.yaml"]!);
   assertEquals([chart.kind, chart.metadata.name, chart.metadata.namespace], [
     ...["HelmChart", "hello", "kube-system"],
   ]);
@@ -274,7 +274,7 @@ Deno.test("payloadFiles() hands values on with the meaning that Helm's reader gi
   });
   const payload = await readPayload(dir);
   const files = payloadFiles(payload, MATERIAL, [ARCHIVE, ARCHIVE]);
-  const { spec } = JSON.parse(files["90-chart-chart.yaml"]);
+  const { spec } = JSON.parse(files["90-chart-chart.yaml"]!);
   assertEquals(
     spec.valuesContent,
     '{"country":"NO","flag":"on","code":"1_000","bin":"0b11","mode":420,"big":12345678901234567890,' +
@@ -299,7 +299,7 @@ Deno.test("chartRevision() differs for another archive, other values and another
 Deno.test("packedDigest() changes with what the cluster gets, and with no secret", () => {
   const before = payloadDigest(demo, []);
   assertEquals(payloadDigest({ ...demo, dir: "/elsewhere" }, []), before);
-  const [manifest] = demo.manifests;
+  const manifest = demo.manifests[0]!;
   const changes = [
     { manifests: [{ ...manifest, text: `${manifest.text}# more\n` }] },
     { namespace: "other" },
@@ -314,5 +314,5 @@ Deno.test("packedDigest() changes with what the cluster gets, and with no secret
   );
   assertEquals(ready, later, "when an image comes changes what the cluster gets");
   const files = payloadFiles(demo, MATERIAL, []);
-  assertEquals(parse(files["99-gateway-payload.yaml"])[0].data, { name: "demo", digest: "d1" });
+  assertEquals(parse(files["99-gateway-payload.yaml"]!)[0].data, { name: "demo", digest: "d1" });
 });

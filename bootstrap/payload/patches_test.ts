@@ -33,7 +33,7 @@ const patched = async (patches: string, manifest = MANIFEST) =>
 /** The objects of its manifest. */
 async function objects(patches: string, manifest?: string) {
   const { manifests } = await patched(patches, manifest);
-  return manifests[0].text.split("\n---\n").map((one) => JSON.parse(one));
+  return manifests[0]!.text.split("\n---\n").map((one) => JSON.parse(one));
 }
 
 const on = (kind: string, ...patch: string[]) =>
@@ -66,7 +66,7 @@ Deno.test("readPayload() keeps all digits of a number in a patch", async () => {
   const { manifests } = await patched(
     on("Deployment", "op: replace, path: /spec/replicas, value: 9007199254740993"),
   );
-  assertNotEquals(manifests[0].text.indexOf('"replicas":9007199254740993,'), -1);
+  assertNotEquals(manifests[0]!.text.indexOf('"replicas":9007199254740993,'), -1);
 });
 
 Deno.test("readPayload() finds an object by its group, and by its namespace, also in a list", async () => {

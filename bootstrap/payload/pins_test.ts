@@ -75,7 +75,7 @@ Deno.test("pinOpenshell() keeps nothing when a part cannot be had", async () => 
       const [url, code] of [
         ["https://127.0.0.1:1/manifest.yaml", "registry-unreachable"],
         ["http://127.0.0.1:1/manifest.yaml", "registry-untrusted"],
-      ]
+      ] as const
     ) {
       const builtIn = await leading(url);
       const error = await assertRejects(

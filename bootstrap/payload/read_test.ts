@@ -72,7 +72,7 @@ Deno.test("readPayload() gives equal folders one digest, and another one for eac
 });
 
 Deno.test("packedChart() packs a folder the same way each time, without hidden files", async () => {
-  const pack = async (dir: string) => await packedChart((await readPayload(dir)).charts[0]);
+  const pack = async (dir: string) => await packedChart((await readPayload(dir)).charts[0]!);
   const first = await pack(await folder());
   assertEquals(await pack(await folder({ "charts/one/.git/x": "y" })), first);
   assertEquals((await readTar(gunzipSync(first))).map(({ name }) => name), [
@@ -157,7 +157,7 @@ Deno.test("readPayload() hands on manifests as JSON that every reader takes for 
     `{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": ${data}}`;
   const handedOn = async (text: string) => {
     const { manifests } = await readPayload(await folder({ "web.yaml": text }));
-    return manifests[0].text.split("\n---\n").map((one) => JSON.parse(one));
+    return manifests[0]!.text.split("\n---\n").map((one) => JSON.parse(one));
   };
   const [escaped] = await handedOn(object('{"k": "\\ud83d\\ude00", "slash": "a\\/b"}'));
   assertEquals(escaped.data, { k: "😀", slash: "a/b" });

@@ -9,7 +9,7 @@ function guest(answer: (verb: string) => string | Error) {
   const sent: string[] = [];
   const request = (command: string) => {
     sent.push(command);
-    const text = answer(command.split(" ")[0]);
+    const text = answer(command.split(" ")[0]!);
     return text instanceof Error ? Promise.reject(text) : Promise.resolve(text);
   };
   const verbs = () => sent.map((command) => command.split(" ")[0]);
@@ -27,7 +27,7 @@ Deno.test("FrozenPrograms.release() lets programs run once, with random bytes", 
   await programs.release();
   await programs.release();
   assertEquals(verbs(), ["freeze", "reseed"]);
-  assertMatch(sent[1], /^reseed [0-9a-f]{128}$/);
+  assertMatch(sent[1]!, /^reseed [0-9a-f]{128}$/);
 });
 
 Deno.test("FrozenPrograms.release() is due after a freeze whose answer did not come", async () => {

@@ -65,7 +65,7 @@ Deno.test("saveRun() keeps a bottom layer of the instance's own, and a new one s
       await saveRun(parts, { record, then: "end" }, signal);
       const state = (await readState(record))!;
       assertEquals([asked?.mode, asked?.adopt, state.ram.length], [wanted, false, own ? 2 : 1]);
-      if (own) assertEquals(state.ram[0].name, "ram-0.layer");
+      if (own) assertEquals(state.ram[0]?.name, "ram-0.layer");
       assertEquals([state.disk, state.from, state.key], [null, null, "k"]);
     });
   }

@@ -27,7 +27,7 @@ Deno.test("guestUp() sets the clock of a resumed guest and gives it random bytes
     ...["clock", "reseed", "thaw"],
     ...["clock", "reseed", "thaw"],
   ]);
-  assertMatch(sent[1], /^reseed [0-9a-f]{128}$/);
+  assertMatch(sent[1]!, /^reseed [0-9a-f]{128}$/);
   assertNotEquals(sent[1], sent[4]);
 });
 

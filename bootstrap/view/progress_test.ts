@@ -141,8 +141,8 @@ Deno.test("renderLive() uses colour only when it is told to", () => {
 
 Deno.test("reduceProgress() changes no earlier state and ignores records of unknown spans", () => {
   const [first, second] = build();
-  const before = reduceProgress(EMPTY_PROGRESS, first);
-  const after = reduceProgress(before, second);
+  const before = reduceProgress(EMPTY_PROGRESS, first!);
+  const after = reduceProgress(before, second!);
   assertEquals([EMPTY_PROGRESS.steps.size, before.steps.size, after.steps.size], [0, 1, 2]);
   const stray: EventRecord = { t: 1, kind: "end", id: 99, parent: null, name: "x" };
   assertEquals(reduceProgress(after, stray).steps, after.steps);

@@ -51,7 +51,7 @@ Deno.test("attachProgress() redraws in place and leaves the last state when it h
   const count = drawings.length;
   await pause(150);
   assertEquals(drawings.length, count);
-  assert(drawings[0].startsWith("⠋ pki"));
+  assert(drawings[0]!.startsWith("⠋ pki"));
   assertEquals(
     drawings.at(-1),
     "\x1b[1A\r✓ pki                              0.0 s\x1b[K\n⠋ start vm                         1.0 s\x1b[K\x1b[J",

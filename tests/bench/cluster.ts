@@ -36,7 +36,7 @@ export async function clusterRows(): Promise<Row[]> {
       disk.push((await Deno.stat(join(dir, "state.img"))).blocks! * 512 / (1024 * 1024));
       await first.says("READY", UP_TIMEOUT_MS);
       rows.push(...stageRows("cold", await readEvents(join(dir, "events.jsonl"))));
-      rows.push({ name: "state disk as created", value: disk[0], unit: "MiB", limit: 64 });
+      rows.push({ name: "state disk as created", value: disk[0]!, unit: "MiB", limit: 64 });
       rows.push(...await runningRows(home, dir));
       rows.push(await byHandRow(home, rows));
       first.signal("SIGTERM");
@@ -109,8 +109,8 @@ async function runningRows(home: TestHome, dir: string): Promise<Row[]> {
     report.processes.find((process) => process.role === role)!.residentMiB;
   const vmm = report.processes.find((process) => process.role === "vmm")!.pid;
   return [
-    { name: "exec over a kept connection", value: exec[0], unit: "s", limit: 0.15 },
-    { name: "gateway exec -- true, with the program's start", value: whole[0], unit: "s" },
+    { name: "exec over a kept connection", value: exec[0]!, unit: "s", limit: 0.15 },
+    { name: "gateway exec -- true, with the program's start", value: whole[0]!, unit: "s" },
     { name: "supervisor resident", value: resident("supervisor"), unit: "MiB", limit: 120 },
     { name: "gvproxy resident", value: resident("gvproxy"), unit: "MiB", limit: 40 },
     { name: "VMM's CPU with an idle cluster", value: await idleCpu(vmm), unit: "%", limit: 45 },

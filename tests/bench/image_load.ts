@@ -39,7 +39,7 @@ export async function imageLoadRows(): Promise<Row[]> {
   const ours = await several(2, () => timed("image", "load", archive));
   return [{
     name: "image load, 1 GB in 60,000 files, against ctr images import",
-    ...{ value: ours[0] / byHand[0], unit: "x", limit: 1.5 },
-    note: `${ours[0].toFixed(1)} and ${byHand[0].toFixed(1)} s`,
+    ...{ value: ours[0]! / byHand[0]!, unit: "x", limit: 1.5 },
+    note: `${ours[0]!.toFixed(1)} and ${byHand[0]!.toFixed(1)} s`,
   }];
 }

@@ -36,10 +36,10 @@ export async function kernelRows(): Promise<Row[]> {
     const debian = await debianKernel(dir);
     const microvm = "microvm,acpi=off,pic=on,pit=on,rtc=on,isa-serial=on";
     const tuned = `acpi=off lapic_khz=1000000${tscKHz === null ? "" : ` tsc_early_khz=${tscKHz}`}`;
-    const [ours, theirs]: number[][] = [[], []];
+    const [ours, theirs]: [number[], number[]] = [[], []];
     // In turns, since what else the machine does changes while this goes on.
     for (let round = 0; round < ROUNDS; round++) {
-      ours.push(await pid1(vmlinux.path, initrd, microvm, tuned));
+      ours.push(await pid1(vmlinux!.path, initrd, microvm, tuned));
       theirs.push(await pid1(debian.path, initrd, "q35", ""));
     }
     const [our, their] = [Math.min(...ours), Math.min(...theirs)];
@@ -53,7 +53,7 @@ export async function kernelRows(): Promise<Row[]> {
       },
       {
         name: "bzImage",
-        value: bzImage.sizeBytes / MIB,
+        value: bzImage!.sizeBytes / MIB,
         unit: "MiB",
         limit: PACKED_SIZE_MAX_BYTES / MIB,
       },

@@ -64,7 +64,7 @@ for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
 const rows: Row[] = [];
 for (const group of wanted) {
   console.log(`# ${group}`);
-  for (const row of await GROUPS[group]()) {
+  for (const row of await GROUPS[group]!()) {
     rows.push(row);
     console.log(line(row));
   }

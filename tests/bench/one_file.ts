@@ -60,16 +60,16 @@ async function startRows(file: string, dir: string): Promise<Row[]> {
     {
       name: "one file: first run beyond the next ones",
       // The slowest: whoever waits for it waits once.
-      value: first.at(-1)! - next[0],
+      value: first.at(-1)! - next[0]!,
       unit: "s",
       limit: 1.5,
     },
     {
       name: "one file: --help against deno run",
-      value: next[0] / sources[0],
+      value: next[0]! / sources[0]!,
       unit: "x",
       limit: 1.3,
-      note: `${Math.round(next[0] * 1000)} and ${Math.round(sources[0] * 1000)} ms`,
+      note: `${Math.round(next[0]! * 1000)} and ${Math.round(sources[0]! * 1000)} ms`,
     },
   ];
 }

@@ -31,5 +31,5 @@ export async function seconds(work: () => Promise<unknown>): Promise<number> {
 
 /** The middle of sorted values. */
 export function median(sorted: readonly number[]): number {
-  return sorted[Math.floor(sorted.length / 2)];
+  return sorted[Math.floor(sorted.length / 2)]!;
 }

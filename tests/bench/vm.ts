@@ -34,11 +34,11 @@ export async function vmRows(): Promise<Row[]> {
           "microvm,acpi=off,pic=on,pit=on,rtc=on,isa-serial=on,auto-kernel-cmdline=off",
         ],
         ...["-accel", "tcg,thread=multi", "-cpu", "Nehalem,+aes,+pclmulqdq,+rdrand", "-smp", "2"],
-        ...["-m", "2048M", "-kernel", artifacts.kernel.files.vmlinux.path],
+        ...["-m", "2048M", "-kernel", artifacts.kernel.files.vmlinux!.path],
         ...[
           "-drive",
           `if=none,id=r,format=raw,readonly=on,file.locking=off,file=${
-            artifacts.root.files["root.erofs"].path
+            artifacts.root.files["root.erofs"]!.path
           }`,
         ],
         ...["-device", "virtio-blk-device,drive=r,bus=virtio-mmio-bus.7"],
@@ -69,7 +69,7 @@ export async function vmRows(): Promise<Row[]> {
     },
     {
       name: "PID 1 against a bare QEMU with a trivial init",
-      value: pid1 / bare[0],
+      value: pid1 / bare[0]!,
       unit: "x",
       limit: 1.15,
       note: `${pid1} and ${bare[0]} s`,
@@ -80,7 +80,7 @@ export async function vmRows(): Promise<Row[]> {
       unit: "s",
       limit: 1.5,
     },
-    { name: "gateway --exec /bin/true, start to end", value: whole[0], unit: "s" },
+    { name: "gateway --exec /bin/true, start to end", value: whole[0]!, unit: "s" },
   ];
 }
 

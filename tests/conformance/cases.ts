@@ -119,7 +119,7 @@ async function layered(bench: Bench): Promise<void> {
         Deno.copyFileSync(over, inside(spec, "over.qcow2"));
         const path = inside(spec, "over.qcow2");
         const state = { serial: "state", path, format: "qcow2", readonly: false } as const;
-        return { ...spec, disks: [spec.disks[0], state, spec.disks[1]] };
+        return { ...spec, disks: [spec.disks[0]!, state, spec.disks[1]!] };
       },
     }, async (guest) => {
       const { text } = await guest.run();

@@ -108,10 +108,10 @@ export async function bootGuest(bench: Bench, options: GuestOptions): Promise<Gu
     });
     const vm = stack.use(await bench.vmm.start(spec, { span, signal }));
     const [controlPath, stdioPath] = spec.consolePorts.map(({ socketPath }) => socketPath);
-    const control = stack.use(await ControlPort.connect(controlPath, { span, signal }));
+    const control = stack.use(await ControlPort.connect(controlPath!, { span, signal }));
     const conn = await waitFor({
       what: "the stdio port",
-      probe: () => connectUnix(stdioPath),
+      probe: () => connectUnix(stdioPath!),
       timeoutMs: 5000,
       intervalMs: 5,
       signal,
@@ -161,7 +161,7 @@ function specFor(
     format: "raw" as const,
     readonly: false,
   }];
-  const planned = { ...spec, disks: [root, ...state, payload] };
+  const planned = { ...spec, disks: [root!, ...state, payload!] };
   return options.change ? options.change(planned) : planned;
 }
 

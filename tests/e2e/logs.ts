@@ -41,7 +41,7 @@ export async function collectLogs(
   const pods = await keep("pods.list", ["kubectl", "--", ...every, path]);
   for (const line of pods.trim().split("\n").filter((one) => one.includes(" "))) {
     const [namespace, pod] = line.split(" ");
-    const log = ["logs", "-n", namespace, pod, "--all-containers", "--tail=2000"];
+    const log = ["logs", "-n", namespace!, pod!, "--all-containers", "--tail=2000"];
     await keep(`pod-${namespace}-${pod}.log`, ["kubectl", "--", ...log]);
   }
   return dir;

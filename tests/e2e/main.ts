@@ -115,7 +115,7 @@ async function runCommand(
   env: Record<string, string>,
   signal: AbortSignal,
 ): Promise<number> {
-  await using child = spawnChild(program, {
+  await using child = spawnChild(program!, {
     args,
     // `deno task` changes to the folder of deno.json and says in INIT_CWD where it was called.
     cwd: Deno.env.get("INIT_CWD") ?? Deno.cwd(),

@@ -13,12 +13,14 @@ import { findInstance, removeInstance } from "../../vm/instance/instance.ts";
 import { readState } from "../../vm/instance/saved_state.ts";
 import { instanceConfig } from "./instance_config.ts";
 
-const [name, rounds, sourceDir] = Deno.args;
+const name = Deno.args[0]!;
+const rounds = Number(Deno.args[1]);
+const sourceDir = Deno.args[2]!;
 const signal = new AbortController().signal;
 const config = () => instanceConfig({ name, createdAt: crypto.randomUUID() });
 
 /** `made`: starts that made a new instance. */
-const won: Record<string, number> = { up: 0, made: 0, fork: 0, rm: 0 };
+const won = { up: 0, made: 0, fork: 0, rm: 0 };
 const wrong: string[] = [];
 
 /** What others may make of each attempt. */
@@ -33,7 +35,7 @@ async function alone(work: () => Promise<void>): Promise<void> {
   await Deno.remove(path);
 }
 
-async function up(): Promise<string> {
+async function up(): Promise<"up"> {
   const stored = (await findInstance(name))?.config ?? config();
   await using instance = await openInstance(stored, signal);
   if (instance.created) won.made++;
@@ -56,21 +58,21 @@ async function up(): Promise<string> {
   return "up";
 }
 
-async function fork(): Promise<string> {
+async function fork(): Promise<"fork"> {
   const state = (await readState(join(sourceDir, "snapshot.json")))!;
   const from = { name: "source", pkiDir: sourceDir, k3sYaml: null };
   await place({ dir: sourceDir, state, from }, config(), signal);
   return "fork";
 }
 
-async function rm(): Promise<string> {
+async function rm(): Promise<"rm"> {
   await removeInstance(name, () => alone(() => Promise.resolve()));
   return "rm";
 }
 
-for (let round = 0; round < Number(rounds); round++) {
+for (let round = 0; round < rounds; round++) {
   // In a fixed order the processes fall into step, and one kind of attempt may never win.
-  const attempt = [up, fork, rm][Math.floor(Math.random() * 3)];
+  const attempt = [up, fork, rm][Math.floor(Math.random() * 3)]!;
   try {
     won[await attempt()]++;
   } catch (error) {

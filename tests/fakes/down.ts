@@ -10,7 +10,7 @@ import { silentSpan } from "../../vm/base/event.ts";
 const [name, timeoutMs] = Deno.args;
 const span = silentSpan();
 const signal = new AbortController().signal;
-const outcome = await down(name, { span, signal, timeoutMs: Number(timeoutMs) });
+const outcome = await down(name!, { span, signal, timeoutMs: Number(timeoutMs) });
 const warnings = span.events.filter((event) => event.kind === "warn");
 await Deno.stdout.write(
   new TextEncoder().encode([outcome, ...warnings.map((event) => event.message)].join(": ")),

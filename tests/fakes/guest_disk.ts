@@ -37,7 +37,7 @@ export class GuestDisk implements Disposable {
   async read(): Promise<DiskContent> {
     const text = await this.#io(`read -v ${NOTE_AT} 512`, `read -v ${COUNT_AT} 512`);
     const first = (address: string) =>
-      parseInt(new RegExp(`^${address}:\\s+([0-9a-f]{2})`, "m").exec(text)![1], 16);
+      parseInt(new RegExp(`^${address}:\\s+([0-9a-f]{2})`, "m").exec(text)![1]!, 16);
     return { note: first("0*2000000"), count: first("0*2100000") };
   }
 

@@ -51,7 +51,7 @@ export class Place implements AsyncDisposable {
   async #takePuller(): Promise<void> {
     const { span, signal } = this.options();
     const puller = await REAL_STORE.ensure(await pullerRecipe(), { span, signal, assumeYes: true });
-    const { path, sha256 } = puller.files["ocipull"];
+    const { path, sha256 } = puller.files["ocipull"]!;
     const blobs = join(this.root, "artifacts/sha256", sha256);
     const manifest = REAL_STORE.manifestPath(puller.name, puller.key);
     await Deno.mkdir(blobs, { recursive: true });
@@ -87,7 +87,7 @@ export class Place implements AsyncDisposable {
   }
 
   async pull(ref: string, digest: string, signal?: AbortSignal): Promise<ImageArchive> {
-    return (await ensureImages([{ ref, digest }], this.options(signal)))[0];
+    return (await ensureImages([{ ref, digest }], this.options(signal)))[0]!;
   }
 
   /** The error of a pull that has to fail. */

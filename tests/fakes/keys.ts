@@ -24,6 +24,6 @@ const { base: { recipe: base }, cluster, agent, cniPlugins, images } = await roo
 });
 const recipes = [
   ...[...stock, base, cluster, agent, cniPlugins, ...images, await libkrunRecipe("x86_64")],
-  ...[await kernelRecipe("arm64"), await krunfwRecipe(stock[0]), await pullerRecipe()],
+  ...[await kernelRecipe("arm64"), await krunfwRecipe(stock[0]!), await pullerRecipe()],
 ];
 console.log(recipes.map((recipe) => `${recipe.name} ${recipeKey(recipe)}`).sort().join("\n"));

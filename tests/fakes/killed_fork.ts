@@ -11,7 +11,7 @@ import { LockedInstance } from "../../vm/instance/instance.ts";
 import { describeFile, type SavedState } from "../../vm/instance/saved_state.ts";
 import { instanceConfig } from "./instance_config.ts";
 
-const [dir] = Deno.args;
+const dir = Deno.args[0]!;
 for (const name of ["state.img", "ram-1.layer", "dev-1.bin"]) {
   await Deno.writeTextFile(join(dir, name), "the source's");
 }

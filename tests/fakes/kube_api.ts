@@ -69,7 +69,7 @@ export function startFakeKube(): FakeKube {
       const body: Json = text === "" ? undefined : fromJsonText(text);
       if (path === "/version") return Response.json({ gitVersion: "v1.37.2" });
       if (path in SERVED) {
-        const resources = SERVED[path].map(([name, kind, namespaced]) => ({
+        const resources = SERVED[path]!.map(([name, kind, namespaced]) => ({
           name,
           kind,
           namespaced,
@@ -164,7 +164,7 @@ function applyTo(live: Json, body: Json, manager: string, force: boolean): Json 
 function set(object: Json, path: string, value: Json): void {
   // No key of these tests' objects has a dot in it but those of data.
   const match = /^\.data\.(.*)$/.exec(path);
-  const keys = match ? ["data", match[1]] : path.slice(1).split(".");
+  const keys = match ? ["data", match[1]!] : path.slice(1).split(".");
   let at = object;
   for (const key of keys.slice(0, -1)) at = at[key] ??= {};
   if (value === undefined) delete at[keys.at(-1)!];

@@ -88,7 +88,7 @@ async function unpack(archive: string): Promise<string> {
 
 function split(ref: string): { repo: string; tag: string } {
   const [, repo, tag] = /^[^/]+\/(.+):([^:]+)$/.exec(ref)!;
-  return { repo, tag };
+  return { repo: repo!, tag: tag! };
 }
 
 async function pushChart(registry: TestRegistry, repo: string, tag: string): Promise<string> {

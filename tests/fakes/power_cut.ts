@@ -212,13 +212,16 @@ async function check(step: string, keys: string): Promise<void> {
   }
 }
 
-const [what, step, disk, sockets] = Deno.args;
+const what = Deno.args[0];
+const step = Deno.args[1]!;
+const disk = Deno.args[2]!;
+const sockets = Deno.args[3]!;
 Deno.env.set("XDG_DATA_HOME", disk);
 Deno.env.set("XDG_CACHE_HOME", join(sockets, "cache"));
 Deno.env.set("XDG_CONFIG_HOME", join(sockets, "config"));
 Deno.env.set("XDG_RUNTIME_DIR", sockets);
 if (what === "write") {
-  const keys = await STEPS[step]();
+  const keys = await STEPS[step]!();
   await Deno.writeTextFile(join(sockets, "keys"), keys);
   cutPower(disk);
 } else await check(step, await Deno.readTextFile(join(sockets, "keys")));

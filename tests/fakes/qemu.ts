@@ -13,7 +13,8 @@ import { readLines, writeAll } from "../../vm/base/lines.ts";
 import { pause, waitFor } from "../../vm/base/wait.ts";
 import { type DiskContent, GuestDisk } from "./guest_disk.ts";
 
-const [top, ...argv] = Deno.args;
+const top = Deno.args[0]!;
+const argv = Deno.args.slice(1);
 if (argv.includes("--version")) {
   console.log("QEMU emulator version 9.9.9");
   Deno.exit(0);
@@ -22,18 +23,18 @@ if (argv.includes("--version")) {
 /** The value of the option that begins so. */
 function option(start: RegExp): string | undefined {
   const found = argv.find((word) => start.test(word));
-  return found === undefined ? undefined : start.exec(found)![1].replaceAll(",,", ",");
+  return found === undefined ? undefined : start.exec(found)![1]!.replaceAll(",,", ",");
 }
 
 const qmpPath = option(/^socket,id=qmp,path=(.*),server=on,wait=off$/);
 // A probe of an accelerator: this host has none that the stand-in could use.
 if (qmpPath === undefined) Deno.exit(1);
 const controlPath = option(/^socket,id=port0,path=(.*),server=on,wait=off$/)!;
-const memoryMiB = parseInt(argv[argv.indexOf("-m") + 1]);
+const memoryMiB = parseInt(argv[argv.indexOf("-m") + 1]!);
 const [, format, escapedPath] = argv.map((word) =>
   /^driver=(\w+),node-name=state,.*file\.filename=(.*)$/.exec(word)
 ).find((found) => found !== null)!;
-const diskPath = escapedPath.replaceAll(",,", ",");
+const diskPath = escapedPath!.replaceAll(",,", ",");
 const incoming = argv.includes("-incoming");
 
 async function hold(what: string): Promise<void> {
@@ -48,7 +49,7 @@ async function hold(what: string): Promise<void> {
   });
 }
 
-let disk = await GuestDisk.open(diskPath, format);
+let disk = await GuestDisk.open(diskPath, format!);
 let node = "state";
 let running = false;
 let loaded: Uint8Array | undefined;
@@ -93,7 +94,13 @@ function serve(path: string, each: (conn: Deno.UnixConn) => Promise<void>): void
   })();
 }
 
-type Arguments = Record<string, string> & { file?: { filename: string } };
+/** What the commands are given; each has some of these. */
+interface Arguments {
+  readonly "node-name": string;
+  readonly overlay: string;
+  readonly uri: string;
+  readonly file: { readonly filename: string };
+}
 
 const QMP: Record<string, (args: Arguments) => Promise<unknown> | unknown> = {
   "query-status": () => ({
@@ -109,7 +116,7 @@ const QMP: Record<string, (args: Arguments) => Promise<unknown> | unknown> = {
     loaded = new Uint8Array();
     running = true;
   },
-  "blockdev-add": (args) => void added.set(args["node-name"], args.file!.filename),
+  "blockdev-add": (args) => void added.set(args["node-name"], args.file.filename),
   "blockdev-del": (args) => void added.delete(args["node-name"]),
   "blockdev-snapshot": ({ overlay }) =>
     inTurn(async () => {
@@ -149,7 +156,7 @@ serve(controlPath, async (conn) => {
   for await (const line of readLines(conn.readable)) {
     if (flooding) continue;
     const [id, verb] = line.split(" ");
-    await hold(verb);
+    await hold(verb!);
     await tell(`= ${id} ok${verb === "freeze" ? " still=true uptime=2.0" : ""}`);
     if (verb !== "poweroff") continue;
     await turn;
@@ -178,11 +185,11 @@ serve(Deno.env.get("GATEWAY_RAM_SOCKET")!, async (conn) => {
       await send(conn, "done 0");
       continue;
     }
-    adopts = how.endsWith("+adopt");
+    adopts = how!.endsWith("+adopt");
     await send(conn, "forked");
-    await Deno.writeFile(path, layer.subarray(0, 100));
+    await Deno.writeFile(path!, layer.subarray(0, 100));
     await hold("memory");
-    await Deno.writeFile(path, layer);
+    await Deno.writeFile(path!, layer);
     await send(conn, adopts ? "written" : "done 0");
   }
 });

@@ -5,7 +5,7 @@
  * @module
  */
 const chardev = Deno.args.find((word) => word.startsWith("socket,id=qmp,"))!;
-const path = /path=([^,]+)/.exec(chardev)![1];
+const path = /path=([^,]+)/.exec(chardev)![1]!;
 const listener = Deno.listen({ transport: "unix", path });
 const conn = await listener.accept();
 const say = (value: unknown) =>

@@ -22,7 +22,7 @@ export const ramshim = (await new ArtifactStore().ensure(await ramshimRecipe(), 
   span: silentSpan(),
   signal,
   assumeYes: true,
-})).files["ramshim.so"].path;
+})).files["ramshim.so"]!.path;
 
 /** A folder, and processes in it whose memory is made of layers. */
 export class Place implements AsyncDisposable {

@@ -198,7 +198,7 @@ export async function packImage(
   const layer = join(dir, `layer-${id}.tar`);
   await run("tar", { args: ["-cf", layer, "-C", tree, "content"] });
   const layout = join(dir, `layout-${id}`);
-  await run(packer.files["ocipack"].path, {
+  await run(packer.files["ocipack"]!.path, {
     args: [
       `-name=${options.name ?? "test.local/x:1"}`,
       `-layer=${layer}`,
@@ -221,7 +221,7 @@ export async function programLayout(dir: string, name: string): Promise<string> 
   const { files } = await STORE.ensure(recipe, options);
   const layout = join(dir, `layout-${name}`);
   await Deno.mkdir(layout);
-  await run("tar", { args: ["-xf", files[`${name}.tar`].path, "-C", layout] });
+  await run("tar", { args: ["-xf", files[`${name}.tar`]!.path, "-C", layout] });
   return layout;
 }
 

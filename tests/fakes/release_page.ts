@@ -16,7 +16,7 @@ export type Answer = (path: string) => Response;
 /** A running page. */
 export class ReleasePage implements AsyncDisposable {
   /** Names that somebody asked the proxy for. */
-  readonly asked: string[] = [];
+  readonly asked: (string | undefined)[] = [];
 
   readonly #proxy: Deno.TcpListener;
   readonly #server: Deno.HttpServer<Deno.NetAddr>;

@@ -9,7 +9,7 @@ revokeAllButReadAndFfi();
 const tries: Readonly<Record<string, () => unknown>> = {
   read: () => Deno.readTextFileSync("/etc/hostname"),
   ffi: () => Deno.dlopen("libc.so.6", { getpid: { parameters: [], result: "i32" } }).close(),
-  write: () => Deno.writeTextFileSync(Deno.args[0], "x"),
+  write: () => Deno.writeTextFileSync(Deno.args[0]!, "x"),
   run: () => new Deno.Command("/bin/true").outputSync(),
   net: () => Deno.listen({ hostname: "127.0.0.1", port: 0 }),
   env: () => Deno.env.get("HOME"),

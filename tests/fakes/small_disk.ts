@@ -9,7 +9,9 @@ import { GatewayError } from "../../vm/base/error.ts";
 import { shareFile } from "../../vm/instance/disk_chain.ts";
 import { ensureStateDisk } from "../../vm/instance/state_disk.ts";
 
-const [what, small, large] = Deno.args;
+const what = Deno.args[0];
+const small = Deno.args[1]!;
+const large = Deno.args[2]!;
 let code = "none";
 try {
   if (what === "state disk") await ensureStateDisk(join(small, "state.img"), 16 * 1024);

@@ -101,7 +101,7 @@ async function fillStore(root: string): Promise<void> {
   const content: Readonly<Record<string, Uint8Array<ArrayBuffer>>> = {
     vmlinux: fakeKernel(),
     "ramshim.so": await Deno.readFile(library),
-    gvproxy: await Deno.readFile(gvproxy.files.gvproxy.path),
+    gvproxy: await Deno.readFile(gvproxy.files.gvproxy!.path),
     tsckhz: new TextEncoder().encode("#!/bin/sh\necho 2000000\n"),
   };
   const made = (recipe: Recipe): Recipe => ({

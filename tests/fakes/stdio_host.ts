@@ -7,7 +7,7 @@
 import { connectUnix } from "../../vm/base/lines.ts";
 import { StdioPort } from "../../vm/machine/stdio_port.ts";
 
-const conn = (await connectUnix(Deno.args[0]))!;
+const conn = (await connectUnix(Deno.args[0]!))!;
 const nowhere = { write: (data: Uint8Array) => Promise.resolve(data.length) };
 // As a terminal on which nobody types.
 const stdin = new ReadableStream<Uint8Array>();

@@ -9,7 +9,8 @@ import { identifyProcess, spawnChild } from "../../vm/base/process.ts";
 import { LockedInstance } from "../../vm/instance/instance.ts";
 import { instanceConfig } from "./instance_config.ts";
 
-const [name, ending, apiPort] = Deno.args;
+const name = Deno.args[0]!;
+const [, ending, apiPort] = Deno.args;
 const done = Promise.withResolvers<void>();
 Deno.addSignalListener("SIGTERM", () => {
   if (ending === "clean") done.resolve();

@@ -25,7 +25,7 @@ async function realLibrary(): Promise<Built["real"]> {
   try {
     const store = new ArtifactStore();
     const artifact = await store.ensure(await libkrunRecipe(Deno.build.arch), options);
-    return { path: artifact.files[LIBKRUN_FILE].path };
+    return { path: artifact.files[LIBKRUN_FILE]!.path };
   } catch (error) {
     return { missing: describeError(error) };
   }

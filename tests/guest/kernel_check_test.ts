@@ -17,7 +17,7 @@ const LIST = new URL("../../kernel/capabilities.tsv", import.meta.url);
 /** Options of the rows of one level. */
 async function listed(level: string): Promise<string[]> {
   const lines = (await Deno.readTextFile(LIST)).split("\n").map((line) => line.split("\t"));
-  return lines.filter(([first]) => first === level).flatMap((row) => row[2].split(" "));
+  return lines.filter(([first]) => first === level).flatMap((row) => row[2]!.split(" "));
 }
 
 /** A /proc that shows a kernel with exactly these options. */
@@ -40,7 +40,7 @@ guestTest(
     await fakeKernel(root, await listed("required"));
     const result = await root.run(CHECK, { proc: "fake" });
     assertEquals(result.code, 0, result.stdout + result.stderr);
-    assertMatch(result.marks[0], /kernel-check ready=/);
+    assertMatch(result.marks[0]!, /kernel-check ready=/);
   },
 );
 
@@ -50,7 +50,7 @@ guestTest("a kernel without CONFIG_BRIDGE ends up within 10 s, by name", async (
   const result = await root.run(CHECK, { proc: "fake" });
   assertEquals(result.code, 42, result.stdout + result.stderr);
   assert(performance.now() - started < 10_000, "init took longer than 10 s");
-  const reason = await reasonOfHost(result.marks[0]);
+  const reason = await reasonOfHost(result.marks[0]!);
   assertEquals(reason.code, "guest-failed");
   assertMatch(reason.why, /^CONFIG_BRIDGE is not in this kernel: there is no pod network/);
 });

@@ -17,7 +17,7 @@ guestTest("payload stage unpacks the disk for root only and reads its settings",
   assertEquals(result.code, 0, result.stdout + result.stderr);
   assertStringIncludes(result.stdout, "[box one]");
   assertStringIncludes(result.stdout, "secret");
-  assertMatch(result.marks[0], /^\d+\.\d\d payload ready=/);
+  assertMatch(result.marks[0]!, /^\d+\.\d\d payload ready=/);
 });
 
 guestTest("payload stage fails when the disk is no archive", async (root) => {
@@ -25,7 +25,7 @@ guestTest("payload stage fails when the disk is no archive", async (root) => {
   await Deno.writeTextFile(join(root.path, "disks/vdc"), "no archive ".repeat(200));
   const result = await root.run(PAYLOAD);
   assertEquals(result.code, 42);
-  assertStringIncludes(result.marks[0], "! payload: the payload disk /dev/vdc is no tar archive");
+  assertStringIncludes(result.marks[0]!, "! payload: the payload disk /dev/vdc is no tar archive");
 });
 
 guestTest("keep_agent starts the agent again when it ends", async (root) => {
@@ -73,7 +73,7 @@ for (
       "! kernel-check: CONFIG_BRIDGE is not in this kernel: pods share one bridge",
     ],
     ["counts the other missing ones", "CONFIG_X=y\n", "pods share one bridge (and 1 more)"],
-  ]
+  ] as const
 ) {
   guestTest(`kernel-check stage ${name}`, async (root) => {
     await root.write(
@@ -95,7 +95,7 @@ guestTest("kernel-check stage fails when the kernel does not tell its options", 
   const result = await root.run(CHECK, { proc: "fake" });
   assertEquals(result.code, 42, result.stdout + result.stderr);
   assertStringIncludes(
-    result.marks[0],
+    result.marks[0]!,
     "! kernel-check: CONFIG_IKCONFIG_PROC is not in this kernel",
   );
 });
@@ -135,7 +135,7 @@ guestTest("network stage says so in its mark when there is no resolver", async (
     `GW_HOSTNAME=box; begin network; job_network=$!\n${stage("60-network")}cat /run/etc/hosts`,
   );
   assertEquals(result.code, 0, result.stdout + result.stderr);
-  assertMatch(result.marks[0], /^\d+\.\d\d network ip=192\.168\.127\.2 dns=none/);
+  assertMatch(result.marks[0]!, /^\d+\.\d\d network ip=192\.168\.127\.2 dns=none/);
   assertStringIncludes(result.stdout, "192.168.127.2 box");
 });
 
@@ -146,7 +146,7 @@ guestTest("network stage takes the host's resolvers where there is no lease", as
     }cat /run/etc/resolv.conf`,
   );
   assertEquals(result.code, 0, result.stdout + result.stderr);
-  assertMatch(result.marks[0], /^\d+\.\d\d network ip=none dns=10\.0\.0\.2/);
+  assertMatch(result.marks[0]!, /^\d+\.\d\d network ip=none dns=10\.0\.0\.2/);
   assertStringIncludes(result.stdout, "nameserver 10.0.0.2\nnameserver 10.0.0.3\n");
 });
 
@@ -154,9 +154,9 @@ guestTest("clock stage sets the clock only when it cannot be right", async (root
   const clock = (seconds: string) =>
     root.run(`date() { echo "date $*" >&2; }\nGW_CLOCK=${seconds}\n${stage("50-clock")}`);
   const right = await clock("$((EPOCHSECONDS - 2)).25");
-  assertMatch(right.marks[0], /clock how=kept/);
+  assertMatch(right.marks[0]!, /clock how=kept/);
   const slow = await clock("$((EPOCHSECONDS + 5000))");
-  assertMatch(slow.marks[0], /clock how=corrected/, slow.stderr);
+  assertMatch(slow.marks[0]!, /clock how=corrected/, slow.stderr);
   assertStringIncludes(slow.stderr, "date -u -s @");
 });
 
@@ -166,7 +166,7 @@ guestTest("identity stage makes the machine id once", async (root) => {
   }cat /state/machine-id; hostname; echo "$node_name"`;
   const first = (await root.run(script)).stdout.trim().split("\n");
   const second = (await root.run(script)).stdout.trim().split("\n");
-  assertMatch(first[0], /^[0-9a-f]{32}$/);
+  assertMatch(first[0]!, /^[0-9a-f]{32}$/);
   assertEquals(second, first);
   assertEquals(first.slice(1), ["box", "gateway"]);
 });
@@ -210,7 +210,7 @@ guestTest("cleanup stage removes what no live namespace owns and keeps the rest"
     "/var/lib/cni/results/gateway-aaa-eth0",
     "/var/lib/kubelet/memory_manager_state",
   ]);
-  assertMatch(marks[0], /cleanup removed=4$/);
+  assertMatch(marks[0]!, /cleanup removed=4$/);
 });
 
 guestTest(

@@ -26,8 +26,8 @@ async function refuses(root: GuestRoot, disk: string, words: string): Promise<vo
   const result = await root.run(OPEN);
   assertEquals(result.code, 42, result.stdout + result.stderr);
   assertEquals(result.marks.length, 1);
-  assertMatch(result.marks[0], /^! state: /);
-  assertStringIncludes(result.marks[0], words);
+  assertMatch(result.marks[0]!, /^! state: /);
+  assertStringIncludes(result.marks[0]!, words);
   assertEquals(await digestFile(disk), before, "the disk was written to");
 }
 
@@ -57,7 +57,10 @@ guestTest("state stage fails when there is no disk with its serial", async (root
   await root.addDisk("vdb", "other", { sizeMiB: 8 });
   const result = await root.run(OPEN);
   assertEquals(result.code, 42);
-  assertStringIncludes(result.marks[0], '! state: the machine has no disk with the serial "state"');
+  assertStringIncludes(
+    result.marks[0]!,
+    '! state: the machine has no disk with the serial "state"',
+  );
 });
 
 guestTest("state stage checks the disk only when it was not unmounted", async (root) => {
@@ -67,11 +70,11 @@ guestTest("state stage checks the disk only when it was not unmounted", async (r
     OPEN + "ls /run/gateway; umount /etc /root /var/log /var/lib/kubelet " +
       "/var/lib/rancher /var/lib/cni /state",
   );
-  assertStringIncludes(clean.marks[0], "how=clean", clean.stdout + clean.stderr);
+  assertStringIncludes(clean.marks[0]!, "how=clean", clean.stdout + clean.stderr);
   assert(!clean.stdout.includes("fsck.log"), clean.stdout);
   await run("debugfs", { args: ["-w", "-R", "set_super_value state 0", disk] });
   const unclean = await root.run(OPEN + "ls /run/gateway");
-  assertStringIncludes(unclean.marks[0], "how=unclean");
+  assertStringIncludes(unclean.marks[0]!, "how=unclean");
   assertMatch(unclean.stdout, /fsck\.log[\s\S]*unclean/);
 });
 
@@ -82,5 +85,5 @@ guestTest("state stage fails when the damage needs a person", async (root) => {
   await run("debugfs", { args: ["-w", "-R", "set_super_value state 0", disk] });
   const result = await root.run(OPEN);
   assertEquals(result.code, 42, result.stdout + result.stderr);
-  assertMatch(result.marks[0], /^! state: e2fsck found damage .* \(exit code [4-9]\d*\)/);
+  assertMatch(result.marks[0]!, /^! state: e2fsck found damage .* \(exit code [4-9]\d*\)/);
 });

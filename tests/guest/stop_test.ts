@@ -29,7 +29,7 @@ clean_stop`);
       "kill cluster",
       "kill user",
     ]);
-    assertMatch(order[5], /^umount .*\/state/);
+    assertMatch(order[5]!, /^umount .*\/state/);
     assertMatch(result.marks.at(-2)!, /stopping$/);
     assertMatch(result.marks.at(-1)!, /stopped state=clean$/);
   },
@@ -78,7 +78,7 @@ wait "$main_pid"
 echo not-reached`);
   assertEquals(result.code, 42, result.stdout + result.stderr);
   assert(!result.stdout.includes("not-reached"));
-  assertMatch(result.marks[0], /stopping$/);
+  assertMatch(result.marks[0]!, /stopping$/);
 });
 
 guestTest("fail names the stage and turns the machine off", async (root) => {
@@ -91,7 +91,7 @@ guestTest("fail names the stage and turns the machine off", async (root) => {
 guestTest("a command that fails in a stage is a failure of that stage", async (root) => {
   const result = await root.run(`trap 'init_exit $?' EXIT\nstage=network\nfalse\necho not-reached`);
   assertEquals(result.code, 42);
-  assertMatch(result.marks[0], /^! network: a command of this stage failed \(exit code 1\)/);
+  assertMatch(result.marks[0]!, /^! network: a command of this stage failed \(exit code 1\)/);
 });
 
 guestTest(
@@ -116,7 +116,7 @@ ${stage("90-cluster")}`);
       failure ?? "",
       /^! cluster: the cluster ended 4 times .* code 3: database is locked$/,
     );
-    const argv = (await root.read("out/argv")).split("\n")[0];
+    const [argv = ""] = (await root.read("out/argv")).split("\n");
     assertStringIncludes(argv, "--node-name=box --node-ip=192.168.127.2");
     assertStringIncludes(argv, "--tls-san=lab");
   },

@@ -24,7 +24,7 @@ function storedLibkrun(): string | undefined {
       const text = Deno.readTextFileSync(join(artifacts, "manifests", name));
       const { files } = JSON.parse(text) as ArtifactManifest;
       const file = Object.keys(files).find((one) => one.startsWith("libkrun.so"));
-      if (file) return join(artifacts, "sha256", files[file].sha256, file);
+      if (file) return join(artifacts, "sha256", files[file]!.sha256, file);
     }
   } catch {
     // No store yet.
@@ -51,9 +51,9 @@ async function programEntries(dir: string, krunfw: string): Promise<Entry[]> {
   await run("gcc", { args: ["-Wall", "-Werror", "-o", program, source, library] });
   const env = { LD_LIBRARY_PATH: dir };
   const { stdout } = await run("ldd", { args: [program], env });
-  const linked = [...stdout.matchAll(/(\/\S+) \(0x/g)].map((match) => match[1]);
+  const linked = [...stdout.matchAll(/(\/\S+) \(0x/g)].map((match) => match[1]!);
   const { stdout: more } = await run("ldd", { args: [library], env });
-  linked.push(...[...more.matchAll(/(\/\S+) \(0x/g)].map((match) => match[1]));
+  linked.push(...[...more.matchAll(/(\/\S+) \(0x/g)].map((match) => match[1]!));
   const names = new Map(linked.map((path) => [basename(path), path]));
   names.set("libkrun.so.1", library).set("libkrunfw.so.5", krunfw);
   const file = (name: string, path: string) => ({
@@ -102,7 +102,7 @@ Deno.test({
       })));
       const busybox = await Deno.readFile(which("busybox")!);
       const extra = archive([
-        ...await programEntries(dir, krunfw.files["libkrunfw.so.5"].path),
+        ...await programEntries(dir, krunfw!.files["libkrunfw.so.5"]!.path),
         ...innerEntries(busybox),
         ...modules,
       ]);

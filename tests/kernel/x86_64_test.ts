@@ -20,12 +20,12 @@ const options = () => ({
 
 Deno.test("bzImage fits", async () => {
   const [kernel] = await buildTargets("kernel", options());
-  assert(kernel.files.bzImage.sizeBytes <= PACKED_SIZE_MAX_BYTES);
+  assert(kernel!.files.bzImage!.sizeBytes <= PACKED_SIZE_MAX_BYTES);
 });
 
 Deno.test("libkrunfw.so.5 has libkrunfw's two functions, and they give our kernel's memory", async () => {
   const [kernel, krunfw] = await buildTargets("libkrunfw", options());
-  const path = krunfw.files["libkrunfw.so.5"].path;
+  const path = krunfw!.files["libkrunfw.so.5"]!.path;
   const { stdout } = await run("readelf", { args: ["--dyn-syms", "--dynamic", "--wide", path] });
   assert(stdout.includes("soname: [libkrunfw.so.5]"), stdout);
   const exported = [...stdout.matchAll(/ GLOBAL DEFAULT +\d+ (\w+)/g)].map((match) => match[1]);
@@ -35,9 +35,13 @@ Deno.test("libkrunfw.so.5 has libkrunfw's two functions, and they give our kerne
     krunfw_get_kernel: { parameters: ["buffer", "buffer", "buffer"], result: "pointer" },
   });
   assertEquals(library.symbols.krunfw_get_version(), 5);
-  const [load, entry, size] = [0, 0, 0].map(() => new BigUint64Array(1));
+  const [load, entry, size] = [
+    new BigUint64Array(1),
+    new BigUint64Array(1),
+    new BigUint64Array(1),
+  ];
   const pointer = library.symbols.krunfw_get_kernel(load, entry, size);
-  const wanted = kernelMemory(await Deno.readFile(kernel.files.vmlinux.path));
+  const wanted = kernelMemory(await Deno.readFile(kernel!.files.vmlinux!.path));
   assertEquals([load[0], entry[0], size[0]], [
     wanted.loadAddress,
     wanted.entryAddress,

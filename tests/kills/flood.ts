@@ -34,7 +34,7 @@ export async function beginFlood(world: World): Promise<void> {
     const [file, text] of [
       ["events.jsonl", "too many lines from the guest"],
       ["console.log", "bytes before this line were cut)"],
-    ]
+    ] as const
   ) {
     const timeoutMs = world.patienceMs;
     await waitFor({ what: `"${text}" in ${file}`, probe: () => has(file, text), timeoutMs });

@@ -29,7 +29,7 @@ export function step(name: string, instance = "default"): Moment {
       // A start writes the file anew; a running supervisor writes on.
       const before = readText(path());
       // Its first line has the time.
-      const [first] = before.split("\n");
+      const [first = ""] = before.split("\n");
       return () => {
         const text = readText(path());
         const same = first !== "" && text.startsWith(first);

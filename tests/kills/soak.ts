@@ -68,7 +68,7 @@ async function round(world: World): Promise<void> {
   const { home, up, patienceMs } = world;
   const timeoutMs = patienceMs;
   const at = up.indexOf("--port");
-  const mine = [...up.slice(0, at + 1), up[at + 1].replace(/^\d+/, String(freePort()))];
+  const mine = [...up.slice(0, at + 1), up[at + 1]!.replace(/^\d+/, String(freePort()))];
   const words = [...mine, ...up.slice(at + 2), "--name", "round", "--detach"];
   await home.ok(words, { timeoutMs });
   await world.read("round");

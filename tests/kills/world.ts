@@ -62,7 +62,7 @@ export async function vmWorld(): Promise<World> {
   await edit("first");
   const sh = async (script: string, instance = "default") =>
     (await home.ok(["exec", "--name", instance, "--", "sh", "-c", script])).stdout;
-  const cache = home.env.XDG_CACHE_HOME;
+  const cache = home.env.XDG_CACHE_HOME!;
   return {
     ...{ home, standIn: undefined, edit, patienceMs: 20 * 60_000 },
     up: upWords(HELLO_PORT, ["--memory", "3072", "--cpus", "2", "--payload", payload]),
@@ -74,7 +74,7 @@ export async function vmWorld(): Promise<World> {
       const text = await sh("cat /root/number /dev/shm/number 2>/dev/null", instance);
       const numbers = text.trim().split("\n").map(Number);
       assert(new Set(numbers).size === 1, `memory and disk differ: ${numbers}`);
-      return numbers[0];
+      return numbers[0]!;
     },
     [Symbol.asyncDispose]: () => home[Symbol.asyncDispose](),
   };

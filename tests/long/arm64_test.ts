@@ -32,7 +32,7 @@ async function armBusybox(dir: string): Promise<Uint8Array> {
   const apt = { cwd: join(dir, "package"), timeoutMs: 300_000 };
   await run("apt-get", { ...apt, args: [...settings, "update"] });
   await run("apt-get", { ...apt, args: [...settings, "download", "busybox-static"] });
-  const [deb] = [...Deno.readDirSync(apt.cwd)].map(({ name }) => name);
+  const deb = [...Deno.readDirSync(apt.cwd)][0]!.name;
   await run("dpkg-deb", { args: ["-x", join(apt.cwd, deb), join(dir, "root")] });
   for (const path of ["bin/busybox", "usr/bin/busybox"]) {
     const found = await Deno.readFile(join(dir, "root", path)).catch(() => undefined);
@@ -47,7 +47,7 @@ Deno.test("the arm64 kernel is an Image and boots to PID 1", async () => {
     { program: "file", debian: "file" },
   ], options());
   const [kernel] = await buildTargets("kernel-arm64", options());
-  const image = kernel.files.Image.path;
+  const image = kernel!.files.Image!.path;
   const { stdout: kind } = await run("file", { args: ["-b", image] });
   assertMatch(kind, /^Linux kernel ARM64 boot executable Image, little-endian, 4K pages/);
   const dir = await Deno.makeTempDir();

@@ -10,5 +10,5 @@ import { testProperties } from "../properties/properties.ts";
 import { STREAM_PROPERTIES } from "../properties/streams.ts";
 
 testGoTargets(120);
-testLayerReader(500_000, crypto.getRandomValues(new Uint32Array(1))[0]);
+testLayerReader(500_000, crypto.getRandomValues(new Uint32Array(1))[0]!);
 testProperties(60, [...STREAM_PROPERTIES, ...FILE_PROPERTIES]);

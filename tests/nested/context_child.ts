@@ -9,10 +9,10 @@ import { KrunContext } from "../../ffi/krun.ts";
 import { KrunLibrary } from "../../ffi/library.ts";
 
 const [library, kernel, dir] = Deno.args;
-const krun: KrunContext = KrunContext.create(KrunLibrary.open(library));
+const krun: KrunContext = KrunContext.create(KrunLibrary.open(library!));
 krun.setVmConfig(1, 256);
 krun.setKernel({
-  path: kernel,
+  path: kernel!,
   format: "elf",
   initramfs: `${dir}/initrd`,
   cmdline: "console=hvc0 panic=-1 reboot=t tsc=reliable quiet",

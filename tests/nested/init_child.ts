@@ -9,7 +9,7 @@ import { KrunContext } from "../../ffi/krun.ts";
 import { KrunLibrary } from "../../ffi/library.ts";
 
 const [library, firmware, dir] = Deno.args;
-const krun: KrunContext = KrunContext.create(KrunLibrary.open(library, firmware));
+const krun: KrunContext = KrunContext.create(KrunLibrary.open(library!, firmware));
 krun.setVmConfig(1, 512);
 krun.disableImplicitVsock();
 krun.setRoot(`${dir}/root`);

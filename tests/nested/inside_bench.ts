@@ -69,7 +69,7 @@ async function ourBoot(bench: Bench): Promise<Figures> {
   const started = of((record) => record.message === "libkrun's process started");
   const marked = of((record) => record.kind === "mark" && record.name === "init");
   const log = await Deno.readTextFile(guest.spec.vmmLogPath);
-  const entered = Date.parse(/, (\S+Z)$/m.exec(log)![1]);
+  const entered = Date.parse(/, (\S+Z)$/m.exec(log)![1]!);
   return { toEnter: (entered - started) / 1000, toPid1: (marked - entered) / 1000 };
 }
 
@@ -77,15 +77,19 @@ async function ourBoot(bench: Bench): Promise<Figures> {
 async function plainPlan(bench: Bench): Promise<VmSpec> {
   await using guest = await bootGuest(bench, { argv: ["/bin/sleep", "600"] });
   const [root, payload] = guest.spec.disks;
-  await Deno.copyFile(payload.path, "/tmp/payload.tar");
-  return { ...guest.spec, disks: [root, { ...payload, path: "/tmp/payload.tar" }] };
+  await Deno.copyFile(payload!.path, "/tmp/payload.tar");
+  return { ...guest.spec, disks: [root!, { ...payload!, path: "/tmp/payload.tar" }] };
 }
 
 /** The same plan by the C program. */
 async function plainBoot(bench: Bench, plan: VmSpec): Promise<Figures> {
   const dir = await Deno.makeTempDir({ prefix: "c-" });
-  const [logPath, screen, socket, stdio] = ["enter", "console", "control", "stdio"]
-    .map((name) => join(dir, name));
+  const [logPath, screen, socket, stdio] = [
+    join(dir, "enter"),
+    join(dir, "console"),
+    join(dir, "control"),
+    join(dir, "stdio"),
+  ];
   const log = new EventLog();
   let marked = NaN;
   log.addSink((record) => {

@@ -66,7 +66,7 @@ export async function bootCluster(bench: Bench): Promise<ClusterRun> {
   });
   const started = performance.now();
   await using vm = await bench.vmm.start(spec, { span, signal });
-  using control = await ControlPort.connect(spec.consolePorts[0].socketPath, { span, signal });
+  using control = await ControlPort.connect(spec.consolePorts[0]!.socketPath, { span, signal });
   const gone = new AbortController();
   void vm.exited.then(async () =>
     gone.abort(new Error(`it ended: ${await Deno.readTextFile(spec.consoleLogPath)}`))

@@ -48,7 +48,8 @@ export async function tsiGuest(bench: Bench): Promise<void> {
       streams: { stdin: new Blob([]).stream(), stdout: into(out), stderr: into(err) },
     },
   );
-  const [text, words] = [out, err].map((bytes) => new TextDecoder().decode(Uint8Array.from(bytes)));
+  const decode = (bytes: number[]) => new TextDecoder().decode(Uint8Array.from(bytes));
+  const [text, words] = [decode(out), decode(err)];
   assertEquals(code, 7, text + words);
   assertMatch(text, /^\d+\.\d+\.\d+\n/, "the kernel is not ours");
   assertEquals(text.includes("eth0"), false, text);

@@ -19,7 +19,8 @@ async function gateway(...args: string[]): Promise<string> {
     stderr: "piped",
     signal: AbortSignal.timeout(STEP_TIMEOUT_MS),
   }).output();
-  const [stdout, stderr] = [output.stdout, output.stderr].map((b) => new TextDecoder().decode(b));
+  const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  const [stdout, stderr] = [decode(output.stdout), decode(output.stderr)];
   assertEquals(output.code, 0, `gateway ${args.join(" ")}\n${stdout}${stderr}`);
   return stdout || stderr;
 }
@@ -120,7 +121,7 @@ const STEPS: readonly (readonly [string, () => Promise<string | void>])[] = [
     const running = [...Deno.readDirSync("/proc")].flatMap(({ name }) => {
       if (!/^\d+$/.test(name)) return [];
       try {
-        const [program] = Deno.readTextFileSync(`/proc/${name}/cmdline`).split("\0");
+        const [program = ""] = Deno.readTextFileSync(`/proc/${name}/cmdline`).split("\0");
         return /qemu|gvproxy|gateway/.test(program) ? [program] : [];
       } catch {
         return [];

@@ -96,19 +96,19 @@ async function unpackKernel(dir: string): Promise<string> {
     await run("apt-get", { args: ["update"], timeoutMs: 300_000 });
     shown = await run("apt-cache", { args: ["show", KERNEL_PACKAGE] });
   }
-  const name = /^Depends: (linux-image-\S+)/m.exec(shown.stdout)![1];
+  const name = /^Depends: (linux-image-\S+)/m.exec(shown.stdout)![1]!;
   const tree = join(dir, "kernel");
   await Deno.mkdir(tree);
   const args = ["-o", "APT::Sandbox::User=", "-o", "Acquire::Retries=3", "download", name];
   await run("apt-get", { args, cwd: tree, timeoutMs: 600_000 });
-  const [deb] = [...Deno.readDirSync(tree)].map((entry) => entry.name);
+  const deb = [...Deno.readDirSync(tree)][0]!.name;
   await run("dpkg-deb", { args: ["-x", deb, "."], cwd: tree, timeoutMs: 120_000 });
   return tree;
 }
 
 async function makeInitramfs(dir: string): Promise<void> {
   const tree = await unpackKernel(dir);
-  const [version] = [...Deno.readDirSync(join(tree, "lib/modules"))].map((entry) => entry.name);
+  const version = [...Deno.readDirSync(join(tree, "lib/modules"))][0]!.name;
   await Deno.rename(join(tree, `boot/vmlinuz-${version}`), join(dir, "vmlinuz"));
   const root = join(dir, "initramfs");
   for (const name of ["bin", "modules", "proc", "sys", "dev", "mnt"]) {
@@ -143,7 +143,7 @@ async function collectModules(from: string, to: string): Promise<string[]> {
     if (path === undefined || order.includes(`${name}.ko`)) return;
     const { stdoutBytes } = await run("xz", { args: ["-dc", path] });
     const depends = /\0depends=([^\0]*)\0/.exec(new TextDecoder("latin1").decode(stdoutBytes));
-    for (const other of depends?.[1].split(",") ?? []) await add(plainName(other));
+    for (const other of depends?.[1]?.split(",") ?? []) await add(plainName(other));
     await Deno.writeFile(join(to, `${name}.ko`), stdoutBytes);
     order.push(`${name}.ko`);
   };

@@ -37,11 +37,11 @@ export async function makeSuiteDisk(dir: string, firmware?: string): Promise<voi
   const options = building();
   const artifacts = await ensureArtifacts(options);
   const libkrun = await new ArtifactStore().ensure(await libkrunRecipe("x86_64"), options);
-  const library = libkrun.files[LIBKRUN_FILE].path;
+  const library = libkrun.files[LIBKRUN_FILE]!.path;
   const files: readonly (readonly [string, string])[] = [
-    [artifacts.kernel.files.vmlinux.path, join(cache, "vmlinux")],
-    [artifacts.root.files["root.erofs"].path, join(cache, "root.erofs")],
-    [artifacts.gvproxy.files.gvproxy.path, join(cache, "gvproxy")],
+    [artifacts.kernel.files.vmlinux!.path, join(cache, "vmlinux")],
+    [artifacts.root.files["root.erofs"]!.path, join(cache, "root.erofs")],
+    [artifacts.gvproxy.files.gvproxy!.path, join(cache, "gvproxy")],
     [library, join(cache, LIBKRUN_FILE)],
     [library, join(home, "lib/libkrun.so.1")],
   ];
@@ -164,7 +164,7 @@ async function bundle(entry: string, folder: string): Promise<void> {
 async function copyLibraries(root: string, programs: readonly string[]): Promise<void> {
   const { stdout } = await run("ldd", { args: [...programs] });
   const paths = new Set(
-    [...stdout.matchAll(/(?:=> |^\t)(\/lib\S+) \(/gm)].map((match) => match[1]),
+    [...stdout.matchAll(/(?:=> |^\t)(\/lib\S+) \(/gm)].map((match) => match[1]!),
   );
   for (const path of paths) {
     await Deno.mkdir(join(root, path, ".."), { recursive: true });

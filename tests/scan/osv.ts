@@ -42,12 +42,12 @@ export async function knownVulnerabilities(
       if (page === PAGES_MAX) throw new NotScanned(`${url} did not come to an end`);
       const results = await ask(asked, url);
       asked.forEach(({ part }, index) => {
-        for (const { id } of results[index].vulns) {
+        for (const { id } of results[index]!.vulns) {
           found.set(part, (found.get(part) ?? new Set()).add(id));
         }
       });
       asked = asked.flatMap(({ part }, index) => {
-        const token = results[index].next_page_token;
+        const token = results[index]!.next_page_token;
         return token ? [{ part, token }] : [];
       });
     }

@@ -32,7 +32,7 @@ export async function allParts(top: string): Promise<Part[]> {
       const path = join(dir, name);
       if (isDirectory && !/^(\.|node_modules$|dist$)/.test(name)) await walk(path);
       if (isDirectory || !Object.hasOwn(READERS, name)) continue;
-      const [ecosystem, read] = READERS[name];
+      const [ecosystem, read] = READERS[name]!;
       const file = relative(top, path);
       const parts = read(await Deno.readTextFile(path));
       found.push(...parts.map((part) => ({ ecosystem, ...part, file })));
@@ -50,8 +50,8 @@ export function goModules(text: string): Named[] {
   for (const line of lines) {
     const replace = /^(?:replace\s+)?(\S+)(?: v\S+)? => (\S+) (v\S+)$/.exec(line);
     const require = /^(?:require\s+)?([^\s()]+\.[^\s()]+) (v\S+)$/.exec(line);
-    if (replace) replaced.set(replace[1], { name: replace[2], version: replace[3].slice(1) });
-    else if (require) required.push({ name: require[1], version: require[2].slice(1) });
+    if (replace) replaced.set(replace[1]!, { name: replace[2]!, version: replace[3]!.slice(1) });
+    else if (require) required.push({ name: require[1]!, version: require[2]!.slice(1) });
   }
   return required.map((one) => replaced.get(one.name) ?? one);
 }
@@ -70,6 +70,6 @@ export function npmPackages(text: string): Named[] {
   const { npm = {} } = JSON.parse(text) as { npm?: Record<string, unknown> };
   return Object.keys(npm).flatMap((key) => {
     const match = /^(@?[^@]+)@([^_]+)/.exec(key);
-    return match ? [{ name: match[1], version: match[2] }] : [];
+    return match ? [{ name: match[1]!, version: match[2]! }] : [];
   });
 }

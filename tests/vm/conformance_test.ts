@@ -28,9 +28,9 @@ Deno.test("conformance on QEMU", async (t) => {
   await makeLayeredDisk(dir);
   const bench: Bench = {
     vmm: chosen.vmm,
-    kernelPath: artifacts.kernel.files.vmlinux.path,
-    rootImage: artifacts.root.files["root.erofs"].path,
-    gvproxy: artifacts.gvproxy.files.gvproxy.path,
+    kernelPath: artifacts.kernel.files.vmlinux!.path,
+    rootImage: artifacts.root.files["root.erofs"]!.path,
+    gvproxy: artifacts.gvproxy.files.gvproxy!.path,
     dir,
     layeredDisk: dir,
     hostAddress,

@@ -77,7 +77,7 @@ Deno.test("deploy to the API of an instance", async (t) => {
     timeoutMs: UP_TIMEOUT_MS,
   });
   await home.ok(["port", "add", `${outer}:${NODE_PORT}`]);
-  for (const name of ["XDG_DATA_HOME", "XDG_CONFIG_HOME"]) Deno.env.set(name, home.env[name]);
+  for (const name of ["XDG_DATA_HOME", "XDG_CONFIG_HOME"]) Deno.env.set(name, home.env[name]!);
   const kubeconfig = (await client.status()).kubeconfig;
   const request = async (extra: readonly object[] = [], more: Partial<DeployRequest> = {}) => ({
     ...{ context: CONTEXT, kubeconfig, payload: await payload(extra) },

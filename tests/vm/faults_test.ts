@@ -51,7 +51,7 @@ async function reachable(): Promise<void> {
 }
 
 function pidOf(program: string): number {
-  const line = home.processes().find((text) => text.split(" ")[1].endsWith(program));
+  const line = home.processes().find((text) => text.split(" ")[1]!.endsWith(program));
   assert(line, `no ${program} in ${home.processes().join("\n")}`);
   return Number(line.split(" ")[0]);
 }

@@ -80,10 +80,11 @@ Deno.test("the golden state disk", async (t) => {
 
   await t.step("shares no private key, no token and no id with the state's cluster", async () => {
     await start("two");
-    const [one, two] = await Promise.all(["one", "two"].map(async (name) => {
+    const secretsOf = async (name: string) => {
       const lines = (await client.sh(READ_SECRETS, name)).split(/[\n,{}]/);
       return new Set(lines.map((line) => line.trim()).filter((line) => line.length >= 24));
-    }));
+    };
+    const [one, two] = await Promise.all([secretsOf("one"), secretsOf("two")]);
     assertGreater(one.size, 15, [...one].join("\n"));
     assertEquals([...one].filter((line) => two.has(line)), []);
   });

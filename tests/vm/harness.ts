@@ -22,8 +22,9 @@ const CLI = fromFileUrl(new URL("../../cli.ts", import.meta.url));
 const CONFIG = fromFileUrl(new URL("../../deno.json", import.meta.url));
 
 /** `gateway` as it runs from a checkout. */
-export const FROM_SOURCES: readonly string[] = [
-  ...[Deno.execPath(), "run", "-A", "--quiet", "--no-check", "--config", CONFIG, CLI],
+export const FROM_SOURCES: readonly [string, ...string[]] = [
+  Deno.execPath(),
+  ...["run", "-A", "--quiet", "--no-check", "--config", CONFIG, CLI],
 ];
 
 /** How one call of the command line may differ. */
@@ -51,7 +52,7 @@ export class TestHome implements AsyncDisposable {
 
   private constructor(
     readonly home: string,
-    private readonly program: readonly string[],
+    private readonly program: readonly [string, ...string[]],
     private readonly more: Readonly<Record<string, string>>,
     /** What is removed in the end. */
     private readonly top: string = home,

@@ -90,7 +90,10 @@ export class HostServices implements AsyncDisposable {
   }
 
   /** `fork` said that the clones do not reach it; they do not, and the first one does once it is told to. */
-  async closedToClones(said: string, [first, ...others]: readonly string[]): Promise<void> {
+  async closedToClones(
+    said: string,
+    [first, ...others]: readonly [string, ...string[]],
+  ): Promise<void> {
     assertStringIncludes(said, `gateway host-service add --name ${first} ${this.spec}`);
     for (const name of [first, ...others]) await this.assertClosed(name);
     await this.home.ok(["host-service", "add", this.spec, "--name", first]);

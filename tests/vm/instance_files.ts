@@ -61,7 +61,7 @@ export async function flipByte(path: string): Promise<void> {
   const byte = new Uint8Array(1);
   await file.seek(at, Deno.SeekMode.Start);
   await file.read(byte);
-  byte[0] ^= 1;
+  byte[0]! ^= 1;
   await file.seek(at, Deno.SeekMode.Start);
   await file.write(byte);
 }

@@ -108,10 +108,10 @@ async function checkNumbers(client: Client): Promise<void> {
     "cd /dev/shm/w && for at in *; do read -r value <$at; echo $at $value; done",
   );
   const found = text.trim().split("\n").map((line) => line.split(" ").map(Number));
-  const last = Math.max(...found.map(([, value]) => value));
+  const last = Math.max(...found.map(([, value]) => value!));
   assertEquals(found.length, 500);
   assert(last > 2000, `only ${last} were written`);
   for (const [at, value] of found) {
-    assertEquals([at, value % 500, last - value < 500], [at, at, true], `${value} of ${last}`);
+    assertEquals([at, value! % 500, last - value! < 500], [at, at, true], `${value} of ${last}`);
   }
 }

@@ -28,7 +28,11 @@ async function tokenOf(client: Client, name: string): Promise<string> {
 }
 
 /** The gRPC status that an instance's service gives to a token, over a connection with the instance's client certificate. */
-async function statusAt(client: Client, name: string, token?: string): Promise<string> {
+async function statusAt(
+  client: Client,
+  name: string,
+  token?: string,
+): Promise<string | undefined> {
   const { endpoint, clientFiles } = await client.status(name);
   const read = (file: string) => Deno.readTextFile(join(clientFiles, file));
   const { headers } = await postGrpcOnce({

@@ -134,7 +134,7 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
         pod.metadata.deletionTimestamp === undefined
       ).map((pod: { metadata: { uid: string } }) => pod.metadata.uid).join(" ");
     };
-    const apps = ["app.kubernetes.io/name=gateway-demo", "app=plain"];
+    const apps = ["app.kubernetes.io/name=gateway-demo", "app=plain"] as const;
     const [demo, plain] = await Promise.all(apps.map((app) => uid(app, "default")));
     const drawing = await drawWords(client);
     const { stderr } = await home.ok(["fork", "default", "left", "right"], {
@@ -156,7 +156,7 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
     await own((name) => client.sh("head -c 32 /dev/urandom | od -An -tx1", name));
     await own((name) => Deno.readTextFile(join(dirOf(name), "pki/ca.crt")));
     await own((name) =>
-      Deno.readTextFile(join(dirOf(name), "ssh/known_hosts")).then((text) => text.split(" ")[2])
+      Deno.readTextFile(join(dirOf(name), "ssh/known_hosts")).then((text) => text.split(" ")[2]!)
     );
     await own(async (name) => (await client.status(name)).endpoint);
     for (const name of names) assert(await client.answers(name), name);

@@ -22,7 +22,9 @@ const OPTIONS = {
 const EXEC = ["--exec", "/bin/true"];
 
 /** A cache with copies of what boots, since others use the real one. */
-async function ownCache(home: TestHome): Promise<{ cache: string; artifacts: Artifact[] }> {
+async function ownCache(
+  home: TestHome,
+): Promise<{ cache: string; kernel: Artifact; root: Artifact }> {
   const set = await ensureArtifacts(OPTIONS);
   const artifacts = [set.kernel, set.root, set.gvproxy, set.tsc, set.ramshim];
   const cache = join(home.home, "cache");
@@ -41,18 +43,17 @@ async function ownCache(home: TestHome): Promise<{ cache: string; artifacts: Art
       await Deno.copyFile(path, to);
     }
   }
-  return { cache, artifacts };
+  return { cache, kernel: set.kernel, root: set.root };
 }
 
 Deno.test("signed images", async (t) => {
   await using home = await TestHome.make();
-  const { cache, artifacts } = await ownCache(home);
+  const { cache, kernel, root } = await ownCache(home);
   const env = { XDG_CACHE_HOME: cache };
   const call = (...args: string[]) => home.call(args, { env, timeoutMs: 120_000 });
   const own = new ArtifactStore(join(cache, "gateway"));
-  const [kernel, root] = artifacts;
   const pathOf = (artifact: Artifact, file: string) =>
-    artifact.files[file].path.replace(cacheDir(), own.root);
+    artifact.files[file]!.path.replace(cacheDir(), own.root);
   const manifest = own.manifestPath(root.name, root.key);
 
   await t.step("without a trusted key nothing is asked for, and unsigned images boot", async () => {
@@ -82,7 +83,7 @@ Deno.test("signed images", async (t) => {
       ["root image", pathOf(root, "root.erofs")],
       ["manifest", manifest],
       ["signature", `${manifest}.sig`],
-    ]
+    ] as const
   ) {
     await t.step(
       `a flipped byte in the ${what} is refused by name, and nothing is started`,

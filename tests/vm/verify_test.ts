@@ -56,13 +56,13 @@ Deno.test("gateway verify", async (t) => {
       ]);
       const { stdout: release } = await home.ok(["exec", "--", "uname", "-r"]);
       const [kernel, root] = report.files;
-      assertEquals(kernel.manifest?.facts.kernelRelease, release.trim());
+      assertEquals(kernel?.manifest?.facts.kernelRelease, release.trim());
       const subjects = report.statement!.subject.map(({ digest }) => digest!.sha256);
       assert(report.files.every(({ found }) => subjects.includes(found!)));
       assertEquals(JSON.parse(await Deno.readTextFile(report.provenance!)), report.statement);
       const sbom = JSON.parse(await Deno.readTextFile(report.sbom!));
       const named = new Set(sbom.packages.map((one: { name: string }) => one.name));
-      const packages = Object.keys(root.manifest!.facts.packages as Record<string, string>);
+      const packages = Object.keys(root!.manifest!.facts.packages as Record<string, string>);
       const programs = ["/usr/local/bin/k3s", "coredns:/coredns"];
       const modules = ["k8s.io/kubernetes", "github.com/vishvananda/netlink"];
       const wanted = [...packages, ...programs, ...modules];
@@ -95,7 +95,7 @@ Deno.test("gateway verify", async (t) => {
       assertEquals(wanted.filter((one) => !passed.includes(one)), []);
       const rest = report.rows.filter((row) => row.outcome === "not-run");
       assertEquals(rest.filter((row) => row.detail.length < 5 || row.seconds !== null), []);
-      assertMatch(report.digests.vmlinux, /^[0-9a-f]{64}$/);
+      assertMatch(report.digests.vmlinux!, /^[0-9a-f]{64}$/);
       const saved = await Deno.readTextFile(join(home.home, "data/gateway/matrix.json"));
       assertEquals(JSON.parse(saved), report);
     },

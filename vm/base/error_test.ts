@@ -55,7 +55,7 @@ for (
     ["Disk quota exceeded (os error 122): open '/a b/c'", "disk-full", "no space left"],
     ["Input/output error (os error 5): open '/a b/c'", "disk-error", "Input/output error"],
     ["Stale file handle (os error 116): stat '/a b/c'", "disk-error", "Stale file handle"],
-  ]
+  ] as const
 ) {
   Deno.test(`asHostError() makes ${code} of "${message}"`, () => {
     const error = asHostError(new Error(message)) as GatewayError;

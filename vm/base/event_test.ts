@@ -26,7 +26,7 @@ Deno.test("EventLog stamps records with its clock and the parent's id", () => {
     [42, "start", "leaf", 1],
     [42, "mark", "init", 1],
   ]);
-  assertEquals(records[2].attrs, { uptime: 1.5 });
+  assertEquals(records[2]?.attrs, { uptime: 1.5 });
 });
 
 Deno.test("fileSink() writes lines that parseEventLine() reads, in a private file", async () => {

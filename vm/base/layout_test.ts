@@ -47,7 +47,7 @@ for (
     ["A", "only a-z, 0-9 and - inside are allowed"],
     ["-a", "only a-z, 0-9 and - inside are allowed"],
     ["a".repeat(65), "it has 65 characters and 63 is the most"],
-  ]
+  ] as const
 ) {
   Deno.test(`checkInstanceName() refuses "${name.slice(0, 8)}"`, () => {
     const error = assertThrows(() => checkInstanceName(name), GatewayError);

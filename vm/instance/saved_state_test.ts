@@ -214,7 +214,7 @@ Deno.test("machineKey() changes with the kernel, sizes and the VMM, not with pat
   assertEquals(machineKey({ ...spec, kernel: { ...spec.kernel, cmdline: "y" } }, facts), key);
   assertEquals(machineKey({ ...spec, incoming: { devicesPath: "/d" } }, facts), key);
   assertEquals(
-    machineKey({ ...spec, disks: [{ ...spec.disks[0], path: "/t", format: "qcow2" }] }, facts),
+    machineKey({ ...spec, disks: [{ ...spec.disks[0]!, path: "/t", format: "qcow2" }] }, facts),
     key,
   );
   assertNotEquals(machineKey({ ...spec, kernel: { ...spec.kernel, path: "/b" } }, facts), key);

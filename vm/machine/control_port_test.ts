@@ -154,7 +154,7 @@ Deno.test("ControlPort reads no faster than its rate, and ends while it waits fo
     await waiting;
     const read = span.events.filter(({ kind }) => kind === "mark").length * "1.0 flood\n".length;
     assertEquals(read <= 128 * 1024, true, `${read} bytes`);
-    assertEquals(waits.length === 1 && waits[0] > 100 && waits[0] <= 512, true, `${waits} ms`);
+    assertEquals(waits.length === 1 && waits[0]! > 100 && waits[0]! <= 512, true, `${waits} ms`);
     port[Symbol.dispose]();
     const error = await assertRejects(() => port.request("ping", 1000), GatewayError);
     assertEquals(error.code, "guest-unreachable");

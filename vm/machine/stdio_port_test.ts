@@ -45,9 +45,9 @@ Deno.test("readFrames() copies the largest frame from pieces of one byte, each o
       yield piece;
     }
   }
-  const [{ type, body }] = await Array.fromAsync(readFrames(pieces()));
-  assertEquals([type, body.length], [FRAME.stdout, sent.length]);
-  assertEquals(body.every((byte, at) => byte === sent[at]), true);
+  const [frame] = await Array.fromAsync(readFrames(pieces()));
+  assertEquals([frame?.type, frame?.body.length], [FRAME.stdout, sent.length]);
+  assertEquals(frame?.body.every((byte, at) => byte === sent[at]), true);
 });
 
 /** The port of a guest that sends these frames and takes whatever the host writes, which goes to `written`. */

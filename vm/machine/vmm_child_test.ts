@@ -81,7 +81,7 @@ Deno.test({
     const info = await Deno.readTextFile(`/proc/${vmm.pid}/fdinfo/1`);
     await vmm.stop(1000);
     const O_APPEND = 0o2000;
-    assertEquals(parseInt(/^flags:\s+(\d+)$/m.exec(info)![1], 8) & O_APPEND, O_APPEND);
+    assertEquals(parseInt(/^flags:\s+(\d+)$/m.exec(info)![1]!, 8) & O_APPEND, O_APPEND);
   },
 });
 

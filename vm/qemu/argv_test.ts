@@ -71,9 +71,9 @@ Deno.test("qemuArgv() gives the memory the one name that device state loads into
   assert(argv.includes(
     "memory-backend-file,id=microvm.ram,size=4096M,mem-path=/r/ram,share=on",
   ));
-  assert(argv[argv.indexOf("-machine") + 1].endsWith(",mem-merge=off,memory-backend=microvm.ram"));
+  assert(argv[argv.indexOf("-machine") + 1]!.endsWith(",mem-merge=off,memory-backend=microvm.ram"));
   assertEquals(argv[argv.indexOf("-incoming") + 1], "defer");
-  assert(argv[argv.indexOf("-sandbox") + 1].endsWith(",spawn=allow"));
+  assert(argv[argv.indexOf("-sandbox") + 1]!.endsWith(",spawn=allow"));
 });
 
 Deno.test("parseVmSpec() reads back what was written", () => {

@@ -132,7 +132,7 @@ Deno.test("QemuSaver freezes the file that the guest writes to, also after a sav
   let user = new AbortController();
   await using qemu = await StandIn.start((command, args) => {
     if (command === "blockdev-snapshot") {
-      asked.push(args.node);
+      asked.push(args.node!);
       user.abort(interruptedError());
     }
     return Promise.resolve(undefined);

@@ -100,8 +100,9 @@ Deno.test("QemuSaver.save() freezes programs before the guest stops and releases
     const saved = save(dir, complete, { then: "continue", programs }, commands);
     if (fault === "none") await saved;
     else await assertRejects(() => saved, Error, fault);
-    const [frozen, stopped, running, released] = ["freeze", "stop", "cont", "release"]
-      .map((one) => commands.indexOf(one));
+    const at = (command: string) => commands.indexOf(command);
+    const [frozen, stopped] = [at("freeze"), at("stop")];
+    const [running, released] = [at("cont"), at("release")];
     assertEquals(frozen, 0);
     assertEquals(stopped > frozen && stopped < running, fault !== "freeze", commands.join(" "));
     assertEquals(running < released, true, commands.join(" "));

@@ -42,27 +42,27 @@ Deno.test("ArtifactStore.ensure() builds once and finds it again", () =>
     const thing = recipe();
     const first = await store.ensure(thing, options());
     const second = await store.ensure(thing, options());
-    assertEquals([thing.builds, first.files.a.sha256], [1, second.files.a.sha256]);
+    assertEquals([thing.builds, first.files.a!.sha256], [1, second.files.a!.sha256]);
     assertEquals(first.manifest.facts, { found: "x" });
-    assertEquals(await Deno.readTextFile(second.files.a.path), "content");
+    assertEquals(await Deno.readTextFile(second.files.a!.path), "content");
   }));
 
 Deno.test("ArtifactStore.lookup() refuses a flipped byte, and ensure() builds it again", () =>
   withStore(async (store) => {
     const thing = recipe();
     const { files } = await store.ensure(thing, options());
-    await Deno.writeTextFile(files.a.path, "cOntent");
+    await Deno.writeTextFile(files.a!.path, "cOntent");
     const error = await assertRejects(() => store.lookup(thing), GatewayError);
     assertEquals(error.code, "artifact-corrupt");
     const again = await store.ensure(thing, options());
-    assertEquals([thing.builds, await Deno.readTextFile(again.files.a.path)], [2, "content"]);
+    assertEquals([thing.builds, await Deno.readTextFile(again.files.a!.path)], [2, "content"]);
   }));
 
 Deno.test("ArtifactStore.lookup() refuses a file that was cut", () =>
   withStore(async (store) => {
     const thing = recipe();
     const { files } = await store.ensure(thing, options());
-    await Deno.truncate(files.a.path, 3);
+    await Deno.truncate(files.a!.path, 3);
     const error = await assertRejects(() => store.lookup(thing), GatewayError);
     assert(error.why.includes("3 bytes instead of 7"));
   }));

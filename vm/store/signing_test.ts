@@ -25,7 +25,7 @@ const checkIn = async (keys: string, file: string) =>
 
 async function flip(file: string, at: number): Promise<void> {
   const bytes = await Deno.readFile(file);
-  bytes[at] ^= 1;
+  bytes[at]! ^= 1;
   await Deno.writeFile(file, bytes);
 }
 

@@ -51,7 +51,7 @@ async function withSigned(body: (bench: Bench) => Promise<void>): Promise<void> 
 
 async function flip(path: string, at: number): Promise<void> {
   const bytes = await Deno.readFile(path);
-  bytes[at] ^= 1;
+  bytes[at]! ^= 1;
   await Deno.writeFile(path, bytes);
 }
 
@@ -63,7 +63,7 @@ Deno.test("with a trusted key ensure() takes what that key has signed, and build
 
 for (
   const [what, code, pathOf] of [
-    ["the file", "artifact-corrupt", (b: Bench) => b.artifact.files.vmlinux.path],
+    ["the file", "artifact-corrupt", (b: Bench) => b.artifact.files.vmlinux!.path],
     ["the manifest", "signature-invalid", manifestOf],
     ["the signature", "signature-invalid", (b: Bench) => `${manifestOf(b)}.sig`],
   ] as const
@@ -84,7 +84,7 @@ for (
       }
       assertStringIncludes(error.fix, "gateway build kernel");
       const repaired = await bench.store({ repair: true }).ensure(bench.recipe, options());
-      assertEquals([bench.builds(), repaired.files.vmlinux.sizeBytes], [2, 7]);
+      assertEquals([bench.builds(), repaired.files.vmlinux!.sizeBytes], [2, 7]);
       await bench.store().ensure(bench.recipe, options());
       assertEquals(bench.builds(), 2);
     }));
@@ -96,7 +96,7 @@ function manifestOf({ store, artifact }: Bench): string {
 
 Deno.test("with a trusted key a note that the file was verified does not count", () =>
   withSigned(async ({ store, recipe, artifact }) => {
-    const { path, sha256 } = artifact.files.vmlinux;
+    const { path, sha256 } = artifact.files.vmlinux!;
     await flip(path, 1);
     const info = await Deno.stat(path);
     const times = [info.mtime?.getTime(), info.ctime?.getTime()];
@@ -137,7 +137,7 @@ Deno.test("with a trusted key ensure() does not build what nobody here can sign"
 Deno.test("sign() hashes every file anew and refuses a changed one", () =>
   withSigned(async ({ store, artifact }) => {
     await store().sign(artifact);
-    await flip(artifact.files.vmlinux.path, 0);
+    await flip(artifact.files.vmlinux!.path, 0);
     const error = await assertRejects(() => store().sign(artifact), GatewayError);
     assertEquals(error.code, "artifact-corrupt");
   }));
@@ -155,5 +155,5 @@ Deno.test("a manifest says what built it: version, commit, runtime, host and too
     }];
     const store = new ArtifactStore(root, { keysDir: join(root, "none") });
     const made = await store.ensure({ ...recipe, name: "thing", tools }, options());
-    assert(made.manifest.builder!.tools.tar.length > 2);
+    assert(made.manifest.builder!.tools.tar!.length > 2);
   }));

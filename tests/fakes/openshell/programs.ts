@@ -61,7 +61,7 @@ async function programImage(role: keyof ProgramImages, packer: Recipe): Promise<
     assumeYes: true,
   });
   const { files } = await STORE.ensure(recipe, OPTIONS);
-  return files[`standin-${role}.tar`].path;
+  return files[`standin-${role}.tar`]!.path;
 }
 
 /** Builds the images that are not there yet, one after the other, since Go uses all processors. */
@@ -82,5 +82,5 @@ export async function openshellClient(): Promise<string> {
     arch: ARCH,
     goos: Deno.build.os === "darwin" ? "darwin" : "linux",
   });
-  return (await STORE.ensure(recipe, OPTIONS)).files.openshell.path;
+  return (await STORE.ensure(recipe, OPTIONS)).files.openshell!.path;
 }
