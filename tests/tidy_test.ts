@@ -24,7 +24,15 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 /** The rooms inside of a room, floor by floor: a room may import those on the floors below, not those beside it. */
 const FLOORS: Readonly<Record<string, readonly (readonly string[])[]>> = {
   "bootstrap": [
-    ...[["commands"], ["inspect", "deploy", "package"], ["start"], ["saved"], ["plan"], ["run"]],
+    ...[
+      ["commands"],
+      ["library"],
+      ["inspect", "deploy", "package"],
+      ["start"],
+      ["saved"],
+      ["plan"],
+      ["run"],
+    ],
     ...[["cluster"], ["payload"], ["images", "artifacts", "credentials"], ["view", "yaml"]],
   ],
   "vm": [["libkrun", "qemu"], ["instance"], ["machine"], ["store"], ["base"]],

@@ -5,24 +5,15 @@
  *
  * @module
  */
-import { join, resolve } from "@std/path";
+import { resolve } from "@std/path";
 import { parseForward } from "../../net/forward.ts";
 import { errorText, GatewayError, usageError } from "../../vm/base/error.ts";
 import { EventLog, type EventRecord, type EventSink } from "../../vm/base/event.ts";
-import { exists, xdgConfigHome } from "../../vm/base/layout.ts";
 import { signalProcess } from "../../vm/base/process.ts";
 import { pause } from "../../vm/base/wait.ts";
-import { findInstance, type InstanceConfig, requireInstance } from "../../vm/instance/instance.ts";
+import { findInstance, requireInstance } from "../../vm/instance/instance.ts";
 import { instanceStatus } from "../inspect/status.ts";
 import { readyText } from "../inspect/status_text.ts";
-import {
-  defaultPayload,
-  ensurePayload,
-  loadPayload,
-  needsPinning,
-  payloadSource,
-} from "../payload/choose.ts";
-import type { Payload } from "../payload/payload.ts";
 import { hostFacts, resolveOptions, type UpOptions, type UpRequest } from "../plan/options.ts";
 import { parseUpOptions } from "../plan/options_file.ts";
 import { followerSink, readDetachedPlan, READY_MESSAGE, startDetached } from "../run/detach.ts";
@@ -30,6 +21,7 @@ import { allowNetFlags } from "../run/egress.ts";
 import { hostServiceFlags } from "../run/host_service.ts";
 import { RestartLimit } from "../run/restarts.ts";
 import { watchOwner } from "../saved/owner.ts";
+import { decideOptions } from "../start/decide.ts";
 import { attachProgress } from "../view/progress_view.ts";
 import { assumeYes, type CommandIo, tellAfterwards } from "./io.ts";
 
@@ -43,22 +35,9 @@ export async function runUp(
 ): Promise<number> {
   const { flags } = io;
   const asked = upRequest(flags, io.args);
-  const stored = asked.exec ? undefined : (await findInstance(asked.name))?.config;
-  // What is wrong by itself fails before a registry is asked for anything.
-  const { config } = resolveOptions(asked, hostFacts(), stored);
-  const chosen = asked.exec ? undefined : await choosePayload(asked, stored, config, io);
-  const options = {
-    ...resolveOptions(
-      { ...asked, payload: chosen?.source ?? asked.payload },
-      hostFacts(),
-      stored,
-      chosen?.payload,
-    ),
-    payloadWhy: chosen?.why,
-  };
-  if (options.exec) return await runExec(options, io);
-  if (chosen?.why && io.terminal) io.err(chosen.why);
-  await checkNetwork(options.config);
+  if (asked.exec) return await runExec(resolveOptions(asked, hostFacts()), io);
+  const options = await decide(asked, io);
+  if (options.payloadWhy && io.terminal) io.err(options.payloadWhy);
   return flags.detach ? await runDetached(options, io) : await runForeground(options, io);
 }
 
@@ -72,33 +51,12 @@ export async function runSupervisor(
   return await runForeground(parseUpOptions(plan, words[0]!), io, follower);
 }
 
-/** The payload that a start runs, read, so that a fault in it is told before anything is done. */
-async function choosePayload(
-  asked: UpRequest,
-  stored: InstanceConfig | undefined,
-  config: InstanceConfig,
-  io: CommandIo,
-): Promise<{ readonly source: string; readonly why?: string; readonly payload: Payload }> {
-  const known = asked.payload ?? stored?.payload;
-  const source = known === undefined ? undefined : payloadSource(known);
-  if (source !== undefined && !await needsPinning(source)) {
-    return { source, payload: await loadPayload(source) };
-  }
+/** Resolves what was asked for, and shows what has to be pulled for that. */
+async function decide(asked: UpRequest, io: CommandIo): Promise<UpOptions> {
   const log = new EventLog();
   using _told = tellAfterwards(log, io);
   using _view = attachProgress(log, { ...io, quiet: false });
-  const span = log.span("payload");
-  const how = { span, signal: io.signal, assumeYes: asked.assumeYes, config };
-  const found = source === undefined ? await defaultPayload(how) : { source };
-  return { ...found, payload: await ensurePayload(found.source, how) };
-}
-
-/** What the cluster takes of this host's network: bad input has to fail before anything is made. */
-async function checkNetwork(config: UpOptions["config"]): Promise<void> {
-  const path = join(xdgConfigHome(), "gateway", "registries.yaml");
-  if (!config.network && !await exists(path)) return;
-  const { guestNetworkFor } = await import("../images/guest_network.ts");
-  await guestNetworkFor(config, new EventLog().span("check"));
+  return await decideOptions(asked, log, io.signal);
 }
 
 function upRequest(flags: CommandIo["flags"], args: readonly string[]): UpRequest {

@@ -11,11 +11,14 @@ import { HOST_SERVICE_ADDRESS } from "../../net/host_service.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import { type EventRecord, parseEventLine } from "../../vm/base/event.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
+import { LogReader } from "../../vm/base/log_file.ts";
 import { processFacts } from "../../vm/base/process.ts";
+import { pause } from "../../vm/base/wait.ts";
 import { listDamage } from "../../vm/instance/damage.ts";
 import { chainFiles, readDiskChain } from "../../vm/instance/disk_chain.ts";
 import {
   type EgressMode,
+  findInstance,
   findRuntimeFault,
   type InstanceState,
   type InstanceView,
@@ -258,5 +261,27 @@ export async function instanceReplay(name: string): Promise<string> {
       why: "this version of gateway has not started it yet",
       fix: `run \`gateway up --name ${name} --detach\` first`,
     });
+  }
+}
+
+const EVENTS_INTERVAL_MS = 200;
+
+/** Records of an instance's last start, then new ones as they come, until its run or the signal ends. */
+export async function* followEvents(
+  name: string,
+  signal: AbortSignal,
+): AsyncGenerator<EventRecord> {
+  const { paths } = await requireInstance(name);
+  const reader = new LogReader(paths.eventsFile);
+  let rest = "";
+  for (;;) {
+    // Looked at before the read, so that what the run wrote last is read.
+    const over = signal.aborted || (await findInstance(name))?.state !== "running";
+    rest += new TextDecoder().decode(await reader.read());
+    const lines = rest.split("\n");
+    rest = lines.pop()!;
+    for (const record of lines.map(parseEventLine)) if (record) yield record;
+    if (over) return;
+    await pause(EVENTS_INTERVAL_MS, signal).catch(() => {});
   }
 }
