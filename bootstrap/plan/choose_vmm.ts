@@ -14,6 +14,7 @@ import { LIBKRUN_FILE, libkrunRecipe } from "../../vm/libkrun/build.ts";
 import { LibkrunVmm } from "../../vm/libkrun/driver.ts";
 import { unusableLibkrun } from "../../vm/libkrun/probe.ts";
 import { vmmProcessRecipe } from "../../vm/libkrun/vmm_bundle.ts";
+import type { CandidateQuestion } from "../../vm/machine/accelerator.ts";
 import type { StartOptions, Vmm, VmmCheck, VmmChoice } from "../../vm/machine/vmm.ts";
 import { QEMU_TOOL, QemuVmm } from "../../vm/qemu/driver.ts";
 import { hostTscKHz } from "../../vm/qemu/tsc.ts";
@@ -40,6 +41,8 @@ export interface ChooseOptions {
   readonly libkrun?: string;
   /** QEMU's, without a probe; the verification matrix tries each. */
   readonly accelerator?: "tcg" | "kvm";
+  /** By default the host is looked at. */
+  readonly candidate?: CandidateQuestion;
 }
 
 /**
@@ -56,7 +59,7 @@ export async function chooseVmm(
   const kernelPath = artifacts.kernel.files.vmlinux!.path;
   let notLibkrun = "";
   if (wanted !== "qemu") {
-    const vmm = await libkrunDriver(kernelPath, options.libkrun);
+    const vmm = await libkrunDriver(kernelPath, options.libkrun, options.candidate);
     const check = await vmm.check(options);
     if (check.usable) return told(options.span, { vmm, check, tscKHz: null });
     if (wanted === "libkrun") throw unusableLibkrun(check.why, check.fix);
@@ -68,6 +71,7 @@ export async function chooseVmm(
     cacheDir: cacheDir(),
     ramshim: artifacts.ramshim.files["ramshim.so"]!.path,
     accelerator: options.accelerator,
+    candidate: options.candidate,
   });
   const found = await vmm.check(options);
   if (!found.usable) {
@@ -91,7 +95,11 @@ function told(span: Span, chosen: ChosenVmm): ChosenVmm {
 }
 
 /** The libkrun driver with our own build, if there is one, as its last choice of a library. */
-export async function libkrunDriver(kernelPath: string, flag?: string): Promise<LibkrunVmm> {
+export async function libkrunDriver(
+  kernelPath: string,
+  flag?: string,
+  candidate?: CandidateQuestion,
+): Promise<LibkrunVmm> {
   const artifact = await new ArtifactStore().lookup(await libkrunRecipe(hostArch()))
     .catch(() => undefined);
   return new LibkrunVmm({
@@ -100,6 +108,7 @@ export async function libkrunDriver(kernelPath: string, flag?: string): Promise<
     child: async (plan, options) => vmmCommand(plan, await vmmBundle(options)),
     flag,
     artifact: artifact?.files[LIBKRUN_FILE]?.path,
+    candidate,
   });
 }
 

@@ -12,7 +12,11 @@ import { exists } from "../base/layout.ts";
 import { readTail } from "../base/log_file.ts";
 import type { ChildExit } from "../base/process.ts";
 import { settleWithin } from "../base/wait.ts";
-import { candidateAccelerator, PROBE_TIMEOUT_MS } from "../machine/accelerator.ts";
+import {
+  candidateAccelerator,
+  type CandidateQuestion,
+  PROBE_TIMEOUT_MS,
+} from "../machine/accelerator.ts";
 import type { VmSpec } from "../machine/spec.ts";
 import type { RunningVm, StartOptions, VmCommand, Vmm, VmmCheck } from "../machine/vmm.ts";
 import { spawnVmm, type VmmChild } from "../machine/vmm_child.ts";
@@ -40,6 +44,8 @@ export interface LibkrunOptions {
   readonly flag?: string;
   /** Our own build, if there is one. */
   readonly artifact?: string;
+  /** By default {@linkcode candidateAccelerator}. */
+  readonly candidate?: CandidateQuestion;
 }
 
 /** libkrun on KVM or Hypervisor.framework. */
@@ -66,7 +72,7 @@ export class LibkrunVmm implements Vmm {
       const error = noLibrary();
       return unusable(`there is no libkrun: ${error.why}`, error.fix);
     }
-    const host = await candidateAccelerator();
+    const host = await (this.options.candidate ?? candidateAccelerator)();
     if (typeof host !== "string") return unusable(host.why, host.fix);
     let verdict: LibkrunVerdict | undefined;
     for (const { path, source } of candidates) {

@@ -14,6 +14,9 @@ export interface AcceleratorVerdict {
 /** The bound of a probe boot. Hardware needs well under a second; a KVM that is emulated itself was seen to take 10 s. */
 export const PROBE_TIMEOUT_MS = 20_000;
 
+/** Answers which hardware virtualization may work on this host. */
+export type CandidateQuestion = () => Promise<"kvm" | "hvf" | AcceleratorVerdict>;
+
 /** Hardware virtualization that may work here, or why there is none. */
 export async function candidateAccelerator(): Promise<"kvm" | "hvf" | AcceleratorVerdict> {
   if (Deno.build.os === "darwin") return "hvf";

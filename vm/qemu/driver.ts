@@ -12,6 +12,7 @@ import { readTail } from "../base/log_file.ts";
 import { run, which } from "../base/process.ts";
 import { type LimitedSpan, limitRecords } from "../base/record_limit.ts";
 import { pause, within } from "../base/wait.ts";
+import type { CandidateQuestion } from "../machine/accelerator.ts";
 import { checkKernelFile } from "../machine/kernel_file.ts";
 import type { VmSpec } from "../machine/spec.ts";
 import type { RunningVm, StartOptions, VmCommand, Vmm, VmmCheck } from "../machine/vmm.ts";
@@ -37,6 +38,8 @@ export interface QemuOptions {
   readonly cacheDir: string;
   /** The probe's bound; by default 20 s. */
   readonly probeTimeoutMs?: number;
+  /** By default the host is looked at. */
+  readonly candidate?: CandidateQuestion;
   /** The library that confines QEMU and makes the guest's memory out of layers; without it no guest can be saved. */
   readonly ramshim?: string;
   /** Skips the probe: "tcg" or "kvm" as the user asked. */

@@ -17,6 +17,7 @@ import { within } from "../base/wait.ts";
 import {
   type AcceleratorVerdict,
   candidateAccelerator,
+  type CandidateQuestion,
   PROBE_TIMEOUT_MS,
 } from "../machine/accelerator.ts";
 
@@ -33,13 +34,15 @@ interface ProbeOptions {
   readonly cacheDir: string;
   /** The bound of the boot; by default {@linkcode PROBE_TIMEOUT_MS}. */
   readonly probeTimeoutMs?: number;
+  /** By default {@linkcode candidateAccelerator}. */
+  readonly candidate?: CandidateQuestion;
   readonly span: Span;
   readonly signal: AbortSignal;
 }
 
 /** The verdict for this host, from the cache or from one bounded probe boot. */
 export async function probeAccelerator(options: ProbeOptions): Promise<AcceleratorVerdict> {
-  const candidate = await candidateAccelerator();
+  const candidate = await (options.candidate ?? candidateAccelerator)();
   if (typeof candidate !== "string") return candidate;
   const host = [Deno.osRelease(), Deno.hostname(), Deno.build.arch, options.version];
   const kernel = await Deno.stat(options.kernelPath);
