@@ -30,11 +30,12 @@ export interface StartPlan {
 export async function makeStartPlan(options: UpOptions, span: Span): Promise<StartPlan> {
   const { config } = options;
   const payload = await loadPayload(config.payload);
+  const forward = serviceForward(config, payload);
   if (options.payloadWhy) span.log(options.payloadWhy);
   return {
     options,
     payload,
-    forward: serviceForward(config, payload),
+    forward,
     network: await guestNetworkFor(config, span),
   };
 }
