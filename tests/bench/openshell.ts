@@ -5,10 +5,12 @@
  * @module
  */
 import { join } from "@std/path";
+import { silentSpan } from "../../vm/base/event.ts";
+import { ensureTools } from "../../vm/base/host_tools.ts";
 import { coresUsed } from "../../vm/base/process.ts";
 import { waitFor } from "../../vm/base/wait.ts";
 import { paddedStandIns } from "../fakes/openshell/padded.ts";
-import { TestRegistry } from "../fakes/registry.ts";
+import { REGISTRY_TOOL, TestRegistry } from "../fakes/registry.ts";
 import { Client } from "../vm/client.ts";
 import { freePort, TestHome } from "../vm/harness.ts";
 import { OpenshellCli } from "../vm/openshell_cli.ts";
@@ -23,6 +25,8 @@ const IDLE_CORES = 0.6;
 
 /** Measures. */
 export async function openshellRows(): Promise<Row[]> {
+  const { signal } = new AbortController();
+  await ensureTools([REGISTRY_TOOL], { span: silentSpan(), signal, assumeYes: true });
   await using home = await TestHome.make();
   const dir = join(home.home, "openshell");
   {
