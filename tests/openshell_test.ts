@@ -93,8 +93,7 @@ Deno.test({
     await using place = await offered();
     const { home, registry, page, images, pushed } = place;
 
-    // Without a word it is the default.
-    const first = await home.ok(["build", "payload"], {
+    const first = await home.ok(["build", "payload", "openshell"], {
       ...{ env: page.env, timeoutMs: BUILD_TIMEOUT_MS },
     });
     const dir = pinnedFolder(home);
@@ -143,15 +142,16 @@ Deno.test({
   fn: async () => {
     await using place = await offered();
     const { home, page } = place;
-    const both = await Promise.all([1, 2].map(() => build(home, ["payload"], page.env)));
+    const both = await Promise.all(
+      [1, 2].map(() => build(home, ["payload", "openshell"], page.env)),
+    );
     assertEquals(both.map(names), [EXPECTED, EXPECTED]);
     pinnedFolder(home);
   },
 });
 
 Deno.test({
-  name:
-    "a registry that lacks one image of openshell: an error with the offer, and demo by default",
+  name: "a registry that lacks one image of openshell: an error with the offer",
   ignore,
   fn: async () => {
     await using place = await offered();
@@ -163,12 +163,6 @@ Deno.test({
     assertEquals(code, 1, stderr);
     assert(stderr.includes(`Cannot find out the digest of "${ref}"`), stderr);
     assertMatch(stderr, OFFER);
-    const other = await home.ok(["build", "payload"], { env: page.env });
-    assertMatch(
-      other.stderr,
-      /the payload is demo: openshell cannot be had here \(cannot find out/,
-    );
-    assertMatch(other.stdout, /^demo /);
     assertEquals(await exists(join(home.home, "data/gateway/payloads")), false);
   },
 });
@@ -211,7 +205,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "without a way to the registries demo is the default, at once and with the reason",
+  name: "without a word demo is built, and without a network openshell is an error with the offer",
   ignore,
   fn: async () => {
     await using home = await undecidedHome();
@@ -221,7 +215,7 @@ Deno.test({
     await Deno.writeTextFile(join(home.home, "kubeconfig"), JSON.stringify(KUBECONFIG));
     assertMatch(
       stderr,
-      /the payload is demo: openshell cannot be had here \(the proxy 127\.0\.0\.1:1: connection refused\); --payload openshell tries again/,
+      /the payload is demo: this version does not have the digests of openshell; --payload openshell pulls and pins it/,
     );
     for (
       const args of [
@@ -289,7 +283,7 @@ Deno.test({
     await using home = await undecidedHome();
     for (const more of [[], ["--detach"]]) {
       const told = await startAtTakenPort(home, NO_NETWORK, ...more);
-      assertEquals(times(told, "the payload is demo: openshell cannot be had here"), 1, told);
+      assertEquals(times(told, "the payload is demo: this version does not have"), 1, told);
     }
     // Who asked for it gets no reason.
     const asked = await startAtTakenPort(home, NO_NETWORK, "--payload", "demo");
@@ -303,14 +297,14 @@ Deno.test({
   fn: async () => {
     await using place = await offered();
     const { home, page } = place;
-    const told = await startAtTakenPort(home, page.env, "--detach");
+    const told = await startAtTakenPort(home, page.env, "--detach", "--payload", "openshell");
     assertEquals(times(told, "openshell is pinned"), 1, told);
     assertEquals(times(told, "the payload is"), 0, told);
     // The runtime itself looks for newer ones of its kind.
     const asked = () => page.asked.filter((host) => host !== "dl.deno.land").length;
     const before = asked();
     assertNotEquals(before, 0);
-    await startAtTakenPort(home, page.env, "--detach");
+    await startAtTakenPort(home, page.env, "--detach", "--payload", "openshell");
     assertEquals(asked(), before, page.asked.join());
     pinnedFolder(home);
   },

@@ -29,7 +29,7 @@ export async function runBuild(
       clusterBinary: io.flags.clusterBinary as string | undefined,
     };
     if (target === "payload") {
-      const source = await chosenSource(io.payload, options);
+      const source = await chosenSource(io.payload, options.span);
       const payload = await ensurePayload(source, options);
       return preparedFiles(await offeringDemo(source, preparePayload(payload, options)));
     }

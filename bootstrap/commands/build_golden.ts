@@ -42,7 +42,7 @@ export async function buildGoldenTarget(
   const asked = { ...request, clusterBinary: options.clusterBinary };
   // A size that cannot be fails before a registry is asked for anything.
   resolveOptions(asked, hostFacts());
-  const source = await chosenSource(asked.payload, how);
+  const source = await chosenSource(asked.payload, span);
   const { config } = resolveOptions({ ...asked, payload: source }, hostFacts());
   const payload = await ensurePayload(config.payload, how);
   const artifacts = await ensureArtifacts(options);

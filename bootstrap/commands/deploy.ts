@@ -106,10 +106,10 @@ async function deployRequest(
 
 /** What was named; else what the instance runs whose certificates are taken; else what a new instance would run. */
 async function payloadOf(
-  { payload, name, remove }: CommandIo["flags"],
+  { payload, name }: CommandIo["flags"],
   options: PrepareOptions,
 ): Promise<DeployPayload> {
-  const [{ deployPayload }, { chosenSource, settledPayload }] = await Promise.all([
+  const [{ deployPayload }, { chosenSource }] = await Promise.all([
     import("../deploy/payload.ts"),
     import("../payload/choose.ts"),
   ]);
@@ -117,9 +117,8 @@ async function payloadOf(
     const { requireInstance } = await import("../../vm/instance/instance.ts");
     return await deployPayload((await requireInstance(name as string)).config.payload, options);
   }
-  // A removal looks at no registry: what was deployed by default was pinned then.
-  const asked = payload as string | undefined ?? (remove ? await settledPayload() : undefined);
-  return await deployPayload(await chosenSource(asked, options), options);
+  const source = await chosenSource(payload as string | undefined, options.span);
+  return await deployPayload(source, options);
 }
 
 async function checkTogether(flags: CommandIo["flags"]): Promise<void> {

@@ -6,7 +6,8 @@
  * @module
  */
 import { resolve } from "@std/path";
-import { describeError, GatewayError, usageError } from "../../vm/base/error.ts";
+import { GatewayError, usageError } from "../../vm/base/error.ts";
+import type { Span } from "../../vm/base/event.ts";
 import { sourcePath } from "../../vm/base/source.ts";
 import type { Payload } from "./payload.ts";
 import type { PinOptions } from "./pins.ts";
@@ -31,52 +32,29 @@ export interface PayloadChoice {
 }
 
 /**
- * What a new instance runs when nothing is said: what GATEWAY_PAYLOAD names; else OpenShell where it is pinned or can be
- * pinned now; else the demo. A network without its registries is seen by one quick look.
+ * What a new instance runs when nothing is said: what GATEWAY_PAYLOAD names; else OpenShell where this program's lock file
+ * has every digest; else the demo. Contacts nothing, so it is the same on every network.
  *
- * @throws GatewayError `usage`, `permission` for a registries.yaml that cannot be used; `interrupted`.
+ * @throws GatewayError `usage` for what GATEWAY_PAYLOAD names.
  */
-export async function defaultPayload(options: PinOptions): Promise<PayloadChoice> {
+export async function defaultPayload(builtIn?: string): Promise<PayloadChoice> {
   const named = Deno.env.get(PAYLOAD_VARIABLE);
   if (named) return { source: payloadSource(named), why: undefined };
-  const { pinnedFolder, pinOpenshell, whyOutOfReach } = await pins();
-  if (await pinnedFolder(options.builtIn) !== undefined) {
-    return { source: OPENSHELL, why: undefined };
-  }
-  const why = await whyOutOfReach(options) ??
-    await pinOpenshell(options).then(() => undefined, refusal);
-  if (why === undefined) return { source: OPENSHELL, why };
+  const missing = await (await pins()).missingPins(builtIn);
+  if (missing.length === 0) return { source: OPENSHELL, why: undefined };
   return {
     source: DEMO,
-    why: `the payload is ${DEMO}: ${OPENSHELL} cannot be had here (${why}); ` +
-      `--payload ${OPENSHELL} tries again`,
+    why: `the payload is ${DEMO}: this version does not have the digests of ${OPENSHELL}; ` +
+      `--payload ${OPENSHELL} pulls and pins it`,
   };
 }
 
-/** What kept it from being pinned; what the user did is thrown. */
-function refusal(error: unknown): string {
-  const own = error instanceof GatewayError && ["usage", "permission", "interrupted"];
-  if (!own || own.includes(error.code)) throw error;
-  return describeError(error).replace(/^Cannot/, "cannot");
-}
-
-/** What was asked for, else {@linkcode defaultPayload}, whose reason is told. @throws GatewayError as the two. */
-export async function chosenSource(
-  asked: string | undefined,
-  options: PinOptions,
-): Promise<string> {
+/** What was requested, else {@linkcode defaultPayload}, whose reason is logged. @throws GatewayError `usage`. */
+export async function chosenSource(asked: string | undefined, span: Span): Promise<string> {
   if (asked !== undefined) return payloadSource(asked);
-  const { source, why } = await defaultPayload(options);
-  if (why !== undefined) options.span.log(why);
+  const { source, why } = await defaultPayload();
+  if (why !== undefined) span.log(why);
   return source;
-}
-
-/** The choice of {@linkcode defaultPayload} as far as it is made already: nothing is asked and nothing pinned. */
-export async function settledPayload(): Promise<string> {
-  const named = Deno.env.get(PAYLOAD_VARIABLE);
-  if (named) return payloadSource(named);
-  const { pinnedFolder } = await pins();
-  return await pinnedFolder() === undefined ? DEMO : OPENSHELL;
 }
 
 /**

@@ -17,8 +17,6 @@ import { together } from "../../vm/base/together.ts";
 import { ArtifactStore } from "../../vm/store/artifact.ts";
 import { downloadText } from "../images/download.ts";
 import { pullAccess } from "../images/ensure.ts";
-import { whyUnreachable } from "../images/reach.ts";
-import { readRegistries } from "../images/registries.ts";
 import { PARSE_OPTIONS } from "../yaml/kube_yaml.ts";
 import type { PrepareOptions } from "./prepare.ts";
 import { readPayload, SPEC_FILE } from "./read.ts";
@@ -104,19 +102,6 @@ export async function pinOpenshell(options: PinOptions): Promise<string> {
   });
   span.log(`openshell is pinned: what its names stand for now is noted in ${dir}`);
   return dir;
-}
-
-/**
- * Why it cannot be pinned now, from one quick look at the network; undefined where it is worth a try, or is done.
- *
- * @throws GatewayError `usage`, `permission` for a registries.yaml that cannot be used.
- */
-export async function whyOutOfReach(options: PinOptions): Promise<string | undefined> {
-  const { builtIn = OPENSHELL_DIR, span, signal } = options;
-  const { chart, images, manifests } = await readLock(builtIn);
-  const refs = [chart, ...images].map(({ ref }) => ref);
-  const urls = manifests.filter(({ sha256 }) => sha256 === null).map(({ url }) => url);
-  return await whyUnreachable({ refs, urls }, { registries: await readRegistries(span), signal });
 }
 
 async function readLock(dir: string): Promise<Lock> {

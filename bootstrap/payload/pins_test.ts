@@ -45,9 +45,7 @@ Deno.test("a lock file with all its digests is what counts, and nothing is noted
     assertEquals(await missingPins(builtIn), []);
     assertEquals(await pinnedFolder(builtIn), builtIn);
     assertEquals(await pinOpenshell({ ...options, builtIn }), builtIn);
-    assertEquals(await defaultPayload({ ...options, builtIn }), {
-      ...{ source: "openshell", why: undefined },
-    });
+    assertEquals(await defaultPayload(builtIn), { source: "openshell", why: undefined });
     assertEquals(await exists(join(data, "gateway")), false);
   });
 });

@@ -12,6 +12,7 @@ import {
   ensurePayload,
   loadPayload,
   needsPinning,
+  type PayloadChoice,
   payloadSource,
 } from "../payload/choose.ts";
 import type { Payload } from "../payload/payload.ts";
@@ -43,15 +44,16 @@ async function choosePayload(
   config: InstanceConfig,
   log: EventLog,
   signal: AbortSignal,
-): Promise<{ readonly source: string; readonly why?: string; readonly payload: Payload }> {
+): Promise<PayloadChoice & { readonly payload: Payload }> {
   const known = asked.payload ?? stored?.payload;
-  const source = known === undefined ? undefined : payloadSource(known);
-  if (source !== undefined && !await needsPinning(source)) {
-    return { source, payload: await loadPayload(source) };
+  const chosen: PayloadChoice = known === undefined
+    ? await defaultPayload()
+    : { source: payloadSource(known), why: undefined };
+  if (!await needsPinning(chosen.source)) {
+    return { ...chosen, payload: await loadPayload(chosen.source) };
   }
   const how = { span: log.span("payload"), signal, assumeYes: asked.assumeYes, config };
-  const found = source === undefined ? await defaultPayload(how) : { source };
-  return { ...found, payload: await ensurePayload(found.source, how) };
+  return { ...chosen, payload: await ensurePayload(chosen.source, how) };
 }
 
 /** What the cluster takes of this host's network: bad input has to fail before anything is made. */

@@ -176,9 +176,9 @@ async function build(home: TestHome, registry: TestRegistry): Promise<string[]> 
   }
   await serveOpenshell(home, registry);
   await using page = await releasePage(home);
-  const { stderr } = await home.ok(["build", "payload"], {
+  const { stderr } = await home.ok(["build", "payload", "openshell"], {
     ...{ env: page.env, timeoutMs: UP_TIMEOUT_MS },
   });
   assertStringIncludes(stderr, "openshell is pinned");
-  return [];
+  return ["--payload", "openshell"];
 }
