@@ -88,7 +88,7 @@ function addUp(root: Command): void {
     .option("--keep", "leave the VM running when its payload does not answer")
     .option("--no-kube-api", "neither forward the cluster's API nor write a kubeconfig")
     .option("--cluster-binary <file>", "a k3s-compatible binary to use instead of ours")
-    .option("--cold", "do not go on from a suspended state")
+    .option("--cold", "boot from the disk instead of a saved state")
     .option("-d, --detach", "return when it is READY; it goes on in the background")
     .option("-y, --yes", "as root, install missing host tools without asking")
     .addOption(jsonOption())
@@ -186,10 +186,18 @@ function addLifecycle(root: Command): void {
     await suspend(name, signal);
     err(`Suspended "${name}".`);
   });
-  named(root, "resume", "go on from where suspend left it", async (name, flags, signal) => {
-    const { runResume } = await import("./bootstrap/commands/up.ts");
-    return await runResume({ name, flags, out, err, json, signal, terminal: terminal() });
-  }).addOption(jsonOption());
+  named(
+    root,
+    "resume",
+    "start a suspended instance from its saved memory",
+    async (name, flags, signal) => {
+      const { runResume } = await import("./bootstrap/commands/up.ts");
+      return await runResume({ name, flags, out, err, json, signal, terminal: terminal() });
+    },
+  ).addOption(jsonOption());
+}
+
+function addBuild(root: Command): void {
   root.command("build [target] [payload]")
     .description(
       "build what is missing: kernel, root, cluster, images, golden, payload, libkrun or all",
@@ -345,6 +353,7 @@ async function commandTree(): Promise<Command> {
     .exitOverride();
   addUp(root);
   addLifecycle(root);
+  addBuild(root);
   addAccess(root, KIT);
   addInspection(root, KIT);
   addPorts(root, KIT);

@@ -192,7 +192,7 @@ Deno.test("deploy() ends a wait by its bound, with pods, events and the end of t
     assert(performance.now() - started < 20_000);
     assertEquals([error.code, error.what, error.why], [
       "deploy-failed",
-      "Cannot see the payload ready within 3 s",
+      "Timed out after 3 s waiting for the payload to be ready",
       'Deployment "app" in the namespace "try": 0 of 1 pods ready',
     ]);
     const lines = told.span.events.filter(({ kind }) => kind === "warn").map((e) => e.message);

@@ -214,7 +214,7 @@ Deno.test("LibkrunVmm.start() says so when the child ends without a word", async
       [
         "vmm-failed",
         'Cannot start libkrun for "dev"',
-        "its process ended (code 1) and said nothing",
+        "its process ended (code 1) and printed nothing",
       ],
     );
     assert(performance.now() - started < 10_000);

@@ -95,7 +95,7 @@ async function apiCredentials(parts: AdoptParts): Promise<ApiCredentials> {
 async function applySecrets(api: ApiClient, parts: AdoptParts): Promise<void> {
   const objects = secretObjects(parts.payload, parts.material);
   await waitFor({
-    what: "the cluster's API take the certificates",
+    what: "the cluster's API to take the certificates",
     probe: async (inner) => {
       await Promise.all(objects.map((object) =>
         api.call({
@@ -149,7 +149,7 @@ class Nudger {
   /** Waits until every namespace was looked at and the pods to be replaced are gone: until then one may still answer. */
   async replaced(parts: AdoptParts): Promise<void> {
     await waitFor({
-      what: "the payload's pods take this instance's Secrets",
+      what: "the payload's pods to take this instance's Secrets",
       probe: () => {
         const looked = this.#old.size === this.#namespaces.length;
         return Promise.resolve((looked && this.#leaving.size === 0) || undefined);
@@ -204,7 +204,7 @@ async function waitForNewCertificates(parts: AdoptParts): Promise<void> {
   const answers = (tls: RequestTls, signal: AbortSignal) =>
     askOnce(service, at, tls, signal).then(() => true, () => false);
   await waitFor({
-    what: "the service use this instance's certificates",
+    what: "the service to use this instance's certificates",
     probe: async (signal) => {
       // An answer at all is enough, TLS has said yes by then.
       await askOnce(service, at, { caPem, ...client }, signal);

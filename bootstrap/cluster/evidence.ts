@@ -48,8 +48,9 @@ export function notReady(
     code: "service-not-ready",
     what: awaited === undefined
       ? `${error.what} of the payload "${payload.name}"`
-      : `Cannot see the payload "${payload.name}" answer within ` +
-        formatMs(told.waitedMs ?? payload.service.health.timeoutSeconds * 1000),
+      : "Timed out after " +
+        formatMs(told.waitedMs ?? payload.service.health.timeoutSeconds * 1000) +
+        ` waiting for the payload "${payload.name}" to answer`,
     why: chartFault ??
       (awaited === undefined ? error.why : `the last wait was for ${awaited}: ${error.why}`),
     // What ended before the bound knows better what to do.
@@ -61,7 +62,7 @@ export function notReady(
 
 /** What a wait was for whose bound was reached; that bound is only what was left of the payload's own. */
 function awaitedThing({ what }: GatewayError): string | undefined {
-  return /^Cannot see (.+) within [\w. ]+$/.exec(what)?.[1];
+  return /^Timed out after [\w. ]+? waiting for (.+)$/.exec(what)?.[1];
 }
 
 /** What to do about a payload whose VM is gone. */

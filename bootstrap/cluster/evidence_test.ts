@@ -142,7 +142,7 @@ Deno.test("gatherEvidence() tells why a chart was not installed in Helm's words"
 const silence = new GatewayError({
   ...{
     code: "service-not-ready",
-    what: "Cannot see an open port within 3.5 s",
+    what: "Timed out after 3.5 s waiting for an open port",
     why: "closed",
     fix: "look",
   },
@@ -153,7 +153,7 @@ Deno.test("notReady() is one bounded error without secrets", () => {
   const lines = ["a", SECRET, ...Array.from({ length: 500 }, () => "long ".repeat(200))];
   const error = notReady(silence, { ...told, lines, deployLog: ["10-a.yaml: refused"] });
   assertEquals([error.code, error.what, error.why, error.exitCode], [
-    ...["service-not-ready", 'Cannot see the payload "demo" answer within 12 min 0 s'],
+    ...["service-not-ready", 'Timed out after 12 min 0 s waiting for the payload "demo" to answer'],
     ...["the last wait was for an open port: closed", 1],
   ]);
   assertStringIncludes(error.fix, "`gateway up --name dev --keep`");

@@ -42,7 +42,7 @@ export interface ProbeCertificates {
 export interface ReadinessProbe {
   /** Span name. */
   readonly name: string;
-  /** Reads after "Cannot see …". */
+  /** Reads after "waiting for". */
   readonly description: string;
   /** Returns when it holds; throws the observed reason when it does not (yet). */
   readonly probe: (target: ProbeTarget, signal: AbortSignal) => Promise<void>;

@@ -63,7 +63,7 @@ export async function recreateLostPods(api: PodApi, options: RecreateOptions): P
   const { payload: { recreatePodsOf: kinds }, startedAt, signal } = options;
   const deleted = new Set<string>();
   return await waitFor({
-    what: "kubelet look at the pods of before the start",
+    what: "kubelet to look at the pods of before the start",
     probe: async (inner) => {
       const pods = await podsOfBefore(api, kinds, startedAt, inner);
       let unseen: Pod | undefined;
@@ -111,7 +111,7 @@ export async function replaceOldPods(api: PodApi, options: RecreateOptions): Pro
   const { payload, startedAt, signal } = options;
   const { recreatePodsOf: kinds } = payload;
   return await waitFor({
-    what: "the end of the pods that have the certificates of before",
+    what: "the end of the pods that have the source's certificates",
     probe: async (inner) => {
       const pods = await podsOfBefore(api, kinds, startedAt, inner);
       const holders = pods.filter((pod) =>

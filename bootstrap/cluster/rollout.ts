@@ -66,7 +66,7 @@ export async function waitRolledOut(
     ),
   );
   await waitFor({
-    what: "the cluster take the payload",
+    what: "the cluster to take the payload",
     probe: async (inner) => {
       const given = await read<Objects>(api, recordPath, inner);
       const digest = given.items[0]?.data?.digest;

@@ -60,7 +60,12 @@ export function addInspection(root: Command, kit: CliKit): void {
 
 function addStatus(root: Command, kit: CliKit): void {
   kit.withJson(
-    kit.command(root, "status [instance]", "how an instance is", "gateway status --timeline"),
+    kit.command(
+      root,
+      "status [instance]",
+      "show the state of an instance",
+      "gateway status --timeline",
+    ),
   )
     .option("--timeline", "host spans and guest marks of the last start on one line of time")
     .option("--argv", "print a script that starts the VM by hand, as the last start did")

@@ -60,7 +60,7 @@ export async function awaitReady(
   let ready = 0;
   try {
     await waitFor({
-      what: "the payload ready",
+      what: "the payload to be ready",
       probe: async (signal) => {
         await look(signal);
         if (waited.some(({ progress }) => progress.state === "failed")) return true;
@@ -148,7 +148,7 @@ async function notReady(
   return new GatewayError({
     code: "deploy-failed",
     what: late
-      ? `Cannot see the payload ready within ${formatMs(timeoutMs)}`
+      ? `Timed out after ${formatMs(timeoutMs)} waiting for the payload to be ready`
       : "Cannot make the payload ready",
     why: `${objectWords(id)}: ${worst.progress.words}`,
     fix: noImage

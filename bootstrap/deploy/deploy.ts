@@ -313,9 +313,9 @@ async function applyAll(
 }
 
 /** A definition is of use only once the API serves its kind. */
-async function established(api: KubeApi, { path }: PlacedObject, signal: AbortSignal) {
+async function established(api: KubeApi, { path, object }: PlacedObject, signal: AbortSignal) {
   await waitFor({
-    what: "the new kind served",
+    what: `the API server to serve the kinds of "${object.metadata.name}"`,
     probe: async (signal) =>
       (await api.get(path, signal))?.status?.conditions?.some((
         one: { type: string; status: string },

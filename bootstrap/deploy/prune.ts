@@ -94,7 +94,7 @@ export async function removeObjects(
   }
   let left = [...objects];
   await waitFor({
-    what: "the removed objects gone",
+    what: "the removed objects to be gone",
     probe: async (signal) => {
       const there = [];
       for (const one of left) {

@@ -162,7 +162,7 @@ function silentEnd(code: number): GatewayError {
   return new GatewayError({
     code: "bug",
     what: "Cannot start the supervisor in the background",
-    why: `it ended with code ${code} and no word`,
+    why: `it exited with code ${code} and printed nothing`,
     fix: "run the same command without --detach",
   });
 }

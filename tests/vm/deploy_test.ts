@@ -190,7 +190,7 @@ Deno.test("deploy to the API of an instance", async (t) => {
       e,
     ) => e);
     assertEquals([error.code, error.what], [
-      ...["deploy-failed", "Cannot see the payload ready within 30 s"],
+      ...["deploy-failed", "Timed out after 30 s waiting for the payload to be ready"],
     ]);
     const seen = context.span.events.filter(({ kind }) => kind === "warn").map((e) => e.message);
     assertStringIncludes(seen.join("\n"), "pod crash-");

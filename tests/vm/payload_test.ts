@@ -126,7 +126,10 @@ Deno.test("a payload's folder in a cluster", async (t) => {
     const { code, stderr } = await up();
     assertEquals(code, 1, stderr);
     assert(performance.now() - began < 150_000, "it took longer than its bound");
-    assertStringIncludes(stderr, 'error: Cannot see the payload "hello" answer within 40 s');
+    assertStringIncludes(
+      stderr,
+      'error: Timed out after 40 s waiting for the payload "hello" to answer',
+    );
     assertMatch(stderr, /fix: correct the payload; `gateway up --keep` leaves the VM running/);
     assertMatch(
       stderr,

@@ -1,6 +1,5 @@
 /**
- * Work side by side that ends as one: nothing of it goes on behind the back of who asked for it.
- * It must not know what the work is.
+ * Runs tasks in parallel. If one fails, the others are cancelled and awaited before the error is thrown.
  *
  * @module
  */

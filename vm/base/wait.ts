@@ -9,7 +9,7 @@ import { abortError, describeError, type ErrorCode, GatewayError } from "./error
 
 /** One bounded wait. */
 export interface WaitOptions<T> {
-  /** What is awaited, as it reads after "Cannot see ". */
+  /** What is awaited, as it reads after "waiting for". */
   readonly what: string;
   /** Returns a value when it is there, undefined to try again; what it throws is kept as the reason. A GatewayError with code "bug", "usage" or "interrupted" ends the wait. */
   readonly probe: (signal: AbortSignal) => Promise<T | undefined>;
@@ -56,7 +56,7 @@ export async function waitFor<T>(options: WaitOptions<T>): Promise<T> {
   }
   throw new GatewayError({
     code: options.code ?? "timeout",
-    what: `Cannot see ${what} within ${formatMs(timeoutMs)}`,
+    what: `Timed out after ${formatMs(timeoutMs)} waiting for ${what}`,
     why: lastReason,
     fix: options.hint ?? LOOK,
   });
@@ -135,7 +135,7 @@ export async function settleWithin<T>(promise: Promise<T>, options: SettleOption
     late.abort(
       new GatewayError({
         code: options.code ?? "timeout",
-        what: `Cannot see ${options.what} within ${formatMs(options.timeoutMs)}`,
+        what: `Timed out after ${formatMs(options.timeoutMs)} waiting for ${options.what}`,
         why: "it did not come",
         fix: options.hint ?? LOOK,
       }),

@@ -27,7 +27,7 @@ Deno.test("waitFor() says what it waited for, how long and the last reason when 
   );
   assertEquals([error.code, error.what, error.why, error.fix], [
     "timeout",
-    "Cannot see the moon within 20 ms",
+    "Timed out after 20 ms waiting for the moon",
     "too dark",
     "wait for the night",
   ]);

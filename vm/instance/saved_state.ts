@@ -173,7 +173,9 @@ export async function findFault(
   state: SavedState,
   key: string,
 ): Promise<string | undefined> {
-  if (state.key !== key) return "the VMM, the kernel, the image or the sizes are others now";
+  if (state.key !== key) {
+    return "it was saved with a different VMM, kernel, root image or machine size";
+  }
   for (const file of [state.devices, ...state.ram]) {
     const path = filePath(dir, file.name);
     const info = await Deno.stat(path).catch(() => undefined);

@@ -76,7 +76,7 @@ Deno.test("findFault() finds nothing in a whole state", () =>
 Deno.test("findFault() refuses another machine, cut and changed files, and files that are gone", () =>
   withState(async (dir, state) => {
     const fault = async (key = "k") => await findFault(dir, state, key) ?? "";
-    assert((await fault("other")).includes("others now"));
+    assert((await fault("other")).includes("a different VMM"));
     await Deno.writeTextFile(join(dir, "ram-1.layer"), "mEmory");
     // The test is quicker than a millisecond, what time is kept in; a user is not.
     await Deno.utime(join(dir, "ram-1.layer"), new Date(), new Date(Date.now() + 1000));

@@ -165,8 +165,8 @@ class LibkrunVm implements RunningVm {
       gone.abort(
         new GatewayError({
           code: "vmm-failed",
-          what: "Cannot see libkrun's ports",
-          why: `its process ended (${signal ?? `code ${code}`}) and said nothing`,
+          what: "Cannot connect to libkrun's ports",
+          why: `its process ended (${signal ?? `code ${code}`}) and printed nothing`,
           fix: "read the VMM's log in the instance's folder",
         }),
       )

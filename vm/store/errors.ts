@@ -46,7 +46,8 @@ export function unsignedBuild(recipe: Named): GatewayError {
   return new GatewayError({
     code: "signature-invalid",
     what: `Cannot build ${recipe.label} for a start`,
-    why: "signatures are asked for, it is not there, and no trusted key signs here",
+    why:
+      "a trusted key is configured, but this artifact is not built and no trusted signing key is on this machine",
     fix: "run `gateway build all`, check it, then `gateway keys sign`; or bring the signed files",
   });
 }

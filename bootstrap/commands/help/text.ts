@@ -22,7 +22,8 @@ Commands:
   down [options] [instance]            power the guest off cleanly
   rm [options] [instance]              remove an instance with its disk and keys
   suspend [options] [instance]         memory to disk; nothing runs until resume
-  resume [options] [instance]          go on from where suspend left it
+  resume [options] [instance]          start a suspended instance from its saved
+                                       memory
   build [options] [target] [payload]   build what is missing: kernel, root,
                                        cluster, images, golden, payload, libkrun
                                        or all
@@ -30,7 +31,7 @@ Commands:
   shell [options] [instance]           a login shell in the guest
   cp [options] <source> <destination>  copy files; one side is NAME:PATH
   kubectl [options] <args...>          kubectl against the instance's cluster
-  status [options] [instance]          how an instance is
+  status [options] [instance]          show the state of an instance
   list|ls [options]                    all instances
   logs [options] [instance]            the guest's console and the other logs
   port                                 list, add or remove port forwards of an
