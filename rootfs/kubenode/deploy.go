@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/restmapper"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -44,8 +45,10 @@ type deployer struct {
 	disabled   []string
 	recordPath string
 	client     dynamic.Interface
+	heads      metadata.Interface
 	mapper     *restmapper.DeferredDiscoveryRESTMapper
 	record     manifests.Record
+	deployed   map[string]string // what the database remembers: see deployedName
 	applied    map[string]string // file name to the digest that is in the cluster, this run
 	failing    map[string]failure
 	missing    map[string]time.Time // since when a recorded file is gone
@@ -74,12 +77,16 @@ func newDeployer(l layout.Layout, s *args.Server) (*deployer, error) {
 	if err != nil {
 		return nil, err
 	}
+	heads, err := metadata.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
 	found, err := discovery.NewDiscoveryClientForConfig(config)
 	if err != nil {
 		return nil, err
 	}
 	return &deployer{
-		dir: l.Manifests(), disabled: s.Disable, recordPath: l.AppliedRecord(), client: client,
+		dir: l.Manifests(), disabled: s.Disable, recordPath: l.AppliedRecord(), client: client, heads: heads,
 		mapper:  restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(found)),
 		record:  manifests.LoadRecord(l.AppliedRecord()),
 		applied: map[string]string{}, failing: map[string]failure{}, missing: map[string]time.Time{},
@@ -101,6 +108,7 @@ func (d *deployer) explainDisabled() {
 // run applies at once, then on every change, until ctx ends.
 func (d *deployer) run(ctx context.Context) error {
 	d.explainDisabled()
+	d.recall(ctx)
 	changes := make(chan struct{}, 1)
 	if watcher, err := fsnotify.NewWatcher(); err == nil {
 		defer watcher.Close()
@@ -163,6 +171,11 @@ func (d *deployer) pass(ctx context.Context) time.Duration {
 			wait = min(wait, was.next.Sub(now))
 			continue
 		}
+		if _, seen := d.applied[f.Name]; !seen && d.isDeployed(ctx, f.Name, f.Digest, d.record[f.Name]) {
+			d.applied[f.Name] = f.Digest
+			logf("%s is deployed already", f.Name)
+			continue
+		}
 		wait = min(wait, d.settle(ctx, f.Name, f.Digest, d.applyFile(ctx, f)))
 	}
 	for name := range maps.Clone(d.record) {
@@ -203,6 +216,9 @@ func (d *deployer) applyFile(ctx context.Context, f manifests.File) error {
 	if err != nil {
 		return err
 	}
+	if err := d.note(ctx, f.Name, ""); err != nil {
+		return err
+	}
 	var refs []manifests.Ref
 	var errs []error
 	began := time.Now()
@@ -230,6 +246,9 @@ func (d *deployer) applyFile(ctx context.Context, f manifests.File) error {
 		}
 	}
 	d.remember(f.Name, refs)
+	if err := d.note(ctx, f.Name, f.Digest); err != nil {
+		return err
+	}
 	logf("deployed %s: %d objects applied, %d deleted, %s", f.Name, len(refs), len(gone), time.Since(began).Round(time.Millisecond))
 	return nil
 }
@@ -244,6 +263,9 @@ func (d *deployer) removeFile(ctx context.Context, name string) error {
 		return unsettled(rest)
 	}
 	delete(d.missing, name)
+	if err := d.note(ctx, name, ""); err != nil {
+		return err
+	}
 	gone := manifests.Prune(d.record, name, nil)
 	for _, ref := range gone {
 		if err := d.delete(ctx, ref); err != nil {

@@ -63,11 +63,9 @@ func (d *deployer) ensureChartKinds(ctx context.Context, files []manifests.File,
 	if d.kinds.off || d.kinds.done || !last && !charts.Mentioned(files) {
 		return true
 	}
-	objects, err := charts.Kinds()
-	for _, object := range objects {
-		if err == nil {
-			_, err = d.apply(ctx, object)
-		}
+	objects, digest, err := charts.Kinds()
+	if err == nil {
+		err = d.applyKinds(ctx, objects, digest)
 	}
 	if err != nil {
 		if ctx.Err() == nil {
@@ -78,6 +76,25 @@ func (d *deployer) ensureChartKinds(ctx context.Context, files []manifests.File,
 	d.kinds.done = true
 	close(d.kinds.served)
 	return true
+}
+
+// kindsName stands for the definitions among the files that are deployed; no file can have it.
+const kindsName = "/" + charts.Group
+
+func (d *deployer) applyKinds(ctx context.Context, objects []manifests.Object, digest string) error {
+	var refs []manifests.Ref
+	for _, object := range objects {
+		refs = append(refs, object.Ref)
+	}
+	if d.isDeployed(ctx, kindsName, digest, refs) {
+		return nil
+	}
+	for _, object := range objects {
+		if _, err := d.apply(ctx, object); err != nil {
+			return err
+		}
+	}
+	return d.note(ctx, kindsName, digest)
 }
 
 // runHelm runs k3s's helm controller as soon as there is a HelmChart. Until then it costs one watch: without the

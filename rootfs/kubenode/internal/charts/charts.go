@@ -4,7 +4,11 @@ package charts
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"slices"
+	"strings"
 
 	v1 "github.com/k3s-io/helm-controller/pkg/apis/helm.cattle.io/v1"
 	"github.com/k3s-io/helm-controller/pkg/crds"
@@ -30,21 +34,23 @@ func Mentioned(files []manifests.File) bool {
 	return false
 }
 
-// Kinds are the controller's CustomResourceDefinitions, ready to be applied.
-func Kinds() ([]manifests.Object, error) {
+// Kinds are the controller's CustomResourceDefinitions, ready to be applied, and a digest of all their text.
+func Kinds() ([]manifests.Object, string, error) {
 	definitions, err := crds.List()
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
+	var texts []string
 	var out []manifests.Object
 	for _, definition := range definitions {
 		text, err := json.Marshal(definition)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
+		texts = append(texts, string(text))
 		fields := map[string]any{}
 		if err := json.Unmarshal(text, &fields); err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		// The API server's own.
 		delete(fields, "status")
@@ -52,7 +58,10 @@ func Kinds() ([]manifests.Object, error) {
 		ref := manifests.Ref{APIVersion: definition.APIVersion, Kind: definition.Kind, Name: definition.Name}
 		out = append(out, manifests.Object{Ref: ref, Fields: fields})
 	}
-	return out, nil
+	// They come out of a map.
+	slices.Sort(texts)
+	sum := sha256.Sum256([]byte(strings.Join(texts, "\n")))
+	return out, hex.EncodeToString(sum[:]), nil
 }
 
 // Explain gives the chart with helm's own words in its status, when the controller only knows that its job failed.

@@ -11,9 +11,12 @@ import (
 )
 
 func TestKindsAreTheControllersTwo(t *testing.T) {
-	kinds, err := Kinds()
+	kinds, digest, err := Kinds()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if _, again, _ := Kinds(); len(digest) != 64 || again != digest {
+		t.Errorf("digests %q and %q", digest, again)
 	}
 	found := map[string]bool{}
 	for _, object := range kinds {
