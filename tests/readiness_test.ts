@@ -89,7 +89,7 @@ Deno.test("waitServiceReady() names the address it asked", async () => {
   const error = await expectNotReady(
     waitServiceReady({ ...options, service: { protocol: "tcp" } }),
   );
-  assertStringIncludes(error.what, "on [::1]:1 within");
+  assertStringIncludes(error.what, "of the service on [::1]:1");
 });
 
 Deno.test("waitServiceReady() tries again until the service serves", () =>

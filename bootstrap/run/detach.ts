@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { join } from "@std/path";
+import { basename, join } from "@std/path";
 import * as v from "valibot";
 import { writeNewFile } from "../../vm/base/durable.ts";
 import { abortError, GatewayError, usageError } from "../../vm/base/error.ts";
@@ -50,12 +50,12 @@ export async function startDetached(plan: string, options: DetachOptions): Promi
   await ensureRuntimeDir();
   await sweepFiles();
   const name = ownedName("up-", crypto.randomUUID().slice(0, 8));
+  const { env } = options;
   const eventsPath = join(runtimeDir(), `${name}.jsonl`);
   const planPath = join(runtimeDir(), `${name}.json`);
   const file: DetachedPlan = { plan, eventsTo: eventsPath };
   await writeNewFile(planPath, JSON.stringify(file), 0o600, false);
   const command = selfCommand(["__up", planPath]);
-  const { env } = options;
   const child = spawnChild(command.program, { args: command.args, env, detached: true });
   child.unref();
   let exitCode: number | undefined;
@@ -85,12 +85,16 @@ export async function startDetached(plan: string, options: DetachOptions): Promi
   }
 }
 
-/** What the file of `gateway __up FILE` holds. @throws GatewayError `usage`. */
+/** What the file of `gateway __up FILE` holds; it is removed. @throws GatewayError `usage`. */
 export async function readDetachedPlan(words: readonly string[]): Promise<DetachedPlan> {
   const [path] = words;
   if (path !== undefined && words.length === 1) {
     const text = await Deno.readTextFile(path).catch(() => undefined);
-    if (text !== undefined) return parseJson(PlanFile, text, path);
+    if (text !== undefined) {
+      const plan = parseJson(PlanFile, text, path);
+      await Deno.remove(path).catch(() => {});
+      return plan;
+    }
   }
   throw usageError(
     "Cannot start a supervisor",
@@ -101,7 +105,7 @@ export async function readDetachedPlan(words: readonly string[]): Promise<Detach
 
 /**
  * What the supervisor writes for its follower: all records up to the one that ends the following. The follower's file is
- * gone then, and would only grow unseen.
+ * gone then, and would only grow unseen. Disposing removes the file of a follower that was killed.
  */
 export function followerSink(path: string): EventSink & Disposable {
   const sink = fileSink(path);
@@ -109,7 +113,16 @@ export function followerSink(path: string): EventSink & Disposable {
     sink(record);
     if (isReady(record) || isFailure(record)) sink[Symbol.dispose]();
   };
-  return Object.assign(bounded, { [Symbol.dispose]: () => sink[Symbol.dispose]() });
+  const dispose = () => {
+    sink[Symbol.dispose]();
+    if (orphanId("up-", basename(path)) === undefined) return;
+    try {
+      Deno.removeSync(path);
+    } catch {
+      // Another start has removed it.
+    }
+  };
+  return Object.assign(bounded, { [Symbol.dispose]: dispose });
 }
 
 const isReady = ({ kind, message }: EventRecord) => kind === "log" && message === READY_MESSAGE;

@@ -106,7 +106,8 @@ export async function reachReady(
     await instance.saveRun({ phase: "failed" });
     ctx.onKept?.(answer);
   } else {
-    stack.use(await publishClientFiles(guest, answer.token, span));
+    const { token } = answer;
+    stack.use(await span.run("client files", () => publishClientFiles(guest, token, span)));
     await kubeApi.settled;
     now = { ...config, payloadDigest: prepared.digest };
     await announceReady(instance, guest, now, ctx);

@@ -9,6 +9,8 @@ import { assert, assertEquals, assertNotEquals, assertStringIncludes } from "@st
 import { join } from "@std/path";
 import { run } from "../../vm/base/process.ts";
 import { pause, waitFor } from "../../vm/base/wait.ts";
+import { parseVmSpec } from "../../vm/machine/spec.ts";
+import { qemuArgv } from "../../vm/qemu/argv.ts";
 import { appears, type Moment, reach, step as begins } from "../kills/moments.ts";
 import { Client } from "./client.ts";
 import { renewedByItself } from "./cluster_certificates.ts";
@@ -42,6 +44,21 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
     assert(await client.answers());
     const events = await home.events("default");
     assert(events.some(({ message }) => message === 'going on from "golden"'));
+  });
+
+  await step("vm.json is exactly the machine that runs, its memory included", async () => {
+    const path = join(dirOf("default"), "vm.json");
+    const spec = parseVmSpec(await Deno.readTextFile(path), path);
+    const pid = await vmmPid();
+    const words = async (name: string) =>
+      (await Deno.readTextFile(`/proc/${pid}/${name}`)).split("\0").slice(0, -1);
+    const [program, ...args] = await words("cmdline");
+    const accelerator = args.join().includes("tcg") ? "tcg" : "kvm";
+    assertEquals(args, qemuArgv(spec, { program: program!, accelerator }));
+    // It was restored.
+    assert(spec.incoming !== null && spec.ram !== null && spec.ram.layers.length > 0);
+    const layers = `GATEWAY_RAM_LAYERS=${spec.ram.layers.join("\n")}`;
+    assert((await words("environ")).includes(layers), layers);
   });
 
   await step("a snapshot keeps memory and disk, and restore brings both back", async () => {
