@@ -293,14 +293,20 @@ func (d *deployer) remember(name string, refs []manifests.Ref) {
 	}
 }
 
-// resource finds how to reach an object's kind; a kind that is not known asks the API server again once.
-func (d *deployer) resource(ref *manifests.Ref) (dynamic.ResourceInterface, error) {
+// mapping finds an object's resource; a kind that is not known asks the API server again once.
+func (d *deployer) mapping(ref manifests.Ref) (*meta.RESTMapping, error) {
 	kind := schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind)
 	mapping, err := d.mapper.RESTMapping(kind.GroupKind(), kind.Version)
 	if meta.IsNoMatchError(err) {
 		d.mapper.Reset()
 		mapping, err = d.mapper.RESTMapping(kind.GroupKind(), kind.Version)
 	}
+	return mapping, err
+}
+
+// resource finds how to reach an object, and sets or takes away its namespace as its kind has one or not.
+func (d *deployer) resource(ref *manifests.Ref) (dynamic.ResourceInterface, error) {
+	mapping, err := d.mapping(*ref)
 	if err != nil {
 		return nil, err
 	}

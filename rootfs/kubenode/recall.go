@@ -91,19 +91,10 @@ func (d *deployer) isDeployed(ctx context.Context, name, digest string, refs []m
 
 // exists asks for the object's metadata only.
 func (d *deployer) exists(ctx context.Context, ref manifests.Ref) bool {
-	mapping, err := d.mapper.RESTMapping(schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind).GroupKind(), version(ref))
+	mapping, err := d.mapping(ref)
 	if err != nil {
 		return false
 	}
-	resource := d.heads.Resource(mapping.Resource)
-	if ref.Namespace == "" {
-		_, err = resource.Get(ctx, ref.Name, metav1.GetOptions{})
-	} else {
-		_, err = resource.Namespace(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
-	}
+	_, err = d.heads.Resource(mapping.Resource).Namespace(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
 	return err == nil
-}
-
-func version(ref manifests.Ref) string {
-	return schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind).Version
 }
