@@ -51,7 +51,7 @@ export async function runSupervisor(
   return await runForeground(parseUpOptions(plan, words[0]!), io, follower);
 }
 
-/** Resolves what was asked for, and shows what has to be pulled for that. */
+/** Resolves the request, and shows what has to be pulled for it. */
 async function decide(asked: UpRequest, io: CommandIo): Promise<UpOptions> {
   const log = new EventLog();
   using _told = tellAfterwards(log, io);
@@ -199,7 +199,7 @@ async function runDetached(
   const log = new EventLog();
   using view = attachProgress(log, { ...io, quiet: false });
   const started = performance.now();
-  await startDetached(JSON.stringify(options), { onEvent: view.show, signal: io.signal });
+  await startDetached(options, { onEvent: view.show, signal: io.signal });
   view[Symbol.dispose]();
   await tellReady(options, io, performance.now() - started, true);
   return 0;

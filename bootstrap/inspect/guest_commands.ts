@@ -11,8 +11,8 @@ import type { InstancePaths } from "../../vm/base/layout.ts";
 import { LogReader } from "../../vm/base/log_file.ts";
 import { spawnChild, which } from "../../vm/base/process.ts";
 import { pause } from "../../vm/base/wait.ts";
-import { requireInstance, requireRunning } from "../../vm/instance/instance.ts";
-import { shareConnection } from "../run/connection.ts";
+import { requireInstance } from "../../vm/instance/instance.ts";
+import { connectInstance } from "../run/connection.ts";
 import { type Output, runWrapped } from "./wrapped.ts";
 
 /**
@@ -26,9 +26,7 @@ export async function execInGuest(
   words: readonly string[],
   options: { readonly tty: boolean; readonly output?: Output },
 ): Promise<number> {
-  const { paths } = await requireRunning(name);
-  await shareConnection(name, paths);
-  const config = sshConfigPath(paths.sshDir);
+  const { paths, config } = await connectInstance(name);
   if (words.length === 0) return await runWrapped("ssh", sshArgs(config, name, words, options));
   const token = execToken();
   const { tty, output } = options;
@@ -75,12 +73,8 @@ export async function copy(
       "write the guest's side as NAME:PATH, such as default:/root/",
     );
   }
-  const { paths } = await requireRunning(name);
-  await shareConnection(name, paths);
-  return await runWrapped(
-    "scp",
-    scpArgs(sshConfigPath(paths.sshDir), source, destination, options),
-  );
+  const { config } = await connectInstance(name);
+  return await runWrapped("scp", scpArgs(config, source, destination, options));
 }
 
 /** Which log. */

@@ -10,8 +10,8 @@ import { hostPort } from "../../net/forward.ts";
 import { HOST_SERVICE_ADDRESS } from "../../net/host_service.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import { type EventRecord, parseEventLine } from "../../vm/base/event.ts";
+import { EventReader } from "../../vm/base/event_reader.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
-import { LogReader } from "../../vm/base/log_file.ts";
 import { processFacts } from "../../vm/base/process.ts";
 import { pause } from "../../vm/base/wait.ts";
 import { listDamage } from "../../vm/instance/damage.ts";
@@ -272,15 +272,11 @@ export async function* followEvents(
   signal: AbortSignal,
 ): AsyncGenerator<EventRecord> {
   const { paths } = await requireInstance(name);
-  const reader = new LogReader(paths.eventsFile);
-  let rest = "";
+  const reader = new EventReader(paths.eventsFile);
   for (;;) {
     // Looked at before the read, so that what the run wrote last is read.
     const over = signal.aborted || (await findInstance(name))?.state !== "running";
-    rest += new TextDecoder().decode(await reader.read());
-    const lines = rest.split("\n");
-    rest = lines.pop()!;
-    for (const record of lines.map(parseEventLine)) if (record) yield record;
+    yield* await reader.read();
     if (over) return;
     await pause(EVENTS_INTERVAL_MS, signal).catch(() => {});
   }

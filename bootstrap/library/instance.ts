@@ -5,7 +5,7 @@
  */
 import { parseForward } from "../../net/forward.ts";
 import { runSsh } from "../../net/guest_command.ts";
-import { scpArgs, sshArgs, sshConfigPath } from "../../net/ssh.ts";
+import { scpArgs, sshArgs } from "../../net/ssh.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import { EventLog, type EventRecord, silentSpan } from "../../vm/base/event.ts";
 import { run, spawnChild } from "../../vm/base/process.ts";
@@ -23,7 +23,7 @@ import {
   listStatus,
   type StatusReport,
 } from "../inspect/status.ts";
-import { shareConnection } from "../run/connection.ts";
+import { connectInstance } from "../run/connection.ts";
 import { startDetached } from "../run/detach.ts";
 import { down, type DownOutcome } from "../run/down.ts";
 import { type ForwardReport, openForwards, portCommand } from "../run/forwards.ts";
@@ -96,7 +96,7 @@ export async function up(settings: UpSettings = {}): Promise<Instance> {
   if (onEvent) log.addSink(onEvent);
   const request = { ...more, name, assumeYes, ports: ports?.map(parseForward) };
   const options = await decideOptions(request, log, stop);
-  await startDetached(JSON.stringify(options), { onEvent: onEvent ?? (() => {}), signal: stop });
+  await startDetached(options, { onEvent: onEvent ?? (() => {}), signal: stop });
   return await open(name);
 }
 
@@ -227,9 +227,8 @@ export class Instance implements AsyncDisposable {
   }
 
   async #ssh(words: readonly string[]): Promise<string[]> {
-    const { paths } = await requireRunning(this.name);
-    await shareConnection(this.name, paths);
-    return sshArgs(sshConfigPath(paths.sshDir), this.name, words);
+    const { config } = await connectInstance(this.name);
+    return sshArgs(config, this.name, words);
   }
 
   /**
@@ -238,12 +237,11 @@ export class Instance implements AsyncDisposable {
    * @throws GatewayError `instance-stopped`, `process-failed` with scp's words, or the signal's reason.
    */
   async cp(source: string, destination: string, options: CopyOptions = {}): Promise<void> {
-    const { paths } = await requireRunning(this.name);
-    await shareConnection(this.name, paths);
+    const { config } = await connectInstance(this.name);
     const [from, to] = [source, destination].map((side) =>
       side.startsWith("guest:") ? this.name + side.slice("guest".length) : side
     );
-    const args = scpArgs(sshConfigPath(paths.sshDir), from!, to!, options);
+    const args = scpArgs(config, from!, to!, options);
     await run("scp", { args, signal: options.signal });
   }
 

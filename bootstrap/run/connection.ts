@@ -10,6 +10,7 @@ import type { InstancePaths } from "../../vm/base/layout.ts";
 import { connectUnix } from "../../vm/base/lines.ts";
 import { spawnChild } from "../../vm/base/process.ts";
 import { within } from "../../vm/base/wait.ts";
+import { requireRunning } from "../../vm/instance/instance.ts";
 
 /** Longer than ssh's own ConnectTimeout. */
 const OPEN_TIMEOUT_MS = 40_000;
@@ -18,7 +19,7 @@ const OPEN_TIMEOUT_MS = 40_000;
  * Opens the shared connection unless it is open. Commands that start together would each try to open it, and ssh prints
  * "ControlSocket … already exists" for all but one of them.
  */
-export async function shareConnection(name: string, paths: InstancePaths): Promise<void> {
+async function shareConnection(name: string, paths: InstancePaths): Promise<void> {
   const socket = controlPath(paths.sshDir);
   if (socket === undefined || await answers(socket)) return;
   const path = join(paths.runtimeDir, "ssh.lock");
@@ -31,6 +32,19 @@ export async function shareConnection(name: string, paths: InstancePaths): Promi
   // It goes to the background once it is open, and would keep a pipe of ours open from there.
   await using ssh = spawnChild("ssh", { args: ["-F", sshConfigPath(paths.sshDir), "-fN", name] });
   await within(ssh.exited, OPEN_TIMEOUT_MS);
+}
+
+/**
+ * A running instance that ssh and scp reach by the configuration, over the shared connection.
+ *
+ * @throws GatewayError `instance-unknown`, `instance-stopped`.
+ */
+export async function connectInstance(
+  name: string,
+): Promise<{ readonly paths: InstancePaths; readonly config: string }> {
+  const { paths } = await requireRunning(name);
+  await shareConnection(name, paths);
+  return { paths, config: sshConfigPath(paths.sshDir) };
 }
 
 async function answers(socket: string): Promise<boolean> {

@@ -8,7 +8,8 @@ import { basename, join } from "@std/path";
 import * as v from "valibot";
 import { writeNewFile } from "../../vm/base/durable.ts";
 import { abortError, GatewayError, usageError } from "../../vm/base/error.ts";
-import { type EventRecord, type EventSink, fileSink, parseEventLine } from "../../vm/base/event.ts";
+import { type EventRecord, type EventSink, fileSink } from "../../vm/base/event.ts";
+import { EventReader } from "../../vm/base/event_reader.ts";
 import { parseJson } from "../../vm/base/json_file.ts";
 import { ensureRuntimeDir, runtimeDir } from "../../vm/base/layout.ts";
 import { orphanId, ownedName, spawnChild } from "../../vm/base/process.ts";
@@ -46,14 +47,14 @@ export interface DetachOptions {
  *
  * @throws GatewayError of the supervisor, rebuilt from its last record; the signal's reason after the supervisor was told to stop.
  */
-export async function startDetached(plan: string, options: DetachOptions): Promise<void> {
+export async function startDetached(plan: object, options: DetachOptions): Promise<void> {
   await ensureRuntimeDir();
   await sweepFiles();
   const name = ownedName("up-", crypto.randomUUID().slice(0, 8));
   const { env } = options;
   const eventsPath = join(runtimeDir(), `${name}.jsonl`);
   const planPath = join(runtimeDir(), `${name}.json`);
-  const file: DetachedPlan = { plan, eventsTo: eventsPath };
+  const file: DetachedPlan = { plan: JSON.stringify(plan), eventsTo: eventsPath };
   await writeNewFile(planPath, JSON.stringify(file), 0o600, false);
   const command = selfCommand(["__up", planPath]);
   const child = spawnChild(command.program, { args: command.args, env, detached: true });
@@ -61,12 +62,10 @@ export async function startDetached(plan: string, options: DetachOptions): Promi
   let exitCode: number | undefined;
   void child.exited.then(({ code }) => exitCode = code);
   try {
-    let offset = 0;
+    const reader = new EventReader(eventsPath);
     for (;;) {
       const ended = exitCode !== undefined;
-      const { records, next } = await readRecords(eventsPath, offset);
-      offset = next;
-      for (const record of records) {
+      for (const record of await reader.read()) {
         options.onEvent(record);
         if (isReady(record)) return;
         if (isFailure(record)) throw errorOf(record);
@@ -137,25 +136,6 @@ async function sweepFiles(): Promise<void> {
     if (!/\.jsonl?$/.test(orphanId("up-", name) ?? "")) continue;
     await Deno.remove(join(runtimeDir(), name)).catch(() => {});
   }
-}
-
-async function readRecords(
-  path: string,
-  offset: number,
-): Promise<{ records: EventRecord[]; next: number }> {
-  let bytes: Uint8Array;
-  try {
-    bytes = await Deno.readFile(path);
-  } catch {
-    return { records: [], next: offset };
-  }
-  const end = bytes.lastIndexOf(10) + 1;
-  if (end <= offset) return { records: [], next: offset };
-  const lines = new TextDecoder().decode(bytes.subarray(offset, end)).split("\n");
-  return {
-    records: lines.map(parseEventLine).filter((record) => record !== undefined),
-    next: end,
-  };
 }
 
 function errorOf(record: EventRecord): GatewayError {

@@ -274,7 +274,7 @@ async function startAll(
           hostFacts(),
           clone,
         );
-        await startDetached(JSON.stringify(options), {
+        await startDetached(options, {
           onEvent: (record) => request.onEvent(name, record),
           signal: request.signal,
         });

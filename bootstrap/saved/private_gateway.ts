@@ -21,7 +21,7 @@ import { endLeftovers, type InstanceConfig } from "../../vm/instance/instance.ts
 import { endAtOnce, processesWith } from "../../vm/instance/leftovers.ts";
 import { readRun } from "../../vm/instance/record.ts";
 import { DEMO, loadPayload } from "../payload/choose.ts";
-import type { UpOptions } from "../plan/options.ts";
+import { hostFacts, resolveOptions } from "../plan/options.ts";
 import { startDetached } from "../run/detach.ts";
 import { selfCommand } from "../run/self.ts";
 import { askSupervisor } from "../run/supervisor.ts";
@@ -64,22 +64,17 @@ export class PrivateGateway implements AsyncDisposable {
     const { service, dir } = await loadPayload(config.payload);
     const { cpus, memoryMiB, stateMiB, vmm, clusterBinary, egress, allowNets } = config;
     const hostPort = freeLoopbackPort();
-    const options: UpOptions = {
-      config: {
-        ...{ schemaVersion: 1, name: NAME, createdAt: new Date().toISOString() },
-        ...{ cpus, memoryMiB, stateMiB, vmm, clusterBinary, egress, allowNets },
-        ports: [{ address: LOOPBACK, hostPort, guestPort: service.nodePort }],
-        kubeApi: false,
-        // A home of its own has no pinned payload.
-        payload: config.payload === DEMO ? DEMO : dir,
-        payloadDigest: null,
-      },
-      ...{ net: "gvproxy", cold: true, assumeYes: false, libkrun: undefined, exec: undefined },
+    const request = {
+      ...{ name: NAME, cold: true, assumeYes: false, kubeApi: false },
+      ...{ cpus, memoryMiB, stateMiB, vmm, egress, allowNets },
+      ports: [{ address: LOOPBACK, hostPort, guestPort: service.nodePort }],
+      // A home of its own does not have the user's pinned payload.
+      payload: config.payload === DEMO ? DEMO : dir,
       clusterBinary: clusterBinary ?? undefined,
     };
     const timeoutMs = UP_TIMEOUT_MS + service.health.timeoutSeconds * 1000;
     try {
-      await startDetached(JSON.stringify(options), {
+      await startDetached(resolveOptions(request, hostFacts()), {
         env: { ...this.env, ...ownerEnv() },
         signal: AbortSignal.any([this.signal, AbortSignal.timeout(timeoutMs)]),
         onEvent: () => {},

@@ -3,9 +3,7 @@
  *
  * @module
  */
-import { join } from "@std/path";
-import { EventLog } from "../../vm/base/event.ts";
-import { exists, xdgConfigHome } from "../../vm/base/layout.ts";
+import type { EventLog } from "../../vm/base/event.ts";
 import { findInstance, type InstanceConfig } from "../../vm/instance/instance.ts";
 import {
   defaultPayload,
@@ -33,7 +31,6 @@ export async function decideOptions(
   const { config } = resolveOptions(asked, hostFacts(), stored);
   const { source, why, payload } = await choosePayload(asked, stored, config, log, signal);
   const options = resolveOptions({ ...asked, payload: source }, hostFacts(), stored, payload);
-  await checkNetwork(options.config);
   return { ...options, payloadWhy: why };
 }
 
@@ -54,12 +51,4 @@ async function choosePayload(
   }
   const how = { span: log.span("payload"), signal, assumeYes: asked.assumeYes, config };
   return { ...chosen, payload: await ensurePayload(chosen.source, how) };
-}
-
-/** What the cluster takes of this host's network: bad input has to fail before anything is made. */
-async function checkNetwork(config: InstanceConfig): Promise<void> {
-  const path = join(xdgConfigHome(), "gateway", "registries.yaml");
-  if (!config.network && !await exists(path)) return;
-  const { guestNetworkFor } = await import("../images/guest_network.ts");
-  await guestNetworkFor(config, new EventLog().span("check"));
 }

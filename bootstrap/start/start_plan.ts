@@ -31,11 +31,7 @@ export async function makeStartPlan(options: UpOptions, span: Span): Promise<Sta
   const { config } = options;
   const payload = await loadPayload(config.payload);
   const forward = serviceForward(config, payload);
+  const network = await guestNetworkFor(config, span);
   if (options.payloadWhy) span.log(options.payloadWhy);
-  return {
-    options,
-    payload,
-    forward,
-    network: await guestNetworkFor(config, span),
-  };
+  return { options, payload, forward, network };
 }
