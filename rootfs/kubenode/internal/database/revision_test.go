@@ -3,29 +3,17 @@ package database
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/k3s-io/kine/pkg/server"
-	"github.com/sirupsen/logrus"
 )
 
 // open gives a real one, in a new file.
 func open(t *testing.T) server.Backend {
 	t.Helper()
-	logrus.SetLevel(logrus.WarnLevel)
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	t.Cleanup(func() {
-		cancel()
-		running.Wait()
-	})
-	backend, _, err := Open(ctx, &running, filepath.Join(t.TempDir(), "state.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	backend, _ := openBoth(t)
 	return backend
 }
 
