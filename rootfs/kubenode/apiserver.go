@@ -14,7 +14,6 @@ import (
 
 	"github.com/spf13/pflag"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
-	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
 	"k8s.io/kubernetes/pkg/serviceaccount"
 
@@ -101,7 +100,7 @@ func apiServerFlags(l layout.Layout, s *args.Server, authentication string) []st
 }
 
 // prepareAPIServer reads the flags and returns the function that runs the API server until its context ends.
-func prepareAPIServer(l layout.Layout, s *args.Server) (part, error) {
+func (c *cluster) prepareAPIServer(l layout.Layout, s *args.Server) (part, error) {
 	authentication := l.Server("etc", "authentication.yaml")
 	if err := os.MkdirAll(l.Server("etc"), 0o700); err != nil {
 		return nil, err
@@ -114,7 +113,8 @@ func prepareAPIServer(l layout.Layout, s *args.Server) (part, error) {
 	for _, set := range o.Flags().FlagSets {
 		flags.AddFlagSet(set)
 	}
-	if err := parseFlags(flags, apiServerFlags(l, s, authentication)); err != nil {
+	argv := apiServerFlags(l, s, authentication)
+	if err := parseFlags(flags, argv); err != nil {
 		return nil, err
 	}
 	keys, err := signTokens(o, l, s)
@@ -132,7 +132,7 @@ func prepareAPIServer(l layout.Layout, s *args.Server) (part, error) {
 		if errs := completed.Validate(); len(errs) != 0 {
 			return utilerrors.NewAggregate(errs)
 		}
-		return app.Run(ctx, completed)
+		return c.runAPIServer(ctx, completed, argv)
 	}, nil
 }
 
@@ -208,7 +208,7 @@ func (p *apiProbe) wait(ctx context.Context, path string, any bool) error {
 				return nil
 			}
 		}
-		if err := pause(ctx, 200*time.Millisecond); err != nil {
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
 	}

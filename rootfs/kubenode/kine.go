@@ -23,7 +23,11 @@ type kineStore struct {
 	wait   sync.WaitGroup
 	db     *generic.Generic
 	grpc   *grpc.Server
+	data   server.Backend
 }
+
+// noteFolder is kubenode's own part of the database, outside of what the API server asks for.
+const noteFolder = "/kubenode/"
 
 // startKine opens the database and serves it.
 func startKine(l layout.Layout) (*kineStore, error) {
@@ -35,7 +39,7 @@ func startKine(l layout.Layout) (*kineStore, error) {
 		cancel()
 		return nil, err
 	}
-	k.db = db
+	k.db, k.data = db, backend
 	if err := k.serve(backend, l.KineSocket()); err != nil {
 		cancel()
 		return nil, err
@@ -72,4 +76,28 @@ func (k *kineStore) stop() {
 	}
 	k.cancel()
 	waitBounded(2*time.Second, k.wait.Wait)
+}
+
+// noted gives a note that an earlier run left in the database; "" stands for none.
+func (k *kineStore) noted(ctx context.Context, name string) (string, error) {
+	_, found, err := k.data.Get(ctx, noteFolder+name, 0, false)
+	if err != nil || found == nil {
+		return "", err
+	}
+	return string(found.Value), nil
+}
+
+// note leaves one.
+func (k *kineStore) note(ctx context.Context, name, text string) error {
+	key := noteFolder + name
+	_, found, err := k.data.Get(ctx, key, 0, false)
+	switch {
+	case err != nil:
+		return err
+	case found == nil:
+		_, err = k.data.Create(ctx, key, []byte(text), 0)
+	case string(found.Value) != text:
+		_, _, _, err = k.data.Update(ctx, key, []byte(text), found.ModRevision, 0)
+	}
+	return err
 }

@@ -175,6 +175,7 @@ func (c *cluster) start() error {
 		return nil
 	}
 	logf("API server is ready")
+	go c.noteDefaults(c.parts)
 	// The controllers give up when the API server is not healthy within ten seconds, so they come after it.
 	c.launch("kube-controller-manager", run)
 	if !c.settings.DisableKubeProxy {
@@ -205,7 +206,7 @@ func (c *cluster) start() error {
 func (c *cluster) prepareParts() (map[string]part, error) {
 	run := map[string]part{}
 	for name, prepare := range map[string]func(layout.Layout, *args.Server) (part, error){
-		"kube-apiserver": prepareAPIServer, "kube-controller-manager": prepareControllers,
+		"kube-apiserver": c.prepareAPIServer, "kube-controller-manager": prepareControllers,
 		"kube-scheduler": prepareScheduler, "kubelet": prepareKubelet, "kube-proxy": prepareProxy,
 		netpolName: prepareNetworkPolicies,
 	} {

@@ -18,6 +18,7 @@ import { run } from "../../vm/base/process.ts";
 import { pause, waitFor } from "../../vm/base/wait.ts";
 import { Client, type Status } from "./client.ts";
 import { assertEgress } from "./egress.ts";
+import { assertDefaultRoleComesBack, assertDocuments, removeDefaultRole } from "./api_server.ts";
 import { freePort, FROM_SOURCES, TestHome, withEvidence } from "./harness.ts";
 import { HostServices } from "./host_services.ts";
 import { PolicyPods } from "./policies.ts";
@@ -126,6 +127,8 @@ async function walk(
     const { items } = await config.makeApiClient(CoreV1Api).listNode();
     assertEquals(items.map((node) => node.metadata?.name), ["gateway"]);
   });
+
+  await step("clients learn the fields of all kinds", () => assertDocuments(home));
 
   await step("exec passes streams, arguments and the exit code through", async () => {
     assertMatch((await home.ok(["exec", "--", "uname", "-a"])).stdout, /^Linux gateway .*-gateway/);
@@ -266,6 +269,7 @@ async function walk(
     restarts = await client.settledRestarts();
     // What is missing of an unchanged manifest comes back with the next start.
     await client.sh("k3s kubectl delete storageclass local-path");
+    await removeDefaultRole(home);
     await home.ok(["down"], { timeoutMs: 120_000 });
     await home.assertClean();
     const stopped = (await home.events("default")).find((record) => record.name === "stopped");
@@ -280,14 +284,7 @@ async function walk(
     const report = await status();
     assertEquals(report.endpoint, `https://127.0.0.1:${port}`);
     assertEquals((await curl(report, "/")).code, 0);
-    const { stdout } = await home.ok([
-      "exec",
-      "--",
-      "sh",
-      "-c",
-      "cat /var/lib/rancher/k3s/storage/*/kept",
-    ]);
-    assertEquals(stdout, "kept\n");
+    assertEquals(await client.sh("cat /var/lib/rancher/k3s/storage/*/kept"), "kept\n");
     await services.assertOpen();
   });
 
@@ -333,6 +330,8 @@ async function walk(
       await policies.remove();
     },
   );
+
+  await step("a default role that was taken away is back", () => assertDefaultRoleComesBack(home));
 
   await step("after a resume the guest's clock is the host's", async () => {
     const offset = await client.clockOffset();
