@@ -50,6 +50,9 @@ func prepareKubelet(l layout.Layout, s *args.Server) (part, error) {
 		if err != nil {
 			return err
 		}
+		if err := watchPods(ctx, server, dependencies); err != nil {
+			return err
+		}
 		return app.Run(ctx, server, dependencies, utilfeature.DefaultFeatureGate)
 	}, nil
 }

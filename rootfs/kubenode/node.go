@@ -10,8 +10,13 @@ import (
 	"gateway.local/kubenode/internal/layout"
 )
 
-// proxyBudget bounds how long pods of before wait for kube-proxy's first rules. Emulated it takes some four seconds.
-const proxyBudget = time.Minute
+const (
+	// proxyBudget bounds how long pods of before wait for kube-proxy's first rules. Emulated it takes some four seconds.
+	proxyBudget = time.Minute
+	// rulesBudget bounds how long the rules are looked for before a connection is tried.
+	rulesBudget = 20 * time.Second
+	rulesPoll   = 50 * time.Millisecond
+)
 
 // startNode starts what can do with an API server that listens but is not ready yet. That holds for kubelet only where
 // it has no pods of a run before: it registers the node meanwhile, and what it will run comes through the API server.
@@ -21,6 +26,9 @@ func (c *cluster) startNode(run map[string]part, resuming bool) {
 	}
 	logf("API server listens")
 	c.launch("kube-scheduler", run)
+	if !c.settings.DisableKubeProxy {
+		c.launch("kube-proxy", run)
+	}
 	if !resuming {
 		c.startKubelet(run)
 	}
@@ -54,13 +62,21 @@ func (c *cluster) awaitAPIService(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Rules that are not found in this time are of a kind that forwards does not know after all.
+	askUntil := time.Now().Add(rulesBudget)
+	ask := showsRules(c.settings.ProxyArgs, ip)
 	dialer := net.Dialer{Timeout: time.Second}
 	for {
-		connection, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(ip.String(), "443"))
-		if err == nil {
-			return connection.Close()
+		if !ask || forwards(ip) || time.Now().After(askUntil) {
+			connection, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(ip.String(), "443"))
+			if err == nil {
+				return connection.Close()
+			}
+			if ctx.Err() != nil {
+				return err
+			}
 		}
-		if pause(ctx, 100*time.Millisecond) != nil {
+		if err := pause(ctx, rulesPoll); err != nil {
 			return err
 		}
 	}
