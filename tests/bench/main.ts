@@ -12,6 +12,7 @@ import { imageLoadRows } from "./image_load.ts";
 import { instantRows } from "./instant.ts";
 import { kernelRows } from "./kernel.ts";
 import { forkMemoryRows } from "./memory.ts";
+import { nativeRows } from "./native.ts";
 import { nestedRows } from "./nested.ts";
 import { oneFileRows } from "./one_file.ts";
 import { openshellRows } from "./openshell.ts";
@@ -26,6 +27,7 @@ const GROUPS: Readonly<Record<string, () => Promise<Row[]>>> = {
   "one-file": oneFileRows,
   kernel: kernelRows,
   vm: vmRows,
+  native: nativeRows,
   nested: nestedRows,
   cluster: clusterRows,
   instant: instantRows,
