@@ -26,9 +26,6 @@ func (c *cluster) startNode(run map[string]part, resuming bool) {
 	}
 	logf("API server listens")
 	c.launch("kube-scheduler", run)
-	if !c.settings.DisableKubeProxy {
-		c.launch("kube-proxy", run)
-	}
 	if !resuming {
 		c.startKubelet(run)
 	}

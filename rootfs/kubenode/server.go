@@ -178,6 +178,10 @@ func (c *cluster) start() error {
 	go c.noteDefaults(c.parts)
 	// The controllers give up when the API server is not healthy within ten seconds, so they come after it.
 	c.launch("kube-controller-manager", run)
+	// Before, it is refused what it lists, as authorization is not ready either, and tries again a second later.
+	if !c.settings.DisableKubeProxy {
+		c.launch("kube-proxy", run)
+	}
 	if !c.settings.DisablePolicy {
 		c.launch(netpolName, run)
 	}
