@@ -21,28 +21,30 @@ import (
 const (
 	openAPIV2Path = "/openapi/v2"
 	openAPIV3Path = "/openapi/v3"
-	// A year: what Kubernetes says of a document that is asked for with its hash.
+	// Kubernetes lets a client keep a document that it asked for by its hash for a year.
 	foreverInCaches = "public, immutable, max-age=31536000"
 )
 
 // openAPIDocuments describes the built-in APIs to clients. Kubernetes makes all of it at each start, a sixth of the start's
 // work, and asks for all of it at once, only to put hashes into a list. Here it is made when somebody asks.
 type openAPIDocuments struct {
-	services *restful.Container
 	// hash changes whenever a document can.
 	hash   string
 	v2, v3 http.Handler
+	// names gives the list of v3's documents. The aggregator asks for it once a second.
+	names func() ([]byte, error)
 }
 
 // newOpenAPIDocuments takes the flags of the API server, since they choose what it serves.
 func newOpenAPIDocuments(services *restful.Container, v2 *openapi.Config, v3 *openapi.OpenAPIV3Config, flags []string) *openAPIDocuments {
 	build := version.Get()
 	sum := sha256.Sum256([]byte(build.GitVersion + build.GitCommit + "\n" + strings.Join(flags, "\n")))
+	hash := strings.ToUpper(hex.EncodeToString(sum[:]))
 	return &openAPIDocuments{
-		services: services,
-		hash:     strings.ToUpper(hex.EncodeToString(sum[:])),
-		v2:       whenAsked(func(m *mux.PathRecorderMux) { routes.OpenAPI{Config: v2}.InstallV2(services, m) }),
-		v3:       whenAsked(func(m *mux.PathRecorderMux) { routes.OpenAPI{V3Config: v3}.InstallV3(services, m) }),
+		hash:  hash,
+		names: sync.OnceValues(func() ([]byte, error) { return listDocuments(services, hash) }),
+		v2:    whenAsked(func(m *mux.PathRecorderMux) { routes.OpenAPI{Config: v2}.InstallV2(services, m) }),
+		v3:    whenAsked(func(m *mux.PathRecorderMux) { routes.OpenAPI{V3Config: v3}.InstallV3(services, m) }),
 	}
 }
 
@@ -63,16 +65,20 @@ func (d *openAPIDocuments) serve(server *genericapiserver.GenericAPIServer) {
 	pages.HandlePrefix(openAPIV3Path+"/", http.HandlerFunc(d.one))
 }
 
-// list names the documents of OpenAPI v3 and where they are.
-func (d *openAPIDocuments) list(w http.ResponseWriter, r *http.Request) {
+// listDocuments names the documents of OpenAPI v3 and where they are.
+func listDocuments(services *restful.Container, hash string) ([]byte, error) {
 	found := handler3.OpenAPIV3Discovery{Paths: map[string]handler3.OpenAPIV3DiscoveryGroupVersion{}}
-	for _, service := range d.services.RegisteredWebServices() {
+	for _, service := range services.RegisteredWebServices() {
 		name := strings.TrimPrefix(service.RootPath(), "/")
 		found.Paths[name] = handler3.OpenAPIV3DiscoveryGroupVersion{
-			ServerRelativeURL: path.Join(openAPIV3Path, name) + "?hash=" + d.hash,
+			ServerRelativeURL: path.Join(openAPIV3Path, name) + "?hash=" + hash,
 		}
 	}
-	text, err := json.Marshal(found)
+	return json.Marshal(found)
+}
+
+func (d *openAPIDocuments) list(w http.ResponseWriter, _ *http.Request) {
+	text, err := d.names()
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
