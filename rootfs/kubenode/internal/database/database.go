@@ -26,10 +26,22 @@ const (
 )
 
 // Open opens the file, which is made when it is missing, and starts what works on it until the context ends; running
-// counts that. kine as a library has no defaults, so each value is given.
+// counts that.
 func Open(ctx context.Context, running *sync.WaitGroup, path string) (server.Backend, *generic.Generic, error) {
-	if err := stablePlans(); err != nil {
+	backend, db, err := connect(ctx, running, path)
+	if err != nil {
 		return nil, nil, fmt.Errorf("cannot open the cluster database %s: %w", path, err)
+	}
+	if err := backend.Start(ctx); err != nil {
+		return nil, nil, fmt.Errorf("cannot start the cluster database: %w", err)
+	}
+	return &remembering{Backend: backend}, db, nil
+}
+
+// connect opens the connections. kine as a library has no defaults, so each value is given.
+func connect(ctx context.Context, running *sync.WaitGroup, path string) (server.Backend, *generic.Generic, error) {
+	if err := stablePlans(); err != nil {
+		return nil, nil, err
 	}
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -48,15 +60,9 @@ func Open(ctx context.Context, running *sync.WaitGroup, path string) (server.Bac
 		CompactBatchSize: 1000,
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("cannot open the cluster database %s: %w", path, err)
+		return nil, nil, err
 	}
-	if err := keepStatements(ctx, running, db, "file://"+path+"?"+parameters); err != nil {
-		return nil, nil, fmt.Errorf("cannot open the cluster database %s: %w", path, err)
-	}
-	if err := backend.Start(ctx); err != nil {
-		return nil, nil, fmt.Errorf("cannot start the cluster database: %w", err)
-	}
-	return &remembering{Backend: backend}, db, nil
+	return backend, db, keepStatements(ctx, running, db, "file://"+path+"?"+parameters)
 }
 
 // keepStatements replaces the connections that kine opened, and set the tables up with, by such that keep their prepared

@@ -1,12 +1,8 @@
 package database
 
 import (
-	"context"
-	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"testing"
-	"unsafe"
 
 	"modernc.org/libc"
 	sqlite "modernc.org/sqlite/lib"
@@ -32,19 +28,12 @@ func TestEveryConnectionKeepsItsPlansWhenOtherValuesAreBound(t *testing.T) {
 	openBoth(t) // registers stablePlans, which then runs before readPlan
 	tls := libc.NewTLS()
 	defer tls.Close()
-	function := readPlan
-	pointer := *(*uintptr)(unsafe.Pointer(&function))
+	pointer := pointerTo(readPlan)
 	if code := sqlite.Xsqlite3_auto_extension(tls, pointer); code != sqlite.SQLITE_OK {
 		t.Fatal(code)
 	}
 	defer sqlite.Xsqlite3_cancel_auto_extension(tls, pointer)
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	if _, _, err := Open(ctx, &running, filepath.Join(t.TempDir(), "state.db")); err != nil {
-		t.Fatal(err)
-	}
-	cancel()
-	running.Wait()
+	openBoth(t)
 	if opened.Load() < 2 || stable.Load() != opened.Load() {
 		t.Errorf("%d of %d connections keep their plans", stable.Load(), opened.Load())
 	}

@@ -53,7 +53,8 @@ type statement interface {
 // keptStatement is busy while rows of it are read: a transaction may ask the same again before it has closed them.
 type keptStatement struct {
 	statement
-	busy bool
+	query string
+	busy  bool
 }
 
 // keepingConnection is used by one caller at a time, as every connection of database/sql.
@@ -81,15 +82,14 @@ func (c *keepingConnection) take(ctx context.Context, query string) (*keptStatem
 	if !ok {
 		return nil, errors.Join(errors.New("the SQLite driver's statements take no context"), made.Close())
 	}
-	kept := &keptStatement{statement: usable}
+	kept := &keptStatement{statement: usable, query: query}
 	c.kept[query] = kept
 	return kept, nil
 }
 
 // drop forgets a statement that failed, since it may be left in the middle of its work.
-func (c *keepingConnection) drop(query string) error {
-	kept := c.kept[query]
-	delete(c.kept, query)
+func (c *keepingConnection) drop(kept *keptStatement) error {
+	delete(c.kept, kept.query)
 	return kept.Close()
 }
 
@@ -104,7 +104,7 @@ func (c *keepingConnection) ExecContext(ctx context.Context, query string, args 
 	}
 	result, err := kept.ExecContext(ctx, args)
 	if err != nil {
-		_ = c.drop(query) // it says the same again
+		_ = c.drop(kept) // it says the same again
 	}
 	return result, err
 }
@@ -120,18 +120,18 @@ func (c *keepingConnection) QueryContext(ctx context.Context, query string, args
 	}
 	rows, err := kept.QueryContext(ctx, args)
 	if err != nil {
-		_ = c.drop(query) // it says the same again
+		_ = c.drop(kept) // it says the same again
 		return nil, err
 	}
 	kept.busy = true
-	return &keptRows{Rows: rows, connection: c, query: query}, nil
+	return &keptRows{Rows: rows, connection: c, kept: kept}, nil
 }
 
 // Close ends the statements first: SQLite does not close a database that has some.
 func (c *keepingConnection) Close() error {
 	var errs []error
-	for query := range c.kept {
-		errs = append(errs, c.drop(query))
+	for _, kept := range c.kept {
+		errs = append(errs, c.drop(kept))
 	}
 	return errors.Join(append(errs, c.connection.Close())...)
 }
@@ -139,15 +139,15 @@ func (c *keepingConnection) Close() error {
 type keptRows struct {
 	driver.Rows
 	connection *keepingConnection
-	query      string
+	kept       *keptStatement
 }
 
 // Close gives the statement back.
 func (r *keptRows) Close() error {
 	if err := r.Rows.Close(); err != nil {
-		_ = r.connection.drop(r.query) // it says the same again
+		_ = r.connection.drop(r.kept) // it says the same again
 		return err
 	}
-	r.connection.kept[r.query].busy = false
+	r.kept.busy = false
 	return nil
 }

@@ -118,7 +118,7 @@ func TestAFailedStatementIsForgottenAndWorksTheNextTime(t *testing.T) {
 		}
 	}
 	if _, err := db.DB.Query("SELECT nothing FROM nowhere"); err == nil {
-		t.Fatal("a query of a table that is not there has no error")
+		t.Fatal("a query of a missing table gives no error")
 	}
 }
 
