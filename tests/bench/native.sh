@@ -69,6 +69,6 @@ until curl -s -o /dev/null --max-time 1 "http://$address:$port/"; do
 done
 echo "$began $(now)" | awk '{ printf "%.2f\n", $2 - $1 }'
 # The next start shall find a cluster that had come to rest.
-sleep "${REST:-15}"
+sleep 15
 kill "$server"
 wait "$server" || :

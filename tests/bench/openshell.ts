@@ -15,7 +15,7 @@ import { Client } from "../vm/client.ts";
 import { freePort, TestHome } from "../vm/harness.ts";
 import { OpenshellCli } from "../vm/openshell_cli.ts";
 import { offerOpenshell } from "../vm/openshell_payload.ts";
-import { median, type Row, seconds, several } from "./row.ts";
+import { medianRow, type Row, seconds, several } from "./row.ts";
 
 const SIZE = ["--memory", "4096", "--cpus", "2"];
 const GOLDEN_TIMEOUT_MS = 60 * 60_000;
@@ -67,10 +67,8 @@ export async function openshellRows(): Promise<Row[]> {
       await call("up", "--detach");
     });
   });
-  const row = (name: string, values: readonly number[], limit: number): Row => ({
-    ...{ name: `openshell: ${name}, median of ${values.length}`, value: median(values) },
-    ...{ unit: "s", limit, note: `worst ${values.at(-1)!.toFixed(1)} s` },
-  });
+  const row = (name: string, values: readonly number[], limit: number) =>
+    medianRow(`openshell: ${name}`, values, limit);
   return [
     row("golden state to READY", started, 12),
     row("fork to READY with one sandbox", forked, 15),

@@ -29,6 +29,15 @@ export async function seconds(work: () => Promise<unknown>): Promise<number> {
   return (performance.now() - start) / 1000;
 }
 
+/** A row of the median of sorted seconds, with the worst of them beside it. */
+export function medianRow(name: string, sorted: readonly number[], limit?: number): Row {
+  return {
+    ...{ name: `${name}, median of ${sorted.length}`, value: median(sorted), unit: "s" },
+    ...limit === undefined ? {} : { limit },
+    note: `worst ${sorted.at(-1)!.toFixed(2)} s`,
+  };
+}
+
 /** The middle of sorted values. */
 export function median(sorted: readonly number[]): number {
   return sorted[Math.floor(sorted.length / 2)]!;
