@@ -24,7 +24,7 @@ import { usesTls } from "../payload/service.ts";
 import { openApiPort } from "./access.ts";
 import { ApiClient } from "./api.ts";
 import { type ApiCredentials, readCredentials } from "./kubeconfig.ts";
-import { isOwnedBy, type Pod, secretUse } from "./pods.ts";
+import { deletePod, isOwnedBy, type Pod, secretUse } from "./pods.ts";
 import type { RequestTls } from "./probe_request.ts";
 import { askOnce } from "./readiness.ts";
 
@@ -185,7 +185,7 @@ class Nudger {
         await api.call({ method: "PATCH", path, body, type, signal });
       } else if (old.has(uid)) {
         leaving = true;
-        await api.call({ method: "DELETE", path, signal });
+        await deletePod(api, pod, signal);
       }
     }));
     if (leaving) this.#leaving.add(namespace);

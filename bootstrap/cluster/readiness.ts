@@ -6,7 +6,7 @@
  * @module
  */
 import { hostPort, LOOPBACK } from "../../net/forward.ts";
-import { describeError, GatewayError } from "../../vm/base/error.ts";
+import { GatewayError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
 import { pause, waitFor } from "../../vm/base/wait.ts";
 import type { PayloadService } from "../payload/payload.ts";
@@ -209,18 +209,12 @@ async function waitProbe(
   target: ProbeTarget,
   options: WaitReadyOptions,
 ): Promise<void> {
-  let observed: string | undefined;
   try {
     await waitFor({
       what: `${description} on ${hostPort(target.host ?? LOOPBACK, target.port)}`,
       probe: async (signal) => {
-        try {
-          await probe(target, signal);
-          return true;
-        } catch (error) {
-          if (!signal.aborted) observed = describeError(error);
-          throw error;
-        }
+        await probe(target, signal);
+        return true;
       },
       timeoutMs: options.timeoutMs,
       intervalMs: INTERVAL_MS,
@@ -231,11 +225,7 @@ async function waitProbe(
       hint,
     });
   } catch (error) {
-    if (error instanceof Unimplemented) throw error.toGatewayError();
-    if (!(error instanceof GatewayError) || error.code !== "service-not-ready") throw error;
-    // The last try is cut short by the bound and says nothing; the last one that ended by itself does.
-    const { code, what, why, fix, cause } = error;
-    throw new GatewayError({ code, what, why: observed ?? why, fix, cause });
+    throw error instanceof Unimplemented ? error.toGatewayError() : error;
   }
 }
 

@@ -37,7 +37,7 @@ export interface WaitOptions<T> {
 export async function waitFor<T>(options: WaitOptions<T>): Promise<T> {
   const { what, probe, timeoutMs, intervalMs = 50, probeTimeoutMs = 10_000, signal } = options;
   const deadline = performance.now() + timeoutMs;
-  let lastReason = "it did not answer";
+  let lastReason: string | undefined;
   for (;;) {
     if (signal?.aborted) throw abortError(signal);
     const leftMs = deadline - performance.now();
@@ -49,7 +49,9 @@ export async function waitFor<T>(options: WaitOptions<T>): Promise<T> {
       if (signal?.aborted) throw abortError(signal);
       if (error instanceof GatewayError && FINAL_CODES.has(error.code)) throw error;
       if (options.isFinal?.(error)) throw error;
-      lastReason = describeError(error);
+      // The last try is cut short by the bound and says nothing; the one before, which ended by itself, does.
+      const cut = error instanceof NoAnswer && leftMs < probeTimeoutMs;
+      if (!cut || lastReason === undefined) lastReason = describeError(error);
     }
     const pauseMs = Math.min(intervalMs, deadline - performance.now());
     if (pauseMs > 0) await pause(pauseMs, signal);
@@ -57,7 +59,7 @@ export async function waitFor<T>(options: WaitOptions<T>): Promise<T> {
   throw new GatewayError({
     code: options.code ?? "timeout",
     what: `Timed out after ${formatMs(timeoutMs)} waiting for ${what}`,
-    why: lastReason,
+    why: lastReason ?? "it did not answer",
     fix: options.hint ?? LOOK,
   });
 }
@@ -86,6 +88,9 @@ export async function pause(ms: number, signal?: AbortSignal): Promise<void> {
   }
 }
 
+/** A try was ended by its bound. */
+class NoAnswer extends Error {}
+
 async function bounded<T>(
   probe: (signal: AbortSignal) => Promise<T>,
   timeoutMs: number,
@@ -93,7 +98,7 @@ async function bounded<T>(
 ): Promise<T> {
   const timer = new AbortController();
   const id = setTimeout(
-    () => timer.abort(new Error(`no answer within ${formatMs(timeoutMs)}`)),
+    () => timer.abort(new NoAnswer(`no answer within ${formatMs(timeoutMs)}`)),
     timeoutMs,
   );
   const signal = outer ? AbortSignal.any([outer, timer.signal]) : timer.signal;

@@ -41,6 +41,35 @@ Deno.test("waitFor() bounds a probe that hangs", async () => {
   assertStringIncludes(error.why, "no answer within");
 });
 
+Deno.test("waitFor() keeps the reason of the last try that its bound did not cut short", async () => {
+  let tries = 0;
+  const error = await assertRejects(
+    () =>
+      waitFor({
+        what: "x",
+        probe: () => tries++ === 0 ? Promise.reject(new Error("no light")) : new Promise(() => {}),
+        timeoutMs: 40,
+        intervalMs: 1,
+      }),
+    GatewayError,
+  );
+  assertEquals(error.why, "no light");
+});
+
+Deno.test("waitFor() tells of a try without an answer that had its whole time", async () => {
+  let tries = 0;
+  const error = await assertRejects(
+    () =>
+      waitFor({
+        what: "x",
+        probe: () => tries++ === 0 ? Promise.reject(new Error("no light")) : new Promise(() => {}),
+        ...{ timeoutMs: 200, probeTimeoutMs: 20, intervalMs: 1 },
+      }),
+    GatewayError,
+  );
+  assertEquals(error.why, "no answer within 20 ms");
+});
+
 Deno.test("waitFor() rejects with the signal's reason when it aborts during a probe", async () => {
   const controller = new AbortController();
   const reason = new GatewayError({ code: "vm-exited", what: "Cannot a", why: "b", fix: "c" });
