@@ -187,9 +187,7 @@ Deno.test("deploy() ends a wait by its bound, with pods, events and the end of t
       ...{ metadata: { name: "e" }, type: "Warning", reason: "BackOff", message: "it fell over" },
       involvedObject: { kind: "Pod", name: "app-1" },
     });
-    const started = performance.now();
     const error = await deploy(request(file, [namespace, workload("x/y:1")]), told).catch((e) => e);
-    assert(performance.now() - started < 20_000);
     assertEquals([error.code, error.what, error.why], [
       "deploy-failed",
       "Timed out after 3 s waiting for the payload to be ready",

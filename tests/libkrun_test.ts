@@ -207,7 +207,6 @@ Deno.test("LibkrunVmm.start() says so when the child ends without a word", async
       flag: fake.path,
       candidate: () => Promise.resolve("kvm"),
     });
-    const started = performance.now();
     const error = await assertRejects(() => mute.start(plans.spec(), options()), GatewayError);
     assertEquals(
       [error.code, error.what, error.why],
@@ -217,7 +216,6 @@ Deno.test("LibkrunVmm.start() says so when the child ends without a word", async
         "its process ended (code 1) and printed nothing",
       ],
     );
-    assert(performance.now() - started < 10_000);
   });
 });
 

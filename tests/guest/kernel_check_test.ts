@@ -44,12 +44,10 @@ guestTest(
   },
 );
 
-guestTest("a kernel without CONFIG_BRIDGE ends up within 10 s, by name", async (root) => {
+guestTest("a kernel without CONFIG_BRIDGE ends up at the first look, by name", async (root) => {
   await fakeKernel(root, (await listed("required")).filter((name) => name !== "CONFIG_BRIDGE"));
-  const started = performance.now();
   const result = await root.run(CHECK, { proc: "fake" });
   assertEquals(result.code, 42, result.stdout + result.stderr);
-  assert(performance.now() - started < 10_000, "init took longer than 10 s");
   const reason = await reasonOfHost(result.marks[0]!);
   assertEquals(reason.code, "guest-failed");
   assertMatch(reason.why, /^CONFIG_BRIDGE is not in this kernel: there is no pod network/);

@@ -60,13 +60,11 @@ clean_stop`);
 });
 
 guestTest("reap kills a child that does not end in time", async (root) => {
-  const started = performance.now();
   const result = await root.run(`( trap '' TERM; while :; do sleep 1; done ) &
 child=$!
 reap "$child" 1
 kill -0 "$child" 2>/dev/null && echo alive || echo gone`);
   assertStringIncludes(result.stdout, "gone");
-  assert(performance.now() - started < 10_000);
 });
 
 guestTest("SIGUSR1 to the init shell stops it cleanly while it waits", async (root) => {

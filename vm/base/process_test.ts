@@ -58,13 +58,11 @@ Deno.test("run() bounds the output of a program of which its caller expects noth
 
 Deno.test("run() ends the whole process group when the time is over", async () => {
   const file = await Deno.makeTempFile();
-  const started = performance.now();
   const error = await assertRejects(
     () => run("sh", { args: ["-c", `sleep 60 & echo $! >${file}; wait`], timeoutMs: 150 }),
     GatewayError,
   );
   assertEquals(error.code, "timeout");
-  assert(performance.now() - started < 10_000);
   const pid = Number(await Deno.readTextFile(file));
   assertEquals(identifyProcess(pid), undefined);
   await Deno.remove(file);
