@@ -43,9 +43,6 @@ const OK: readonly Step[] = [
   tests("tidy", "--no-check", "-A", "tests/tidy_test.ts"),
 ];
 
-/** They run beside the other clusters, once the second list has nothing else to do: two guests seldom want two cores each. */
-const BESIDE = ["images", "memory", "payload"].map((name) => `tests/vm/${name}_test.ts`);
-
 // Each file says what it needs and skips nothing silently.
 const CLUSTERS: readonly Step[] = [
   // Before the clusters that go on from it, so that no state is made that is not used again.
@@ -54,10 +51,7 @@ const CLUSTERS: readonly Step[] = [
     ...["run", "--no-check", "-A", "cli.ts", "build", "golden", "--memory", "3072", "--cpus", "2"],
   ),
   // On a machine with other work they were cut off after 70.
-  {
-    ...tests("vm and cluster", "--no-check", "-A", "tests/vm/", `--ignore=${BESIDE}`),
-    minutes: 86,
-  },
+  { ...tests("vm and cluster", "--no-check", "-A", "tests/vm/"), minutes: 86 },
 ];
 
 const ROOMS: readonly Step[] = [
@@ -73,7 +67,6 @@ const ROOMS: readonly Step[] = [
   tests("guest stages", "--no-check", "-A", "tests/guest/"),
   tests("libkrun in a nested machine", "--no-check", "-A", "tests/nested/"),
   tests("kernel", "--no-check", "-A", "tests/kernel/"),
-  tests("clusters beside them", "--no-check", "-A", ...BESIDE),
 ];
 
 /** What takes longer than one waits for at each change: the soak alone has hours. */
