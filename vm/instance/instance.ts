@@ -27,7 +27,7 @@ import {
   removeFolder,
   settleFolder,
 } from "./folder.ts";
-import { isLocked, lockInstance } from "./lock.ts";
+import { isLocked, lockInstance, releaseLock } from "./lock.ts";
 import {
   type InstanceConfig,
   InstanceFile,
@@ -196,7 +196,7 @@ export class LockedInstance implements AsyncDisposable {
       await ensurePrivateDir(paths.runtimeDir);
       return new LockedInstance(paths, lock, created);
     } catch (error) {
-      lock.close();
+      releaseLock(lock);
       throw error;
     }
   }
@@ -237,7 +237,7 @@ export class LockedInstance implements AsyncDisposable {
     await removeRuntimeDir(this.paths.runtimeDir);
     await Deno.remove(this.paths.runFile).catch(() => {});
     if (this.#created) await removeFolder(this.paths).catch(() => {});
-    this.#lock.close();
+    releaseLock(this.#lock);
   }
 }
 

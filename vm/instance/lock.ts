@@ -29,7 +29,7 @@ export async function isLocked(paths: InstancePaths): Promise<boolean> {
 const LOST_AT_MOST = 1000;
 
 /**
- * Takes the lock, making folder and file where there are none. Closing the file releases it.
+ * Takes the lock, making folder and file where there are none. {@linkcode releaseLock} gives it back.
  *
  * @throws GatewayError `instance-running` when somebody else holds it, `permission`.
  */
@@ -48,10 +48,10 @@ export async function lockInstance(
         return lock;
       }
     } catch (error) {
-      lock.close();
+      releaseLock(lock);
       throw error;
     }
-    lock.close();
+    releaseLock(lock);
   }
   throw new GatewayError({
     code: "instance-running",
@@ -59,6 +59,18 @@ export async function lockInstance(
     why: "other commands make and remove it all the time",
     fix: "wait until they have ended, or choose another --name",
   });
+}
+
+/**
+ * Gives a lock back and closes its file. Closing alone is not enough: a program that another thread starts at this moment
+ * has the file until its exec, and with it the lock.
+ */
+export function releaseLock(lock: Deno.FsFile): void {
+  try {
+    lock.unlockSync();
+  } finally {
+    lock.close();
+  }
 }
 
 /** Undefined where the folder went while we made it. */
