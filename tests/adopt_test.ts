@@ -9,11 +9,13 @@ import { join } from "@std/path";
 import { adoptCluster, type AdoptParts } from "../bootstrap/cluster/adopt.ts";
 import { ensurePki, type Pki } from "../bootstrap/credentials/pki.ts";
 import type { Payload } from "../bootstrap/payload/payload.ts";
+import { freeLoopbackPort } from "../net/forward.ts";
 import type { GvproxyClient } from "../net/gvproxy.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import { silentSpan } from "../vm/base/event.ts";
-import { type ChildProcess, spawnChild } from "../vm/base/process.ts";
+import type { ChildProcess } from "../vm/base/process.ts";
 import { kubeconfig } from "./fakes/kubeconfig.ts";
+import { startOpensslServer } from "./fakes/openssl_server.ts";
 import { tempDir } from "./fakes/temp_dir.ts";
 
 const { signal } = new AbortController();
@@ -41,7 +43,7 @@ class Clone implements AsyncDisposable {
   readonly changes: string[] = [];
   /** Called when a pod is touched or deleted: what becomes of it. */
   onChange: (how: "PATCH" | "DELETE", name: string) => Promise<void> | void = () => {};
-  readonly #port = freePort();
+  readonly #port = freeLoopbackPort();
   #service: ChildProcess | undefined;
   readonly #api: Deno.HttpServer<Deno.NetAddr>;
 
@@ -78,7 +80,8 @@ class Clone implements AsyncDisposable {
     }
     if (method === "DELETE") this.pods.delete(name);
     const change = `${method} ${name}`;
-    if (!this.changes.includes(change)) this.changes.push(change);
+    // A pod is touched until the service has the certificates.
+    if (method === "DELETE" || !this.changes.includes(change)) this.changes.push(change);
     await this.onChange(method as "PATCH" | "DELETE", name);
     return Response.json({});
   }
@@ -86,23 +89,17 @@ class Clone implements AsyncDisposable {
   /** The service with the certificates of one of the two; it lets in the clients of `trusted`. */
   async serve(pki: Pki, trusted: Pki): Promise<void> {
     await this.#service?.[Symbol.asyncDispose]();
-    this.#service = spawnChild("openssl", {
-      args: [
-        ...["s_server", "-accept", `127.0.0.1:${this.#port}`, "-www", "-quiet"],
-        ...["-cert", pki.server.certPath, "-key", pki.server.keyPath],
-        ...["-CAfile", trusted.caPath, "-Verify", "1", "-verify_return_error"],
-      ],
-    });
+    this.#service = startOpensslServer(this.#port, pki, trusted);
   }
 
   /** Takes over, within a few seconds. */
-  async adopt(change: Partial<AdoptParts> = {}): Promise<AdoptParts["span"]> {
+  async adopt(change: Partial<AdoptParts> = {}): Promise<ReturnType<typeof silentSpan>> {
     const span = silentSpan();
     await adoptCluster({
       from: { name: "source", pkiDir: this.sourceDir, k3sYaml: null, self: false },
       payload: PAYLOAD,
       material: { certificates: this.own },
-      apiPort: this.#api.addr.port,
+      apiPort: this.apiPort,
       gvproxy: {} as GvproxyClient,
       renewed: false,
       forward: { address: "127.0.0.1", hostPort: this.#port },
@@ -131,15 +128,10 @@ const PAYLOAD = {
   recreatePodsOf: ["Sandbox.agents.x-k8s.io"],
 } as unknown as Payload;
 
-/** The first line of what a Secret's patch says that the certificate is. */
+/** The certificate in a Secret's patch. */
 function secretOf(body: string): string {
   const { data } = JSON.parse(body);
   return atob(data["tls.crt"]);
-}
-
-function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return (listener.addr as Deno.NetAddr).port;
 }
 
 Deno.test("adoptCluster() gives the Secrets, touches pods that reload them and replaces others once", async () => {
@@ -190,7 +182,7 @@ Deno.test("adoptCluster() says that a refusal was not tried when the source's ce
   await using clone = await Clone.make();
   await clone.serve(clone.own, clone.own);
   await Deno.remove(clone.sourceDir, { recursive: true });
-  const { events } = await clone.adopt() as ReturnType<typeof silentSpan>;
+  const { events } = await clone.adopt();
   assertEquals(
     events.flatMap((event) => event.kind === "warn" ? [event.message] : []),
     ['the certificates of "source" are gone, so their refusal was not tried'],
@@ -232,6 +224,7 @@ Deno.test("adoptCluster() uses a saved kubeconfig unless the cluster's certifica
 Deno.test("adoptCluster() asks nothing where a payload has no Secrets", async () => {
   await using clone = await Clone.make();
   const payload = { ...PAYLOAD, secrets: [] };
-  await clone.adopt({ payload });
+  // Nobody listens there: what is asked would end in an error.
+  await clone.adopt({ payload, apiPort: freeLoopbackPort() });
   assertEquals(clone.changes, []);
 });

@@ -8,9 +8,11 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { join } from "@std/path";
 import { getOnce } from "../bootstrap/cluster/probe_request.ts";
 import { ensurePki, type Pki } from "../bootstrap/credentials/pki.ts";
+import { freeLoopbackPort } from "../net/forward.ts";
 import { silentSpan } from "../vm/base/event.ts";
-import { run, spawnChild, which } from "../vm/base/process.ts";
+import { run, which } from "../vm/base/process.ts";
 import { waitFor } from "../vm/base/wait.ts";
+import { startOpensslServer } from "./fakes/openssl_server.ts";
 
 const HAS_OPENSSL = which("openssl") !== undefined;
 const never = new AbortController().signal;
@@ -156,15 +158,8 @@ Deno.test({
   ignore: !HAS_OPENSSL,
   fn: () =>
     withPki(async (pki, other) => {
-      const port = freePort();
-      // -www answers GET with a status page; -Verify makes the client certificate a must.
-      await using _server = spawnChild("openssl", {
-        args: [
-          ...["s_server", "-accept", `127.0.0.1:${port}`, "-www", "-quiet"],
-          ...["-cert", pki.server.certPath, "-key", pki.server.keyPath],
-          ...["-CAfile", pki.caPath, "-Verify", "1", "-verify_return_error"],
-        ],
-      });
+      const port = freeLoopbackPort();
+      await using _server = startOpensslServer(port, pki, pki);
       const get = (client: Pki["client"]) =>
         getOnce({
           port,
@@ -182,8 +177,3 @@ Deno.test({
       await assertRejects(() => get(other.client));
     }),
 });
-
-function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return (listener.addr as Deno.NetAddr).port;
-}

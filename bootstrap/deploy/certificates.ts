@@ -23,6 +23,7 @@ import {
 import { orphanId, ownedName } from "../../vm/base/process.ts";
 import { removeEmptyDir } from "../../vm/instance/folder.ts";
 import { requireInstance } from "../../vm/instance/instance.ts";
+import { releaseLock } from "../../vm/base/file_lock.ts";
 import { isInPlace } from "../../vm/instance/lock.ts";
 import { readTextIfThere, replaceDirectory } from "../credentials/files.ts";
 import { ensureJwt } from "../credentials/jwt.ts";
@@ -86,7 +87,7 @@ export class DeploymentFolder implements Disposable {
     if (await lock.tryLock(true) && await isInPlace(lock, path)) {
       return new DeploymentFolder(dir, name, context, lock);
     }
-    lock.close();
+    releaseLock(lock);
     throw new GatewayError({
       code: "instance-locked",
       what: `Cannot deploy with the context "${context}"`,
@@ -199,7 +200,7 @@ export class DeploymentFolder implements Disposable {
 
   /** Releases the lock. */
   [Symbol.dispose](): void {
-    this.lock?.close();
+    if (this.lock) releaseLock(this.lock);
   }
 }
 

@@ -6,6 +6,7 @@
  */
 import { join } from "@std/path";
 import { controlPath, sshConfigPath } from "../../net/ssh.ts";
+import { ownLock } from "../../vm/base/file_lock.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
 import { connectUnix } from "../../vm/base/lines.ts";
 import { spawnChild } from "../../vm/base/process.ts";
@@ -26,7 +27,7 @@ async function shareConnection(name: string, paths: InstancePaths): Promise<void
   const lock = await Deno.open(path, { create: true, write: true, mode: 0o600 })
     .catch(() => undefined);
   if (lock === undefined) return;
-  using _open = lock;
+  using _open = ownLock(lock);
   const locked = await within(lock.lock(true).then(() => true), OPEN_TIMEOUT_MS);
   if (!locked || await answers(socket)) return;
   // It goes to the background once it is open, and would keep a pipe of ours open from there.

@@ -7,6 +7,7 @@
  * @module
  */
 import { join } from "@std/path";
+import { ownLock } from "../../vm/base/file_lock.ts";
 import { digestBytes } from "../../vm/base/digest.ts";
 import { describeError, GatewayError } from "../../vm/base/error.ts";
 import { cacheDir, ensurePrivateDir, type InstancePaths } from "../../vm/base/layout.ts";
@@ -84,7 +85,8 @@ export async function ensureGolden(
   const found = await findGolden(dir, needs);
   if (found) return { dir, state: found };
   await ensurePrivateDir(goldenRoot());
-  using lock = await Deno.open(`${dir}.lock`, { create: true, write: true, mode: 0o600 });
+  const lock = await Deno.open(`${dir}.lock`, { create: true, write: true, mode: 0o600 });
+  using _held = ownLock(lock);
   await waitFor({
     what: "the golden state that another process builds",
     probe: async () => (await lock.tryLock(true)) || undefined,
@@ -122,11 +124,9 @@ export async function sweepBuilds(root: string): Promise<void> {
   for (const { name } of await Array.fromAsync(Deno.readDir(root)).catch(() => [])) {
     const key = /^([0-9a-f]{16})\.build$/.exec(name)?.[1];
     if (key === undefined) continue;
-    using lock = await Deno.open(join(root, `${key}.lock`), {
-      create: true,
-      write: true,
-      mode: 0o600,
-    });
+    const path = join(root, `${key}.lock`);
+    const lock = await Deno.open(path, { create: true, write: true, mode: 0o600 });
+    using _held = ownLock(lock);
     // Held: it is being built.
     if (await lock.tryLock(true)) await removePrivateHome(join(root, name));
   }

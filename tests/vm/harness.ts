@@ -272,11 +272,7 @@ function background(
   };
 }
 
-/** A loopback port nobody holds. */
-export function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return (listener.addr as Deno.NetAddr).port;
-}
+export { freeLoopbackPort as freePort } from "../../net/forward.ts";
 
 /** Runs a test and adds the instance's evidence to its error. */
 export async function withEvidence<T>(

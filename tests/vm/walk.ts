@@ -293,7 +293,7 @@ async function walk(
     const last = log.slice(log.lastIndexOf("API server is ready"));
     assertStringIncludes(last, "gateway-coredns.yaml is deployed already");
     assertStringIncludes(last, "deployed local-path.yaml");
-    // Nothing asks for a service before there are rules, or for a pod of before; that would leave the machine.
+    // Packets to services without rules yet, or to pods from before the start, must not leave the machine.
     const texts = (await home.events("default")).map(({ message }) => message ?? "");
     assertEquals(texts.filter((text) => /connection to 10\.4[23]\./.test(text)), []);
     await client.sh("k3s kubectl get storageclass local-path");

@@ -33,41 +33,32 @@ Deno.test("waitFor() says what it waited for, how long and the last reason when 
   ]);
 });
 
+/** Why a wait ended whose first try ends at once with this reason, if any, and whose others never end. */
+async function whyOfHang(
+  reason: string | undefined,
+  bounds: { readonly timeoutMs: number; readonly probeTimeoutMs?: number },
+): Promise<string> {
+  let first = reason;
+  const probe = () => {
+    const error = first;
+    first = undefined;
+    return error === undefined ? new Promise<never>(() => {}) : Promise.reject(new Error(error));
+  };
+  const waiting = () => waitFor({ what: "x", probe, intervalMs: 1, ...bounds });
+  return (await assertRejects(waiting, GatewayError)).why;
+}
+
 Deno.test("waitFor() bounds a probe that hangs", async () => {
-  const error = await assertRejects(
-    () => waitFor({ what: "x", probe: () => new Promise(() => {}), timeoutMs: 30 }),
-    GatewayError,
-  );
-  assertStringIncludes(error.why, "no answer within");
+  assertStringIncludes(await whyOfHang(undefined, { timeoutMs: 30 }), "no answer within");
 });
 
 Deno.test("waitFor() keeps the reason of the last try that its bound did not cut short", async () => {
-  let tries = 0;
-  const error = await assertRejects(
-    () =>
-      waitFor({
-        what: "x",
-        probe: () => tries++ === 0 ? Promise.reject(new Error("no light")) : new Promise(() => {}),
-        timeoutMs: 40,
-        intervalMs: 1,
-      }),
-    GatewayError,
-  );
-  assertEquals(error.why, "no light");
+  assertEquals(await whyOfHang("no light", { timeoutMs: 40 }), "no light");
 });
 
-Deno.test("waitFor() tells of a try without an answer that had its whole time", async () => {
-  let tries = 0;
-  const error = await assertRejects(
-    () =>
-      waitFor({
-        what: "x",
-        probe: () => tries++ === 0 ? Promise.reject(new Error("no light")) : new Promise(() => {}),
-        ...{ timeoutMs: 200, probeTimeoutMs: 20, intervalMs: 1 },
-      }),
-    GatewayError,
-  );
-  assertEquals(error.why, "no answer within 20 ms");
+Deno.test("waitFor() names a later try that used up its own bound without an answer", async () => {
+  const bounds = { timeoutMs: 200, probeTimeoutMs: 20 };
+  assertEquals(await whyOfHang("no light", bounds), "no answer within 20 ms");
 });
 
 Deno.test("waitFor() rejects with the signal's reason when it aborts during a probe", async () => {

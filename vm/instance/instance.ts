@@ -6,6 +6,7 @@
  */
 import { basename, dirname } from "@std/path";
 import { sweepTemporaries, syncDir, writeFileAtomic } from "../base/durable.ts";
+import { ownLock, releaseLock } from "../base/file_lock.ts";
 import { GatewayError } from "../base/error.ts";
 import { parseJson } from "../base/json_file.ts";
 import {
@@ -27,7 +28,7 @@ import {
   removeFolder,
   settleFolder,
 } from "./folder.ts";
-import { isLocked, lockInstance, releaseLock } from "./lock.ts";
+import { isLocked, lockInstance } from "./lock.ts";
 import {
   type InstanceConfig,
   InstanceFile,
@@ -296,7 +297,7 @@ export async function removeInstance(
 ): Promise<void> {
   const paths = instancePaths(name);
   await ensureRuntimeDir();
-  using _lock = await lockInstance(paths);
+  using _lock = ownLock(await lockInstance(paths));
   const known = (await folderContent(paths)).length > 0;
   if (known) {
     await endLastRun(paths);

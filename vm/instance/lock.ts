@@ -7,6 +7,7 @@
  */
 import { GatewayError } from "../base/error.ts";
 import { ensurePrivateDir, type InstancePaths, instancesDir } from "../base/layout.ts";
+import { ownLock, releaseLock } from "../base/file_lock.ts";
 import { identifyProcess } from "../base/process.ts";
 import { pause } from "../base/wait.ts";
 import { lockHolder, readRun } from "./record.ts";
@@ -20,16 +21,16 @@ export async function isLocked(paths: InstancePaths): Promise<boolean> {
     if (error instanceof Deno.errors.NotFound) return false;
     throw error;
   }
-  using held = file;
+  using _held = ownLock(file);
   // A shared lock: many may look at once, and an `up` that meets one tries again.
-  return !await held.tryLock(false);
+  return !await file.tryLock(false);
 }
 
 /** So often a folder may be removed by others while we wait for its lock. */
 const LOST_AT_MOST = 1000;
 
 /**
- * Takes the lock, making folder and file where there are none. {@linkcode releaseLock} gives it back.
+ * Takes the lock, making folder and file where there are none. releaseLock() gives it back.
  *
  * @throws GatewayError `instance-running` when somebody else holds it, `permission`.
  */
@@ -59,18 +60,6 @@ export async function lockInstance(
     why: "other commands make and remove it all the time",
     fix: "wait until they have ended, or choose another --name",
   });
-}
-
-/**
- * Gives a lock back and closes its file. Closing alone is not enough: a program that another thread starts at this moment
- * has the file until its exec, and with it the lock.
- */
-export function releaseLock(lock: Deno.FsFile): void {
-  try {
-    lock.unlockSync();
-  } finally {
-    lock.close();
-  }
 }
 
 /** Undefined where the folder went while we made it. */

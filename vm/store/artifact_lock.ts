@@ -6,6 +6,7 @@
  */
 import { join } from "@std/path";
 import type { Span } from "../base/event.ts";
+import { ownLock, releaseLock } from "../base/file_lock.ts";
 import { waitFor } from "../base/wait.ts";
 import type { Recipe } from "./recipe.ts";
 
@@ -29,9 +30,9 @@ export async function lockArtifact(
         signal,
       });
     }
-    return file;
+    return ownLock(file);
   } catch (error) {
-    file.close();
+    releaseLock(file);
     throw error;
   }
 }
