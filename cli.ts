@@ -80,6 +80,10 @@ function addUp(root: Command): void {
     )
     .option("--net <mode>", "gvproxy, tsi or none")
     .option("--vmm <name>", "auto, qemu or libkrun")
+    .option(
+      "--arch <name>",
+      "the guest's processor, amd64 or arm64; another than the host's is emulated",
+    )
     .option("--libkrun <file>", "the libkrun to use instead of the one that is found")
     .option("--cpus <n>", "virtual CPUs", whole)
     .option("--memory <MiB>", "guest memory", whole)
@@ -206,6 +210,7 @@ function addBuild(root: Command): void {
     .option("--cpus <n>", "golden: of this many virtual CPUs", whole)
     .option("--memory <MiB>", "golden: of this guest memory", whole)
     .option("--disk <MiB>", "golden: of this state disk", whole)
+    .option("--arch <name>", "for guests of this processor, amd64 or arm64")
     .option("--refresh", "root: with the Debian packages of today")
     .option("-y, --yes", "as root, install missing host tools without asking")
     .option("--cluster-binary <file>", "a k3s-compatible binary to use instead of ours")

@@ -45,6 +45,7 @@ export type { ForwardReport } from "./bootstrap/run/forwards.ts";
 export type { SaveReport } from "./bootstrap/run/save.ts";
 export type { SnapshotSummary } from "./bootstrap/saved/snapshots.ts";
 export type { RefusedCounts } from "./net/egress.ts";
+export type { Arch } from "./vm/base/arch.ts";
 export { GatewayError } from "./vm/base/error.ts";
 export type { ErrorCode, GatewayErrorOptions } from "./vm/base/error.ts";
 export type { Attrs, EventRecord, JsonValue } from "./vm/base/event.ts";

@@ -5,11 +5,13 @@
  * @module
  */
 import { join } from "@std/path";
+import type { Arch } from "../vm/base/arch.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import type { JsonValue, Span } from "../vm/base/event.ts";
 import { run } from "../vm/base/process.ts";
 import { sourcePath } from "../vm/base/source.ts";
 import {
+  type Artifact,
   type BuildContext,
   digestBytes,
   type HostTool,
@@ -29,9 +31,6 @@ import {
 } from "./fragment.ts";
 import { type KernelLock, parseKernelLock } from "./lock.ts";
 import { ensureSourcePackage, ensureSourceTree } from "./source.ts";
-
-/** An architecture the kernel is built for. */
-export type KernelArch = "x86_64" | "arm64";
 
 /** The largest bzImage we ship, in bytes (7.5 MiB). */
 export const PACKED_SIZE_MAX_BYTES = 7.5 * 1024 * 1024;
@@ -63,8 +62,8 @@ interface KernelTarget {
   readonly tools: readonly HostTool[];
 }
 
-const TARGETS: Readonly<Record<KernelArch, KernelTarget>> = {
-  x86_64: {
+const TARGETS: Readonly<Record<Arch, KernelTarget>> = {
+  amd64: {
     arch: "x86_64",
     packed: "bzImage",
     packedPath: "arch/x86/boot/bzImage",
@@ -108,7 +107,7 @@ const TOOLS: readonly HostTool[] = [
 ];
 
 /** The options of an architecture's kernel, from the fragment files of this folder. */
-export async function kernelOptions(arch: KernelArch): Promise<KernelOption[]> {
+export async function kernelOptions(arch: Arch): Promise<KernelOption[]> {
   return joinFragments(
     await Promise.all(
       TARGETS[arch].fragments.map(async (name) =>
@@ -123,7 +122,7 @@ export async function kernelOptions(arch: KernelArch): Promise<KernelOption[]> {
  *
  * @throws GatewayError `build-failed` when the lock or a fragment cannot be read.
  */
-export async function kernelRecipe(arch: KernelArch): Promise<Recipe> {
+export async function kernelRecipe(arch: Arch): Promise<Recipe> {
   const target = TARGETS[arch];
   const lock = parseKernelLock(await readHere("lock.json"));
   const options = await kernelOptions(arch);
@@ -131,22 +130,27 @@ export async function kernelRecipe(arch: KernelArch): Promise<Recipe> {
   const { source, toolchain, buildTimestamp } = lock;
   return {
     name: target.name,
-    label: `Linux ${source.version.split("-")[0]} kernel${arch === "x86_64" ? "" : ` for ${arch}`}`,
+    label: `Linux ${source.version.split("-")[0]} kernel${arch === "amd64" ? "" : ` for ${arch}`}`,
     inputs: {
-      arch,
+      arch: target.arch,
       // A changed reason is no reason to build again, so the options count and not the files.
       options: digestBytes(toKconfig(options)),
       source: `${source.package} ${source.version}`,
       sourceSha256: source.sha256,
       ...(patches.length > 0 ? { patches: digestBytes(patches.join("\0")) } : {}),
-      compiler: toolchain[arch]?.compiler ?? "gcc",
+      compiler: toolchain[target.arch]?.compiler ?? "gcc",
       buildTimestamp,
-      steps: digestBytes([...makeArgs(target, lock, arch, "SOURCE", 0), ...STRIP].join(" ")),
+      steps: digestBytes([...makeArgs(target, lock, "SOURCE", 0), ...STRIP].join(" ")),
     },
     outputs: ["vmlinux", target.packed, "config"],
     tools: [...target.tools, ...TOOLS],
     build: (ctx) => buildKernel(ctx, arch, lock, options, patches),
   };
+}
+
+/** The file that a VMM boots: the ELF file of an amd64 kernel, the raw Image of an arm64 one. */
+export function kernelFile({ files }: Pick<Artifact, "files">): Artifact["files"][string] {
+  return files.Image ?? files.vmlinux!;
 }
 
 /** Before anything is downloaded. @throws GatewayError `host-unsupported`. */
@@ -162,7 +166,7 @@ export function checkBuildPath(path: string): void {
 
 async function buildKernel(
   ctx: BuildContext,
-  arch: KernelArch,
+  arch: Arch,
   lock: KernelLock,
   options: readonly KernelOption[],
   patches: readonly string[],
@@ -177,7 +181,7 @@ async function buildKernel(
   );
   const make = (args: readonly string[], onOutput?: (text: string) => void) =>
     run("make", {
-      args: [...makeArgs(target, lock, arch, tree, ctx.jobs), ...args],
+      args: [...makeArgs(target, lock, tree, ctx.jobs), ...args],
       cwd: tree,
       // Nothing of the user's environment (ARCH, KCFLAGS, MAKEFLAGS, locale) may reach the bytes.
       clearEnv: true,
@@ -192,7 +196,7 @@ async function buildKernel(
     });
   await span.run("configure", () => configure(tree, options, make));
   await span.run("compile", (inner) => compile(tree, target, make, inner));
-  const facts = await span.run("pack", () => pack(ctx, target, tree, lock, arch));
+  const facts = await span.run("pack", () => pack(ctx, target, tree, lock));
   if (Number(facts.packedBytes) > target.packedMaxBytes) {
     span.warn(`${target.packed} has ${facts.packedBytes} bytes, over ${target.packedMaxBytes}`);
   }
@@ -221,11 +225,11 @@ async function lockFiles(target: KernelTarget): Promise<Record<string, string>> 
 function makeArgs(
   target: KernelTarget,
   lock: KernelLock,
-  arch: KernelArch,
   tree: string,
   jobs: number,
 ): string[] {
-  const { compiler, crossPrefix } = lock.toolchain[arch] ?? { compiler: "gcc", crossPrefix: "" };
+  const { compiler, crossPrefix } = lock.toolchain[target.arch] ??
+    { compiler: "gcc", crossPrefix: "" };
   return [
     `-j${jobs}`,
     `ARCH=${target.arch}`,
@@ -327,9 +331,8 @@ async function pack(
   target: KernelTarget,
   tree: string,
   lock: KernelLock,
-  arch: KernelArch,
 ): Promise<Record<string, JsonValue>> {
-  const prefix = lock.toolchain[arch]?.crossPrefix ?? "";
+  const prefix = lock.toolchain[target.arch]?.crossPrefix ?? "";
   const vmlinux = join(ctx.outDir, "vmlinux");
   await run(`${prefix}strip`, {
     args: [...STRIP, "-o", vmlinux, join(tree, "vmlinux")],

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { hostArch } from "../vm/base/arch.ts";
 import { sourcePath } from "../vm/base/source.ts";
 import type { Recipe } from "../vm/store/artifact.ts";
 import { goRecipe } from "../vm/store/go_recipe.ts";
@@ -16,6 +17,6 @@ export function gvproxyRecipe(): Promise<Recipe> {
     moduleDir: sourcePath("net/gvproxy"),
     programs: [{ pkg: ".", output: "gvproxy" }],
     goos: Deno.build.os === "darwin" ? "darwin" : "linux",
-    arch: Deno.build.arch === "aarch64" ? "arm64" : "amd64",
+    arch: hostArch(),
   });
 }

@@ -5,10 +5,11 @@
  * @module
  */
 import { basename, join } from "@std/path";
+import type { Arch } from "../vm/base/arch.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import { sourcePath } from "../vm/base/source.ts";
 import { digestFile, type Recipe } from "../vm/store/artifact.ts";
-import { type GuestArch, type K3sPin, k3sPin } from "./lock.ts";
+import { type K3sPin, k3sPin } from "./lock.ts";
 import { guestGoRecipe } from "./programs.ts";
 
 /** Where a cluster binary can come from. */
@@ -19,14 +20,14 @@ export interface ClusterRecipe extends Recipe {
   readonly source: ClusterSource;
 }
 
-const ELF_MACHINES: Readonly<Record<GuestArch, number>> = { amd64: 62, arm64: 183 };
+const ELF_MACHINES: Readonly<Record<Arch, number>> = { amd64: 62, arm64: 183 };
 
 /**
  * The user's own file. Its digest is its identity, so a changed file is a new artifact.
  *
  * @throws GatewayError `usage` when it is no program of the guest's architecture.
  */
-export async function clusterFromFile(path: string, arch: GuestArch): Promise<ClusterRecipe> {
+export async function clusterFromFile(path: string, arch: Arch): Promise<ClusterRecipe> {
   await checkProgram(path, arch);
   return {
     source: "file",
@@ -47,7 +48,7 @@ export async function clusterFromFile(path: string, arch: GuestArch): Promise<Cl
  *
  * @throws GatewayError `usage` when its digest was never pinned.
  */
-export function clusterFromRelease(arch: GuestArch, pin: K3sPin = k3sPin(arch)): ClusterRecipe {
+export function clusterFromRelease(arch: Arch, pin: K3sPin = k3sPin(arch)): ClusterRecipe {
   const { sha256, url, version } = pin;
   if (sha256 === null) {
     throw new GatewayError({
@@ -84,7 +85,7 @@ export function clusterFromRelease(arch: GuestArch, pin: K3sPin = k3sPin(arch)):
 }
 
 /** Our own build from the upstream modules. */
-export async function clusterFromModules(arch: GuestArch): Promise<ClusterRecipe> {
+export async function clusterFromModules(arch: Arch): Promise<ClusterRecipe> {
   const recipe = await guestGoRecipe({
     name: "cluster",
     label: "Kubernetes (kubenode)",
@@ -129,7 +130,7 @@ async function versionFlags(): Promise<string> {
 }
 
 /** Reads just enough to tell a program for the guest from anything else. */
-async function checkProgram(path: string, arch: GuestArch): Promise<void> {
+async function checkProgram(path: string, arch: Arch): Promise<void> {
   const refuse = (why: string, cause?: unknown) =>
     new GatewayError({
       code: "usage",

@@ -6,6 +6,7 @@
  * @module
  */
 import { dirname, join } from "@std/path";
+import { type Arch, hostArch } from "../vm/base/arch.ts";
 import { run } from "../vm/base/process.ts";
 import {
   type Artifact,
@@ -14,7 +15,7 @@ import {
   type Recipe,
   recipeKey,
 } from "../vm/store/artifact.ts";
-import { type GuestArch, imageNames, sourceDateEpoch } from "./lock.ts";
+import { imageNames, sourceDateEpoch } from "./lock.ts";
 import { guestGoRecipe } from "./programs.ts";
 import { checkBase, type KnownBase, TAR_TOOL } from "./root_base.ts";
 
@@ -42,7 +43,7 @@ export interface ImageOptions {
   readonly entrypoint: readonly string[];
   /** Numeric user and group, empty for root. */
   readonly user: string;
-  readonly arch: GuestArch;
+  readonly arch: Arch;
   /** The host's ocipack. */
   readonly packer: Recipe;
   /** Passed on when this build needs another artifact. */
@@ -72,7 +73,7 @@ export function packerRecipe(): Promise<Recipe> {
     label: "OCI image packer",
     dir: "ocipack",
     programs: [{ pkg: ".", output: "ocipack" }],
-    arch: Deno.build.arch === "aarch64" ? "arm64" : "amd64",
+    arch: hostArch(),
     goos: Deno.build.os === "darwin" ? "darwin" : "linux",
   });
 }
@@ -193,14 +194,14 @@ async function extractMember(
 
 /** What every image of ours is made with. */
 interface SharedOptions {
-  readonly arch: GuestArch;
+  readonly arch: Arch;
   readonly assumeYes: boolean;
   readonly packer: Recipe;
 }
 
 /** The recipes of the images that are part of the root image, in the order of the lock. */
 export async function imageRecipes(
-  o: { arch: GuestArch; base: KnownBase; assumeYes: boolean },
+  o: { arch: Arch; base: KnownBase; assumeYes: boolean },
 ): Promise<readonly Recipe[]> {
   const shared = { arch: o.arch, assumeYes: o.assumeYes, packer: await packerRecipe() };
   const single = (
@@ -226,7 +227,7 @@ export async function imageRecipes(
  * not a part of the root image. Its output is `helm.tar`.
  */
 export async function helmImageRecipe(
-  o: { arch: GuestArch; assumeYes: boolean },
+  o: { arch: Arch; assumeYes: boolean },
 ): Promise<Recipe> {
   const program = {
     label: "helm for HelmChart jobs",

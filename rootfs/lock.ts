@@ -4,11 +4,9 @@
  *
  * @module
  */
+import type { Arch } from "../vm/base/arch.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import lock from "./lock.json" with { type: "json" };
-
-/** The guest's architecture, in Go's and Debian's common spelling. */
-export type GuestArch = "amd64" | "arm64";
 
 /** What one suite needs beyond the common packages. */
 export interface SuitePin {
@@ -62,7 +60,7 @@ export function suitePackages(suite: string): readonly string[] {
 }
 
 /** The k3s release of an architecture. */
-export function k3sPin(arch: GuestArch): K3sPin {
+export function k3sPin(arch: Arch): K3sPin {
   const { version, url } = lock.k3s;
   const { file, sha256 } = lock.k3s[arch];
   return {

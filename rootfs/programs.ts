@@ -4,10 +4,10 @@
  *
  * @module
  */
+import type { Arch } from "../vm/base/arch.ts";
 import { sourcePath } from "../vm/base/source.ts";
 import type { Recipe } from "../vm/store/artifact.ts";
 import { goRecipe, type GoRecipeOptions } from "../vm/store/go_recipe.ts";
-import type { GuestArch } from "./lock.ts";
 
 /** A recipe of a Go module that lies beside this file. */
 export function guestGoRecipe(
@@ -18,7 +18,7 @@ export function guestGoRecipe(
 }
 
 /** The guest's end of the console ports. */
-export function agentRecipe(arch: GuestArch): Promise<Recipe> {
+export function agentRecipe(arch: Arch): Promise<Recipe> {
   return guestGoRecipe({
     name: "agent",
     label: "guest agent",
@@ -29,7 +29,7 @@ export function agentRecipe(arch: GuestArch): Promise<Recipe> {
 }
 
 /** The CNI plugins that the bridge network needs. */
-export function cniRecipe(arch: GuestArch): Promise<Recipe> {
+export function cniRecipe(arch: Arch): Promise<Recipe> {
   const plugins = "github.com/containernetworking/plugins/plugins";
   return guestGoRecipe({
     name: "cni-plugins",

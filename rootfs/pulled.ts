@@ -7,6 +7,7 @@
  * @module
  */
 import { join } from "@std/path";
+import { type Arch, hostArch } from "../vm/base/arch.ts";
 import { type ErrorCode, GatewayError } from "../vm/base/error.ts";
 import type { JsonValue, Span } from "../vm/base/event.ts";
 import { run } from "../vm/base/process.ts";
@@ -16,7 +17,6 @@ import {
   digestBytes,
   type Recipe,
 } from "../vm/store/artifact.ts";
-import type { GuestArch } from "./lock.ts";
 import { guestGoRecipe } from "./programs.ts";
 
 /** What is pulled: `ref` as people write it, `digest` of the index or manifest it stands for. */
@@ -68,7 +68,7 @@ export function pullerRecipe(): Promise<Recipe> {
     label: "OCI image puller",
     dir: "ocipull",
     programs: [{ pkg: ".", output: "ocipull" }],
-    arch: Deno.build.arch === "aarch64" ? "arm64" : "amd64",
+    arch: hostArch(),
     goos: Deno.build.os === "darwin" ? "darwin" : "linux",
   });
 }
@@ -86,7 +86,7 @@ export interface PulledOptions extends Pinned {
  * A recipe that leaves image.tar, an OCI archive with the one image for the architecture, named by its reference and
  * by its digest. @throws GatewayError `usage` for a digest that is none.
  */
-export function pulledImageRecipe(options: PulledOptions & { readonly arch: GuestArch }): Recipe {
+export function pulledImageRecipe(options: PulledOptions & { readonly arch: Arch }): Recipe {
   return pulledRecipe({ ...options, kind: "image" });
 }
 
@@ -95,7 +95,7 @@ export function pulledChartRecipe(options: PulledOptions): Recipe {
   return pulledRecipe({ ...options, kind: "chart" });
 }
 
-type Asked = PulledOptions & { readonly kind: "image" | "chart"; readonly arch?: GuestArch };
+type Asked = PulledOptions & { readonly kind: "image" | "chart"; readonly arch?: Arch };
 type Kind = Asked["kind"] | "digest" | "size";
 
 function pulledRecipe(asked: Asked): Recipe {
@@ -180,7 +180,7 @@ const SIZE_TIMEOUT_MS = 20_000;
  */
 export async function downloadBytes(
   options: PulledOptions & {
-    readonly arch: GuestArch;
+    readonly arch: Arch;
     readonly store: ArtifactStore;
     readonly span: Span;
     readonly signal: AbortSignal;

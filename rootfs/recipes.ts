@@ -4,6 +4,7 @@
  *
  * @module
  */
+import type { Arch } from "../vm/base/arch.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import type { Span } from "../vm/base/event.ts";
 import { sourcePath } from "../vm/base/source.ts";
@@ -16,14 +17,14 @@ import {
   type ClusterSource,
 } from "./cluster.ts";
 import { helmImageRecipe, imageRecipes } from "./images.ts";
-import { defaultSuite, type GuestArch, k3sPin } from "./lock.ts";
+import { defaultSuite, k3sPin } from "./lock.ts";
 import { agentRecipe, cniRecipe } from "./programs.ts";
 import { rootImageRecipe } from "./root.ts";
 import { type KnownBase, knownBase, rootBaseRecipe } from "./root_base.ts";
 
 /** What decides the recipes. */
 export interface RootfsOptions {
-  readonly arch: GuestArch;
+  readonly arch: Arch;
   readonly store: ArtifactStore;
   readonly span: Span;
   readonly signal: AbortSignal;

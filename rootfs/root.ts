@@ -5,6 +5,7 @@
  * @module
  */
 import { join } from "@std/path";
+import type { Arch } from "../vm/base/arch.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import type { JsonValue } from "../vm/base/event.ts";
 import { run } from "../vm/base/process.ts";
@@ -18,7 +19,7 @@ import {
   recipeKey,
 } from "../vm/store/artifact.ts";
 import { GO_TOOL } from "../vm/store/go_build.ts";
-import { type GuestArch, sourceDateEpoch } from "./lock.ts";
+import { sourceDateEpoch } from "./lock.ts";
 import { checkBase, type KnownBase, TAR_TOOL } from "./root_base.ts";
 import { writeSbom } from "./sbom.ts";
 
@@ -86,7 +87,7 @@ const EROFS_TOOL: HostTool = { program: "mkfs.erofs", debian: "erofs-utils" };
 
 /** Everything that goes into the image; each recipe is built when it is missing. */
 export interface RootOptions {
-  readonly arch: GuestArch;
+  readonly arch: Arch;
   readonly base: KnownBase;
   readonly cluster: Recipe;
   readonly agent: Recipe;

@@ -5,6 +5,7 @@
  * @module
  */
 import { join } from "@std/path";
+import type { Arch } from "../vm/base/arch.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import { run } from "../vm/base/process.ts";
 import { sourcePath } from "../vm/base/source.ts";
@@ -19,7 +20,8 @@ import {
   type Recipe,
   recipeKey,
 } from "../vm/store/artifact.ts";
-import { type GuestArch, sourceDateEpoch, suitePackages, suitePin } from "./lock.ts";
+import { foreignTools, runForeign } from "./foreign.ts";
+import { sourceDateEpoch, suitePackages, suitePin } from "./lock.ts";
 
 /** GNU tar. */
 export const TAR_TOOL: HostTool = { program: "tar", debian: "tar" };
@@ -29,7 +31,7 @@ export interface BaseOptions {
   readonly suite: string;
   /** Archive to take packages from; mmdebstrap's own choice for the suite when undefined. */
   readonly mirror?: string;
-  readonly arch: GuestArch;
+  readonly arch: Arch;
 }
 
 /** Paths that dpkg does not unpack; licences stay. */
@@ -132,6 +134,7 @@ export function rootBaseRecipe(options: BaseOptions): Recipe {
       { program: "mmtarfilter", debian: "mmdebstrap" },
       { program: "", debian: pin.keyringPackage, path: pin.keyring },
       TAR_TOOL,
+      ...foreignTools(options.arch),
     ],
     build: (ctx) => buildBase(options, packages, ctx),
   };
@@ -150,6 +153,7 @@ async function buildBase(
     await Deno.remove(dir, { recursive: true }).catch(() => {});
     await Deno.mkdir(dir);
   }
+  await using _foreign = await runForeign(arch, ctx.signal);
   await run("mmdebstrap", {
     args: [
       `--architectures=${arch}`,

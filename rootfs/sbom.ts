@@ -7,11 +7,12 @@
  */
 import { join, relative } from "@std/path";
 import * as v from "valibot";
+import type { Arch } from "../vm/base/arch.ts";
 import type { JsonValue } from "../vm/base/event.ts";
 import { run } from "../vm/base/process.ts";
 import { type BuildContext, canonicalJson, digestBytes } from "../vm/store/artifact.ts";
 import { GO_TOOL } from "../vm/store/go_build.ts";
-import { type GuestArch, sourceDateEpoch } from "./lock.ts";
+import { sourceDateEpoch } from "./lock.ts";
 
 /** One Go program of the image. */
 export interface GoProgramParts {
@@ -66,7 +67,7 @@ export function goProgram(path: string, json: string): GoProgramParts {
 /** The document. The same parts give the same text. */
 export function spdxDocument(
   parts: {
-    readonly arch: GuestArch;
+    readonly arch: Arch;
     readonly packages: readonly DebianPackage[];
     readonly programs: readonly GoProgramParts[];
   },
@@ -155,7 +156,7 @@ export async function writeSbom(
   tree: string,
   file: string,
   { arch, packageSha256 }: {
-    readonly arch: GuestArch;
+    readonly arch: Arch;
     readonly packageSha256: Readonly<Record<string, string>>;
   },
   ctx: BuildContext,

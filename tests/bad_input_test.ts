@@ -14,7 +14,7 @@ import { inTurns, Sandbox } from "./sandbox.ts";
 const NAME_FIX = "choose a name such as `default` or `dev-2`";
 const PORT_FIX = "write it as 30051:30051 or 127.0.0.1:8080:80";
 const TARGETS =
-  "the targets are kernel, root, cluster, images, golden, payload, libkrun, all, libkrunfw, kernel-arm64";
+  "the targets are kernel, root, cluster, images, golden, payload, libkrun, all, libkrunfw";
 const { cpus } = hostFacts();
 
 const unknown = (name: string) =>

@@ -11,14 +11,14 @@ import { which } from "../vm/base/process.ts";
 import { overlayOn, readDiskChain, saveDiskChain } from "../vm/instance/disk_chain.ts";
 import type { VmSpec } from "../vm/machine/spec.ts";
 import type { SaveTarget } from "../vm/machine/vmm.ts";
-import { QEMU_TOOL, type QemuVm, QemuVmm } from "../vm/qemu/driver.ts";
+import { qemuTool, type QemuVm, QemuVmm } from "../vm/qemu/driver.ts";
 import { askConfinement } from "../vm/qemu/ram_layer.ts";
 import { ramSocket } from "../vm/qemu/save.ts";
 import { haltingKernel } from "./fakes/halting_kernel.ts";
 import { ramshim } from "./fakes/ram_place.ts";
 
 const signal = new AbortController().signal;
-const missing = [QEMU_TOOL.program, "qemu-img"].filter((name) => which(name) === undefined);
+const missing = [qemuTool("amd64").program, "qemu-img"].filter((name) => which(name) === undefined);
 
 /** A folder as an instance's, with a guest's files and the socket of its network. */
 class Home implements AsyncDisposable {

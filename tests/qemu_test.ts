@@ -10,14 +10,14 @@ import { silentSpan } from "../vm/base/event.ts";
 import { identifyProcess } from "../vm/base/process.ts";
 import type { VmSpec } from "../vm/machine/spec.ts";
 import { machineType } from "../vm/qemu/argv.ts";
-import { QEMU_TOOL, QemuVmm } from "../vm/qemu/driver.ts";
+import { qemuTool, QemuVmm } from "../vm/qemu/driver.ts";
 import { hostCpu } from "../vm/qemu/host_cpu.ts";
 import { probeAccelerator } from "../vm/qemu/probe.ts";
 import { type Fake, installFake, withPath } from "./fakes/install.ts";
 import { fakeKernel } from "./fakes/kernel.ts";
 
 async function fakeQemu(behaviour: string): Promise<Fake> {
-  const fake = await installFake("qemu.sh", QEMU_TOOL.program);
+  const fake = await installFake("qemu.sh", qemuTool("amd64").program);
   await fake.set("behaviour", behaviour);
   await Deno.writeFile(join(fake.dir, "kernel"), fakeKernel());
   await fake.set("deno", Deno.execPath());
@@ -30,6 +30,7 @@ function probe(
   options: { version?: string; signal?: AbortSignal; probeTimeoutMs?: number } = {},
 ) {
   return probeAccelerator({
+    arch: "amd64",
     program: fake.path,
     version: options.version ?? "7.2.22",
     kernelPath: join(fake.dir, "kernel"),
@@ -151,7 +152,7 @@ Deno.test("QemuVmm.check() says how it would run", async () => {
   await using fake = await fakeQemu("monitor");
   await withPath(fake.dir, async () => {
     const { machine, ...check } = await driver(fake).check(start());
-    assertEquals(machine, `${machineType("tcg")} ${await hostCpu("tcg")}`);
+    assertEquals(machine, `${machineType("tcg", "amd64")} ${await hostCpu("tcg")}`);
     assertEquals(check, {
       usable: true,
       description: "QEMU 7.2.22, TCG (emulation)",

@@ -50,7 +50,7 @@ const OFFERS: readonly (readonly [line: string, offers: readonly string[]])[] = 
   ["gateway logs --source c", ["cluster", "console"]],
   ["gateway logs --follow --name d", ["default", "dev-2"]],
   ["gateway down de", ["default", "dev-2"]],
-  ["gateway build k", ["kernel", "kernel-arm64"]],
+  ["gateway build k", ["kernel"]],
   ["gateway completions ", ["bash", "fish", "zsh"]],
   ["gateway port add --n", ["--name"]],
   ["gateway host-service ", ["add", "list", "ls", "remove", "rm"]],

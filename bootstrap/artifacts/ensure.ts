@@ -10,6 +10,7 @@ import { gvproxyRecipe } from "../../net/gvproxy_recipe.ts";
 import { SSH_TOOL } from "../../net/ssh.ts";
 import { rootfsRecipes } from "../../rootfs/recipes.ts";
 import { BASE_MAX_AGE_DAYS, baseAgeDays, type KnownBase } from "../../rootfs/root_base.ts";
+import { type Arch, guestArch, hostArch } from "../../vm/base/arch.ts";
 import { describeError, GatewayError, usageError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
 import { ensureTools, type HostTool } from "../../vm/base/host_tools.ts";
@@ -17,7 +18,7 @@ import { together } from "../../vm/base/together.ts";
 import { QEMU_IMG_TOOL } from "../../vm/instance/disk_chain.ts";
 import { libkrunFormulaError, libkrunRecipe } from "../../vm/libkrun/build.ts";
 import type { VmmChoice } from "../../vm/machine/vmm.ts";
-import { QEMU_TOOL } from "../../vm/qemu/driver.ts";
+import { qemuTool } from "../../vm/qemu/driver.ts";
 import { ramshimRecipe } from "../../vm/qemu/ramshim.ts";
 import { tscRecipe } from "../../vm/qemu/tsc.ts";
 import { type Artifact, ArtifactStore, type Recipe } from "../../vm/store/artifact.ts";
@@ -51,21 +52,26 @@ export interface EnsureArtifactsOptions {
   readonly clusterBinary?: string;
   /** The user's own store by default. */
   readonly store?: ArtifactStore;
-  /** Its `vmm` is the user's; auto without it. */
-  readonly config?: { readonly vmm: VmmChoice };
+  /** Its `vmm` is the user's, auto without it; its `arch` the guest's, this host's without it. */
+  readonly config?: { readonly vmm: VmmChoice; readonly arch?: Arch };
 }
 
 /** What `gateway build` can be asked for. */
 export const BUILD_TARGETS = [
   ...["kernel", "root", "cluster", "images", "golden", "payload", "libkrun", "all"] as const,
-  ...["libkrunfw", "kernel-arm64"] as const,
+  "libkrunfw" as const,
 ];
 /** One of {@linkcode BUILD_TARGETS}. */
 export type BuildTarget = typeof BUILD_TARGETS[number];
 
 /** The target that a user named. @throws GatewayError `usage` for an unknown one, or words that do not go with it. */
 export function checkBuild(
-  asked: { readonly target: string; readonly payload?: string; readonly refresh: boolean },
+  asked: {
+    readonly target: string;
+    readonly payload?: string;
+    readonly refresh: boolean;
+    readonly arch?: Arch;
+  },
 ): BuildTarget {
   const target = BUILD_TARGETS.find((name) => name === asked.target);
   if (target === undefined) {
@@ -82,6 +88,13 @@ export function checkBuild(
       `run \`gateway build ${target}\`, or \`gateway build payload ${asked.payload}\``,
     );
   }
+  if (asked.arch === "arm64" && target === "libkrunfw") {
+    throw usageError(
+      `Cannot build "${target}" with --arch "${asked.arch}"`,
+      "that library is made of the amd64 kernel",
+      `run \`gateway build kernel --arch ${asked.arch}\``,
+    );
+  }
   if (asked.refresh && target !== "root") {
     throw usageError(
       `Cannot renew "${target}"`,
@@ -92,15 +105,27 @@ export function checkBuild(
   return target;
 }
 
-/** The guest's architecture, in the kernel's word. @throws GatewayError `host-unsupported`. */
-export function hostArch(): "x86_64" {
-  if (Deno.build.arch === "x86_64") return "x86_64";
-  throw new GatewayError({
-    code: "host-unsupported",
-    what: `Cannot build artifacts for "${Deno.build.arch}"`,
-    why: "only x86_64 is built so far",
-    fix: "use an x86_64 Linux host",
-  });
+/** Refuses guests that this host cannot build. @throws GatewayError `host-unsupported`. */
+export function checkBuilder(
+  arch: Arch,
+  host: { readonly os: string; readonly arch: Arch } = { os: Deno.build.os, arch: hostArch() },
+): void {
+  const refuse = (why: string, fix: string) =>
+    new GatewayError({
+      code: "host-unsupported",
+      what: `Cannot build an ${arch} guest on this host`,
+      why,
+      fix,
+    });
+  if (host.os !== "linux") {
+    throw refuse(`guests are built on Linux, and this is ${host.os}`, "use a Linux host");
+  }
+  if (arch === "amd64" && host.arch !== "amd64") {
+    throw refuse(
+      `its processor is ${host.arch}, which has no compiler for amd64`,
+      "use --arch arm64",
+    );
+  }
 }
 
 /**
@@ -144,7 +169,7 @@ export async function buildTargets(
   const { store = new ArtifactStore(undefined, { repair: true }) } = options;
   if (target === "libkrun") {
     if (Deno.build.os !== "linux") throw libkrunFormulaError(Deno.build.os);
-    return [await store.ensure(await libkrunRecipe(hostArch()), options)];
+    return [await store.ensure(await libkrunRecipe(Deno.build.arch), options)];
   }
   const found = await allRecipes(options, store);
   const wanted = await recipesOf(target, found);
@@ -173,11 +198,9 @@ async function recipesOf(
       return [rootfs.root];
     case "all":
       return [kernel, rootfs.cluster, ...rootfs.images, rootfs.root, gvproxy, tsc, ramshim];
-    // For other tools and another processor: nothing here boots from them.
+    // For other tools: nothing here boots from it.
     case "libkrunfw":
       return [kernel, await krunfwRecipe(kernel)];
-    case "kernel-arm64":
-      return [await kernelRecipe("arm64")];
   }
 }
 
@@ -225,16 +248,20 @@ async function ensureAll(
 }
 
 /** The artifacts that boot together. */
-const SET_NAMES: readonly string[] = ["kernel", "root", "gvproxy", "tsckhz", "ramshim"];
+const SET_NAMES: readonly string[] = [
+  ...["kernel", "kernel-arm64", "root", "gvproxy", "tsckhz", "ramshim"],
+];
 
 /** The recipes of what is built for starts, with those of their parts; nothing is built. */
 export async function allRecipes(options: EnsureArtifactsOptions, store: ArtifactStore) {
+  const arch = guestArch(options.config);
+  checkBuilder(arch);
   const [kernel, gvproxy, tsc, ramshim, rootfs] = await Promise.all([
-    kernelRecipe(hostArch()),
+    kernelRecipe(arch),
     gvproxyRecipe(),
     tscRecipe(),
     ramshimRecipe(),
-    rootfsRecipes({ ...options, store, arch: "amd64" }),
+    rootfsRecipes({ ...options, store, arch }),
   ]);
   return { kernel, gvproxy, tsc, ramshim, rootfs };
 }
@@ -258,10 +285,11 @@ async function ensureAllTools(
   if (rootfs.root.tools.some((tool) => tools.includes(tool))) {
     tools.push(...await missing(rootfs.base.recipe, rootfs.cluster, ...rootfs.images));
   }
-  await ensureTools([...tools, ...startTools(options.config?.vmm ?? "auto")], options);
+  await ensureTools([...tools, ...startTools(options.config)], options);
 }
 
 /** What a start runs when everything is built. Who asked for libkrun is not asked for QEMU. */
-export function startTools(vmm: VmmChoice): HostTool[] {
-  return vmm === "libkrun" ? [SSH_TOOL] : [QEMU_TOOL, QEMU_IMG_TOOL, SSH_TOOL];
+export function startTools(config: EnsureArtifactsOptions["config"]): HostTool[] {
+  if (config?.vmm === "libkrun") return [SSH_TOOL];
+  return [qemuTool(guestArch(config)), QEMU_IMG_TOOL, SSH_TOOL];
 }

@@ -7,6 +7,7 @@ import { EventLog } from "../../vm/base/event.ts";
 import { buildTargets, checkBuild } from "../artifacts/ensure.ts";
 import { chosenSource, ensurePayload, offeringDemo } from "../payload/choose.ts";
 import { preparedFiles, preparePayload } from "../payload/prepare.ts";
+import { parseArch } from "../plan/options.ts";
 import { attachProgress } from "../view/progress_view.ts";
 import { columns } from "../view/table.ts";
 import { assumeYes, type CommandIo, tellAfterwards } from "./io.ts";
@@ -15,7 +16,8 @@ import { assumeYes, type CommandIo, tellAfterwards } from "./io.ts";
 export async function runBuild(
   io: CommandIo & { readonly target: string; readonly payload?: string },
 ): Promise<number> {
-  const target = checkBuild({ ...io, refresh: io.flags.refresh === true });
+  const arch = typeof io.flags.arch === "string" ? parseArch(io.flags.arch) : undefined;
+  const target = checkBuild({ ...io, refresh: io.flags.refresh === true, arch });
   const log = new EventLog();
   const span = log.span("build");
   const started = performance.now();
@@ -29,19 +31,24 @@ export async function runBuild(
       clusterBinary: io.flags.clusterBinary as string | undefined,
     };
     if (target === "payload") {
-      const source = await chosenSource(io.payload, options.span);
+      const source = await chosenSource(io.payload, span);
       const payload = await ensurePayload(source, options);
-      return preparedFiles(await offeringDemo(source, preparePayload(payload, options)));
+      const preparing = preparePayload(payload, { ...options, arch });
+      return preparedFiles(await offeringDemo(source, preparing));
     }
+    const building = { ...options, ...(arch && { config: { vmm: "auto" as const, arch } }) };
     if (io.flags.refresh === true) {
       const { refreshRoot } = await import("./build_root.ts");
-      return await refreshRoot(options);
+      return await refreshRoot(building);
     }
-    if (target !== "golden") return await buildTargets(target, options);
+    if (target !== "golden") return await buildTargets(target, building);
     const { buildGoldenTarget } = await import("./build_golden.ts");
     const { cpus, memory: memoryMiB, disk: stateMiB } = io.flags as Record<string, number>;
     const payload = io.flags.payload as string | undefined;
-    return await buildGoldenTarget({ ...options, size: { cpus, memoryMiB, stateMiB, payload } });
+    return await buildGoldenTarget({
+      ...building,
+      size: { cpus, memoryMiB, stateMiB, payload, arch },
+    });
   })();
   const rows = artifacts.flatMap((artifact) =>
     Object.entries(artifact.files).map(([file, { path, sha256, sizeBytes }]) => ({

@@ -6,6 +6,7 @@
  * @module
  */
 import { join } from "@std/path";
+import type { Arch } from "../../vm/base/arch.ts";
 import { instancePaths } from "../../vm/base/layout.ts";
 import { type Artifact, ArtifactStore } from "../../vm/store/artifact.ts";
 import { ensureArtifacts, type EnsureArtifactsOptions } from "../artifacts/ensure.ts";
@@ -26,6 +27,8 @@ export interface GoldenSize {
   readonly stateMiB?: number;
   /** What its cluster runs. */
   readonly payload?: string;
+  /** Its processor; this host's by default. */
+  readonly arch?: Arch;
 }
 
 /**

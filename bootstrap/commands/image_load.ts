@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { guestArch } from "../../vm/base/arch.ts";
 import { describeError, GatewayError, usageError } from "../../vm/base/error.ts";
 import { EventLog } from "../../vm/base/event.ts";
 import { requireRunning } from "../../vm/instance/instance.ts";
@@ -13,15 +14,13 @@ import { attachProgress } from "../view/progress_view.ts";
 import { columns } from "../view/table.ts";
 import type { CommandIo } from "./io.ts";
 
-/** What a guest of this host can run. */
-const GUEST_PLATFORM = `linux/${Deno.build.arch === "aarch64" ? "arm64" : "amd64"}`;
-
 type Io = CommandIo & { readonly name: string };
 
 /** Runs `image load`; returns the exit code. @throws GatewayError of the import, or `usage` for the file. */
 export async function runImageLoad(io: Io & { readonly file: string }): Promise<number> {
   const { name, file, signal, flags } = io;
   const guest = await guestOf(name);
+  const platform = `linux/${guest.arch}`;
   const log = new EventLog();
   const before = await listImages(guest, { signal });
   {
@@ -37,9 +36,9 @@ export async function runImageLoad(io: Io & { readonly file: string }): Promise<
           // The unpacked size of a packed archive is not known in advance.
           await importImages(guest, stream, { what, sizeBytes: null, span, signal });
         } catch (error) {
-          throw signal.aborted ? error : watch.fault(what, GUEST_PLATFORM) ?? error;
+          throw signal.aborted ? error : watch.fault(what, platform) ?? error;
         }
-        const fault = watch.fault(what, GUEST_PLATFORM);
+        const fault = watch.fault(what, platform);
         if (fault) throw fault;
       },
     );
@@ -71,8 +70,8 @@ export function imagesText(images: readonly GuestImage[]): string {
 }
 
 async function guestOf(name: string) {
-  const { paths } = await requireRunning(name);
-  return { name, sshDir: paths.sshDir };
+  const { paths, config } = await requireRunning(name);
+  return { name, sshDir: paths.sshDir, arch: guestArch(config) };
 }
 
 /** Something to read from. */

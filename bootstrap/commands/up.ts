@@ -79,6 +79,7 @@ function upRequest(flags: CommandIo["flags"], args: readonly string[]): UpReques
     allowNets: allowNetFlags(flags),
     net: flags.net as string | undefined,
     vmm: flags.vmm as string | undefined,
+    arch: flags.arch as string | undefined,
     libkrun: flags.libkrun as string | undefined,
     payload: flags.payload as string | undefined,
     keep: flags.keep === true,

@@ -5,7 +5,6 @@
  *
  * @module
  */
-import type { GuestArch } from "../../rootfs/lock.ts";
 import {
   CHART_FILE,
   IMAGE_FILE,
@@ -16,6 +15,7 @@ import {
   type PulledOptions,
   pullerRecipe,
 } from "../../rootfs/pulled.ts";
+import type { Arch } from "../../vm/base/arch.ts";
 import type { JsonValue, Span } from "../../vm/base/event.ts";
 import { together } from "../../vm/base/together.ts";
 import type { Artifact, ArtifactStore, Recipe } from "../../vm/store/artifact.ts";
@@ -26,7 +26,7 @@ export type { Pinned } from "../../rootfs/pulled.ts";
 /** How {@linkcode ensureImages} may act. */
 export interface EnsureImagesOptions {
   /** The guest's. */
-  readonly arch: GuestArch;
+  readonly arch: Arch;
   readonly store: ArtifactStore;
   /** Each pull becomes its child, with its progress in bytes. */
   readonly span: Span;
@@ -111,7 +111,7 @@ export type Wanted = Pinned & { readonly kind: "image" | "chart" };
 /** What brings it into the store; an image is of the guest's architecture, a chart of none. */
 export function wantedRecipe(
   { kind, ...one }: Wanted,
-  { arch, ...how }: Omit<PulledOptions, keyof Pinned> & { readonly arch: GuestArch },
+  { arch, ...how }: Omit<PulledOptions, keyof Pinned> & { readonly arch: Arch },
 ): Recipe {
   const asked = { ...one, ...how };
   return kind === "image" ? pulledImageRecipe({ ...asked, arch }) : pulledChartRecipe(asked);

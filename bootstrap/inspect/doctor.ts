@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { kernelRecipe } from "../../kernel/kernel.ts";
+import { kernelFile, kernelRecipe } from "../../kernel/kernel.ts";
 import { SSH_TOOL } from "../../net/ssh.ts";
 import { defaultSuite } from "../../rootfs/lock.ts";
 import {
@@ -13,15 +13,16 @@ import {
   knownBase,
   rootBaseRecipe,
 } from "../../rootfs/root_base.ts";
+import { hostArch } from "../../vm/base/arch.ts";
 import { describeError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
 import { installCommand, missingTools } from "../../vm/base/host_tools.ts";
 import { cacheDir, dataDir, runtimeDir, socketPath } from "../../vm/base/layout.ts";
 import { run, which } from "../../vm/base/process.ts";
 import { candidateAccelerator } from "../../vm/machine/accelerator.ts";
-import { QEMU_TOOL, QemuVmm } from "../../vm/qemu/driver.ts";
+import { qemuTool, QemuVmm } from "../../vm/qemu/driver.ts";
 import { ArtifactStore } from "../../vm/store/artifact.ts";
-import { hostArch, REFRESH_COMMAND } from "../artifacts/ensure.ts";
+import { REFRESH_COMMAND } from "../artifacts/ensure.ts";
 import { libkrunDriver } from "../plan/choose_vmm.ts";
 import { hostFacts } from "../plan/options.ts";
 
@@ -42,7 +43,8 @@ type Check = (span: Span, signal: AbortSignal) => Promise<Omit<HostCheck, "name"
 const ok = (found: string) => ({ outcome: "ok" as const, found, fix: "" });
 
 const CHECKS: Readonly<Record<string, Check>> = {
-  "host": () => Promise.resolve(ok(`${Deno.build.os} ${hostArch()}, kernel ${Deno.osRelease()}`)),
+  "host": () =>
+    Promise.resolve(ok(`${Deno.build.os} ${Deno.build.arch}, kernel ${Deno.osRelease()}`)),
   "memory": () => {
     const { memoryMiB, cpus } = hostFacts();
     const enough = memoryMiB >= 4096;
@@ -122,7 +124,7 @@ async function builtKernel(span: Span, signal: AbortSignal): Promise<string | un
   const [store, recipe] = [new ArtifactStore(), await kernelRecipe(hostArch())];
   // One that was changed is told, where find() alone would throw it out.
   const kernel = await store.lookup(recipe) ?? await store.find(recipe, { span, signal });
-  return kernel?.files.vmlinux?.path;
+  return kernel && kernelFile(kernel).path;
 }
 
 async function checkVirtualization(): Promise<Omit<HostCheck, "name">> {
@@ -147,12 +149,13 @@ const unprobed = (what: string): Omit<HostCheck, "name"> => ({
 });
 
 async function checkQemu(span: Span, signal: AbortSignal): Promise<Omit<HostCheck, "name">> {
-  const program = which(QEMU_TOOL.program);
+  const tool = qemuTool(hostArch());
+  const program = which(tool.program);
   if (program === undefined) {
     return {
       outcome: "fail",
-      found: `${QEMU_TOOL.program} is not on this host`,
-      fix: `run: ${installCommand([QEMU_TOOL])}`,
+      found: `${tool.program} is not on this host`,
+      fix: `run: ${installCommand([tool])}`,
     };
   }
   const kernelPath = await builtKernel(span, signal);
@@ -168,7 +171,7 @@ async function checkQemu(span: Span, signal: AbortSignal): Promise<Omit<HostChec
 
 /** How old the packages of the root image are; no network is asked. */
 async function checkRootImage(): Promise<Omit<HostCheck, "name">> {
-  const recipe = rootBaseRecipe({ suite: defaultSuite, arch: "amd64" });
+  const recipe = rootBaseRecipe({ suite: defaultSuite, arch: hostArch() });
   const { record } = await knownBase(new ArtifactStore(), recipe);
   if (!record) return ok("its packages are fetched by the first start");
   const found = `Debian packages of ${record.builtAt.slice(0, 10)}`;

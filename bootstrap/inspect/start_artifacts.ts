@@ -9,7 +9,7 @@ import type { Span } from "../../vm/base/event.ts";
 import { libkrunRecipe } from "../../vm/libkrun/build.ts";
 import { vmmProcessRecipe } from "../../vm/libkrun/vmm_bundle.ts";
 import type { Artifact, ArtifactStore, Recipe } from "../../vm/store/artifact.ts";
-import { allRecipes, hostArch, type Recipes } from "../artifacts/ensure.ts";
+import { allRecipes, type Recipes } from "../artifacts/ensure.ts";
 import { isGoldenDiskOf } from "../saved/golden_disk.ts";
 
 /** An artifact that one recipe of this version makes. */
@@ -33,7 +33,7 @@ const OPTIONAL: readonly OwnKind[] = [
   ({ rootfs }) => rootfs.base.recipe,
   () => pullerRecipe(),
   ({ rootfs }) => rootfs.helmImage,
-  () => libkrunRecipe(hostArch()),
+  () => libkrunRecipe(Deno.build.arch),
   () => vmmProcessRecipe(),
 ];
 

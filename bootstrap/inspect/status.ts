@@ -8,6 +8,7 @@ import { join } from "@std/path";
 import { allowedNetText, type RefusedCounts } from "../../net/egress.ts";
 import { hostPort } from "../../net/forward.ts";
 import { HOST_SERVICE_ADDRESS } from "../../net/host_service.ts";
+import { type Arch, guestArch } from "../../vm/base/arch.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import { type EventRecord, parseEventLine } from "../../vm/base/event.ts";
 import { EventReader } from "../../vm/base/event_reader.ts";
@@ -58,6 +59,8 @@ export interface StatusReport {
   readonly cpus: number;
   /** Guest memory. */
   readonly memoryMiB: number;
+  /** The guest's processor. */
+  readonly arch: Arch;
   /** What runs in the cluster: "demo", or the folder of another payload. */
   readonly payload: string;
   /** What the payload has to say to people; null when it does not run or says nothing. */
@@ -134,6 +137,7 @@ export async function statusOf(view: InstanceView): Promise<StatusReport> {
     cluster: run?.cluster ?? null,
     cpus: config.cpus,
     memoryMiB: config.memoryMiB,
+    arch: guestArch(config),
     payload: config.payload,
     notes: run?.notes ?? null,
     laterImages: run?.laterImages ?? null,

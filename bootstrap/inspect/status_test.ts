@@ -78,6 +78,7 @@ Deno.test("statusOf() tells what runs, with memory where the host shows it", asy
       cluster: "kubenode v1.37.2",
       cpus: 2,
       memoryMiB: 2048,
+      arch: "amd64",
       payload: "demo",
       notes: "Hello.",
       laterImages: null,

@@ -25,7 +25,7 @@ export function statusText(report: StatusReport): string {
         ? null
         : `127.0.0.1:${report.sshPort}   (gateway shell --name ${report.name})`,
     ],
-    ["machine", `${report.cpus} CPU, ${report.memoryMiB} MiB`],
+    ["machine", `${report.cpus} CPU (${report.arch}), ${report.memoryMiB} MiB`],
     ["vmm", report.vmm && `${report.vmm}: ${report.vmmWhy}`],
     ["cluster", report.cluster],
     ["payload", report.payload],
@@ -132,16 +132,17 @@ export function readyText(report: StatusReport, tookMs: number, detached: boolea
 export function listText(reports: readonly (StatusReport | DamagedReport)[]): string {
   if (reports.length === 0) return "There are no instances. `gateway up` makes one.";
   const rows = reports.map((report) =>
-    report.state === "damaged" ? [report.name, report.state, "-", "-", "-"] : [
+    report.state === "damaged" ? [report.name, report.state, "-", "-", "-", "-"] : [
       report.name,
       report.state === "running" ? report.phase ?? "running" : report.state,
       report.endpoint ?? "-",
+      report.arch,
       `${report.cpus} CPU`,
       `${report.memoryMiB} MiB`,
     ]
   );
   const faults = reports.flatMap((report) => report.state === "damaged" ? damageWords(report) : []);
-  const all = [["NAME", "STATE", "ENDPOINT", "CPUS", "MEMORY"], ...rows];
+  const all = [["NAME", "STATE", "ENDPOINT", "ARCH", "CPUS", "MEMORY"], ...rows];
   return [...columns(all), ...faults].join("\n");
 }
 

@@ -16,6 +16,7 @@ const running: StatusReport = {
   cluster: "kubenode v1.37.2",
   cpus: 4,
   memoryMiB: 8192,
+  arch: "amd64",
   payload: "demo",
   notes: null,
   fault: null,
@@ -82,7 +83,7 @@ Deno.test("statusText() shows exactly this for an instance that is ready", () =>
     "ports         127.0.0.1:30051 -> 30051, 0.0.0.0:8080 -> 80",
     "egress        internet",
     "ssh           127.0.0.1:40001   (gateway shell --name default)",
-    "machine       4 CPU, 8192 MiB",
+    "machine       4 CPU (amd64), 8192 MiB",
     "vmm           QEMU 7.2.22, TCG (emulation): there is no /dev/kvm",
     "cluster       kubenode v1.37.2",
     "payload       demo",
@@ -101,7 +102,7 @@ Deno.test("statusText() leaves out what a stopped instance does not have", () =>
   assertEquals(text.split("\n"), [
     "instance  dev   stopped",
     "egress    internet",
-    "machine   4 CPU, 8192 MiB",
+    "machine   4 CPU (amd64), 8192 MiB",
     "payload   demo",
     "folder    /home/u/.local/share/gateway/instances/dev",
   ]);
@@ -188,9 +189,9 @@ Deno.test("readyText() names the instance in its commands when it is not the def
 Deno.test("listText() aligns its columns", () => {
   const text = listText([running, stopped]);
   assertEquals(text.split("\n"), [
-    "NAME     STATE    ENDPOINT                 CPUS   MEMORY",
-    "default  ready    https://127.0.0.1:30051  4 CPU  8192 MiB",
-    "dev      stopped  -                        4 CPU  8192 MiB",
+    "NAME     STATE    ENDPOINT                 ARCH   CPUS   MEMORY",
+    "default  ready    https://127.0.0.1:30051  amd64  4 CPU  8192 MiB",
+    "dev      stopped  -                        amd64  4 CPU  8192 MiB",
   ]);
   assertNarrow(text);
 });
@@ -202,8 +203,8 @@ Deno.test("listText() names the file of a damaged instance and what may be done"
   };
   const text = listText([running, damaged, { ...damaged, name: "x", unfinished: true }]);
   assertEquals(text.split("\n").slice(2), [
-    "old      damaged  -                        -      -",
-    "x        damaged  -                        -      -",
+    "old      damaged  -                        -      -      -",
+    "x        damaged  -                        -      -      -",
     '"old" is damaged: "/d/old/disk.json": it is not JSON',
     "  nothing of it is removed; restore the file, or run `gateway rm --force old`",
     '"x" is damaged: "/d/old/disk.json": it is not JSON',

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { Arch } from "../../vm/base/arch.ts";
 import { EventLog, type EventRecord } from "../../vm/base/event.ts";
 import { hostFacts, resolveOptions } from "../plan/options.ts";
 import { checkExecProgram, execInFreshVm as exec } from "../start/exec.ts";
@@ -27,6 +28,8 @@ export interface ExecSettings {
   readonly net?: "gvproxy" | "tsi" | "none";
   /** "auto" when left out. */
   readonly vmm?: "auto" | "qemu" | "libkrun";
+  /** The guest's processor; this host's by default. Another one is emulated. */
+  readonly arch?: Arch;
   /** As root, install missing host tools. */
   readonly assumeYes?: boolean;
   /** Ends the VM. */

@@ -6,6 +6,7 @@
 import { parseForward } from "../../net/forward.ts";
 import { runSsh } from "../../net/guest_command.ts";
 import { scpArgs, sshArgs } from "../../net/ssh.ts";
+import type { Arch } from "../../vm/base/arch.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import { EventLog, type EventRecord, silentSpan } from "../../vm/base/event.ts";
 import { run, spawnChild } from "../../vm/base/process.ts";
@@ -61,6 +62,8 @@ export interface UpSettings {
   readonly allowNets?: readonly AllowedNet[] | false;
   /** "auto" takes the first that works on this host. */
   readonly vmm?: "auto" | "qemu" | "libkrun";
+  /** The guest's processor; this host's by default. Another one is emulated. */
+  readonly arch?: Arch;
   /** The libkrun to use instead of the one that is found, absolute. */
   readonly libkrun?: string;
   /** False: neither forward the cluster's API nor write a kubeconfig. */

@@ -6,7 +6,7 @@
  */
 import { join } from "@std/path";
 import { helmImageRecipe } from "../../rootfs/images.ts";
-import type { GuestArch } from "../../rootfs/lock.ts";
+import { type Arch, guestArch } from "../../vm/base/arch.ts";
 import { digestBytes } from "../../vm/base/digest.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
@@ -30,9 +30,6 @@ import { packedChart } from "./files.ts";
 import { HELM_IMAGE, packedDigest, type PackedPayload } from "./manifests.ts";
 import type { Payload } from "./payload.ts";
 
-/** The only one that guests have so far. */
-const ARCH: GuestArch = "amd64";
-
 /** A payload with everything that a boot of it takes. */
 export interface PreparedPayload extends PackedPayload {
   /** What {@linkcode giveImages} brings into the guest, in this order. */
@@ -48,8 +45,10 @@ export interface PrepareOptions {
   readonly assumeYes: boolean;
   /** The user's own by default. */
   readonly store?: ArtifactStore;
+  /** The guest's processor; that of the config by default. */
+  readonly arch?: Arch;
   /** Its authorities are trusted for pulls, and its disk has to hold the images. */
-  readonly config?: Pick<InstanceConfig, "name" | "network" | "stateMiB">;
+  readonly config?: Pick<InstanceConfig, "name" | "network" | "stateMiB" | "arch">;
 }
 
 /**
@@ -62,13 +61,14 @@ export async function preparePayload(
   options: PrepareOptions,
 ): Promise<PreparedPayload> {
   const { span, signal, assumeYes, store = new ArtifactStore(), config } = options;
-  const pull = { arch: ARCH, store, span, signal, assumeYes, hostCa: config?.network?.hostCa };
+  const { arch = guestArch(config) } = options;
+  const pull = { arch, store, span, signal, assumeYes, hostCa: config?.network?.hostCa };
   await tellDownloads(wantedOf(payload), pull);
   const charts = await chartArchives(payload, { ...options, store });
   const images = await ensureImages(payload.images, pull);
   if (config) checkFits(images, config);
   // The jobs that install charts run in it.
-  if (charts.length > 0) images.push(await helmArchive(store, { span, signal, assumeYes }));
+  if (charts.length > 0) images.push(await helmArchive(arch, store, { span, signal, assumeYes }));
   const digest = packedDigest({ payload, charts }, images.map((image) => image.digest));
   const late = new Set(payload.images.filter(({ when }) => when === "later").map(({ ref }) => ref));
   const ready = images.filter(({ ref }) => !late.has(ref));
@@ -158,8 +158,12 @@ export async function chartArchives(
 }
 
 /** The image of our own that charts take. */
-async function helmArchive(store: ArtifactStore, options: EnsureOptions): Promise<ImageArchive> {
-  const recipe = await helmImageRecipe({ arch: ARCH, assumeYes: options.assumeYes });
+async function helmArchive(
+  arch: Arch,
+  store: ArtifactStore,
+  options: EnsureOptions,
+): Promise<ImageArchive> {
+  const recipe = await helmImageRecipe({ arch, assumeYes: options.assumeYes });
   const { files } = await store.ensure(recipe, options);
   return await describeArchive(Object.values(files)[0]!);
 }

@@ -4,6 +4,8 @@
  *
  * @module
  */
+import { kernelFile } from "../../kernel/kernel.ts";
+import { type Arch, guestArch, hostArch } from "../../vm/base/arch.ts";
 import { describeError, GatewayError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
 import { ensureTools } from "../../vm/base/host_tools.ts";
@@ -16,10 +18,10 @@ import { unusableLibkrun } from "../../vm/libkrun/probe.ts";
 import { vmmProcessRecipe } from "../../vm/libkrun/vmm_bundle.ts";
 import type { CandidateQuestion } from "../../vm/machine/accelerator.ts";
 import type { StartOptions, Vmm, VmmCheck, VmmChoice } from "../../vm/machine/vmm.ts";
-import { QEMU_TOOL, QemuVmm } from "../../vm/qemu/driver.ts";
+import { qemuTool, QemuVmm } from "../../vm/qemu/driver.ts";
 import { hostTscKHz } from "../../vm/qemu/tsc.ts";
 import { ArtifactStore } from "../../vm/store/artifact.ts";
-import { type BootArtifacts, hostArch } from "../artifacts/ensure.ts";
+import type { BootArtifacts } from "../artifacts/ensure.ts";
 import { vmmCommand } from "../run/self.ts";
 
 /** The driver and what it found out about this host. */
@@ -35,8 +37,8 @@ export interface ChooseOptions {
   readonly span: Span;
   readonly signal: AbortSignal;
   readonly assumeYes: boolean;
-  /** Its `vmm` is the user's; auto without it. */
-  readonly config?: { readonly vmm: VmmChoice };
+  /** Its `vmm` is the user's; auto without it, and for a guest of this host's processor. */
+  readonly config?: { readonly vmm: VmmChoice; readonly arch?: Arch };
   /** `--libkrun`. */
   readonly libkrun?: string;
   /** QEMU's, without a probe; the verification matrix tries each. */
@@ -56,17 +58,21 @@ export async function chooseVmm(
   options: ChooseOptions,
 ): Promise<ChosenVmm> {
   const wanted = options.config?.vmm ?? "auto";
-  const kernelPath = artifacts.kernel.files.vmlinux!.path;
+  const kernelPath = kernelFile(artifacts.kernel).path;
+  const arch = guestArch(options.config);
   let notLibkrun = "";
-  if (wanted !== "qemu") {
+  // libkrun has hardware virtualization only (bootstrap/plan/options.ts refuses it for another processor).
+  if (wanted !== "qemu" && arch === hostArch()) {
     const vmm = await libkrunDriver(kernelPath, options.libkrun, options.candidate);
     const check = await vmm.check(options);
     if (check.usable) return told(options.span, { vmm, check, tscKHz: null });
     if (wanted === "libkrun") throw unusableLibkrun(check.why, check.fix);
     notLibkrun = `; not libkrun: ${check.why}`;
   }
-  if (which(QEMU_TOOL.program) === undefined) await ensureTools([QEMU_TOOL], options);
+  const tool = qemuTool(arch);
+  if (which(tool.program) === undefined) await ensureTools([tool], options);
   const vmm = new QemuVmm({
+    arch,
     kernelPath,
     cacheDir: cacheDir(),
     ramshim: artifacts.ramshim.files["ramshim.so"]!.path,
@@ -83,7 +89,7 @@ export async function chooseVmm(
     });
   }
   const check = { ...found, why: found.why + notLibkrun };
-  const tscKHz = check.accelerator === "tcg"
+  const tscKHz = check.accelerator === "tcg" && arch === "amd64"
     ? await hostTscKHz(artifacts.tsc.files.tsckhz!.path, cacheDir(), options.signal)
     : undefined;
   return told(options.span, { vmm, check, tscKHz: tscKHz ?? null });
@@ -100,7 +106,7 @@ export async function libkrunDriver(
   flag?: string,
   candidate?: CandidateQuestion,
 ): Promise<LibkrunVmm> {
-  const artifact = await new ArtifactStore().lookup(await libkrunRecipe(hostArch()))
+  const artifact = await new ArtifactStore().lookup(await libkrunRecipe(Deno.build.arch))
     .catch(() => undefined);
   return new LibkrunVmm({
     kernelPath,

@@ -4,12 +4,14 @@
  * @module
  */
 import { join } from "@std/path";
+import { kernelFile } from "../../kernel/kernel.ts";
 import { gvproxyNetSocket } from "../../net/gvproxy.ts";
+import { guestArch } from "../../vm/base/arch.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
 import { PLAIN_DISK } from "../../vm/instance/disk_chain.ts";
 import type { InstanceConfig } from "../../vm/instance/instance.ts";
 import type { VmSpec } from "../../vm/machine/spec.ts";
-import { type BootArtifacts, hostArch } from "../artifacts/ensure.ts";
+import type { BootArtifacts } from "../artifacts/ensure.ts";
 import type { ChosenVmm } from "./choose_vmm.ts";
 import { netTransport, planVm } from "./plan.ts";
 
@@ -27,9 +29,9 @@ export function planFor(
     cpus: config.cpus,
     memoryMiB: config.memoryMiB,
     vmm: chosen.vmm.name,
-    arch: hostArch(),
+    arch: guestArch(config),
     os: Deno.build.os === "darwin" ? "darwin" : "linux",
-    kernelPath: artifacts.kernel.files.vmlinux!.path,
+    kernelPath: kernelFile(artifacts.kernel).path,
     rootImage: artifacts.root.files["root.erofs"]!.path,
     dir: paths.dir,
     runtimeDir: paths.runtimeDir,

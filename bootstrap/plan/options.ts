@@ -7,6 +7,7 @@
 import { allowedNetText } from "../../net/egress.ts";
 import { checkDistinct, LOOPBACK } from "../../net/forward.ts";
 import { distinctHostServices } from "../../net/host_service.ts";
+import { type Arch, ARCHES, guestArch, hostArch } from "../../vm/base/arch.ts";
 import { type GatewayError, usageError } from "../../vm/base/error.ts";
 import { checkInstanceName } from "../../vm/base/layout.ts";
 import { EGRESS_MODES } from "../../vm/base/ports.ts";
@@ -45,6 +46,8 @@ export interface UpRequest {
   readonly net?: string;
   /** Unchecked {@linkcode VmmChoice}. */
   readonly vmm?: string;
+  /** Unchecked {@linkcode Arch}, in either spelling. */
+  readonly arch?: string;
   /** `--libkrun`. */
   readonly libkrun?: string;
   /** What runs in the cluster: the name of a built-in payload, or a folder. */
@@ -140,6 +143,7 @@ export function resolveOptions(
   const vmm = pick("--vmm", request.vmm ?? stored?.vmm ?? "auto", VMM_CHOICES);
   checkNet(net, vmm, mode);
   checkLibkrun(request.libkrun, vmm);
+  const arch = checkArch(request.arch, stored, vmm);
   const cpus = request.cpus ?? stored?.cpus ?? Math.min(base.cpus, host.cpus);
   const memoryMiB = request.memoryMiB ?? stored?.memoryMiB ??
     Math.min(base.memoryMiB, Math.max(MINIMUM_MIB[mode], Math.floor(host.memoryMiB / 2)));
@@ -166,6 +170,7 @@ export function resolveOptions(
       ...networkOf(request, stored),
       ...hostServicesOf(request, stored),
       ...egressOf(request, stored),
+      ...(arch !== "amd64" && { arch }),
     },
     net,
     libkrun: request.libkrun,
@@ -255,6 +260,37 @@ function pick<T extends string>(flag: string, value: string, allowed: readonly T
     `the choices are ${allowed.join(", ")}`,
     `pass ${flag} ${allowed[0]}`,
   );
+}
+
+/** An architecture in our word or the kernel's. @throws GatewayError `usage`. */
+export function parseArch(text: string): Arch {
+  const word = text === "x86_64" ? "amd64" : text === "aarch64" ? "arm64" : text;
+  return pick("--arch", word, ARCHES);
+}
+
+/** The programs on an instance's disk are those of one processor. */
+function checkArch(
+  asked: string | undefined,
+  stored: InstanceConfig | undefined,
+  vmm: VmmChoice,
+): Arch {
+  const before = guestArch(stored);
+  const arch = asked === undefined ? before : parseArch(asked);
+  if (stored && arch !== before) {
+    throw usageError(
+      `Cannot use --arch "${asked}"`,
+      `the instance is an ${before} guest, and its disk has programs for that processor`,
+      "leave --arch out, or make a new instance with another --name",
+    );
+  }
+  if (vmm === "libkrun" && arch !== hostArch()) {
+    throw usageError(
+      `Cannot use --arch "${asked ?? arch}" with --vmm "libkrun"`,
+      `libkrun runs guests of this host's own processor, ${hostArch()}`,
+      "leave --vmm out: QEMU emulates the other one",
+    );
+  }
+  return arch;
 }
 
 function checkExecOnly(request: UpRequest): void {

@@ -1,8 +1,10 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import { hostArch } from "../../vm/base/arch.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import type { InstanceConfig } from "../../vm/instance/instance.ts";
 import { DEFAULT_PORTS, hostFacts, resolveOptions, type UpRequest } from "./options.ts";
 
+const FOREIGN = hostArch() === "amd64" ? "arm64" : "amd64";
 const host = { cpus: 8, memoryMiB: 32_768 };
 const request: UpRequest = { name: "default", assumeYes: false };
 const stored: InstanceConfig = {
@@ -31,6 +33,16 @@ const REFUSED: readonly (readonly [string, Partial<UpRequest>, readonly string[]
     `Cannot use --vmm "xen"`,
     "the choices are auto, qemu, libkrun",
     "pass --vmm auto",
+  ]],
+  ["an unknown --arch", { arch: "riscv64" }, [
+    `Cannot use --arch "riscv64"`,
+    "the choices are amd64, arm64",
+    "pass --arch amd64",
+  ]],
+  ["a foreign --arch with libkrun", { arch: FOREIGN, vmm: "libkrun" }, [
+    `Cannot use --arch "${FOREIGN}" with --vmm "libkrun"`,
+    `libkrun runs guests of this host's own processor, ${hostArch()}`,
+    "leave --vmm out: QEMU emulates the other one",
   ]],
   ["an unknown --payload", { payload: "x" }, [
     `Cannot use --payload "x"`,
@@ -317,4 +329,21 @@ Deno.test("resolveOptions() remembers egress and allowed networks until they are
   assertEquals([again.egress, again.allowNets], ["none", [net]]);
   const open = resolveOptions({ ...request, egress: "internet", allowNets: false }, host, config);
   assertEquals(["egress" in open.config, "allowNets" in open.config], [false, false]);
+});
+
+Deno.test("resolveOptions() remembers an instance's processor, in either spelling, and does not exchange it", () => {
+  const arm = resolveOptions({ ...request, arch: "aarch64" }, host).config;
+  assertEquals(arm.arch, "arm64");
+  assertEquals(resolveOptions(request, host, arm).config.arch, "arm64");
+  assertEquals(resolveOptions({ ...request, arch: "x86_64" }, host).config.arch, undefined);
+  // A record of before there was a choice is one of amd64.
+  const error = assertThrows(
+    () => resolveOptions({ ...request, arch: "arm64" }, host, stored),
+    GatewayError,
+  );
+  assertEquals([error.what, error.why, error.fix], [
+    `Cannot use --arch "arm64"`,
+    "the instance is an amd64 guest, and its disk has programs for that processor",
+    "leave --arch out, or make a new instance with another --name",
+  ]);
 });

@@ -6,6 +6,7 @@
  */
 import { join } from "@std/path";
 import { GUEST_MAC } from "../../net/guest.ts";
+import type { Arch } from "../../vm/base/arch.ts";
 import { socketPath } from "../../vm/base/layout.ts";
 import type { DiskSpec, VmSpec } from "../../vm/machine/spec.ts";
 
@@ -16,10 +17,10 @@ export interface PlanInput {
   readonly cpus: number;
   readonly memoryMiB: number;
   readonly vmm: "qemu" | "libkrun";
-  readonly arch: "x86_64" | "aarch64";
+  readonly arch: Arch;
   readonly os: "linux" | "darwin";
   readonly kernelPath: string;
-  /** Of an x86_64 kernel that is not ours; "elf" without it. */
+  /** Of an amd64 kernel that is not ours; "elf" without it. */
   readonly kernelFormat?: "elf" | "bzimage" | "libkrunfw";
   readonly rootImage: string;
   /** The instance's folder (or the one-shot VM's). */
@@ -73,7 +74,7 @@ export function planVm(input: PlanInput): VmSpec {
     memoryMiB: input.memoryMiB,
     kernel: {
       path: input.kernelPath,
-      format: input.arch === "aarch64" ? "image-arm64" : input.kernelFormat ?? "elf",
+      format: input.arch === "arm64" ? "image-arm64" : input.kernelFormat ?? "elf",
       cmdline: kernelCmdline(input),
     },
     ram: input.ramLayers ? { layers: [] } : null,
@@ -102,7 +103,7 @@ function netOf({ tsi, netSocket, vmm, os }: PlanInput): VmSpec["net"] {
 }
 
 function kernelCmdline(input: PlanInput): string {
-  const console = input.vmm === "libkrun" ? "hvc0" : input.arch === "aarch64" ? "ttyAMA0" : "ttyS0";
+  const console = input.vmm === "libkrun" ? "hvc0" : input.arch === "arm64" ? "ttyAMA0" : "ttyS0";
   return [
     `console=${console}`,
     "ro root=/dev/vda rootfstype=erofs init=/sbin/gateway-init",
@@ -110,14 +111,14 @@ function kernelCmdline(input: PlanInput): string {
     // Not at once on libkrun: what is still on its way through the virtual console is lost with the reset (seen).
     `panic=${input.vmm === "libkrun" ? 1 : -1} reboot=t`,
     // The counter is steady on every host we run on; without this the kernel watches it with worse clocks.
-    ...(input.arch === "x86_64" ? ["tsc=reliable"] : []),
+    ...(input.arch === "amd64" ? ["tsc=reliable"] : []),
     ...(input.tscKHz === null ? [] : [`tsc_early_khz=${input.tscKHz}`]),
     // QEMU's local APIC timer counts nanoseconds; to measure that takes 0.2 s (kernel/patches/lapic_khz.patch).
-    ...(input.arch === "x86_64" && input.emulated ? ["lapic_khz=1000000"] : []),
+    ...(input.arch === "amd64" && input.emulated ? ["lapic_khz=1000000"] : []),
     // An emulated CPU does not speculate, and page-table isolation made small system calls 17 times slower there.
     ...(input.emulated ? ["mitigations=off"] : []),
     // microvm has no ACPI tables and its timer works: both are looked for at the cost of 50 ms and an error line.
-    ...(input.arch === "x86_64" && input.vmm === "qemu" ? ["acpi=off no_timer_check"] : []),
+    ...(input.arch === "amd64" && input.vmm === "qemu" ? ["acpi=off no_timer_check"] : []),
     "quiet loglevel=4",
     `gateway.mode=${input.mode}`,
   ].join(" ");

@@ -9,7 +9,7 @@ const input: PlanInput = {
   cpus: 4,
   memoryMiB: 8192,
   vmm: "qemu",
-  arch: "x86_64",
+  arch: "amd64",
   os: "linux",
   kernelPath: "/a/vmlinux",
   rootImage: "/a/root.erofs",
@@ -56,7 +56,7 @@ Deno.test("planVm() gives exactly this for a program on libkrun and macOS", () =
     ...input,
     mode: "exec",
     vmm: "libkrun",
-    arch: "aarch64",
+    arch: "arm64",
     os: "darwin",
     name: "exec-1",
     dir: "/x",
@@ -147,7 +147,7 @@ Deno.test("planVm() turns mitigations off only for an emulated CPU", () => {
 });
 
 Deno.test("planVm() uses QEMU's console of the architecture", () => {
-  const { cmdline } = planVm({ ...input, arch: "aarch64" }).kernel;
+  const { cmdline } = planVm({ ...input, arch: "arm64" }).kernel;
   assertEquals([cmdline.split(" ")[0], cmdline.includes("tsc=")], ["console=ttyAMA0", false]);
 });
 

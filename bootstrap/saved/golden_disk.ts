@@ -7,12 +7,14 @@
  * @module
  */
 import { join } from "@std/path";
+import { kernelFile } from "../../kernel/kernel.ts";
+import { guestArch } from "../../vm/base/arch.ts";
 import { describeError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
 import { run } from "../../vm/base/process.ts";
 import { QEMU_IMG_TOOL, shareFile } from "../../vm/instance/disk_chain.ts";
 import type { InstanceConfig } from "../../vm/instance/instance.ts";
-import { QEMU_TOOL } from "../../vm/qemu/driver.ts";
+import { qemuTool } from "../../vm/qemu/driver.ts";
 import {
   type Artifact,
   type ArtifactStore,
@@ -34,7 +36,7 @@ function identity({ kernel, root }: Pick<BootArtifacts, "kernel" | "root">, stat
   return {
     name: "golden",
     inputs: {
-      kernel: kernel.files.vmlinux!.sha256,
+      kernel: kernelFile(kernel).sha256,
       root: root.files["root.erofs"]!.sha256,
       payload: "gateway.local/demo:1",
       stateMiB,
@@ -52,7 +54,7 @@ export function goldenDiskRecipe(
   return {
     label: "golden state disk",
     ...identity(artifacts, String(config.stateMiB)),
-    tools: [QEMU_TOOL, QEMU_IMG_TOOL],
+    tools: [qemuTool(guestArch(config)), QEMU_IMG_TOOL],
     // Its pods are gone from the disk in the end, their images are not.
     build: (ctx) => buildDisk(ctx, { ...config, payload: DEMO }),
   };
@@ -60,7 +62,9 @@ export function goldenDiskRecipe(
 
 /** Whether an artifact is a golden disk of these boot artifacts, of whatever size. */
 export function isGoldenDiskOf(artifact: Artifact, boot: readonly Artifact[]): boolean {
-  const [kernel, root] = ["kernel", "root"].map((name) => boot.find((one) => one.name === name));
+  const [kernel, root] = [/^kernel/, /^root$/].map((name) =>
+    boot.find((one) => name.test(one.name))
+  );
   const { stateMiB } = artifact.manifest.inputs;
   if (!kernel || !root || stateMiB === undefined) return false;
   return recipeKey(identity({ kernel, root }, stateMiB)) === artifact.key;

@@ -6,6 +6,7 @@
  */
 import { basename, dirname, join } from "@std/path";
 import { freeLoopbackPort, LOOPBACK } from "../../net/forward.ts";
+import { guestArch } from "../../vm/base/arch.ts";
 import { abortError, describeError, GatewayError } from "../../vm/base/error.ts";
 import {
   cacheDir,
@@ -63,10 +64,11 @@ export class PrivateGateway implements AsyncDisposable {
   async up(config: InstanceConfig): Promise<void> {
     const { service, dir } = await loadPayload(config.payload);
     const { cpus, memoryMiB, stateMiB, vmm, clusterBinary, egress, allowNets } = config;
+    const arch = guestArch(config);
     const hostPort = freeLoopbackPort();
     const request = {
       ...{ name: NAME, cold: true, assumeYes: false, kubeApi: false },
-      ...{ cpus, memoryMiB, stateMiB, vmm, egress, allowNets },
+      ...{ cpus, memoryMiB, stateMiB, vmm, arch, egress, allowNets },
       ports: [{ address: LOOPBACK, hostPort, guestPort: service.nodePort }],
       // A home of its own does not have the user's pinned payload.
       payload: config.payload === DEMO ? DEMO : dir,

@@ -6,7 +6,9 @@
  * @module
  */
 import { join } from "@std/path";
+import { kernelFile } from "../../kernel/kernel.ts";
 import { gvproxyNetSocket, type RunningGvproxy, startGvproxy } from "../../net/gvproxy.ts";
+import { guestArch } from "../../vm/base/arch.ts";
 import { writeFileAtomic } from "../../vm/base/durable.ts";
 import { abortError, GatewayError } from "../../vm/base/error.ts";
 import type { EventLog, Span } from "../../vm/base/event.ts";
@@ -18,7 +20,7 @@ import { raceAbort, waitFor, within } from "../../vm/base/wait.ts";
 import { tsiFirmware } from "../../vm/libkrun/find.ts";
 import { ControlPort } from "../../vm/machine/control_port.ts";
 import { StdioPort, type StdioStreams } from "../../vm/machine/stdio_port.ts";
-import { ensureArtifacts, hostArch } from "../artifacts/ensure.ts";
+import { ensureArtifacts } from "../artifacts/ensure.ts";
 import { chooseVmm, type ChosenVmm } from "../plan/choose_vmm.ts";
 import type { UpOptions } from "../plan/options.ts";
 import { netTransport, type PlanInput, planVm } from "../plan/plan.ts";
@@ -64,7 +66,7 @@ export async function execInFreshVm(options: UpOptions, ctx: ExecContext): Promi
   const code = await execWith(
     {
       ...chosen,
-      ...await execKernel(options, artifacts.kernel.files.vmlinux!.path, chosen, span),
+      ...await execKernel(options, kernelFile(artifacts.kernel).path, chosen, span),
       rootImage: artifacts.root.files["root.erofs"]!.path,
       gvproxy: artifacts.gvproxy.files.gvproxy!.path,
     },
@@ -121,7 +123,7 @@ export async function execWith(
     cpus: options.config.cpus,
     memoryMiB: options.config.memoryMiB,
     vmm: parts.vmm.name,
-    arch: hostArch(),
+    arch: guestArch(options.config),
     os: Deno.build.os === "darwin" ? "darwin" : "linux",
     kernelPath: parts.kernelPath,
     kernelFormat: parts.kernelFormat,

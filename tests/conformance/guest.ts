@@ -142,7 +142,7 @@ function specFor(
     cpus: options.cpus ?? 1,
     memoryMiB: 512,
     vmm: bench.vmm.name,
-    arch: "x86_64",
+    arch: "amd64",
     os: options.datagrams ? "darwin" : "linux",
     kernelPath: bench.kernelPath,
     rootImage: bench.rootImage,

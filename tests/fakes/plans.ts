@@ -37,7 +37,7 @@ export class Plans implements AsyncDisposable {
       cpus: 2,
       memoryMiB: 2048,
       vmm: "libkrun",
-      arch: "x86_64",
+      arch: "amd64",
       os: "linux",
       kernelPath: join(this.sandbox.top, "cache/gateway/vmlinux"),
       rootImage: join(this.sandbox.top, "cache/gateway/root.erofs"),

@@ -46,7 +46,10 @@ Deno.test("the arm64 kernel is an Image and boots to PID 1", async () => {
     { program: "qemu-system-aarch64", debian: "qemu-system-arm" },
     { program: "file", debian: "file" },
   ], options());
-  const [kernel] = await buildTargets("kernel-arm64", options());
+  const [kernel] = await buildTargets("kernel", {
+    ...options(),
+    config: { vmm: "auto", arch: "arm64" },
+  });
   const image = kernel!.files.Image!.path;
   const { stdout: kind } = await run("file", { args: ["-b", image] });
   assertMatch(kind, /^Linux kernel ARM64 boot executable Image, little-endian, 4K pages/);

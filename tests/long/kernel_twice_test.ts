@@ -6,7 +6,7 @@
  */
 import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
-import { hostArch } from "../../bootstrap/artifacts/ensure.ts";
+import { hostArch } from "../../vm/base/arch.ts";
 import { kernelRecipe } from "../../kernel/kernel.ts";
 import { silentSpan } from "../../vm/base/event.ts";
 import { ArtifactStore, digestFile } from "../../vm/store/artifact.ts";

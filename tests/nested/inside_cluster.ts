@@ -94,7 +94,7 @@ function specOf(bench: Bench, dir: string): VmSpec {
     cpus: 2,
     memoryMiB: 2048,
     vmm: "libkrun",
-    arch: "x86_64",
+    arch: "amd64",
     os: "linux",
     kernelPath: bench.kernelPath,
     rootImage: bench.rootImage,

@@ -5,6 +5,7 @@
  * @module
  */
 import * as v from "valibot";
+import { type Arch, ARCHES } from "../base/arch.ts";
 import { asHostError, describeError, GatewayError } from "../base/error.ts";
 import { parseJson } from "../base/json_file.ts";
 import type { InstancePaths } from "../base/layout.ts";
@@ -37,6 +38,8 @@ export interface InstanceConfig {
   readonly ports: readonly PortForward[];
   /** `auto` chooses anew on every start. */
   readonly vmm: "auto" | "qemu" | "libkrun";
+  /** The guest's processor; absent for amd64. */
+  readonly arch?: Arch;
   /** Whether the cluster's API is forwarded and a kubeconfig written. */
   readonly kubeApi: boolean;
   /** What runs in the cluster: a built-in payload's name, or a folder's absolute path. */
@@ -129,6 +132,7 @@ export const InstanceFile: v.GenericSchema<unknown, InstanceConfig> = v.object({
   hostServices: v.optional(v.array(Service)),
   egress: v.optional(v.picklist(["internet", "all", "none"])),
   allowNets: v.optional(v.array(Allowed)),
+  arch: v.optional(v.picklist(ARCHES)),
 });
 
 const ProcessRecord = v.object({

@@ -5,6 +5,7 @@
  * @module
  */
 import * as v from "valibot";
+import type { Arch } from "../base/arch.ts";
 import { parseJson } from "../base/json_file.ts";
 
 const Disk = v.strictObject({
@@ -71,6 +72,11 @@ export type DiskSpec = Readonly<v.InferOutput<typeof Disk>>;
 export type NetSpec = Readonly<v.InferOutput<typeof Card>>;
 /** A named virtio-console port. */
 export type ConsolePortSpec = Readonly<v.InferOutput<typeof ConsolePort>>;
+
+/** The guest's processor. */
+export function archOf({ kernel }: Pick<VmSpec, "kernel">): Arch {
+  return kernel.format === "image-arm64" ? "arm64" : "amd64";
+}
 
 /** Parses vm.json. @throws GatewayError `instance-schema` naming the first wrong field. */
 export function parseVmSpec(text: string, path: string): VmSpec {

@@ -5,8 +5,9 @@
  * @module
  */
 import { join } from "@std/path";
+import type { Arch } from "../base/arch.ts";
 import { socketPath } from "../base/layout.ts";
-import type { DiskSpec, NetSpec, VmSpec } from "../machine/spec.ts";
+import { archOf, type DiskSpec, type NetSpec, type VmSpec } from "../machine/spec.ts";
 
 /** How this host runs QEMU; found by the probe, not by the plan. */
 export interface QemuMachine {
@@ -27,26 +28,50 @@ const SANDBOX = "on,obsolete=deny,elevateprivileges=deny,resourcecontrol=deny";
 // a part of the machine that saved states name, since the guest does not see it.
 const UNMERGED = "mem-merge=off";
 
-// Under TCG the timer needs the PIT and the PIC, and with ACPI the kernel hangs while it calibrates the
-// TSC in most starts (FACTS: 7 of 10); with ACPI off 10 of 10 came up.
-const MACHINE =
-  "microvm,acpi=off,pic=on,pit=on,rtc=on,isa-serial=on,auto-kernel-cmdline=on,usb=off,graphics=off";
+/** The machine for a processor, in QEMU's words. */
+interface MachineWords {
+  readonly machine: string;
+  /** The processor that is emulated; hardware has its own. */
+  readonly tcg: string;
+  /** What the machine calls its memory: device state is only loaded into memory of the same name. */
+  readonly ram: string;
+  /** The virtio-mmio slots in the order in which the guest's kernel meets them. */
+  readonly slots: readonly number[];
+}
 
-// Go's wide vector code is slow to emulate: Nehalem with AES was measured at 51 s against 74 s for `max`.
-const CPU = { kvm: "host", hvf: "host", tcg: "Nehalem,+aes,+pclmulqdq,+rdrand" } as const;
+const MACHINES: Readonly<Record<Arch, MachineWords>> = {
+  amd64: {
+    // Under TCG the timer needs the PIT and the PIC, and with ACPI the kernel hangs while it calibrates the
+    // TSC in most starts (FACTS: 7 of 10); with ACPI off 10 of 10 came up.
+    machine:
+      "microvm,acpi=off,pic=on,pit=on,rtc=on,isa-serial=on,auto-kernel-cmdline=on,usb=off,graphics=off",
+    // Go's wide vector code is slow to emulate: Nehalem with AES was measured at 51 s against 74 s for `max`.
+    tcg: "Nehalem,+aes,+pclmulqdq,+rdrand",
+    ram: "microvm.ram",
+    slots: [7, 6, 5, 4, 3, 2, 1, 0],
+  },
+  arm64: {
+    machine: "virt,gic-version=max,usb=off,graphics=off",
+    // Has atomic operations in one instruction, and neither wide vectors nor signed pointers, which are slow to emulate.
+    tcg: "neoverse-n1",
+    ram: "mach-virt.ram",
+    slots: [0, 1, 2, 3, 4, 5, 6, 7],
+  },
+};
 
-// microvm has eight virtio-mmio slots, and the guest's kernel meets the highest one first.
-const LAST_SLOT = 7;
+const cpuOf = ({ tcg }: MachineWords, accelerator: QemuMachine["accelerator"]) =>
+  accelerator === "tcg" ? tcg : "host";
 
 /** The machine and the processor that every guest of an accelerator gets, in QEMU's words. */
-export function machineType(accelerator: QemuMachine["accelerator"]): string {
-  return `${MACHINE} ${CPU[accelerator]}`;
+export function machineType(accelerator: QemuMachine["accelerator"], arch: Arch): string {
+  return `${MACHINES[arch].machine} ${cpuOf(MACHINES[arch], accelerator)}`;
 }
 
 /** QEMU's arguments for a spec. Explicit slots fix the order in which the guest meets the devices: vda stays vda. */
 export function qemuArgv(spec: VmSpec, machine: QemuMachine): string[] {
-  let slot = LAST_SLOT;
-  const bus = () => `bus=virtio-mmio-bus.${slot--}`;
+  const words = MACHINES[archOf(spec)];
+  const slots = words.slots.values();
+  const bus = () => `bus=virtio-mmio-bus.${slots.next().value}`;
   // No plan for QEMU has TSI (bootstrap/plan/options.ts).
   const card = spec.net?.transport === "tsi" ? null : spec.net;
   return [
@@ -55,12 +80,12 @@ export function qemuArgv(spec: VmSpec, machine: QemuMachine): string[] {
     ["-sandbox", spec.ram ? `${SANDBOX},spawn=allow` : `${SANDBOX},spawn=deny`],
     [
       "-machine",
-      spec.ram ? `${MACHINE},${UNMERGED},memory-backend=${RAM_ID}` : `${MACHINE},${UNMERGED}`,
+      `${words.machine},${UNMERGED}${spec.ram ? `,memory-backend=${words.ram}` : ""}`,
     ],
     ["-accel", machine.accelerator === "tcg" ? "tcg,thread=multi" : machine.accelerator],
-    ["-cpu", CPU[machine.accelerator]],
+    ["-cpu", cpuOf(words, machine.accelerator)],
     ["-smp", String(spec.cpus)],
-    memoryArgs(spec),
+    memoryArgs(spec, words),
     spec.incoming ? ["-incoming", "defer"] : [],
     ["-kernel", spec.kernel.path, "-append", spec.kernel.cmdline],
     ["-chardev", `socket,id=qmp,path=${escape(qmpPath(spec))},server=on,wait=off`],
@@ -74,19 +99,16 @@ export function qemuArgv(spec: VmSpec, machine: QemuMachine): string[] {
   ].flat();
 }
 
-// microvm names its memory so; device state is only loaded into memory of the same name.
-const RAM_ID = "microvm.ram";
-
 /** The file that QEMU takes for the guest's memory and vm/qemu/ramshim replaces by layers. It stays empty. */
 export function ramPlaceholder(spec: Pick<VmSpec, "runtimeDir">): string {
   return join(spec.runtimeDir, "ram");
 }
 
-function memoryArgs(spec: VmSpec): string[] {
+function memoryArgs(spec: VmSpec, { ram }: MachineWords): string[] {
   const size = ["-m", `${spec.memoryMiB}M`];
   if (!spec.ram) return size;
   const file = `mem-path=${escape(ramPlaceholder(spec))}`;
-  const backend = `memory-backend-file,id=${RAM_ID},size=${spec.memoryMiB}M,${file},share=on`;
+  const backend = `memory-backend-file,id=${ram},size=${spec.memoryMiB}M,${file},share=on`;
   return [...size, "-object", backend];
 }
 

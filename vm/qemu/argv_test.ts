@@ -58,6 +58,40 @@ Deno.test("qemuArgv() gives exactly this for a cluster under TCG", () => {
   ]);
 });
 
+const armSpec: VmSpec = {
+  ...spec,
+  kernel: { path: "/a/Image", format: "image-arm64", cmdline: "console=ttyAMA0 quiet" },
+};
+
+Deno.test("qemuArgv() gives exactly this for an arm64 cluster under TCG", () => {
+  const tcg = { program: "qemu", accelerator: "tcg" } as const;
+  const [argv, other] = [qemuArgv(armSpec, tcg), qemuArgv(spec, tcg)];
+  const changed = argv.filter((word, at) => word !== other[at]);
+  assertEquals(argv.length, other.length);
+  assertEquals(changed, [
+    "virt,gic-version=max,usb=off,graphics=off,mem-merge=off",
+    "neoverse-n1",
+    "/a/Image",
+    "console=ttyAMA0 quiet",
+    "virtio-blk-device,drive=root,serial=root,bus=virtio-mmio-bus.0",
+    "virtio-blk-device,drive=state,serial=state,bus=virtio-mmio-bus.1",
+    "virtio-blk-device,drive=payload,serial=payload,bus=virtio-mmio-bus.2",
+    "virtio-net-device,netdev=net0,mac=5a:94:ef:e4:0c:ee,bus=virtio-mmio-bus.3",
+    "virtio-rng-device,bus=virtio-mmio-bus.4",
+    "virtio-serial-device,id=ports,max_ports=8,bus=virtio-mmio-bus.5",
+  ]);
+});
+
+Deno.test("qemuArgv() names an arm64 guest's memory as its machine does", () => {
+  const argv = qemuArgv({ ...armSpec, ram: { layers: [] } }, {
+    program: "qemu",
+    accelerator: "kvm",
+  });
+  assert(argv[argv.indexOf("-machine") + 1]!.endsWith(",memory-backend=mach-virt.ram"));
+  assert(argv[argv.indexOf("-object") + 1]!.startsWith("memory-backend-file,id=mach-virt.ram,"));
+  assertEquals(argv[argv.indexOf("-cpu") + 1], "host");
+});
+
 Deno.test("qemuArgv() has no network device when the spec has none, and the host's CPU with KVM", () => {
   const argv = qemuArgv({ ...spec, net: null }, { program: "qemu", accelerator: "kvm" });
   assert(!argv.some((arg) => arg.includes("net0")));

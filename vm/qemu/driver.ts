@@ -5,6 +5,7 @@
  * @module
  */
 import { basename, dirname, join } from "@std/path";
+import { type Arch, hostArch } from "../base/arch.ts";
 import { describeError, GatewayError } from "../base/error.ts";
 import type { HostTool } from "../base/host_tools.ts";
 import { ensurePrivateDir } from "../base/layout.ts";
@@ -12,7 +13,7 @@ import { readTail } from "../base/log_file.ts";
 import { run, which } from "../base/process.ts";
 import { type LimitedSpan, limitRecords } from "../base/record_limit.ts";
 import { pause, within } from "../base/wait.ts";
-import type { CandidateQuestion } from "../machine/accelerator.ts";
+import type { AcceleratorVerdict, CandidateQuestion } from "../machine/accelerator.ts";
 import { checkKernelFile } from "../machine/kernel_file.ts";
 import type { VmSpec } from "../machine/spec.ts";
 import type { RunningVm, StartOptions, VmCommand, Vmm, VmmCheck } from "../machine/vmm.ts";
@@ -27,11 +28,20 @@ import { askConfinement, checkLayer, trimCode } from "./ram_layer.ts";
 import { QemuSaver, ramSocket } from "./save.ts";
 import { loadDevices } from "./state.ts";
 
-/** The program and its Debian package. */
-export const QEMU_TOOL: HostTool = { program: "qemu-system-x86_64", debian: "qemu-system-x86" };
+const TOOLS: Readonly<Record<Arch, HostTool>> = {
+  amd64: { program: "qemu-system-x86_64", debian: "qemu-system-x86" },
+  arm64: { program: "qemu-system-aarch64", debian: "qemu-system-arm" },
+};
+
+/** The program for guests of a processor, and its Debian package. */
+export function qemuTool(arch: Arch): HostTool {
+  return TOOLS[arch];
+}
 
 /** What the driver needs besides the host. */
 export interface QemuOptions {
+  /** The guest's processor; this host's by default. */
+  readonly arch?: Arch;
   /** The kernel the probe boots. */
   readonly kernelPath: string;
   /** Where the probe's verdict is kept. */
@@ -46,7 +56,7 @@ export interface QemuOptions {
   readonly accelerator?: QemuMachine["accelerator"];
 }
 
-/** QEMU's microvm machine. */
+/** QEMU: its microvm machine for amd64, and virt for arm64. */
 export class QemuVmm implements Vmm {
   readonly name = "qemu";
   readonly supports: Vmm["supports"];
@@ -57,26 +67,31 @@ export class QemuVmm implements Vmm {
   }
 
   async check(options: StartOptions): Promise<VmmCheck> {
-    const program = which(QEMU_TOOL.program);
+    const { arch = hostArch() } = this.options;
+    const tool = qemuTool(arch);
+    const program = which(tool.program);
     if (program === undefined) {
       return {
         usable: false,
         description: "QEMU",
         accelerator: "none",
-        why: `${QEMU_TOOL.program} is not on this host`,
-        fix: `install it: apt-get install -y --no-install-recommends ${QEMU_TOOL.debian}`,
+        why: `${tool.program} is not on this host`,
+        fix: `install it: apt-get install -y --no-install-recommends ${tool.debian}`,
       };
     }
     const { stdout } = await run(program, { args: ["--version"], timeoutMs: 10_000 });
     const version = /version (\d+\.\d+(\.\d+)?)/.exec(stdout)?.[1] ?? "of unknown version";
     const verdict = this.options.accelerator
       ? { accelerator: this.options.accelerator, why: "you asked for it", fix: "" }
-      : await probeAccelerator({ program, version, ...this.options, ...options });
+      : arch !== hostArch()
+      ? foreign(arch)
+      : await probeAccelerator({ program, version, ...this.options, ...options, arch });
     this.#machine = { program, accelerator: verdict.accelerator };
     const how = verdict.accelerator === "tcg"
       ? "TCG (emulation)"
       : verdict.accelerator.toUpperCase();
-    const machine = `${machineType(verdict.accelerator)} ${await hostCpu(verdict.accelerator)}`;
+    const type = machineType(verdict.accelerator, arch);
+    const machine = `${type} ${await hostCpu(verdict.accelerator)}`;
     return { usable: true, description: `QEMU ${version}, ${how}`, ...verdict, machine };
   }
 
@@ -128,6 +143,14 @@ export class QemuVmm implements Vmm {
       });
     }
   }
+}
+
+function foreign(arch: Arch): AcceleratorVerdict {
+  return {
+    accelerator: "tcg",
+    why: `the guest's processor is ${arch} and this host's is ${hostArch()}`,
+    fix: `run it on an ${arch} host: emulation is many times slower`,
+  };
 }
 
 /** While the host's disk is full, each write of the guest can stop it again. */

@@ -8,7 +8,12 @@
 import type { QemuMachine } from "./argv.ts";
 
 /** Lines of /proc/cpuinfo that name a processor. */
-const NAMES = ["vendor_id", "cpu family", "model", "model name", "stepping"];
+const NAMES = [
+  ...["vendor_id", "cpu family", "model", "model name", "stepping"],
+  ...["CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision"],
+];
+/** The line of what it can do. */
+const FLAGS = ["flags", "Features"];
 
 /** The same text on the same processor, "" where the system does not tell it (then saved states do not exist, either). */
 export async function hostCpu(accelerator: QemuMachine["accelerator"]): Promise<string> {
@@ -21,7 +26,7 @@ export async function hostCpu(accelerator: QemuMachine["accelerator"]): Promise<
  */
 export function cpuIdentity(cpuinfo: string, accelerator: QemuMachine["accelerator"]): string {
   const [first = ""] = cpuinfo.split("\n\n");
-  const wanted = accelerator === "tcg" ? NAMES : [...NAMES, "flags"];
+  const wanted = accelerator === "tcg" ? NAMES : [...NAMES, ...FLAGS];
   return first.split("\n").flatMap((line) => {
     const [key = "", value = ""] = line.split(":").map((word) => word.trim());
     return wanted.includes(key) ? [`${key}=${value}`] : [];

@@ -7,6 +7,7 @@
  */
 import { join } from "@std/path";
 import * as v from "valibot";
+import type { Arch } from "../base/arch.ts";
 import { clearedEnv } from "../base/child_env.ts";
 import { digestBytes } from "../base/digest.ts";
 import { writeCacheFile } from "../base/durable.ts";
@@ -27,7 +28,15 @@ const Verdict = v.object({
   fix: v.string(),
 });
 
+/** The machine that shows whether hardware virtualization works, and where its kernel writes. */
+const MACHINES: Readonly<Record<Arch, readonly [string, string]>> = {
+  amd64: ["microvm,acpi=off,pic=on,pit=on,rtc=on,isa-serial=on", "ttyS0"],
+  arm64: ["virt", "ttyAMA0"],
+};
+
 interface ProbeOptions {
+  /** Of host and guest. */
+  readonly arch: Arch;
   readonly program: string;
   readonly version: string;
   readonly kernelPath: string;
@@ -65,15 +74,16 @@ async function probeBoot(
   accelerator: "kvm" | "hvf",
   options: ProbeOptions,
 ): Promise<AcceleratorVerdict> {
+  const [machine, serial] = MACHINES[options.arch];
   const child = spawnChild(options.program, {
     args: [
       ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
-      ...["-machine", "microvm,acpi=off,pic=on,pit=on,rtc=on,isa-serial=on"],
+      ...["-machine", machine],
       ...["-accel", accelerator, "-cpu", "host", "-m", "256M", "-serial", "stdio"],
       ...["-kernel", options.kernelPath],
       // There is no root: the kernel's own panic is the sign that it came all the way up. The line of its version is a
       // notice (5) and most others are not: each letter costs an exit from the guest.
-      ...["-append", "console=ttyS0 panic=-1 reboot=t loglevel=6"],
+      ...["-append", `console=${serial} panic=-1 reboot=t loglevel=6`],
     ],
     ...clearedEnv(),
     stdout: "piped",

@@ -5,6 +5,7 @@
  * @module
  */
 import { join } from "@std/path";
+import type { Arch } from "../base/arch.ts";
 import { GatewayError } from "../base/error.ts";
 import { run } from "../base/process.ts";
 import type { BuildContext, HostTool } from "./artifact.ts";
@@ -27,7 +28,7 @@ export interface GoBuildOptions {
   /** Added to `-s -w -buildid=`. */
   readonly ldflags?: string;
   /** "amd64" by default. */
-  readonly goarch?: "amd64" | "arm64";
+  readonly goarch?: Arch;
   /** "linux" by default; gvproxy runs on the host and passes the host's. */
   readonly goos?: "linux" | "darwin";
   /** Go's experiments to turn on or, with "no" in front, off; a toolchain that does not know them builds without. */

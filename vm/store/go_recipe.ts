@@ -5,6 +5,7 @@
  * @module
  */
 import { join } from "@std/path";
+import type { Arch } from "../base/arch.ts";
 import { exists } from "../base/layout.ts";
 import {
   type BuildContext,
@@ -31,7 +32,7 @@ export interface GoRecipeOptions {
   readonly moduleDir: string;
   readonly programs: readonly GoProgram[];
   readonly tags?: readonly string[];
-  readonly arch: "amd64" | "arm64";
+  readonly arch: Arch;
   readonly goos?: "linux" | "darwin";
   /** Settings of variables, `-X package.name=value` each. */
   readonly ldflags?: string;

@@ -6,7 +6,7 @@
  * @module
  */
 import { imageRecipe, packerRecipe } from "../../../rootfs/images.ts";
-import type { GuestArch } from "../../../rootfs/lock.ts";
+import { hostArch } from "../../../vm/base/arch.ts";
 import { silentSpan } from "../../../vm/base/event.ts";
 import { sourcePath } from "../../../vm/base/source.ts";
 import { ArtifactStore, type Recipe } from "../../../vm/store/artifact.ts";
@@ -14,7 +14,7 @@ import { goRecipe } from "../../../vm/store/go_recipe.ts";
 
 /** The user's own store, found before a test changes HOME. */
 const STORE = new ArtifactStore();
-const ARCH: GuestArch = Deno.build.arch === "aarch64" ? "arm64" : "amd64";
+const ARCH = hostArch();
 const OPTIONS = { span: silentSpan(), signal: new AbortController().signal, assumeYes: true };
 
 /** kubenode is built with the same, and Kubernetes' packages are compiled once for both. */
