@@ -65,12 +65,12 @@ const ROOMS: readonly Step[] = [
     "--ignore=tests/tidy_test.ts,tests/ffi,tests/vm,tests/guest,tests/kernel,tests/nested,tests/long",
   ),
   tests("guest stages", "--no-check", "-A", "tests/guest/"),
-  tests("libkrun in a nested machine", "--no-check", "-A", "tests/nested/"),
   tests("kernel", "--no-check", "-A", "tests/kernel/"),
 ];
 
 /** What takes longer than one waits for at each change: the soak alone has hours. */
 const RARE: readonly Step[] = [
+  tests("libkrun in a nested machine", "--no-check", "-A", "tests/nested/"),
   { ...tests("long", "--no-check", "-A", "tests/long/"), minutes: 24 * 60 },
 ];
 
