@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { hostArch } from "../../vm/base/arch.ts";
 import { describeError, GatewayError } from "../../vm/base/error.ts";
 import { type Artifact, ArtifactStore, recipeKey } from "../../vm/store/artifact.ts";
 import type { KeyList } from "../../vm/store/signing.ts";
@@ -28,6 +29,18 @@ export async function signAll(
 ): Promise<string[]> {
   // A repairing store looks at what has no signature yet.
   const { store = new ArtifactStore(undefined, { repair: true }) } = options;
+  const names = await signGuest(store, options);
+  // Guests of another processor are optional, and an arm64 host has none.
+  if (hostArch() !== "amd64") return names;
+  const foreign = { ...options, config: { vmm: "auto", arch: "arm64" } } as const;
+  const parts = await stockRecipes(store, foreign);
+  const built = await Promise.all(parts.map((recipe) => store.lookup(recipe)));
+  if (built.includes(undefined)) return names;
+  return [...new Set([...names, ...await signGuest(store, foreign)])];
+}
+
+/** What starts of guests of one processor take. */
+async function signGuest(store: ArtifactStore, options: StartOptions): Promise<string[]> {
   const boot: Artifact[] = [];
   for (const recipe of await stockRecipes(store, options)) {
     const artifact = await store.lookup(recipe);

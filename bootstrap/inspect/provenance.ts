@@ -77,7 +77,7 @@ export async function instanceProvenance(
   const { store = new ArtifactStore() } = options;
   const view = await requireInstance(name);
   const running = await runningPaths(view);
-  const recipes = await stockRecipes(store, options);
+  const recipes = await stockRecipes(store, { ...options, config: view.config });
   const manifests = (await storedArtifacts(store)).map(({ manifest }) => manifest);
   const files = await Promise.all(
     running.map(([role, path]) => describeFile(store, role, path, manifests, recipes)),

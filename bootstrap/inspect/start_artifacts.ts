@@ -9,7 +9,7 @@ import type { Span } from "../../vm/base/event.ts";
 import { libkrunRecipe } from "../../vm/libkrun/build.ts";
 import { vmmProcessRecipe } from "../../vm/libkrun/vmm_bundle.ts";
 import type { Artifact, ArtifactStore, Recipe } from "../../vm/store/artifact.ts";
-import { allRecipes, type Recipes } from "../artifacts/ensure.ts";
+import { allRecipes, type EnsureArtifactsOptions, type Recipes } from "../artifacts/ensure.ts";
 import { isGoldenDiskOf } from "../saved/golden_disk.ts";
 
 /** An artifact that one recipe of this version makes. */
@@ -50,6 +50,8 @@ export interface StartOptions {
   readonly signal: AbortSignal;
   /** A cluster binary of the user's instead of our own. */
   readonly clusterBinary?: string;
+  /** Its `arch` is the guest's; this host's without it. */
+  readonly config?: EnsureArtifactsOptions["config"];
 }
 
 /** The recipes of what every start of this version takes. */

@@ -1,6 +1,6 @@
 /**
- * The arm64 kernel: cross-built, what `file` says of it, and a boot to PID 1 in an emulated machine with Debian's arm64
- * busybox.
+ * arm64 guests on a host of another processor: the kernel, cross-built, what `file` says of it and a boot to PID 1 with
+ * Debian's busybox; a program by `--exec`; and a cluster from nothing to its end, with sleep and a clone.
  * It must not need arm64 hardware.
  *
  * @module
@@ -12,6 +12,8 @@ import { silentSpan } from "../../vm/base/event.ts";
 import { ensureTools } from "../../vm/base/host_tools.ts";
 import { run } from "../../vm/base/process.ts";
 import { initramfs } from "../kernel/initramfs.ts";
+import { Client } from "../vm/client.ts";
+import { freePort, TestHome, withEvidence } from "../vm/harness.ts";
 
 const options = () => ({
   span: silentSpan(),
@@ -76,4 +78,65 @@ Deno.test("the arm64 kernel is an Image and boots to PID 1", async () => {
   } finally {
     await Deno.remove(dir, { recursive: true });
   }
+});
+
+const ARM = ["--arch", "arm64"];
+/** The first start builds everything for arm64. */
+const BUILD_TIMEOUT_MS = 120 * 60_000;
+const UP_TIMEOUT_MS = 20 * 60_000;
+
+Deno.test("--exec runs a program in an arm64 guest and passes its streams and exit code", async () => {
+  await using home = await TestHome.make();
+  const script = "uname -m; cat; exit 7";
+  const { code, stdout } = await home.call([...ARM, "--exec", "/bin/sh", "-c", script], {
+    stdin: new TextEncoder().encode("from the host"),
+    timeoutMs: BUILD_TIMEOUT_MS,
+  });
+  assertEquals([code, stdout], [7, "aarch64\nfrom the host"]);
+  await home.assertClean();
+});
+
+Deno.test("an arm64 cluster, from nothing to gone", async (t) => {
+  await using home = await TestHome.make();
+  const client = new Client(home);
+  const step = (name: string, fn: () => Promise<void>) =>
+    t.step(name, () => withEvidence(home, "default", fn));
+  const up = (...more: string[]) =>
+    home.ok(["up", "--detach", ...more], { timeoutMs: UP_TIMEOUT_MS });
+
+  await step("it is READY and its service answers over mutual TLS", async () => {
+    const size = ["--memory", "3072", "--cpus", "2"];
+    await up(...ARM, "--cold", "--port", `${freePort()}:30051`, ...size);
+    assert(await client.answers());
+    const { stdout } = await home.ok(["exec", "--", "uname", "-m"]);
+    assertEquals(stdout, "aarch64\n");
+  });
+
+  await step("status and list name its processor", async () => {
+    assertMatch((await home.ok(["status"])).stdout, /^machine +2 CPU \(arm64\), 3072 MiB$/m);
+    assertMatch((await home.ok(["list"])).stdout, /^default +ready .* arm64 +2 CPU/m);
+  });
+
+  await step("every check of `gateway verify` passes that is required", async () => {
+    await home.ok(["verify"], { timeoutMs: UP_TIMEOUT_MS });
+  });
+
+  await step("it goes on after suspend, as what it was", async () => {
+    await home.ok(["suspend"], { timeoutMs: UP_TIMEOUT_MS });
+    await up();
+    assert(await client.answers());
+  });
+
+  await step("a clone of it has an answer of its own", async () => {
+    await home.ok(["fork", "default", "clone"], { timeoutMs: UP_TIMEOUT_MS });
+    assert(await client.answers("clone"));
+    await home.ok(["rm", "--force", "clone"]);
+  });
+
+  await step("it starts again from its disk, and ends cleanly", async () => {
+    await home.ok(["down"], { timeoutMs: UP_TIMEOUT_MS });
+    await up();
+    assert(await client.answers());
+    await home.ok(["down"], { timeoutMs: UP_TIMEOUT_MS });
+  });
 });
