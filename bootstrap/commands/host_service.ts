@@ -94,7 +94,7 @@ export async function changeHostServices(
   // What is wrong by itself is told also by an instance that is just starting.
   changedHostServices(config.hostServices ?? [], change);
   if (state === "running") {
-    const { askSupervisor } = await import("../run/supervisor.ts");
+    const { askSupervisor } = await import("../run/requests.ts");
     await askSupervisor(paths, { do: "host-service", ...change }, signal);
     return;
   }

@@ -1,48 +1,26 @@
 /**
  * What a supervisor does between READY and the end: keeps the guest's clock, watches that guest and network answer, and
- * serves the requests of other `gateway` processes on a socket: suspend, snapshot, forget a snapshot, change host services.
+ * carries out the requests of other `gateway` processes (requests.ts).
  * It must not save by itself (save.ts) or end the run but by a suspend.
  *
  * @module
  */
-import * as v from "valibot";
 import type { RunningGvproxy } from "../../net/gvproxy.ts";
 import { removeDurable } from "../../vm/base/durable.ts";
-import { abortError, describeError, GatewayError } from "../../vm/base/error.ts";
+import { abortError, describeError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
-import { checkSnapshotName, type InstancePaths, socketPath } from "../../vm/base/layout.ts";
-import { LineConnection, listenPrivate, readLines, writeAll } from "../../vm/base/lines.ts";
+import { checkSnapshotName } from "../../vm/base/layout.ts";
 import { raceAbort } from "../../vm/base/wait.ts";
 import { slotRecord, snapshotRecord, sweep } from "../../vm/instance/saved_state.ts";
 import type { ControlPort } from "../../vm/machine/control_port.ts";
 import { CertificateWatch } from "./certificate_watch.ts";
 import { keepClock } from "./clock.ts";
-import { applyHostServices, HostServiceRequest } from "./host_service.ts";
+import { applyHostServices } from "./host_service.ts";
 import { trimWhenIdle } from "./idle_memory.ts";
 import { NetworkHealth } from "./network_health.ts";
+import { serveRequests, type SupervisorRequest } from "./requests.ts";
 import { type SaveParts, type SaveReport, saveRun } from "./save.ts";
 import { SharedMemory } from "./shared_memory.ts";
-
-const Request = v.variant("do", [
-  v.object({ do: v.literal("suspend") }),
-  v.object({ do: v.literal("snapshot"), name: v.string(), ramDir: v.nullable(v.string()) }),
-  v.object({ do: v.literal("forget"), name: v.string() }),
-  v.object({ do: v.literal("discard") }),
-  HostServiceRequest,
-]);
-
-/** What can be asked of a supervisor. */
-export type SupervisorRequest = v.InferOutput<typeof Request>;
-
-const Reply = v.object({
-  error: v.optional(v.object({
-    code: v.string(),
-    what: v.string(),
-    why: v.string(),
-    fix: v.string(),
-  })),
-  report: v.optional(v.object({ pauseMs: v.number(), ramBytes: v.number() })),
-});
 
 /** How a run ended: "again" asks for another one at once, from the state it left. */
 export type RunEnd = "over" | "again";
@@ -90,7 +68,7 @@ export async function stay(
   };
   void keepClock(control, span, guarded, { onWake });
   void trimWhenIdle(parts.vm, span, guarded);
-  using _requests = serve(parts.paths, (request) => desk.carryOut(request));
+  using _requests = serveRequests(parts.paths, (request) => desk.carryOut(request));
   try {
     await raceAbort(new Promise<never>(() => {}), guarded).catch(() => {});
     if (user.aborted || control.markSeen("stopped") !== undefined) return end;
@@ -171,85 +149,4 @@ class Desk {
     return (spec.ram?.layers ?? []).filter((path) => path.startsWith(`${paths.dir}/`))
       .map((path) => path.slice(paths.dir.length + 1));
   }
-}
-
-function supervisorSocket(paths: InstancePaths): string {
-  return socketPath(paths.runtimeDir, "supervisor");
-}
-
-/** One request a connection: a line of JSON in, a line of JSON out. The folder is ours alone (0700). */
-function serve(
-  paths: InstancePaths,
-  carryOut: (request: SupervisorRequest) => Promise<SaveReport | undefined>,
-): Disposable {
-  const listener = listenPrivate(supervisorSocket(paths));
-  const answer = async (conn: Deno.UnixConn) => {
-    using held = conn;
-    for await (const line of readLines(held.readable)) {
-      const reply = await Promise.resolve().then(() => v.parse(Request, JSON.parse(line)))
-        .then(carryOut).then((report) => ({ report }), (error) => ({ error: asError(error) }));
-      await writeAll(held, new TextEncoder().encode(JSON.stringify(reply) + "\n"));
-      return;
-    }
-  };
-  void (async () => {
-    // Ends when the listener is closed.
-    for await (const conn of listener) answer(conn).catch(() => {});
-  })().catch(() => {});
-  return { [Symbol.dispose]: () => listener.close() };
-}
-
-function asError(error: unknown): GatewayError {
-  if (error instanceof GatewayError) return error;
-  return new GatewayError({
-    code: "vmm-failed",
-    what: "Cannot save the instance",
-    why: describeError(error),
-    fix: "run `gateway status`; the instance goes on if it is still ready",
-  });
-}
-
-const ANSWER_TIMEOUT_MS = 120_000;
-
-/**
- * Asks a running instance's supervisor.
- *
- * @throws GatewayError `instance-locked` when it is not ready, what the supervisor says, or the signal's reason.
- */
-export async function askSupervisor(
-  paths: InstancePaths,
-  request: SupervisorRequest,
-  signal: AbortSignal,
-): Promise<SaveReport | undefined> {
-  using supervisor = await LineConnection.connect(supervisorSocket(paths));
-  if (!supervisor) {
-    throw new GatewayError({
-      code: "instance-locked",
-      what: `Cannot ${verbOf(request)} the instance "${paths.name}"`,
-      why: "it is not ready yet, or it is stopping",
-      fix: "wait until `gateway status` says ready, then try again",
-    });
-  }
-  await supervisor.say(JSON.stringify(request));
-  const what = "the supervisor's answer";
-  const value = await supervisor.hear({ what, timeoutMs: ANSWER_TIMEOUT_MS, signal });
-  if (value === undefined) throw vmGone(paths.name, verbOf(request));
-  const reply = v.parse(Reply, JSON.parse(value));
-  if (reply.error) {
-    throw new GatewayError(reply.error as ConstructorParameters<typeof GatewayError>[0]);
-  }
-  return reply.report;
-}
-
-function verbOf(request: SupervisorRequest): string {
-  return request.do === "host-service" ? "change the host services of" : request.do;
-}
-
-function vmGone(name: string, verb: string): GatewayError {
-  return new GatewayError({
-    code: "vm-exited",
-    what: `Cannot ${verb} the instance "${name}"`,
-    why: "it ended meanwhile",
-    fix: "run `gateway logs` to read its console, then `gateway up` again",
-  });
 }

@@ -28,7 +28,7 @@ import { loadPayload } from "../payload/choose.ts";
 import { endpointUrl, serviceForward } from "../payload/service.ts";
 import { hostFacts, resolveOptions } from "../plan/options.ts";
 import { startDetached } from "../run/detach.ts";
-import { askSupervisor } from "../run/supervisor.ts";
+import { askSupervisor } from "../run/requests.ts";
 import { type ForeignState, placeState } from "./golden.ts";
 
 /** What the user asked for. */

@@ -23,7 +23,7 @@ import {
 } from "../../vm/instance/saved_state.ts";
 import { clusterEnds } from "../cluster/slot_certificates.ts";
 import { waitLaterImages } from "../run/later_images.ts";
-import { askSupervisor } from "../run/supervisor.ts";
+import { askSupervisor } from "../run/requests.ts";
 import { PrivateGateway } from "./private_gateway.ts";
 
 const QUIET_TIMEOUT_MS = 3 * 60_000;

@@ -25,7 +25,7 @@ import { DEMO, loadPayload } from "../payload/choose.ts";
 import { hostFacts, resolveOptions } from "../plan/options.ts";
 import { startDetached } from "../run/detach.ts";
 import { selfCommand } from "../run/self.ts";
-import { askSupervisor } from "../run/supervisor.ts";
+import { askSupervisor } from "../run/requests.ts";
 import { ownerEnv } from "./owner.ts";
 
 /** What a start takes beside the payload's own bound. */

@@ -29,7 +29,7 @@ import {
   writeState,
 } from "../../vm/instance/saved_state.ts";
 import type { SaveReport } from "../run/save.ts";
-import { askSupervisor } from "../run/supervisor.ts";
+import { askSupervisor } from "../run/requests.ts";
 import { columns, LINE_WIDTH, wrap } from "../view/table.ts";
 
 const END_TIMEOUT_MS = 60_000;
