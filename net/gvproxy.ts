@@ -74,6 +74,9 @@ export function gvproxyConfinementText({ landlock, why }: GvproxyConfinement): s
   return [...by, ...why === "" ? [] : [why]].join("; ");
 }
 
+/** It answers at once; on a host whose processors all had other work a call was seen to take more than 5 s. */
+const CALL_TIMEOUT_MS = 15_000;
+
 /** The client of a running gvproxy's API. */
 export class GvproxyClient implements Disposable {
   readonly #http: Deno.HttpClient;
@@ -173,7 +176,7 @@ export class GvproxyClient implements Disposable {
     body: JsonValue | undefined,
     signal?: AbortSignal,
   ): Promise<JsonValue> {
-    const bound = AbortSignal.timeout(5000);
+    const bound = AbortSignal.timeout(CALL_TIMEOUT_MS);
     let response: Response;
     try {
       response = await fetch(`http://gvproxy${path}`, {
@@ -184,7 +187,10 @@ export class GvproxyClient implements Disposable {
       });
     } catch (error) {
       if (signal?.aborted) throw abortError(signal);
-      throw forwardError("port-forward-failed", body, describeError(error));
+      const why = bound.aborted
+        ? `it gave no answer within ${CALL_TIMEOUT_MS / 1000} s`
+        : describeError(error);
+      throw forwardError("port-forward-failed", body, why);
     }
     const reply = await response.json().catch(() => ({})) as JsonValue;
     if (response.ok) return reply;

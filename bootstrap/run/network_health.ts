@@ -10,7 +10,8 @@ import type { Span } from "../../vm/base/event.ts";
 import { repeat } from "../../vm/base/wait.ts";
 
 const LOOK_MS = 15_000;
-/** Its own calls are bounded by 5 s; this many in a row make a hang. */
+/** The bound of one question; this many in a row without an answer make a hang. */
+const ANSWER_MS = 5000;
 const TRIES = 2;
 
 /** Asks gvproxy now and then, and at once when told to. */
@@ -48,6 +49,7 @@ export class NetworkHealth {
   }
 
   async #answers(): Promise<boolean> {
-    return await this.gvproxy.stats(this.signal).then(() => true, () => false);
+    const bounded = AbortSignal.any([this.signal, AbortSignal.timeout(ANSWER_MS)]);
+    return await this.gvproxy.stats(bounded).then(() => true, () => false);
   }
 }

@@ -6,6 +6,7 @@
  */
 // deno-lint-ignore-file no-console
 import { TestHome } from "../vm/harness.ts";
+import { arm64Rows } from "./arm64.ts";
 import { clusterRows } from "./cluster.ts";
 import { hostRows } from "./host.ts";
 import { imageLoadRows } from "./image_load.ts";
@@ -34,6 +35,7 @@ const GROUPS: Readonly<Record<string, () => Promise<Row[]>>> = {
   memory: forkMemoryRows,
   openshell: openshellRows,
   "image-load": imageLoadRows,
+  arm64: arm64Rows,
   policies: policyRows,
   safety: async () => [...await supervisorSafetyRows(), ...await gvproxySafetyRows()],
 };
