@@ -5,7 +5,7 @@
  * @module
  */
 import { basename, join } from "@std/path";
-import type { Arch } from "../vm/base/arch.ts";
+import { type Arch, ARCHES } from "../vm/base/arch.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import { sourcePath } from "../vm/base/source.ts";
 import { digestFile, type Recipe } from "../vm/store/artifact.ts";
@@ -152,7 +152,8 @@ async function checkProgram(path: string, arch: Arch): Promise<void> {
   if (!isElf) throw refuse("it is not a Linux program (no ELF header)");
   const machine = new DataView(head.buffer).getUint16(18, true);
   if (machine !== ELF_MACHINES[arch]) {
-    throw refuse(`it was made for another processor (ELF machine ${machine})`);
+    const found = ARCHES.find((one) => ELF_MACHINES[one] === machine) ?? `ELF machine ${machine}`;
+    throw refuse(`it is a program for ${found}, and the guest's processor is ${arch}`);
   }
 }
 

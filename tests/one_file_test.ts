@@ -73,6 +73,26 @@ Deno.test("the one file says the same as the sources, and comes with what they a
   assert((await Deno.stat(await theFile())).size <= 130e6);
 });
 
+Deno.test("the one file says in one line that it is for another system, and unpacks nothing", async () => {
+  const dir = await Deno.makeTempDir({ prefix: "gw-one-" });
+  try {
+    await using sandbox = await Sandbox.make();
+    const path = join(dir, "gateway");
+    await makeOneFile(path, signal, [], { path: "/bin/true", system: "Linux riscv64" });
+    const { code, stdout, stderr } = await call(sandbox, ["--version"], path);
+    const here = (await run("uname", { args: ["-sm"] })).stdout.trim();
+    assertEquals([code, stdout, stderr.split("\n")], [1, "", [
+      "error: Cannot unpack gateway",
+      `  why: this file is for Linux riscv64, and this is ${here}`,
+      "  fix: get the file for this system",
+      "",
+    ]]);
+    assertEquals(await exists(join(unpackedIn(sandbox), "lock")), false);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});
+
 Deno.test("the one file is the same when it is made again", async () => {
   const again = join(await Deno.makeTempDir({ prefix: "gw-one-" }), "gateway");
   try {
@@ -265,7 +285,7 @@ Deno.test("it needs no program beyond Debian's essential ones, and no HOME when 
   await Deno.mkdir(bin);
   for (
     const name of [
-      ..."chmod cmp df find flock head ls mkdir mv rm sha256sum tail tar".split(" "),
+      ..."chmod cmp df find flock head ls mkdir mv rm sha256sum tail tar uname".split(" "),
     ]
   ) await Deno.symlink(which(name)!, join(bin, name));
   const { HOME: _, ...env } = envOf(sandbox);

@@ -220,7 +220,7 @@ function importError(what: string, result: RunResult): GatewayError {
     return known(
       "image-platform",
       "the archive holds no image for the guest's architecture",
-      "build or pull it for linux/amd64",
+      "build or pull it for the processor that `gateway status` names",
     );
   }
   if (/names no image/.test(stderr)) {

@@ -122,6 +122,7 @@ const NOT_TAKEN: Readonly<Record<string, string>> = {
   imageRecipe: "makes recipes of container images",
   krunfwRecipe: "for other tools; nothing here boots from it",
   packerRecipe: "builds container images",
+  runtimeRecipe: "goes into the one file; nothing here starts it",
 };
 
 /** Recipes that the table names by what they make. */

@@ -14,6 +14,7 @@ import type { EnsureArtifactsOptions } from "../artifacts/ensure.ts";
 import { carriedFiles, writeRecord } from "./app.ts";
 import { packForEmbedding } from "./embed.ts";
 import { makeOneFile } from "./one_file.ts";
+import { HOST_TARGET, runtimeFor, type Target } from "./runtime.ts";
 
 /** How {@linkcode compile} may act. */
 export interface CompileOptions {
@@ -26,8 +27,12 @@ export interface CompileOptions {
   readonly embed?: EnsureArtifactsOptions;
   /** The deno that compiles; the one that runs by default. */
   readonly deno?: string;
-  /** The system that it is made for, which is the one that makes it. */
+  /** The system that makes it. */
   readonly os?: string;
+  /** What it is made for; this host by default. Another's runtime is got as `runtime` says. */
+  readonly target?: Target;
+  /** How the runtime of another target may be got. */
+  readonly runtime?: Pick<EnsureArtifactsOptions, "span" | "signal" | "assumeYes" | "store">;
 }
 
 /** The arguments of `deno compile`: recipes need their files on disk, so the program unpacks itself. */
@@ -42,6 +47,12 @@ function compileArgs(path: string, included: readonly string[]): string[] {
 /** Makes the program. */
 export async function compile(options: CompileOptions): Promise<void> {
   const { path, signal, say, deno = Deno.execPath(), os = Deno.build.os } = options;
+  if (options.target !== undefined && options.target !== HOST_TARGET) {
+    if (os !== "linux") throw onlyLinux("files for other systems are made on Linux only");
+    const runtime = await runtimeFor(options.target, options.runtime!);
+    await makeOneFile(path, signal, [], runtime);
+    return say(`${path}: made of the runtime for ${options.target}, and deno bundle`);
+  }
   if (options.embed) {
     if (os !== "linux") throw onlyLinux("images are built on Linux only");
     const packed = await packForEmbedding(options.embed);

@@ -16,6 +16,8 @@ export interface Part {
 /** What the header is told. */
 export interface HeaderFacts {
   readonly version: string;
+  /** Where its runtime runs, as `uname -sm` says it. */
+  readonly system: string;
   /** Names the folder that it unpacks into. */
   readonly key: string;
   /** The runtime's program, stored as it is: unpacking costs a copy. */
@@ -29,7 +31,7 @@ export const HEADER_BYTES = 8192;
 
 /** The header. */
 export function headerText(facts: HeaderFacts): string {
-  const { version, key, runtime, app } = facts;
+  const { version, key, system, runtime, app } = facts;
   const runtimeAt = HEADER_BYTES + 1;
   const appAt = runtimeAt + runtime.sizeBytes;
   const text = `#!/bin/sh
@@ -72,6 +74,9 @@ full() {
     'free space there, or set XDG_CACHE_HOME to another folder'
 }
 unpack() {
+  here=$(uname -sm)
+  [ "$here" = '${system}' ] ||
+    refuse "this file is for ${system}, and this is $here" 'get the file for this system'
   umask 077
   tmp=$top/.new-$$
   why=$({ mkdir -p "$top" && chmod 700 "$top" && rm -rf "$tmp" && mkdir "$tmp"; } 2>&1) ||

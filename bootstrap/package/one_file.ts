@@ -13,12 +13,14 @@ import { packTar } from "../payload/tar.ts";
 import { filesBelow, makeApp } from "./app.ts";
 import type { PackedArtifact } from "./embed.ts";
 import { headerText } from "./header.ts";
+import { ownRuntime, type Runtime } from "./runtime.ts";
 
-/** Makes the file at a path, with what is to be embedded. */
+/** Makes the file at a path, with what is to be embedded, for the system of its runtime: this one by default. */
 export async function makeOneFile(
   path: string,
   signal: AbortSignal,
   embedded: readonly PackedArtifact[] = [],
+  runtime: Runtime = ownRuntime(),
 ): Promise<void> {
   await Deno.mkdir(dirname(path), { recursive: true });
   const work = await Deno.makeTempDir({ dir: dirname(path), prefix: ".one-" });
@@ -30,16 +32,21 @@ export async function makeOneFile(
     const blobs = embedded.flatMap(({ files }) => files);
     if (names) await writeFileAtomic(join(app, EMBEDDED_PATH), embeddedList(embedded), 0o644);
     const tar = await packApp(app);
-    const runtime = await Deno.stat(Deno.execPath());
+    const { size } = await Deno.stat(runtime.path);
     const parts = {
-      runtime: { sha256: await digestFile(Deno.execPath()), sizeBytes: runtime.size },
+      runtime: { sha256: await digestFile(runtime.path), sizeBytes: size },
       app: { sha256: digestBytes(tar), sizeBytes: tar.length },
     };
     const key = digestBytes(parts.runtime.sha256 + parts.app.sha256).slice(0, 16);
     const made = join(work, "gateway");
-    const header = headerText({ version: await ownVersion(), key, ...parts });
+    const header = headerText({
+      version: await ownVersion(),
+      key,
+      system: runtime.system,
+      ...parts,
+    });
     await Deno.writeTextFile(made, header, { createNew: true });
-    for (const part of [Deno.execPath(), tar, ...blobs.map(({ path }) => path)]) {
+    for (const part of [runtime.path, tar, ...blobs.map(({ path }) => path)]) {
       const data = typeof part === "string" ? (await Deno.open(part)).readable : part;
       await Deno.writeFile(made, data, { append: true, signal });
     }

@@ -8,6 +8,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { join } from "@std/path";
 import { buildTargets } from "../../bootstrap/artifacts/ensure.ts";
+import { compile } from "../../bootstrap/package/compile.ts";
 import { silentSpan } from "../../vm/base/event.ts";
 import { ensureTools } from "../../vm/base/host_tools.ts";
 import { run } from "../../vm/base/process.ts";
@@ -115,6 +116,20 @@ Deno.test("an arm64 cluster, from nothing to gone", async (t) => {
   await step("status and list name its processor", async () => {
     assertMatch((await home.ok(["status"])).stdout, /^machine +2 CPU \(arm64\), 3072 MiB$/m);
     assertMatch((await home.ok(["list"])).stdout, /^default +ready .* arm64 +2 CPU/m);
+  });
+
+  await step("the one file for arm64 unpacks itself and runs there", async () => {
+    const file = join(home.home, "gateway-linux-arm64");
+    const say = () => {};
+    await compile({ path: file, say, target: "linux-arm64", runtime: options(), ...options() });
+    await home.ok(["cp", file, "default:/state/gateway-arm64"], { timeoutMs: UP_TIMEOUT_MS });
+    const call = "XDG_CACHE_HOME=/state/cache /state/gateway-arm64 --version; rm -r /state/cache";
+    const { stdout } = await home.ok(["exec", "--", "sh", "-c", call], {
+      timeoutMs: UP_TIMEOUT_MS,
+    });
+    assertMatch(stdout, /^gateway \S+\n/);
+    assertMatch(stdout, /aarch64|arm64/);
+    await home.ok(["exec", "--", "rm", "/state/gateway-arm64"]);
   });
 
   await step("every check of `gateway verify` passes that is required", async () => {
