@@ -44,6 +44,7 @@ const OFFERS: readonly (readonly [line: string, offers: readonly string[]])[] = 
   ["gateway snapshot ", ["create", "list", "ls", "restore", "rm"]],
   ["gateway ls --j", ["--json"]],
   ["gateway --vmm ", ["auto", "libkrun", "qemu"]],
+  ["gateway build kernel --arch ", ["amd64", "arm64"]],
   ["gateway up --cpus 2 --net g", ["gvproxy"]],
   ["gateway up --egress ", ["all", "internet", "none"]],
   ["gateway logs --so", ["--source"]],

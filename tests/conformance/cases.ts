@@ -274,7 +274,7 @@ async function execLine(bench: Bench): Promise<void> {
   const stdin = new Response("some input").body!;
   const check = { usable: true, description: "", accelerator: "", why: "", fix: "" };
   const { config, net } = resolveOptions(
-    { name: "default", assumeYes: false, exec: ["sh"], cpus: 1, memoryMiB: 512 },
+    { name: "default", assumeYes: false, exec: ["sh"], cpus: 1, memoryMiB: 512, arch: bench.arch },
     { cpus: 1, memoryMiB: 2048 },
   );
   const code = await execWith(

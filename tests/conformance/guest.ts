@@ -8,6 +8,7 @@ import { join } from "@std/path";
 import { planVm } from "../../bootstrap/plan/plan.ts";
 import { writePayload } from "../../bootstrap/start/payload_disk.ts";
 import { gvproxyNetSocket, type RunningGvproxy, startGvproxy } from "../../net/gvproxy.ts";
+import type { Arch } from "../../vm/base/arch.ts";
 import { EventLog, type EventRecord } from "../../vm/base/event.ts";
 import { connectUnix } from "../../vm/base/lines.ts";
 import { settleWithin, waitFor } from "../../vm/base/wait.ts";
@@ -19,6 +20,8 @@ import type { RunningVm, Vmm } from "../../vm/machine/vmm.ts";
 /** What a suite runs on. */
 export interface Bench {
   readonly vmm: Vmm;
+  /** The guest's processor; amd64 by default. */
+  readonly arch?: Arch;
   readonly kernelPath: string;
   readonly rootImage: string;
   /** The program. */
@@ -142,7 +145,7 @@ function specFor(
     cpus: options.cpus ?? 1,
     memoryMiB: 512,
     vmm: bench.vmm.name,
-    arch: "amd64",
+    arch: bench.arch ?? "amd64",
     os: options.datagrams ? "darwin" : "linux",
     kernelPath: bench.kernelPath,
     rootImage: bench.rootImage,

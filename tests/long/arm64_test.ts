@@ -12,6 +12,7 @@ import { compile } from "../../bootstrap/package/compile.ts";
 import { silentSpan } from "../../vm/base/event.ts";
 import { ensureTools } from "../../vm/base/host_tools.ts";
 import { run } from "../../vm/base/process.ts";
+import { conformanceOnQemu } from "../conformance/qemu.ts";
 import { initramfs } from "../kernel/initramfs.ts";
 import { Client } from "../vm/client.ts";
 import { freePort, TestHome, withEvidence } from "../vm/harness.ts";
@@ -80,6 +81,8 @@ Deno.test("the arm64 kernel is an Image and boots to PID 1", async () => {
     await Deno.remove(dir, { recursive: true });
   }
 });
+
+Deno.test("conformance of arm64 guests on QEMU", (t) => conformanceOnQemu(t, "arm64"));
 
 const ARM = ["--arch", "arm64"];
 /** The first start builds everything for arm64. */

@@ -44,4 +44,11 @@ Deno.test("checkKernelFile() says what is wrong with a file", async () => {
   other[18] = 183;
   assertEquals(await whyNot(other), "it is an ELF file for another processor");
   assertEquals(await whyNot(whole, "image-arm64"), "it is not an arm64 Image");
+  const image = new Uint8Array(1000);
+  image.set([0x41, 0x52, 0x4d, 0x64], 56);
+  new DataView(image.buffer).setBigUint64(16, 4216n, true);
+  assertEquals(
+    await whyNot(image, "image-arm64"),
+    "it is cut: it takes 4216 bytes of memory and has 1000",
+  );
 });

@@ -5,6 +5,7 @@
  * @module
  */
 import type { Command } from "commander";
+import { ARCHES } from "../../../vm/base/arch.ts";
 import type { CliKit } from "../instances.ts";
 import type { CommandNode } from "./tree.ts";
 
@@ -61,6 +62,7 @@ async function tree(root: Command): Promise<CommandNode> {
     "target": BUILD_TARGETS,
     "shell": SHELLS,
     "--vmm": options.VMM_CHOICES,
+    "--arch": ARCHES,
     "--egress": options.EGRESS_MODES,
     "--net": options.NET_CHOICES,
     "--payload": BUILT_IN,
