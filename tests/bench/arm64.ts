@@ -35,11 +35,16 @@ export async function arm64Rows(): Promise<Row[]> {
     seconds(() => home.ok(["--arch", arch, "--exec", "/bin/true"]))
   );
   const disk = await each((arch) => start(home, arch, "--cold"));
-  const state = await several(TIMES, () => start(home, "arm64"));
+  const state = await each((arch) => start(home, arch));
   return [
     ratio("arm64: --exec /bin/true, against amd64", program),
     ratio("arm64: golden disk to an answer, against amd64", disk),
-    medianRow("arm64: new instance from the golden state to an answer", state, 5),
+    {
+      ...medianRow("arm64: new instance from the golden state to an answer", state.arm64, 5),
+      note: `worst ${state.arm64.at(-1)!.toFixed(2)} s; of amd64 ${
+        median(state.amd64).toFixed(2)
+      } s`,
+    },
     {
       ...{ name: "arm64: the kernel's Image, packed by gzip", value: await packedMiB() },
       ...{ unit: "MiB", limit: 8 },
