@@ -153,6 +153,14 @@ serve(controlPath, async (conn) => {
   if (!incoming) {
     for (const mark of ["init", "state", "network", "cluster-start"]) await tell(`1.0 ${mark}`);
   }
+  // A host that is killed before it has read all ends the connection with an error.
+  await answerHost(conn).catch(() => {});
+  // Its host is gone: the guest powers off.
+  await turn;
+  Deno.exit(0);
+});
+
+async function answerHost(conn: Deno.UnixConn): Promise<void> {
   for await (const line of readLines(conn.readable)) {
     if (flooding) continue;
     const [id, verb] = line.split(" ");
@@ -163,10 +171,7 @@ serve(controlPath, async (conn) => {
     await tell("2.0 stopped state=clean");
     Deno.exit(0);
   }
-  // Its host is gone: the guest powers off.
-  await turn;
-  Deno.exit(0);
-});
+}
 
 const layer = new Uint8Array(4096);
 layer.set(new TextEncoder().encode("GWRAMLR1"));

@@ -253,7 +253,10 @@ function background(
     pid: child.pid,
     exited: child.exited,
     text,
-    signal: (name) => Deno.kill(child.pid, name),
+    signal: (name) => {
+      if (ended) throw new Error(`it has ended already; it said: ${text().slice(-1500)}`);
+      Deno.kill(child.pid, name);
+    },
     says: async (wanted, timeoutMs = 120_000) => {
       await waitFor({
         what: `"${wanted}" in the output`,
