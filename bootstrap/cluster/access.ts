@@ -18,7 +18,8 @@ import { type Background, startBeside } from "../../vm/base/together.ts";
 import { waitFor } from "../../vm/base/wait.ts";
 import type { InstanceConfig } from "../../vm/instance/instance.ts";
 import type { SavedState } from "../../vm/instance/saved_state.ts";
-import { ApiClient } from "./api.ts";
+import { ClusterApi } from "./api.ts";
+import { localTransport } from "./local_transport.ts";
 import { kubeconfigPath, readCredentials, writeKubeconfig } from "./kubeconfig.ts";
 import { waitApiReady } from "./readiness.ts";
 import { isOld } from "./slot_certificates.ts";
@@ -107,12 +108,12 @@ export interface ApiAccess {
 export async function withApi<T>(
   access: ApiAccess,
   signal: AbortSignal,
-  use: (api: ApiClient) => Promise<T>,
+  use: (api: ClusterApi) => Promise<T>,
 ): Promise<T> {
   const { paths, gvproxy, slot, ports } = access;
   const k3sYaml = await keptKubeconfig(slot) ?? await readGuestKubeconfig(paths, signal);
   await using opened = await openApiPort(ports.apiPort, gvproxy);
-  using api = new ApiClient(opened.port, readCredentials(k3sYaml));
+  using api = new ClusterApi(localTransport(opened.port, readCredentials(k3sYaml)));
   return await use(api);
 }
 

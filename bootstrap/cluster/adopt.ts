@@ -22,8 +22,9 @@ import {
 } from "../payload/secrets.ts";
 import { usesTls } from "../payload/service.ts";
 import { openApiPort } from "./access.ts";
-import { ApiClient } from "./api.ts";
+import { ClusterApi } from "./api.ts";
 import { type ApiCredentials, readCredentials } from "./kubeconfig.ts";
+import { localTransport } from "./local_transport.ts";
 import { deletePod, isOwnedBy, type Pod, secretUse } from "./pods.ts";
 import type { RequestTls } from "./probe_request.ts";
 import { askOnce } from "./readiness.ts";
@@ -67,7 +68,7 @@ export async function adoptCluster(parts: AdoptParts): Promise<void> {
   if (payload.secrets.length === 0) return;
   const credentials = await apiCredentials(parts);
   await using opened = await openApiPort(parts.apiPort, parts.gvproxy);
-  using api = new ApiClient(opened.port, credentials);
+  using api = new ClusterApi(localTransport(opened.port, credentials));
   await span.run("secrets", () => applySecrets(api, parts));
   await span.run("certificates in use", async () => {
     const stop = new AbortController();
@@ -92,7 +93,7 @@ async function apiCredentials(parts: AdoptParts): Promise<ApiCredentials> {
   return readCredentials(kept ?? await parts.readKubeconfig());
 }
 
-async function applySecrets(api: ApiClient, parts: AdoptParts): Promise<void> {
+async function applySecrets(api: ClusterApi, parts: AdoptParts): Promise<void> {
   const objects = secretObjects(parts.payload, parts.material);
   await waitFor({
     what: "the cluster's API to take the certificates",
@@ -131,7 +132,7 @@ class Nudger {
   /** Namespaces in which the last look found a pod that is to be replaced. */
   readonly #leaving = new Set<string>();
 
-  constructor(private readonly api: ApiClient, private readonly payload: Payload) {
+  constructor(private readonly api: ClusterApi, private readonly payload: Payload) {
     this.#namespaces = namespacesOf(payload);
   }
 
@@ -165,9 +166,9 @@ class Nudger {
     const pods = `/api/v1/namespaces/${namespace}/pods`;
     // From the API server's memory: a list that has to be current can wait three seconds for its watch of the database.
     const list = `${pods}?resourceVersion=0`;
-    const { items } = await api.call({ method: "GET", path: list, signal }) as unknown as {
-      items: readonly Pod[];
-    };
+    const { items } = await api.call<{ items: readonly Pod[] }>({
+      ...{ method: "GET", path: list, signal },
+    });
     const secrets = secretNames(payload, namespace);
     const old = this.#old.get(namespace) ?? new Set(items.map(({ metadata }) => metadata.uid));
     let leaving = false;

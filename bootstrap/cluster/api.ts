@@ -1,16 +1,42 @@
 /**
- * A few requests to a cluster's API over one kept connection: what a start needs at once, where loading a whole client
- * library would take longer than the requests.
- * It must not retry, and holds no knowledge of what it carries.
+ * The API of a cluster: requests, the objects that it gives and takes, and how it serves their kinds. How a request gets
+ * there is the transport's: {@linkcode localTransport} for a cluster of ours, the deploy room's for any context.
+ * It must not retry, and must not know what a payload is.
  *
  * @module
  */
-import { Buffer } from "node:buffer";
-import type { IncomingMessage } from "node:http";
-import https from "node:https";
-import { CollectedBytes } from "../../vm/base/collected_bytes.ts";
-import type { JsonValue } from "../../vm/base/event.ts";
-import type { ApiCredentials } from "./kubeconfig.ts";
+import { fromJsonText } from "../yaml/kube_yaml.ts";
+
+/** An object of Kubernetes as the API gives and takes it. */
+export interface KubeObject {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly metadata: {
+    readonly name: string;
+    readonly namespace?: string;
+    readonly labels?: Readonly<Record<string, string>>;
+    readonly annotations?: Readonly<Record<string, string>>;
+    readonly generation?: number;
+    readonly managedFields?: readonly { readonly manager?: string; readonly operation?: string }[];
+    readonly [field: string]: unknown;
+  };
+  // deno-lint-ignore no-explicit-any
+  readonly [field: string]: any;
+}
+
+/** A kind as the API serves it. */
+export interface KubeResource {
+  /** Empty for the core. */
+  readonly group: string;
+  readonly apiVersion: string;
+  readonly kind: string;
+  /** Plural, as in paths. */
+  readonly plural: string;
+  readonly namespaced: boolean;
+}
+
+/** The name of the field manager, and of the program in the API's logs. */
+export const FIELD_MANAGER = "gateway";
 
 /** The media types that the API takes. */
 export type ApiBodyType =
@@ -21,95 +47,157 @@ export type ApiBodyType =
 /** One request. */
 export interface ApiCall {
   readonly method: "GET" | "POST" | "PATCH" | "DELETE";
-  /** With its query. */
+  /** It may have a query, to which `query` is added. */
   readonly path: string;
-  readonly body?: JsonValue;
+  readonly query?: Readonly<Record<string, string>>;
+  readonly body?: unknown;
+  /** `application/json` when absent. */
   readonly type?: ApiBodyType;
   readonly signal: AbortSignal;
 }
 
-const MAX_BYTES = 16 * 1024 * 1024;
+/** What takes requests to one cluster. Disposing closes its connections. */
+export interface ApiTransport extends Disposable {
+  /** The address, for people; without a slash at its end. */
+  readonly server: string;
+  /**
+   * Sends one request and reads the whole answer, whatever its status.
+   *
+   * @throws what broke the connection, or the signal's reason.
+   */
+  send(call: ApiCall): Promise<{ readonly status: number; readonly text: string }>;
+}
 
-/** The API behind a port of 127.0.0.1. */
-export class ApiClient implements Disposable {
-  readonly #agent: https.Agent;
+/** The most that is read of one answer. */
+export const MAX_ANSWER_BYTES = 32 * 1024 * 1024;
 
-  constructor(private readonly port: number, credentials: ApiCredentials) {
-    const { caPem, certPem, keyPem } = credentials;
-    this.#agent = new https.Agent({
-      keepAlive: true,
-      maxSockets: 4,
-      ca: [caPem],
-      cert: certPem,
-      key: keyPem,
-    });
+/** What the API answered instead of a result. */
+export class ApiFailure extends Error {
+  /** Tells it apart where classes are lost. */
+  override readonly name = "ApiFailure";
+
+  constructor(
+    readonly status: number,
+    /** Such as `Forbidden`, `Conflict`, `NotFound`; empty when the answer was no Status object. */
+    readonly reason: string,
+    /** The API's own. */
+    readonly words: string,
+    readonly causes: readonly { readonly field?: string; readonly message?: string }[] = [],
+  ) {
+    super(`the API answered ${status}: ${words}`);
+  }
+}
+
+/** One cluster's API. Disposing closes its connections. */
+export class ClusterApi implements Disposable {
+  readonly #resources = new Map<string, Promise<readonly KubeResource[]>>();
+
+  constructor(private readonly transport: ApiTransport) {}
+
+  /** Its address. */
+  get server(): string {
+    return this.transport.server;
   }
 
-  /** The answer's JSON. Rejects as {@linkcode text}. */
-  async call(call: ApiCall): Promise<JsonValue> {
+  /** The answer's JSON. @throws ApiFailure for an answer that is no success, what the transport throws, or the signal's reason. */
+  async call<T = KubeObject>(call: ApiCall): Promise<T> {
     const text = await this.text(call);
-    return text === "" ? null : JSON.parse(text);
+    return (text === "" ? null : fromJsonText(text)) as T;
   }
 
-  /** The answer as text. Rejects with the API's own message, what broke the connection, or the signal's reason. */
+  /** As {@linkcode call}, for answers that are no JSON, such as logs. */
   async text(call: ApiCall): Promise<string> {
-    const { method, path, type = "application/json", signal } = call;
-    const body = call.body === undefined ? undefined : JSON.stringify(call.body);
-    const headers = body === undefined
-      ? {}
-      : { "content-type": type, "content-length": String(Buffer.byteLength(body)) };
-    const options = {
-      host: "127.0.0.1",
-      port: this.port,
-      method,
-      path,
-      headers,
-      agent: this.#agent,
-    };
-    const { status, text } = await exchange(options, body, signal);
+    const { status, text } = await this.transport.send(call);
     if (status >= 200 && status < 300) return text;
-    throw new Error(`the API answered ${status}: ${messageOf(text)}`);
+    throw failureOf(status, text);
+  }
+
+  /** The object, undefined when it is not there. */
+  async get(path: string, signal: AbortSignal): Promise<KubeObject | undefined> {
+    try {
+      return await this.call({ method: "GET", path, signal });
+    } catch (error) {
+      if (error instanceof ApiFailure && error.status === 404) return undefined;
+      throw error;
+    }
+  }
+
+  /** The items of a list. */
+  async list(
+    path: string,
+    signal: AbortSignal,
+    query: Readonly<Record<string, string>> = {},
+  ): Promise<readonly KubeObject[]> {
+    const bounded = { limit: "500", ...query };
+    const { items } = await this.call<{ items: KubeObject[] }>({
+      method: "GET",
+      path,
+      query: bounded,
+      signal,
+    });
+    return items ?? [];
+  }
+
+  /** How the API serves a kind; undefined when it does not. Asked once for each version of a group. */
+  async resource(
+    apiVersion: string,
+    kind: string,
+    signal: AbortSignal,
+  ): Promise<KubeResource | undefined> {
+    let known = this.#resources.get(apiVersion);
+    if (!known) {
+      known = this.#discover(apiVersion, signal);
+      this.#resources.set(apiVersion, known);
+    }
+    return (await known).find((resource) => resource.kind === kind);
+  }
+
+  /** Forgets what {@linkcode resource} learned: definitions were applied. */
+  forget(): void {
+    this.#resources.clear();
   }
 
   /** Closes the connections. */
   [Symbol.dispose](): void {
-    this.#agent.destroy();
+    this.transport[Symbol.dispose]();
   }
-}
 
-/** Sends one request and reads the whole answer, whatever its status. Rejects as {@linkcode ApiClient.text}. */
-function exchange(
-  options: https.RequestOptions,
-  body: string | undefined,
-  signal: AbortSignal,
-): Promise<{ readonly status: number; readonly text: string }> {
-  return new Promise((resolve, reject) => {
-    const request = https.request(options, (response: IncomingMessage) => {
-      const answer = new CollectedBytes(MAX_BYTES);
-      response.on("data", (chunk: Uint8Array) => {
-        if (!answer.add(chunk)) request.destroy(new Error("the API's answer is too long"));
-      });
-      response.on("error", reject);
-      response.on("end", () => {
-        resolve({ status: response.statusCode ?? 0, text: answer.text() });
-      });
-    });
-    request.on("error", reject);
-    const abort = () => {
-      request.destroy();
-      reject(signal.reason);
+  async #discover(apiVersion: string, signal: AbortSignal): Promise<readonly KubeResource[]> {
+    const path = `/${apiVersion.includes("/") ? "apis" : "api"}/${apiVersion}`;
+    const list = await this.get(path, signal) as undefined | {
+      resources: { name: string; kind: string; namespaced: boolean }[];
     };
-    if (signal.aborted) return abort();
-    signal.addEventListener("abort", abort, { once: true });
-    request.on("close", () => signal.removeEventListener("abort", abort));
-    request.end(body);
-  });
+    const group = apiVersion.includes("/") ? apiVersion.split("/")[0]! : "";
+    return (list?.resources ?? [])
+      .filter(({ name }) => !name.includes("/"))
+      .map(({ name, kind, namespaced }) => ({ group, apiVersion, kind, plural: name, namespaced }));
+  }
 }
 
-function messageOf(text: string): string {
+/** The path of an object, without a name that of the list. */
+export function objectPath(
+  resource: KubeResource,
+  namespace: string | undefined,
+  name?: string,
+): string {
+  const root = resource.group === "" ? "/api" : "/apis";
+  const parts = [root, resource.apiVersion];
+  if (resource.namespaced && namespace) parts.push("namespaces", encodeURIComponent(namespace));
+  parts.push(resource.plural);
+  if (name !== undefined) parts.push(encodeURIComponent(name));
+  return parts.join("/");
+}
+
+function failureOf(status: number, text: string): ApiFailure {
   try {
-    return String((JSON.parse(text) as { message?: string }).message ?? "no reason").slice(0, 300);
+    const { reason, message, details } = JSON.parse(text);
+    return new ApiFailure(status, String(reason ?? ""), bounded(message), details?.causes ?? []);
   } catch {
-    return text.slice(0, 100);
+    return new ApiFailure(status, "", bounded(text));
   }
+}
+
+function bounded(message: unknown): string {
+  const text = String(message ?? "").replace(/\s+/g, " ").trim();
+  return text === "" ? "it gave no reason" : text.slice(0, 600);
 }

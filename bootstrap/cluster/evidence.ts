@@ -14,7 +14,17 @@ import { CHART_LABEL, HELM_ERROR, SYSTEM_NAMESPACE } from "../payload/manifests.
 import type { Payload } from "../payload/payload.ts";
 import { namespacesOf } from "../payload/secrets.ts";
 import { openText } from "../view/redact.ts";
-import type { ApiClient } from "./api.ts";
+import type { ClusterApi } from "./api.ts";
+import {
+  type ClusterEvent,
+  containersOf,
+  type ContainerStatus,
+  eventLines,
+  isReady,
+  lastLog,
+  type PodStatus,
+  podWords,
+} from "./pod_story.ts";
 
 const MOST = { lines: 60, columns: 240, pods: 8, events: 8, logs: 3, logLines: 10 };
 
@@ -85,7 +95,7 @@ export async function readDeployFaults(
 
 /** Asks the cluster. Rejects with what broke the connection, or the signal's reason. */
 export async function gatherEvidence(
-  api: Pick<ApiClient, "call" | "text">,
+  api: Pick<ClusterApi, "call" | "text">,
   payload: Payload,
   signal: AbortSignal,
 ): Promise<Evidence> {
@@ -98,29 +108,9 @@ export async function gatherEvidence(
   return { ...charts, lines };
 }
 
-interface ContainerState {
-  readonly name: string;
-  readonly ready: boolean;
-  readonly restartCount: number;
-  readonly state?: {
-    readonly waiting?: { readonly reason?: string; readonly message?: string };
-    readonly terminated?: { readonly reason?: string; readonly exitCode?: number };
-  };
-}
-
 interface Pod {
   readonly metadata: { readonly name: string };
-  readonly status: {
-    readonly phase?: string;
-    readonly reason?: string;
-    readonly conditions?: readonly {
-      readonly type: string;
-      readonly status: string;
-      readonly message?: string;
-    }[];
-    readonly initContainerStatuses?: readonly ContainerState[];
-    readonly containerStatuses?: readonly ContainerState[];
-  };
+  readonly status: PodStatus;
 }
 
 interface Job {
@@ -142,19 +132,9 @@ interface HelmChart {
   };
 }
 
-interface Occurrence {
-  readonly type?: string;
-  readonly reason?: string;
-  readonly message?: string;
-  readonly count?: number;
-  readonly lastTimestamp?: string | null;
-  readonly eventTime?: string | null;
-  readonly involvedObject?: { readonly kind?: string; readonly name?: string };
-}
-
 class Look {
   constructor(
-    private readonly api: Pick<ApiClient, "call" | "text">,
+    private readonly api: Pick<ClusterApi, "call" | "text">,
     private readonly signal: AbortSignal,
   ) {}
 
@@ -206,8 +186,8 @@ class Look {
   /** Of the newest pod that has one. */
   async #lastLog(namespace: string, pods: readonly Pod[]): Promise<string[]> {
     for (const pod of [...pods].reverse()) {
-      for (const { name } of pod.status.containerStatuses ?? []) {
-        const log = await this.#log(namespace, pod, name, false);
+      for (const container of pod.status.containerStatuses ?? []) {
+        const log = await this.#log(namespace, pod, container);
         if (log.length > 0) return log;
       }
     }
@@ -219,40 +199,29 @@ class Look {
     const pods = (await this.#list<Pod>(`/api/v1/namespaces/${namespace}/pods`))
       .filter(({ status }) => status.phase !== "Succeeded");
     if (pods.length === 0) return [`no pod is in the namespace ${namespace}`];
-    const bad = pods.filter((pod) => !isReady(pod));
+    const bad = pods.filter(({ status }) => !isReady(status));
     const shown = (bad.length > 0 ? bad : pods).slice(0, MOST.pods);
-    const lines = shown.map((pod) => `pod ${namespace}/${pod.metadata.name}: ${podWords(pod)}`);
-    lines.push(...await this.#events(namespace));
+    const lines = shown.map(({ metadata, status }) => {
+      const now = `${status.reason ?? status.phase ?? "unknown"}, ${
+        isReady(status) ? "" : "not "
+      }ready`;
+      return `pod ${namespace}/${metadata.name}: ${[now, ...podWords(status)].join("; ")}`;
+    });
+    const path = `/api/v1/namespaces/${namespace}/events?fieldSelector=type%3DWarning`;
+    lines.push(...eventLines(await this.#list<ClusterEvent>(path), MOST.events));
     for (const pod of shown.slice(0, MOST.logs)) {
-      const containers = pod.status.containerStatuses ?? [];
+      const containers = containersOf(pod.status);
       const one = containers.find(({ ready }) => !ready) ?? containers[0];
-      if (!one) continue;
-      const again = one.restartCount > 0 && one.state?.waiting !== undefined;
-      const log = await this.#log(namespace, pod, one.name, again);
+      const log = one === undefined ? [] : await this.#log(namespace, pod, one);
       if (log.length === 0) continue;
-      lines.push(`log of ${pod.metadata.name}/${one.name}:`, ...log.map((line) => `  ${line}`));
+      lines.push(`log of ${pod.metadata.name}/${one!.name}:`, ...log.map((line) => `  ${line}`));
     }
     return lines;
   }
 
-  async #events(namespace: string): Promise<string[]> {
-    const path = `/api/v1/namespaces/${namespace}/events?fieldSelector=type%3DWarning`;
-    const at = (one: Occurrence) => one.lastTimestamp ?? one.eventTime ?? "";
-    const all = (await this.#list<Occurrence>(path)).toSorted((a, b) => at(a) < at(b) ? -1 : 1);
-    const lines = all.map(({ involvedObject, reason, message, count = 1 }) =>
-      `event ${involvedObject?.kind ?? "?"} ${involvedObject?.name ?? "?"}: ${reason}: ${message}` +
-      (count > 1 ? ` (${count} times)` : "")
-    );
-    return [...new Set(lines)].slice(-MOST.events);
-  }
-
-  /** The end of a container's log; none where there is none yet. */
-  async #log(namespace: string, pod: Pod, container: string, previous: boolean): Promise<string[]> {
-    const query = `container=${container}&tailLines=${MOST.logLines}&limitBytes=16384` +
-      (previous ? "&previous=true" : "");
-    const path = `/api/v1/namespaces/${namespace}/pods/${pod.metadata.name}/log?${query}`;
-    const text = await this.api.text({ method: "GET", path, signal: this.signal }).catch(() => "");
-    return text.split("\n").filter((line) => line.trim() !== "");
+  #log(namespace: string, pod: Pod, container: ContainerStatus): Promise<string[]> {
+    const question = { namespace, pod: pod.metadata.name, container, lines: MOST.logLines };
+    return lastLog(this.api, question, this.signal);
   }
 
   async #list<T>(path: string): Promise<readonly T[]> {
@@ -263,31 +232,4 @@ class Look {
 
 function installFault(chart: string, said: string): string {
   return `the chart "${chart}" could not be installed: ${openText(said, 400)}`;
-}
-
-function isReady({ status }: Pod): boolean {
-  return status.conditions?.some(({ type, status }) => type === "Ready" && status === "True") ===
-    true;
-}
-
-function podWords({ status }: Pod): string {
-  const containers = [...status.initContainerStatuses ?? [], ...status.containerStatuses ?? []];
-  const words = containers.flatMap(({ name, state, restartCount }) => {
-    const restarts = restartCount > 0 ? `, started ${restartCount + 1} times` : "";
-    const { waiting, terminated } = state ?? {};
-    if (waiting) {
-      const message = waiting.message ? `: ${waiting.message}` : "";
-      return [`${name} waits (${waiting.reason ?? "no reason"}${message})${restarts}`];
-    }
-    if (terminated && terminated.exitCode !== 0) {
-      return [`${name} ended with code ${terminated.exitCode} (${terminated.reason})${restarts}`];
-    }
-    return restarts === "" ? [] : [`${name} runs${restarts}`];
-  });
-  const unscheduled = status.conditions?.find(({ type, status }) =>
-    type === "PodScheduled" && status === "False"
-  );
-  if (unscheduled?.message) words.push(unscheduled.message);
-  const ready = isReady({ metadata: { name: "" }, status }) ? "ready" : "not ready";
-  return [`${status.reason ?? status.phase ?? "unknown"}, ${ready}`, ...words].join("; ");
 }

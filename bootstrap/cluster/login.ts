@@ -10,7 +10,7 @@ import { dirname } from "@std/path";
 import * as v from "valibot";
 import { reachedAt } from "../../net/forward.ts";
 import { describeError, GatewayError } from "../../vm/base/error.ts";
-import type { JsonValue, Span } from "../../vm/base/event.ts";
+import type { Span } from "../../vm/base/event.ts";
 import type { PortForward } from "../../vm/base/ports.ts";
 import { limitRecords } from "../../vm/base/record_limit.ts";
 import { repeat, waitFor } from "../../vm/base/wait.ts";
@@ -19,7 +19,7 @@ import type { LoginToken } from "../credentials/client_metadata.ts";
 import type { Payload, PayloadLogin } from "../payload/payload.ts";
 import { LABELS } from "../payload/secrets.ts";
 import { type ApiAccess, withApi } from "./access.ts";
-import type { ApiClient } from "./api.ts";
+import { type ClusterApi, FIELD_MANAGER } from "./api.ts";
 import { EMPTY_MESSAGE } from "./grpc_message.ts";
 import { postGrpcOnce, type RequestTls } from "./probe_request.ts";
 
@@ -42,7 +42,7 @@ const UNAUTHENTICATED = 16;
 /** A token that was refused this often is refused: a service that did not know its key asks for it at each of them. */
 const REFUSALS = 10;
 
-type Api = Pick<ApiClient, "call">;
+type Api = Pick<ClusterApi, "call">;
 
 const TokenAnswer = v.object({
   status: v.object({ token: v.string(), expirationTimestamp: v.string() }),
@@ -62,7 +62,7 @@ export async function requestToken(
   const path = `/api/v1/namespaces/${namespace}/serviceaccounts/${serviceAccount}`;
   await api.call({
     method: "PATCH",
-    path: `${path}?fieldManager=gateway&force=true`,
+    path: `${path}?fieldManager=${FIELD_MANAGER}&force=true`,
     type: "application/apply-patch+yaml",
     body: {
       apiVersion: "v1",
@@ -70,7 +70,7 @@ export async function requestToken(
       metadata: { name: serviceAccount, namespace, labels: LABELS },
       // No pod is meant to run as it.
       automountServiceAccountToken: false,
-    } as JsonValue,
+    },
     signal,
   });
   const answer = await api.call({

@@ -1,5 +1,5 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { EventLog, type JsonValue } from "../../vm/base/event.ts";
+import { EventLog } from "../../vm/base/event.ts";
 import type { LoginToken } from "../credentials/client_metadata.ts";
 import type { ApiCall } from "./api.ts";
 import { isDue, keepLogin, requestToken } from "./login.ts";
@@ -18,7 +18,7 @@ Deno.test("requestToken() makes the account and requests a token of the payload'
     call: (call: ApiCall) => {
       calls.push(call);
       const status = { token, expirationTimestamp: "2030-01-01T00:00:00Z" };
-      return Promise.resolve<JsonValue>(call.method === "POST" ? { status } : {});
+      return Promise.resolve((call.method === "POST" ? { status } : {}) as never);
     },
   };
   const login = { audience: "openshell-cli", serviceAccount: "gateway-login" };
@@ -42,7 +42,7 @@ Deno.test("requestToken() makes the account and requests a token of the payload'
 });
 
 Deno.test("requestToken() refuses an answer without a token", async () => {
-  const api = { call: () => Promise.resolve({ status: {} }) };
+  const api = { call: () => Promise.resolve({ status: {} } as never) };
   const login = { audience: "a", serviceAccount: "b" };
   const signal = new AbortController().signal;
   await assertRejects(() => requestToken(api, { namespace: "c", login }, signal));

@@ -4,10 +4,10 @@
  *
  * @module
  */
-import type { ApiClient } from "./api.ts";
+import { ApiFailure, type ClusterApi } from "./api.ts";
 
 /** What asks the API. */
-export type PodApi = Pick<ApiClient, "call">;
+export type PodApi = Pick<ClusterApi, "call">;
 
 interface SecretUser {
   readonly env?: readonly { readonly valueFrom?: { readonly secretKeyRef?: Named } }[];
@@ -87,7 +87,7 @@ export async function deletePod(api: PodApi, pod: Pod, signal: AbortSignal): Pro
   const body = { preconditions: { uid } };
   await api.call({ method: "DELETE", path, body, signal }).catch((error) => {
     // Gone already, or another one.
-    if (!/answered (404|409)/.test(String(error))) throw error;
+    if (!(error instanceof ApiFailure && [404, 409].includes(error.status))) throw error;
   });
   return nameOf(pod);
 }

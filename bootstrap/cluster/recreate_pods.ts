@@ -132,9 +132,9 @@ async function podsOfBefore(
   startedAt: number,
   signal: AbortSignal,
 ): Promise<Pod[]> {
-  const { items } = await api.call({ method: "GET", path: "/api/v1/pods", signal }) as unknown as {
-    items: readonly Pod[];
-  };
+  const { items } = await api.call<{ items: readonly Pod[] }>({
+    ...{ method: "GET", path: "/api/v1/pods", signal },
+  });
   return items.filter((pod) =>
     isOwnedBy(pod, kinds) && Date.parse(pod.metadata.creationTimestamp) < startedAt
   );

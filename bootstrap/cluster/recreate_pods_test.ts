@@ -1,6 +1,5 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import type { JsonValue } from "../../vm/base/event.ts";
-import type { ApiCall } from "./api.ts";
+import { type ApiCall, ApiFailure } from "./api.ts";
 import { fateOf, recreateLostPods, replaceOldPods } from "./recreate_pods.ts";
 
 const STARTED = Date.parse("2026-11-28T12:00:00.500Z");
@@ -44,10 +43,10 @@ function api(lists: readonly (readonly unknown[])[]) {
   const call = ({ method, path, body }: ApiCall) => {
     if (method === "DELETE") {
       deleted.push([path, body]);
-      return Promise.resolve(null);
+      return Promise.resolve(null as never);
     }
     const items = lists[Math.min(asked++, lists.length - 1)];
-    return Promise.resolve({ items } as unknown as JsonValue);
+    return Promise.resolve({ items } as never);
   };
   return { call, deleted, asked: () => asked };
 }
@@ -81,7 +80,7 @@ Deno.test("recreateLostPods() goes by a pod that is gone meanwhile, and ends wit
   const given = api([[pod("one", failed(AFTER))]]);
   const gone = (call: ApiCall) =>
     call.method === "DELETE"
-      ? Promise.reject(new Error("the API answered 409: the UID in the precondition differs"))
+      ? Promise.reject(new ApiFailure(409, "Conflict", "the UID in the precondition differs"))
       : given.call(call);
   assertEquals(await recreateLostPods({ call: gone }, { ...options, signal }), ["openshell/one"]);
   const waiting = api([[pod("one", running(BEFORE))]]);

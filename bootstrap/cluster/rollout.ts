@@ -18,7 +18,14 @@ import {
 } from "../payload/manifests.ts";
 import type { PreparedPayload } from "../payload/prepare.ts";
 import { namespacesOf } from "../payload/secrets.ts";
-import type { ApiClient } from "./api.ts";
+import type { ClusterApi, KubeObject } from "./api.ts";
+import { progressOf } from "./progress.ts";
+
+const WORKLOADS = [
+  ["deployments", "Deployment"],
+  ["statefulsets", "StatefulSet"],
+  ["daemonsets", "DaemonSet"],
+] as const;
 
 /** What the guest's own boot does with its payload, for a guest that goes on. */
 const PLACE = [
@@ -73,10 +80,11 @@ export async function waitRolledOut(
       if (digest !== prepared.digest) throw new Error("it still has the content of before");
       if (revisions.size > 0) await checkInstalled(api, revisions, inner);
       for (const namespace of namespaces) {
-        const kinds = ["deployments", "statefulsets", "daemonsets"];
-        for (const kind of kinds) {
-          const path = `/apis/apps/v1/namespaces/${namespace}/${kind}`;
-          const late = (await read<Objects>(api, path, inner)).items.find((one) => !isCurrent(one));
+        for (const [plural, kind] of WORKLOADS) {
+          const path = `/apis/apps/v1/namespaces/${namespace}/${plural}`;
+          // Of a list's items the API does not tell the kind.
+          const late = (await read<Objects>(api, path, inner)).items
+            .find((one) => progressOf({ ...one, kind }).state !== "ready");
           if (late) throw new Error(`${namespace}/${late.metadata.name} is not rolled out yet`);
         }
       }
@@ -116,66 +124,21 @@ async function checkInstalled(
   }
 }
 
-function jobRevision({ spec }: Workload): string | undefined {
+function jobRevision({ spec }: KubeObject): string | undefined {
   const [container] = spec?.template?.spec.containers ?? [];
-  return container?.env?.find(({ name }) => name === "CHART")?.value;
+  return container?.env?.find(({ name }: { name: string }) => name === "CHART")?.value;
 }
 
 // A list with one object at most, since one that is not there is no error then.
 const recordPath = `/api/v1/namespaces/${SYSTEM_NAMESPACE}/configmaps?fieldSelector=` +
   encodeURIComponent(`metadata.name=${RECORD_NAME}`);
 
-type Reader = Pick<ApiClient, "call">;
+type Reader = Pick<ClusterApi, "call">;
 
 async function read<T>(api: Reader, path: string, signal: AbortSignal): Promise<T> {
-  return await api.call({ method: "GET", path, signal }) as unknown as T;
+  return await api.call<T>({ method: "GET", path, signal });
 }
 
 interface Objects {
-  readonly items: readonly Workload[];
-}
-
-/** The fields of workloads, and of what installs charts, that say how far they are. */
-export interface Workload {
-  readonly metadata: {
-    readonly name: string;
-    readonly generation?: number;
-    readonly labels?: Readonly<Record<string, string>>;
-    readonly annotations?: Readonly<Record<string, string>>;
-    readonly deletionTimestamp?: string;
-  };
-  readonly data?: Readonly<Record<string, string>>;
-  readonly spec?: {
-    readonly replicas?: number;
-    readonly template?: {
-      readonly spec: {
-        readonly containers: readonly {
-          readonly env?: readonly { readonly name: string; readonly value?: string }[];
-        }[];
-      };
-    };
-  };
-  readonly status?: {
-    readonly observedGeneration?: number;
-    readonly succeeded?: number;
-    readonly replicas?: number;
-    readonly updatedReplicas?: number;
-    readonly availableReplicas?: number;
-    readonly desiredNumberScheduled?: number;
-    readonly updatedNumberScheduled?: number;
-    readonly numberAvailable?: number;
-  };
-}
-
-/** Whether all pods of a workload are of its newest form and available. Pure. */
-export function isCurrent({ metadata, spec, status = {} }: Workload): boolean {
-  if ((status.observedGeneration ?? 0) < (metadata.generation ?? 0)) return false;
-  if (status.desiredNumberScheduled !== undefined) {
-    const { desiredNumberScheduled: wanted } = status;
-    return (status.updatedNumberScheduled ?? 0) >= wanted &&
-      (status.numberAvailable ?? 0) >= wanted;
-  }
-  const wanted = spec?.replicas ?? 1;
-  return (status.updatedReplicas ?? 0) >= wanted && (status.replicas ?? 0) <= wanted &&
-    (status.availableReplicas ?? 0) >= wanted;
+  readonly items: readonly KubeObject[];
 }

@@ -6,7 +6,7 @@
  */
 import { isIP } from "node:net";
 import { usageError } from "../../vm/base/error.ts";
-import { ApiFailure, type KubeApi, type KubeObject } from "./kube_api.ts";
+import { ApiFailure, type ClusterApi, type KubeObject } from "../cluster/api.ts";
 
 /** A host and a port. */
 export interface Address {
@@ -72,7 +72,7 @@ export function servicePort(service: KubeObject | undefined, nodePort: number): 
 
 /** The cluster's nodes; undefined when this user may not list them. */
 export async function listNodes(
-  api: KubeApi,
+  api: ClusterApi,
   signal: AbortSignal,
 ): Promise<readonly KubeObject[] | undefined> {
   try {

@@ -10,10 +10,10 @@ import type { Span } from "../../vm/base/event.ts";
 import { formatMs, waitFor } from "../../vm/base/wait.ts";
 import { toJsonText } from "../yaml/kube_yaml.ts";
 import { gatherEvidence, saysNoImage } from "./evidence.ts";
-import type { KubeApi, KubeObject } from "./kube_api.ts";
+import type { ClusterApi, KubeObject } from "../cluster/api.ts";
 import { idOf, objectLabel, objectWords, podTemplate } from "./objects.ts";
 import type { PlacedObject } from "./plan.ts";
-import { type Progress, progressOf, WAITED_KINDS } from "./workloads.ts";
+import { type Progress, progressOf, WAITED_KINDS } from "../cluster/progress.ts";
 
 /** What {@linkcode awaitReady} needs. */
 export interface AwaitOptions {
@@ -39,7 +39,7 @@ interface Waited extends PlacedObject {
  * @throws GatewayError `deploy-failed` when the bound is reached or an object says that it failed.
  */
 export async function awaitReady(
-  api: KubeApi,
+  api: ClusterApi,
   placed: readonly PlacedObject[],
   options: AwaitOptions,
 ): Promise<void> {
@@ -84,7 +84,7 @@ export async function awaitReady(
 
 /** A claim that waits for its first pod is as ready as it gets where none of the payload's pods uses it. */
 async function currentProgress(
-  api: KubeApi,
+  api: ClusterApi,
   object: KubeObject,
   placed: readonly PlacedObject[],
   signal: AbortSignal,
@@ -109,7 +109,7 @@ async function currentProgress(
 
 /** A chart is as far as the job that installs it. */
 async function chartProgress(
-  api: KubeApi,
+  api: ClusterApi,
   chart: KubeObject,
   signal: AbortSignal,
 ): Promise<Progress> {
@@ -123,7 +123,7 @@ async function chartProgress(
 }
 
 async function notReady(
-  api: KubeApi,
+  api: ClusterApi,
   open: readonly Waited[],
   options: AwaitOptions & { readonly late: boolean },
 ): Promise<GatewayError> {

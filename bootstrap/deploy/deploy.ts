@@ -32,7 +32,7 @@ import {
   readInventory,
   staleObjects,
 } from "./inventory.ts";
-import { ApiFailure, type KubeApi, type KubeObject } from "./kube_api.ts";
+import { ApiFailure, type ClusterApi, type KubeObject } from "../cluster/api.ts";
 import { idOf, type ObjectId, objectLabel, readObjects } from "./objects.ts";
 import { withCertificateMark, withImagePrefix } from "./objects.ts";
 import type { DeployPayload } from "./payload.ts";
@@ -91,7 +91,7 @@ export interface DeployOutcome {
 
 /** What every step has. */
 interface Work extends DeployContext {
-  readonly api: KubeApi;
+  readonly api: ClusterApi;
   readonly request: DeployRequest;
   readonly folder: DeploymentFolder;
 }
@@ -148,7 +148,7 @@ function loginAdvice({ namespace, login }: DeployPayload): string {
     `(service account "${serviceAccount}" in "${namespace}", audience "${audience}")`;
 }
 
-async function checkAnswers(api: KubeApi, context: string, signal: AbortSignal): Promise<void> {
+async function checkAnswers(api: ClusterApi, context: string, signal: AbortSignal): Promise<void> {
   try {
     await api.call({ method: "GET", path: "/version", signal });
   } catch (error) {
@@ -157,7 +157,7 @@ async function checkAnswers(api: KubeApi, context: string, signal: AbortSignal):
     throw new GatewayError({
       code: error.status === 401 ? "permission" : "network-failed",
       what: `Cannot use the cluster of the context "${context}" at ${api.server}`,
-      why: `it answered ${error.status}: ${error.message}`,
+      why: `it answered ${error.status}: ${error.words}`,
       fix: error.status === 401
         ? "sign in again: its user's certificate or token is not, or no longer, accepted"
         : "see that the context's server is the API of a cluster",
@@ -313,7 +313,7 @@ async function applyAll(
 }
 
 /** A definition is of use only once the API serves its kind. */
-async function established(api: KubeApi, { path, object }: PlacedObject, signal: AbortSignal) {
+async function established(api: ClusterApi, { path, object }: PlacedObject, signal: AbortSignal) {
   await waitFor({
     what: `the API server to serve the kinds of "${object.metadata.name}"`,
     probe: async (signal) =>

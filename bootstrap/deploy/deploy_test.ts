@@ -5,7 +5,7 @@ import { deploymentPlace } from "./certificates.ts";
 import { diffLines, isSame, objectDiff } from "./diff.ts";
 import { checkImages } from "./images.ts";
 import { inventoryObject, joinObjects, staleObjects } from "./inventory.ts";
-import type { KubeObject } from "./kube_api.ts";
+import type { KubeObject } from "../cluster/api.ts";
 import {
   CERTIFICATES_ANNOTATION,
   idOf,
@@ -14,7 +14,6 @@ import {
   withCertificateMark,
   withImagePrefix,
 } from "./objects.ts";
-import { progressOf } from "./workloads.ts";
 
 const object = (kind: string, name: string, more: Record<string, unknown> = {}) => ({
   ...{ apiVersion: "v1", kind, metadata: { name } },
@@ -214,56 +213,6 @@ Deno.test("checkImages() is quiet, warns or refuses by what the nodes tell", () 
   assertStringIncludes(checkImages(objects, full).warning!, "do not tell");
   const error = assertThrows(() => checkImages(objects, told("x/y")), GatewayError);
   assertEquals(error.code, "not-supported");
-});
-
-Deno.test("progressOf() reads each kind's status", () => {
-  const of = (kind: string, spec: unknown, status: unknown, generation = 2) => {
-    const one = object(kind, "x", { spec, status }) as KubeObject;
-    const { state, words } = progressOf({ ...one, metadata: { name: "x", generation } });
-    return `${state}: ${words}`;
-  };
-  const seen = { observedGeneration: 2 };
-  assertEquals([
-    of("Deployment", { replicas: 2 }, { observedGeneration: 1, availableReplicas: 2 }),
-    of("Deployment", { replicas: 2 }, { ...seen, updatedReplicas: 1 }),
-    of("Deployment", { replicas: 2 }, { ...seen, updatedReplicas: 2, replicas: 3 }),
-    of("Deployment", { replicas: 2 }, { ...seen, updatedReplicas: 2, availableReplicas: 2 }),
-    of("Deployment", {}, {
-      ...seen,
-      conditions: [{ type: "Progressing", reason: "ProgressDeadlineExceeded", message: "late" }],
-    }),
-    of("StatefulSet", { replicas: 2 }, { ...seen, updatedReplicas: 1, readyReplicas: 2 }),
-    of("StatefulSet", { replicas: 2 }, { ...seen, updatedReplicas: 2, readyReplicas: 2 }),
-    of("DaemonSet", {}, { ...seen, desiredNumberScheduled: 3, updatedNumberScheduled: 3 }),
-    of("DaemonSet", {}, {
-      ...seen,
-      ...{ desiredNumberScheduled: 3, updatedNumberScheduled: 3, numberAvailable: 3 },
-    }),
-    of("Job", {}, { active: 1 }),
-    of("Job", {}, { conditions: [{ type: "Complete", status: "True" }] }),
-    of("Job", {}, { conditions: [{ type: "Failed", status: "True", message: "too often" }] }),
-    of("PersistentVolumeClaim", {}, { phase: "Pending" }),
-    of("PersistentVolumeClaim", {}, { phase: "Bound" }),
-    of("PersistentVolumeClaim", {}, { phase: "Lost" }),
-    of("ConfigMap", undefined, undefined),
-  ], [
-    "waiting: not yet seen by its controller",
-    "waiting: 1 of 2 pods made",
-    "waiting: 1 old pods still there",
-    "ready: 2 of 2 pods ready",
-    "failed: late",
-    "waiting: 1 of 2 pods up to date",
-    "ready: 2 of 2 pods ready",
-    "waiting: 0 of 3 pods ready",
-    "ready: 3 of 3 pods ready",
-    "waiting: 1 running, 0 done, 0 failed",
-    "ready: complete",
-    "failed: too often",
-    "waiting: no volume yet",
-    "ready: bound",
-    "failed: the volume it was bound to is gone",
-    "ready: applied",
-  ]);
 });
 
 Deno.test("deploymentPlace() gives each context a folder of its own", () => {

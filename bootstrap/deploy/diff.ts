@@ -6,7 +6,7 @@
  * @module
  */
 import { stringify } from "yaml";
-import type { KubeObject } from "./kube_api.ts";
+import type { KubeObject } from "../cluster/api.ts";
 
 /** Lines around a change. */
 const CONTEXT = 3;

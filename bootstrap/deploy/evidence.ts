@@ -5,24 +5,22 @@
  *
  * @module
  */
-import type { KubeApi, KubeObject } from "./kube_api.ts";
+import type { ClusterApi, KubeObject } from "../cluster/api.ts";
+import {
+  type ClusterEvent,
+  containersOf,
+  eventLines,
+  isReady,
+  lastLog,
+  podWords,
+} from "../cluster/pod_story.ts";
+import { openText } from "../view/redact.ts";
 
 const MOST = { pods: 4, events: 6, logLines: 12, columns: 240 };
 
-/** A container as a pod's status has it. */
-interface ContainerStatus {
-  readonly name: string;
-  readonly ready: boolean;
-  readonly restartCount: number;
-  readonly state?: {
-    readonly waiting?: { readonly reason?: string; readonly message?: string };
-    readonly terminated?: { readonly reason?: string; readonly exitCode?: number };
-  };
-}
-
 /** Lines about one object. */
 export async function gatherEvidence(
-  api: KubeApi,
+  api: ClusterApi,
   object: KubeObject,
   signal: AbortSignal,
 ): Promise<string[]> {
@@ -35,15 +33,24 @@ export async function gatherEvidence(
     });
   const selector = selectorOf(object);
   const pods = selector === undefined ? [] : await ask(`${root}/pods`, { labelSelector: selector });
-  const bad = pods.filter((pod) => !isReady(pod)).slice(0, MOST.pods);
-  const lines = bad.map((pod) => `pod ${pod.metadata.name}: ${podWords(pod)}`);
+  const bad = pods.map(({ metadata, status = {} }) => ({ pod: metadata.name, status }))
+    .filter(({ status }) => !isReady(status)).slice(0, MOST.pods);
+  const lines = bad.map(({ pod, status }) => {
+    const words = podWords(status);
+    return `pod ${pod}: ${words.length > 0 ? words.join("; ") : status.phase ?? "no status"}`;
+  });
   if (selector !== undefined && pods.length === 0) lines.push("no pod was made");
-  lines.push(...eventLines(await ask(`${root}/events`, {}), object, pods));
-  for (const pod of bad) {
-    const container = containersOf(pod).find(({ ready }) => !ready);
-    if (container) lines.push(...await logLines(api, root, pod, container, signal));
+  lines.push(
+    ...eventLines(eventsAbout(await ask(`${root}/events`, {}), object, pods), MOST.events),
+  );
+  for (const { pod, status } of bad) {
+    const container = containersOf(status).find(({ ready }) => !ready);
+    if (!container) continue;
+    const log = await lastLog(api, { namespace, pod, container, lines: MOST.logLines }, signal);
+    if (log.length === 0) continue;
+    lines.push(`log of ${pod}/${container.name}:`, ...log.map((line) => `  ${line}`));
   }
-  return lines.map(openText);
+  return lines.map((line) => openText(line, MOST.columns));
 }
 
 /** True when an image that could not be pulled is among the reasons. */
@@ -58,90 +65,18 @@ function selectorOf({ kind, metadata, spec }: KubeObject): string | undefined {
   return labels && Object.entries(labels).map(([key, value]) => `${key}=${value}`).join(",");
 }
 
-function isReady({ status = {} }: KubeObject): boolean {
-  if (status.phase === "Succeeded") return true;
-  return status.conditions?.some((one: { type: string; status: string }) =>
-    one.type === "Ready" && one.status === "True"
-  ) ?? false;
-}
-
-function containersOf({ status = {} }: KubeObject): ContainerStatus[] {
-  return [...status.initContainerStatuses ?? [], ...status.containerStatuses ?? []];
-}
-
-function podWords(pod: KubeObject): string {
-  const unscheduled = pod.status?.conditions?.find((one: { type: string; status: string }) =>
-    one.type === "PodScheduled" && one.status === "False"
-  );
-  if (unscheduled) return `not placed on a node: ${unscheduled.message ?? unscheduled.reason}`;
-  const words = containersOf(pod).flatMap(({ name, ready, restartCount, state = {} }) => {
-    if (ready) return [];
-    const { waiting, terminated } = state;
-    const again = restartCount > 0 ? `, started ${restartCount + 1} times` : "";
-    if (waiting) {
-      const why = waiting.message ? `: ${waiting.message}` : "";
-      return [`${name} waits (${waiting.reason ?? "no reason"}${why})${again}`];
-    }
-    if (terminated) return [`${name} ended with code ${terminated.exitCode}${again}`];
-    return [`${name} runs and is not ready${again}`];
-  });
-  return words.length > 0 ? words.join("; ") : pod.status?.phase ?? "no status";
-}
-
-function eventLines(
+/** Warnings about it or its pods, and all about what has no pods. */
+function eventsAbout(
   events: readonly KubeObject[],
   object: KubeObject,
   pods: readonly KubeObject[],
-): string[] {
+): readonly ClusterEvent[] {
   const names = new Set([object, ...pods].map(({ metadata }) => metadata.name));
-  const at = (event: KubeObject) => String(event.lastTimestamp ?? event.eventTime ?? "");
-  const about = ({ involvedObject, type, kind }: KubeObject) =>
-    (names.has(involvedObject?.name) ||
+  return (events as readonly (KubeObject & ClusterEvent)[]).filter((
+    { involvedObject, type, kind },
+  ) =>
+    (names.has(involvedObject?.name ?? "") ||
       involvedObject?.name?.startsWith(`${object.metadata.name}-`)) &&
-    (type === "Warning" || kind === "PersistentVolumeClaim" || pods.length === 0);
-  const lines = events.filter(about).toSorted((a, b) => at(a) < at(b) ? -1 : 1)
-    .map(({ involvedObject, reason, message }) =>
-      `event ${involvedObject?.kind} ${involvedObject?.name}: ${reason}: ${message}`
-    );
-  return [...new Set(lines)].slice(-MOST.events);
-}
-
-async function logLines(
-  api: KubeApi,
-  root: string,
-  pod: KubeObject,
-  container: ContainerStatus,
-  signal: AbortSignal,
-): Promise<string[]> {
-  const query = {
-    container: container.name,
-    tailLines: String(MOST.logLines),
-    limitBytes: "16384",
-    // What a crashed container said is in the log of the try before.
-    ...(container.restartCount > 0 && container.state?.waiting ? { previous: "true" } : {}),
-  };
-  const path = `${root}/pods/${encodeURIComponent(pod.metadata.name)}/log`;
-  const text = await api.text({ method: "GET", path, query, signal }).catch((error) => {
-    if (signal.aborted) throw error;
-    return "";
-  });
-  const lines = text.split("\n").filter((line) => line.trim() !== "");
-  if (lines.length === 0) return [];
-  return [
-    `log of ${pod.metadata.name}/${container.name}:`,
-    ...lines.slice(-MOST.logLines).map((line) => `  ${line}`),
-  ];
-}
-
-/** A line that fits and holds neither terminal codes nor what looks like a key or token. */
-function openText(line: string): string {
-  return line
-    // deno-lint-ignore no-control-regex
-    .replace(/[\u0000-\u0008\u000b-\u001f\u007f]/g, " ")
-    .replace(
-      /\b(bearer|token|password|secret|authorization)(["']?\s*[:=]\s*|\s+)\S+/gi,
-      "$1$2(hidden)",
-    )
-    .replace(/[A-Za-z0-9+/_-]{60,}={0,2}/g, "(hidden)")
-    .slice(0, MOST.columns);
+    (type === "Warning" || kind === "PersistentVolumeClaim" || pods.length === 0)
+  );
 }

@@ -5,7 +5,7 @@
  * @module
  */
 import { GatewayError } from "../../vm/base/error.ts";
-import type { KubeObject } from "./kube_api.ts";
+import type { KubeObject } from "../cluster/api.ts";
 import { BUILT_PREFIX, imagesOf } from "./objects.ts";
 
 /** A node tells no more images than this, the largest ones, so that one that is missing may still be there. */

@@ -6,7 +6,7 @@
  */
 import * as v from "valibot";
 import { GatewayError } from "../../vm/base/error.ts";
-import { FIELD_MANAGER, type KubeApi, type KubeObject } from "./kube_api.ts";
+import { type ClusterApi, FIELD_MANAGER, type KubeObject } from "../cluster/api.ts";
 import { type ObjectId, objectKey } from "./objects.ts";
 
 /** The list of one payload in one namespace. */
@@ -46,7 +46,7 @@ export function inventoryPath(namespace: string, payload: string): string {
  * @throws GatewayError `deploy-failed` when it is there and cannot be read: guessing would remove somebody's objects.
  */
 export async function readInventory(
-  api: KubeApi,
+  api: ClusterApi,
   namespace: string,
   payload: string,
   signal: AbortSignal,

@@ -16,7 +16,7 @@ import {
   toJsonText,
   withinStack,
 } from "../yaml/kube_yaml.ts";
-import type { KubeObject } from "./kube_api.ts";
+import type { KubeObject } from "../cluster/api.ts";
 
 /** What names an object whatever version of it is meant. */
 export interface ObjectId {

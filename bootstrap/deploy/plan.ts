@@ -9,12 +9,12 @@ import { GatewayError } from "../../vm/base/error.ts";
 import { isSame } from "./diff.ts";
 import {
   ApiFailure,
+  type ClusterApi,
   FIELD_MANAGER,
-  type KubeApi,
   type KubeObject,
   type KubeResource,
   objectPath,
-} from "./kube_api.ts";
+} from "../cluster/api.ts";
 import { idOf, objectLabel, objectWords } from "./objects.ts";
 
 /** An object with its place in the API. */
@@ -48,7 +48,7 @@ export interface ApplyOptions {
  * @throws GatewayError `not-supported` for a kind that the cluster does not have.
  */
 export async function placeObjects(
-  api: KubeApi,
+  api: ClusterApi,
   objects: readonly KubeObject[],
   namespace: string,
   options: { readonly context: string; readonly signal: AbortSignal },
@@ -90,7 +90,7 @@ function definedKinds(objects: readonly KubeObject[]): KubeResource[] {
  * @throws GatewayError `deploy-failed` for a conflict or an object that the cluster refuses, `permission`.
  */
 export async function planObjects(
-  api: KubeApi,
+  api: ClusterApi,
   placed: readonly PlacedObject[],
   options: ApplyOptions,
 ): Promise<PlannedObject[]> {
@@ -114,7 +114,7 @@ export async function planObjects(
 }
 
 async function read(
-  api: KubeApi,
+  api: ClusterApi,
   { object, path }: PlacedObject,
   { context, signal }: ApplyOptions,
 ): Promise<KubeObject | undefined> {
@@ -127,7 +127,7 @@ async function read(
 
 /** Applies one object, or lets the server say what it would be. */
 export async function applyObject(
-  api: KubeApi,
+  api: ClusterApi,
   { object, path }: PlacedObject,
   options: ApplyOptions & { readonly dryRun?: boolean },
 ): Promise<KubeObject> {
@@ -174,7 +174,7 @@ export function applyError(
   }
   const right =
     /cannot (\w+) resource "([^"]+)" in API group "([^"]*)"(?: in the namespace "([^"]+)")?/
-      .exec(error.message);
+      .exec(error.words);
   if (error.status === 403 && right) {
     const [, verb, resource, group, namespace] = right;
     const where = namespace ? `in the namespace "${namespace}"` : "in the cluster";
@@ -188,8 +188,8 @@ export function applyError(
   }
   // What the API says of a Secret could quote a value of it.
   const hidden = object.kind === "Secret"
-    ? error.message.replace(/"[^"]*"|'[^']*'|`[^`]*`/g, '"…"')
-    : error.message;
+    ? error.words.replace(/"[^"]*"|'[^']*'|`[^`]*`/g, '"…"')
+    : error.words;
   return new GatewayError({
     code: error.status === 401 ? "permission" : "deploy-failed",
     what,

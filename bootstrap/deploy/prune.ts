@@ -7,7 +7,7 @@
 import type { Span } from "../../vm/base/event.ts";
 import { waitFor } from "../../vm/base/wait.ts";
 import { isOurs } from "./inventory.ts";
-import { ApiFailure, type KubeApi, type KubeObject, objectPath } from "./kube_api.ts";
+import { ApiFailure, type ClusterApi, type KubeObject, objectPath } from "../cluster/api.ts";
 import { type ObjectId, objectLabel } from "./objects.ts";
 import { applyError } from "./plan.ts";
 import { type Right, rightsFor } from "./rights.ts";
@@ -29,7 +29,7 @@ export interface RemoveOptions {
 
 /** The rights that finding and removing these takes. */
 export async function removalRights(
-  api: KubeApi,
+  api: ClusterApi,
   ids: readonly ObjectId[],
   signal: AbortSignal,
 ): Promise<Right[]> {
@@ -43,7 +43,7 @@ export async function removalRights(
 
 /** Those of the listed objects that are there and carry our mark. Of others it is warned, and they stay. */
 export async function findStale(
-  api: KubeApi,
+  api: ClusterApi,
   ids: readonly ObjectId[],
   { span, signal }: { readonly span: Span; readonly signal: AbortSignal },
 ): Promise<StaleObject[]> {
@@ -67,7 +67,7 @@ export async function findStale(
  * @throws GatewayError `permission`, `deploy-failed`, `timeout`.
  */
 export async function removeObjects(
-  api: KubeApi,
+  api: ClusterApi,
   objects: readonly StaleObject[],
   { context, timeoutMs, span, signal }: RemoveOptions,
 ): Promise<void> {
@@ -124,7 +124,7 @@ const NAMESPACE_CONTENT = [
 
 /** What is in a namespace besides what each has from the cluster itself, by name. */
 export async function namespaceContent(
-  api: KubeApi,
+  api: ClusterApi,
   namespace: string,
   signal: AbortSignal,
 ): Promise<string[]> {

@@ -9,7 +9,7 @@ import { waitFor } from "../../vm/base/wait.ts";
 import { DeploymentFolder } from "./certificates.ts";
 import { type DeployContext, type DeployRequest, dropFiles } from "./deploy.ts";
 import { inventoryPath, readInventory } from "./inventory.ts";
-import type { KubeApi } from "./kube_api.ts";
+import type { ClusterApi } from "../cluster/api.ts";
 import type { ObjectId } from "./objects.ts";
 import { findStale, namespaceContent, removalRights, removeObjects } from "./prune.ts";
 import { missingRights, type Right, rightsError } from "./rights.ts";
@@ -70,7 +70,7 @@ export async function removeDeployment(
 
 /** Removes the namespace once nothing but the inventory is in it; false when it stays. */
 async function removeNamespace(
-  api: KubeApi,
+  api: ClusterApi,
   { payload }: Pick<DeployRequest, "payload">,
   { span, signal }: DeployContext,
 ): Promise<boolean> {

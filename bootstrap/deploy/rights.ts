@@ -6,7 +6,7 @@
  * @module
  */
 import { GatewayError } from "../../vm/base/error.ts";
-import { ApiFailure, type KubeApi, type KubeResource } from "./kube_api.ts";
+import { ApiFailure, type ClusterApi, type KubeResource } from "../cluster/api.ts";
 
 /** One thing that has to be allowed. */
 export interface Right {
@@ -36,7 +36,7 @@ export function rightsFor(
  * answers no such question nothing is missing: the requests themselves will tell.
  */
 export async function missingRights(
-  api: KubeApi,
+  api: ClusterApi,
   rights: readonly Right[],
   signal: AbortSignal,
 ): Promise<Right[]> {
@@ -53,7 +53,11 @@ export async function missingRights(
 }
 
 /** Whether one thing is allowed. */
-export async function isAllowed(api: KubeApi, right: Right, signal: AbortSignal): Promise<boolean> {
+export async function isAllowed(
+  api: ClusterApi,
+  right: Right,
+  signal: AbortSignal,
+): Promise<boolean> {
   const review = await api.call<{ status?: { allowed?: boolean } }>({
     method: "POST",
     path: "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",

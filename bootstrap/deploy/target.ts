@@ -8,7 +8,8 @@ import { dirname, join } from "@std/path";
 import type { KubeConfig } from "@kubernetes/client-node";
 import { describeError, type GatewayError, usageError } from "../../vm/base/error.ts";
 import { homeDir } from "../../vm/base/layout.ts";
-import { KubeApi } from "./kube_api.ts";
+import { ClusterApi } from "../cluster/api.ts";
+import { ContextTransport } from "./context_transport.ts";
 
 /** Which cluster, as the user said it. */
 export interface TargetRequest {
@@ -22,7 +23,7 @@ export interface TargetRequest {
  *
  * @throws GatewayError `usage` for a file that cannot be read or a context that is not in it.
  */
-export async function openTarget(request: TargetRequest): Promise<KubeApi> {
+export async function openTarget(request: TargetRequest): Promise<ClusterApi> {
   // Slow to load, so only here.
   const { KubeConfig } = await import("@kubernetes/client-node");
   const listed = request.kubeconfig === undefined ? Deno.env.get("KUBECONFIG") : undefined;
@@ -51,7 +52,7 @@ export async function openTarget(request: TargetRequest): Promise<KubeApi> {
     );
   }
   try {
-    return new KubeApi(config);
+    return new ClusterApi(new ContextTransport(config));
   } catch {
     throw usageError(
       `Cannot use the context "${request.context}" of "${where}"`,

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import { run } from "../../vm/base/process.ts";
 import { freePort } from "../vm/harness.ts";
@@ -53,7 +54,7 @@ export async function soak(
     Object.keys(LEAST).map((name) => [name, []]),
   ) as unknown as Record<Measure, number[]>;
   for (let at = 0; at < rounds; at++) {
-    await round(world);
+    await round(world, at + 1);
     await atRest(world);
     for (const [name, value] of Object.entries(await measure(world))) {
       found[name as Measure].push(value);
@@ -64,25 +65,27 @@ export async function soak(
 }
 
 /** One round: what a user does with an instance from its first start to its removal, and two commands for the one that stays. */
-async function round(world: World): Promise<void> {
+async function round(world: World, number: number): Promise<void> {
   const { home, up, patienceMs } = world;
   const timeoutMs = patienceMs;
   const at = up.indexOf("--port");
   const mine = [...up.slice(0, at + 1), up[at + 1]!.replace(/^\d+/, String(freePort()))];
   const words = [...mine, ...up.slice(at + 2), "--name", "round", "--detach"];
   await home.ok(words, { timeoutMs });
-  await world.read("round");
+  await world.write(number, "round");
   await home.ok(["fork", "round", "clone"], { timeoutMs });
-  await world.read("clone");
+  assertEquals(await world.read("clone"), number);
   await home.ok(["rm", "--force", "clone"], { timeoutMs });
   await home.ok(["suspend", "round"], { timeoutMs });
   await home.ok(["resume", "round"], { timeoutMs });
+  assertEquals(await world.read("round"), number);
   await home.ok(["snapshot", "create", "kept", "--name", "round"], { timeoutMs });
   await home.ok(["down", "round"], { timeoutMs });
   await home.ok(["rm", "round"], { timeoutMs });
   await home.ok(["snapshot", "create", "kept"], { timeoutMs });
   await home.ok(["snapshot", "rm", "kept"], { timeoutMs });
   await home.ok(["fork", "default", "clone"], { timeoutMs });
+  assertEquals(await world.read("clone"), 1);
   await home.ok(["rm", "--force", "clone"], { timeoutMs });
 }
 

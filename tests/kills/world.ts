@@ -25,8 +25,8 @@ export interface World extends AsyncDisposable {
   readonly dirOf: (instance: string) => string;
   /** Writes one of two editions of the payload that `default` runs. */
   readonly edit: (edition: Edition) => Promise<void>;
-  /** Writes the guest's number, and syncs. */
-  readonly write: (number: number) => Promise<void>;
+  /** Writes the guest's number, of `default` unless told, and syncs. */
+  readonly write: (number: number, instance?: string) => Promise<void>;
   /** What the guest has in its memory and on its disk, which must be the same. */
   readonly read: (instance?: string) => Promise<number>;
   /** How long a command may take to come to a moment, and its processes to end. */
@@ -44,7 +44,7 @@ export async function standInWorld(
     ...{ home, standIn, edit },
     ...{ up: upWords(30051, ["--memory", "1536", "--cpus", "1"]), patienceMs: 60_000 },
     dirOf: (instance) => dirOf(home, join(top, "cache"), instance),
-    write: async (number) => void await guestNote(home, "default", number),
+    write: async (number, instance = "default") => void await guestNote(home, instance, number),
     read: async (instance = "default") => {
       const { memory, disk } = await guestNote(home, instance);
       assert(memory === disk, `memory has ${memory}, disk has ${disk}`);
@@ -67,8 +67,10 @@ export async function vmWorld(): Promise<World> {
     ...{ home, standIn: undefined, edit, patienceMs: 20 * 60_000 },
     up: upWords(HELLO_PORT, ["--memory", "3072", "--cpus", "2", "--payload", payload]),
     dirOf: (instance) => dirOf(home, cache, instance),
-    write: async (number) =>
-      void await sh(`echo ${number} >/root/number; echo ${number} >/dev/shm/number; sync`),
+    write: async (number, instance = "default") => {
+      const script = `echo ${number} >/root/number; echo ${number} >/dev/shm/number; sync`;
+      await sh(script, instance);
+    },
     read: async (instance = "default") => {
       // After a start from the disk nothing is in the memory.
       const text = await sh("cat /root/number /dev/shm/number 2>/dev/null", instance);

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { KubeObject } from "./kube_api.ts";
+import type { KubeObject } from "./api.ts";
 
 /** What an object's status says. */
 export interface Progress {
