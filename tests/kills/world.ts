@@ -137,13 +137,16 @@ function settledRun(world: World, instance: string): number[] {
   return open.size > 0 ? [] : ids.map(({ pid }) => pid);
 }
 
+/** A connection that is kept for an instance's commands, before and after it has named itself. */
+const KEPT_SSH = /^\d+ (ssh: |\S*ssh -F \S+ -fN )/;
+
 /** Waits until nothing runs but instances that are ready: no command, no VM without a supervisor, no build. */
 export async function atRest(world: World): Promise<void> {
   const busy = () => {
     const settled = new Set(["default", "clone"].flatMap((name) => settledRun(world, name)));
-    // A connection that ssh keeps ends with its guest.
+    // It ends with its guest.
     return world.home.processes().filter((line) =>
-      !settled.has(parseInt(line)) && !/^\d+ ssh: /.test(line)
+      !settled.has(parseInt(line)) && !KEPT_SSH.test(line)
     );
   };
   try {
