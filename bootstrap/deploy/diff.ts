@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { diffArrays } from "diff";
 import { stringify } from "yaml";
 import type { KubeObject } from "../cluster/api.ts";
 
@@ -12,8 +13,8 @@ import type { KubeObject } from "../cluster/api.ts";
 const CONTEXT = 3;
 /** Longer values of one line, such as a packed chart, are told by their length. */
 const MAX_VALUE = 300;
-/** Above this many lines on a side the comparison would take too long; then all lines are told. */
-const MAX_LINES = 4000;
+/** With more changed lines the comparison would take too long; then all lines are told. */
+const MAX_CHANGES = 4000;
 
 const SERVER_FIELDS = [
   ...["managedFields", "resourceVersion", "uid", "generation", "creationTimestamp"],
@@ -112,31 +113,11 @@ export function diffLines(before: readonly string[], after: readonly string[]): 
 }
 
 function markLines(before: readonly string[], after: readonly string[]): string[] {
-  const [n, m] = [before.length, after.length];
-  if (n > MAX_LINES || m > MAX_LINES) {
+  const chunks = diffArrays([...before], [...after], { maxEditLength: MAX_CHANGES });
+  if (chunks === undefined) {
     return [...before.map((line) => `-${line}`), ...after.map((line) => `+${line}`)];
   }
-  // Lengths of the longest common subsequences of the ends from each pair of lines on.
-  const width = m + 1;
-  const common = new Uint16Array((n + 1) * width);
-  const lengthFrom = (i: number, j: number) => common[i * width + j]!;
-  for (let i = n - 1; i >= 0; i--) {
-    for (let j = m - 1; j >= 0; j--) {
-      common[i * width + j] = before[i] === after[j]
-        ? lengthFrom(i + 1, j + 1) + 1
-        : Math.max(lengthFrom(i + 1, j), lengthFrom(i, j + 1));
-    }
-  }
-  const lines: string[] = [];
-  let [i, j] = [0, 0];
-  while (i < n || j < m) {
-    if (i < n && j < m && before[i] === after[j]) {
-      lines.push(` ${before[i]}`);
-      i++;
-      j++;
-    } else if (i < n && (j >= m || lengthFrom(i + 1, j) >= lengthFrom(i, j + 1))) {
-      lines.push(`-${before[i++]}`);
-    } else lines.push(`+${after[j++]}`);
-  }
-  return lines;
+  return chunks.flatMap(({ value, added, removed }) =>
+    value.map((line) => `${added ? "+" : removed ? "-" : " "}${line}`)
+  );
 }
