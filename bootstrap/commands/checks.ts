@@ -147,7 +147,7 @@ const KEY_VERBS: readonly KeyVerb[] = [
   {
     usage: "distrust <id>",
     description: "no longer trust a key",
-    example: "distrust 0123456789abcdef",
+    example: "distrust SHA256:Zk1…",
     run: async (io, id) => {
       const { distrustKey } = await import("../../vm/store/signing.ts");
       await distrustKey(id);

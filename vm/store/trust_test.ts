@@ -112,7 +112,7 @@ Deno.test("with another trusted key ensure() refuses what the first has signed",
   withSigned(async ({ root, keys, store, recipe, artifact, builds }) => {
     const other = join(root, "other");
     await makeSigningKey(other);
-    await Deno.remove(join(keys, "trusted"), { recursive: true });
+    await Deno.remove(join(keys, "allowed_signers"));
     await trustKey(join(other, "signing.pub"), keys);
     const error = await assertRejects(() => store().ensure(recipe, options()), GatewayError);
     assertEquals([error.code, builds()], ["signature-invalid", 1]);
