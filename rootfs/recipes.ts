@@ -15,12 +15,12 @@ import {
   clusterFromRelease,
   type ClusterRecipe,
   type ClusterSource,
-} from "./cluster.ts";
-import { helmImageRecipe, imageRecipes } from "./images.ts";
-import { defaultSuite, k3sPin } from "./lock.ts";
-import { agentRecipe, cniRecipe } from "./programs.ts";
-import { rootImageRecipe } from "./root.ts";
-import { type KnownBase, knownBase, rootBaseRecipe } from "./root_base.ts";
+} from "./cluster/cluster.ts";
+import { helmImageRecipe, imageRecipes } from "./images/images.ts";
+import { defaultSuite, k3sPin } from "./pins/lock.ts";
+import { agentRecipe, cniRecipe } from "./pins/programs.ts";
+import { rootImageRecipe } from "./root/root.ts";
+import { type KnownBase, knownBase, rootBaseRecipe } from "./root/root_base.ts";
 
 /** What decides the recipes. */
 export interface RootfsOptions {

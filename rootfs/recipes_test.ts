@@ -3,7 +3,7 @@ import { GatewayError } from "../vm/base/error.ts";
 import { silentSpan } from "../vm/base/event.ts";
 import { ArtifactStore, recipeKey } from "../vm/store/artifact.ts";
 import { rootfsRecipes } from "./recipes.ts";
-import { checkBase } from "./root_base.ts";
+import { checkBase } from "./root/root_base.ts";
 
 const options = {
   arch: "amd64" as const,

@@ -35,6 +35,7 @@ const FLOORS: Readonly<Record<string, readonly (readonly string[])[]>> = {
     ],
     ...[["cluster"], ["payload"], ["images", "artifacts", "credentials"], ["view", "yaml"]],
   ],
+  "rootfs": [["recipes.ts"], ["images", "cluster"], ["root"], ["pins"], ["lock.json"]],
   "vm": [["libkrun", "qemu"], ["instance"], ["machine"], ["store"], ["base"]],
 };
 

@@ -9,7 +9,7 @@ import { krunfwRecipe } from "../../kernel/krunfw.ts";
 import { gvproxyRecipe } from "../../net/gvproxy_recipe.ts";
 import { SSH_TOOL } from "../../net/ssh.ts";
 import { rootfsRecipes } from "../../rootfs/recipes.ts";
-import { BASE_MAX_AGE_DAYS, baseAgeDays, type KnownBase } from "../../rootfs/root_base.ts";
+import { BASE_MAX_AGE_DAYS, baseAgeDays, type KnownBase } from "../../rootfs/root/root_base.ts";
 import { type Arch, guestArch, hostArch } from "../../vm/base/arch.ts";
 import { describeError, GatewayError, usageError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";

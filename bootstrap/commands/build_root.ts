@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { KnownBase } from "../../rootfs/root_base.ts";
+import type { KnownBase } from "../../rootfs/root/root_base.ts";
 import { writeFileAtomic } from "../../vm/base/durable.ts";
 import { ensureTools } from "../../vm/base/host_tools.ts";
 import { type Artifact, ArtifactStore, recipeKey } from "../../vm/store/artifact.ts";

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { downloadBytes, pullerRecipe } from "../../rootfs/pulled.ts";
+import { downloadBytes, pullerRecipe } from "../../rootfs/images/pulled.ts";
 import { exists } from "../../vm/base/layout.ts";
 import { together } from "../../vm/base/together.ts";
 import { recipeKey } from "../../vm/store/artifact.ts";

@@ -14,14 +14,14 @@ import {
   pulledImageRecipe,
   type PulledOptions,
   pullerRecipe,
-} from "../../rootfs/pulled.ts";
+} from "../../rootfs/images/pulled.ts";
 import type { Arch } from "../../vm/base/arch.ts";
 import type { JsonValue, Span } from "../../vm/base/event.ts";
 import { together } from "../../vm/base/together.ts";
 import type { Artifact, ArtifactStore, Recipe } from "../../vm/store/artifact.ts";
 import { readRegistries, registriesPath } from "./registries.ts";
 
-export type { Pinned } from "../../rootfs/pulled.ts";
+export type { Pinned } from "../../rootfs/images/pulled.ts";
 
 /** How {@linkcode ensureImages} may act. */
 export interface EnsureImagesOptions {

@@ -6,13 +6,13 @@
  */
 import { kernelFile, kernelRecipe } from "../../kernel/kernel.ts";
 import { SSH_TOOL } from "../../net/ssh.ts";
-import { defaultSuite } from "../../rootfs/lock.ts";
+import { defaultSuite } from "../../rootfs/pins/lock.ts";
 import {
   BASE_MAX_AGE_DAYS,
   baseAgeDays,
   knownBase,
   rootBaseRecipe,
-} from "../../rootfs/root_base.ts";
+} from "../../rootfs/root/root_base.ts";
 import { hostArch } from "../../vm/base/arch.ts";
 import { describeError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";

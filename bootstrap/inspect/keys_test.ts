@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
-import { pulledChartRecipe, pulledImageRecipe, pullerRecipe } from "../../rootfs/pulled.ts";
+import { pulledChartRecipe, pulledImageRecipe, pullerRecipe } from "../../rootfs/images/pulled.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import { silentSpan } from "../../vm/base/event.ts";
 import { sourcePath } from "../../vm/base/source.ts";

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { PULLED_PREFIX, pullerRecipe } from "../../rootfs/pulled.ts";
+import { PULLED_PREFIX, pullerRecipe } from "../../rootfs/images/pulled.ts";
 import type { Span } from "../../vm/base/event.ts";
 import { libkrunRecipe } from "../../vm/libkrun/build.ts";
 import { vmmProcessRecipe } from "../../vm/libkrun/vmm_bundle.ts";

@@ -9,7 +9,7 @@ import { join } from "@std/path";
 import { createReadStream, createWriteStream } from "node:fs";
 import { pipeline } from "node:stream/promises";
 import { constants, createZstdCompress } from "node:zlib";
-import { pullerRecipe } from "../../rootfs/pulled.ts";
+import { pullerRecipe } from "../../rootfs/images/pulled.ts";
 import { exists } from "../../vm/base/layout.ts";
 import { type Artifact, ArtifactStore } from "../../vm/store/artifact.ts";
 import type { ArtifactManifest } from "../../vm/store/recipe.ts";

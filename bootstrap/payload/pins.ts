@@ -7,7 +7,7 @@
  */
 import { dirname, join } from "@std/path";
 import { isMap, isSeq, parseDocument } from "yaml";
-import { pullerRecipe, resolveDigest } from "../../rootfs/pulled.ts";
+import { pullerRecipe, resolveDigest } from "../../rootfs/images/pulled.ts";
 import { digestBytes } from "../../vm/base/digest.ts";
 import { renameDurable, writeFileAtomic } from "../../vm/base/durable.ts";
 import { describeError, GatewayError } from "../../vm/base/error.ts";

@@ -5,7 +5,7 @@
  * @module
  */
 import { join } from "@std/path";
-import { helmImageRecipe } from "../../rootfs/images.ts";
+import { helmImageRecipe } from "../../rootfs/images/images.ts";
 import { type Arch, guestArch } from "../../vm/base/arch.ts";
 import { digestBytes } from "../../vm/base/digest.ts";
 import { GatewayError } from "../../vm/base/error.ts";

@@ -8,7 +8,7 @@
 import { assert, assertRejects } from "@std/assert";
 import { basename, join } from "@std/path";
 import { ensureImages, type ImageArchive } from "../../bootstrap/images/ensure.ts";
-import { pullerRecipe } from "../../rootfs/pulled.ts";
+import { pullerRecipe } from "../../rootfs/images/pulled.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import { silentSpan } from "../../vm/base/event.ts";
 import { ArtifactStore } from "../../vm/store/artifact.ts";

@@ -7,7 +7,7 @@
 import { stockRecipes } from "../../bootstrap/inspect/start_artifacts.ts";
 import { kernelRecipe } from "../../kernel/kernel.ts";
 import { krunfwRecipe } from "../../kernel/krunfw.ts";
-import { pullerRecipe } from "../../rootfs/pulled.ts";
+import { pullerRecipe } from "../../rootfs/images/pulled.ts";
 import { rootfsRecipes } from "../../rootfs/recipes.ts";
 import { silentSpan } from "../../vm/base/event.ts";
 import { libkrunRecipe } from "../../vm/libkrun/build.ts";

@@ -6,7 +6,7 @@
  * @module
  */
 import { join } from "@std/path";
-import { packerRecipe } from "../../rootfs/images.ts";
+import { packerRecipe } from "../../rootfs/images/images.ts";
 import { rootfsRecipes } from "../../rootfs/recipes.ts";
 import { digestBytes } from "../../vm/base/digest.ts";
 import { silentSpan } from "../../vm/base/event.ts";

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { imageRecipe, packerRecipe } from "../../../rootfs/images.ts";
+import { imageRecipe, packerRecipe } from "../../../rootfs/images/images.ts";
 import { hostArch } from "../../../vm/base/arch.ts";
 import { silentSpan } from "../../../vm/base/event.ts";
 import { sourcePath } from "../../../vm/base/source.ts";

@@ -1,6 +1,6 @@
 import { assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { join } from "@std/path";
-import { GatewayError } from "../vm/base/error.ts";
+import { GatewayError } from "../../vm/base/error.ts";
 import { clusterFromFile, clusterFromRelease } from "./cluster.ts";
 
 function elf(machine: number): Uint8Array {

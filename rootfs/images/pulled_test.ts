@@ -1,6 +1,6 @@
 import { assertEquals, assertMatch, assertNotEquals, assertThrows } from "@std/assert";
-import { GatewayError } from "../vm/base/error.ts";
-import { recipeKey } from "../vm/store/artifact.ts";
+import { GatewayError } from "../../vm/base/error.ts";
+import { recipeKey } from "../../vm/store/artifact.ts";
 import {
   type PullAccess,
   pulledChartRecipe,
@@ -45,7 +45,7 @@ Deno.test("pulledImageRecipe() refuses what has no digest", () => {
 });
 
 Deno.test("each kind of failure that ocipull reports has a fix", async () => {
-  const dir = new URL("ocipull/", import.meta.url);
+  const dir = new URL("../ocipull/", import.meta.url);
   const kinds = new Set<string>();
   for await (const { name } of Deno.readDir(dir)) {
     if (!name.endsWith(".go") || name.endsWith("_test.go")) continue;

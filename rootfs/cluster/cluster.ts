@@ -5,12 +5,12 @@
  * @module
  */
 import { basename, join } from "@std/path";
-import { type Arch, ARCHES } from "../vm/base/arch.ts";
-import { GatewayError } from "../vm/base/error.ts";
-import { sourcePath } from "../vm/base/source.ts";
-import { digestFile, type Recipe } from "../vm/store/artifact.ts";
-import { type K3sPin, k3sPin } from "./lock.ts";
-import { guestGoRecipe } from "./programs.ts";
+import { type Arch, ARCHES } from "../../vm/base/arch.ts";
+import { GatewayError } from "../../vm/base/error.ts";
+import { sourcePath } from "../../vm/base/source.ts";
+import { digestFile, type Recipe } from "../../vm/store/artifact.ts";
+import { type K3sPin, k3sPin } from "../pins/lock.ts";
+import { guestGoRecipe } from "../pins/programs.ts";
 
 /** Where a cluster binary can come from. */
 export type ClusterSource = "file" | "k3s" | "kubenode";

@@ -7,12 +7,12 @@
  */
 import { join, relative } from "@std/path";
 import * as v from "valibot";
-import type { Arch } from "../vm/base/arch.ts";
-import type { JsonValue } from "../vm/base/event.ts";
-import { run } from "../vm/base/process.ts";
-import { type BuildContext, canonicalJson, digestBytes } from "../vm/store/artifact.ts";
-import { GO_TOOL } from "../vm/store/go_build.ts";
-import { sourceDateEpoch } from "./lock.ts";
+import type { Arch } from "../../vm/base/arch.ts";
+import type { JsonValue } from "../../vm/base/event.ts";
+import { run } from "../../vm/base/process.ts";
+import { type BuildContext, canonicalJson, digestBytes } from "../../vm/store/artifact.ts";
+import { GO_TOOL } from "../../vm/store/go_build.ts";
+import { sourceDateEpoch } from "../pins/lock.ts";
 
 /** One Go program of the image. */
 export interface GoProgramParts {

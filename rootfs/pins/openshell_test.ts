@@ -1,9 +1,9 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { parse } from "yaml";
-import { HOST_SERVICE_ADDRESS } from "../net/host_service.ts";
-import { exists } from "../vm/base/layout.ts";
-import { sourcePath } from "../vm/base/source.ts";
-import { digestFile } from "../vm/store/artifact.ts";
+import { HOST_SERVICE_ADDRESS } from "../../net/host_service.ts";
+import { exists } from "../../vm/base/layout.ts";
+import { sourcePath } from "../../vm/base/source.ts";
+import { digestFile } from "../../vm/store/artifact.ts";
 
 const DIR = sourcePath("rootfs/payloads/openshell");
 

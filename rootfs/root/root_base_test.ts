@@ -1,5 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { GatewayError } from "../vm/base/error.ts";
+import { GatewayError } from "../../vm/base/error.ts";
 import { baseAgeDays, packageDigests, packageVersions } from "./root_base.ts";
 
 Deno.test("packageVersions() reads names and versions when a status file has several packages", () => {

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
-import { GatewayError } from "../vm/base/error.ts";
+import { GatewayError } from "../../vm/base/error.ts";
 import { defaultSuite, imageNames, k3sPin, suitePackages, suitePin } from "./lock.ts";
 
 Deno.test("suitePin() names the known suites when asked for another", () => {
@@ -32,7 +32,7 @@ Deno.test("imageNames are of our own registry name when the manifests use them",
   const names: string[] = Object.values(imageNames);
   for (const name of names) assertMatch(name, /^gateway\.local\/[a-z-]+:[0-9.]+$/);
   for (const file of ["gateway-coredns.yaml", "local-path.yaml"]) {
-    const text = await Deno.readTextFile(new URL(`manifests/${file}`, import.meta.url));
+    const text = await Deno.readTextFile(new URL(`../manifests/${file}`, import.meta.url));
     const used = [...text.matchAll(/image: (\S+)/g)].map((match) => match[1]!);
     assert(used.length > 0);
     for (const image of used) assert(names.includes(image), `${file} uses ${image}`);

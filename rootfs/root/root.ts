@@ -5,11 +5,11 @@
  * @module
  */
 import { join } from "@std/path";
-import type { Arch } from "../vm/base/arch.ts";
-import { GatewayError } from "../vm/base/error.ts";
-import type { JsonValue } from "../vm/base/event.ts";
-import { run } from "../vm/base/process.ts";
-import { together } from "../vm/base/together.ts";
+import type { Arch } from "../../vm/base/arch.ts";
+import { GatewayError } from "../../vm/base/error.ts";
+import type { JsonValue } from "../../vm/base/event.ts";
+import { run } from "../../vm/base/process.ts";
+import { together } from "../../vm/base/together.ts";
 import {
   type Artifact,
   type BuildContext,
@@ -17,9 +17,9 @@ import {
   type HostTool,
   type Recipe,
   recipeKey,
-} from "../vm/store/artifact.ts";
-import { GO_TOOL } from "../vm/store/go_build.ts";
-import { sourceDateEpoch } from "./lock.ts";
+} from "../../vm/store/artifact.ts";
+import { GO_TOOL } from "../../vm/store/go_build.ts";
+import { sourceDateEpoch } from "../pins/lock.ts";
 import { checkBase, type KnownBase, TAR_TOOL } from "./root_base.ts";
 import { writeSbom } from "./sbom.ts";
 

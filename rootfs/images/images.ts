@@ -6,18 +6,18 @@
  * @module
  */
 import { dirname, join } from "@std/path";
-import { type Arch, hostArch } from "../vm/base/arch.ts";
-import { run } from "../vm/base/process.ts";
+import { type Arch, hostArch } from "../../vm/base/arch.ts";
+import { run } from "../../vm/base/process.ts";
 import {
   type Artifact,
   type BuildContext,
   canonicalJson,
   type Recipe,
   recipeKey,
-} from "../vm/store/artifact.ts";
-import { imageNames, sourceDateEpoch } from "./lock.ts";
-import { guestGoRecipe } from "./programs.ts";
-import { checkBase, type KnownBase, TAR_TOOL } from "./root_base.ts";
+} from "../../vm/store/artifact.ts";
+import { imageNames, sourceDateEpoch } from "../pins/lock.ts";
+import { guestGoRecipe } from "../pins/programs.ts";
+import { checkBase, type KnownBase, TAR_TOOL } from "../root/root_base.ts";
 
 /** One file of a layer: taken from a file of another artifact, from an archive in it, or given here. */
 export type LayerEntry =

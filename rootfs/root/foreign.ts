@@ -6,11 +6,11 @@
  * @module
  */
 import { join } from "@std/path";
-import { type Arch, hostArch, UNAME_MACHINE } from "../vm/base/arch.ts";
-import { describeError, GatewayError } from "../vm/base/error.ts";
-import { exists } from "../vm/base/layout.ts";
-import { run } from "../vm/base/process.ts";
-import type { HostTool } from "../vm/store/artifact.ts";
+import { type Arch, hostArch, UNAME_MACHINE } from "../../vm/base/arch.ts";
+import { describeError, GatewayError } from "../../vm/base/error.ts";
+import { exists } from "../../vm/base/layout.ts";
+import { run } from "../../vm/base/process.ts";
+import type { HostTool } from "../../vm/store/artifact.ts";
 
 const RULES = "/proc/sys/fs/binfmt_misc";
 

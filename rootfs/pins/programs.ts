@@ -1,15 +1,15 @@
 /**
- * Recipes for the Go programs of the guest: each is a module of its own beside this file, with its
+ * Recipes for the Go programs of the guest: each is a module of its own in rootfs/, with its
  * versions and digests in go.mod and go.sum. It must not know where in the guest a program goes.
  *
  * @module
  */
-import type { Arch } from "../vm/base/arch.ts";
-import { sourcePath } from "../vm/base/source.ts";
-import type { Recipe } from "../vm/store/artifact.ts";
-import { goRecipe, type GoRecipeOptions } from "../vm/store/go_recipe.ts";
+import type { Arch } from "../../vm/base/arch.ts";
+import { sourcePath } from "../../vm/base/source.ts";
+import type { Recipe } from "../../vm/store/artifact.ts";
+import { goRecipe, type GoRecipeOptions } from "../../vm/store/go_recipe.ts";
 
-/** A recipe of a Go module that lies beside this file. */
+/** A recipe of a Go module in rootfs/. */
 export function guestGoRecipe(
   options: Omit<GoRecipeOptions, "moduleDir"> & { readonly dir: string },
 ): Promise<Recipe> {

@@ -5,10 +5,10 @@
  * @module
  */
 import { join } from "@std/path";
-import type { Arch } from "../vm/base/arch.ts";
-import { GatewayError } from "../vm/base/error.ts";
-import { run } from "../vm/base/process.ts";
-import { sourcePath } from "../vm/base/source.ts";
+import type { Arch } from "../../vm/base/arch.ts";
+import { GatewayError } from "../../vm/base/error.ts";
+import { run } from "../../vm/base/process.ts";
+import { sourcePath } from "../../vm/base/source.ts";
 import {
   type Artifact,
   type ArtifactManifest,
@@ -19,9 +19,9 @@ import {
   type HostTool,
   type Recipe,
   recipeKey,
-} from "../vm/store/artifact.ts";
+} from "../../vm/store/artifact.ts";
 import { foreignTools, runForeign } from "./foreign.ts";
-import { sourceDateEpoch, suitePackages, suitePin } from "./lock.ts";
+import { sourceDateEpoch, suitePackages, suitePin } from "../pins/lock.ts";
 
 /** GNU tar. */
 export const TAR_TOOL: HostTool = { program: "tar", debian: "tar" };

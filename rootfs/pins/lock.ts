@@ -1,12 +1,12 @@
 /**
  * The typed view of lock.json: the suite, packages, image names and the k3s release that this room pins.
- * Versions of Go code are pinned by the go.mod and go.sum beside it. It must not hold a value of its own.
+ * Versions of Go code are pinned by the go.mod and go.sum of each program. It must not hold a value of its own.
  *
  * @module
  */
-import type { Arch } from "../vm/base/arch.ts";
-import { GatewayError } from "../vm/base/error.ts";
-import lock from "./lock.json" with { type: "json" };
+import type { Arch } from "../../vm/base/arch.ts";
+import { GatewayError } from "../../vm/base/error.ts";
+import lock from "../lock.json" with { type: "json" };
 
 /** What one suite needs beyond the common packages. */
 export interface SuitePin {

@@ -7,17 +7,17 @@
  * @module
  */
 import { join } from "@std/path";
-import { type Arch, hostArch } from "../vm/base/arch.ts";
-import { type ErrorCode, GatewayError } from "../vm/base/error.ts";
-import type { JsonValue, Span } from "../vm/base/event.ts";
-import { run } from "../vm/base/process.ts";
+import { type Arch, hostArch } from "../../vm/base/arch.ts";
+import { type ErrorCode, GatewayError } from "../../vm/base/error.ts";
+import type { JsonValue, Span } from "../../vm/base/event.ts";
+import { run } from "../../vm/base/process.ts";
 import {
   type ArtifactStore,
   type BuildContext,
   digestBytes,
   type Recipe,
-} from "../vm/store/artifact.ts";
-import { guestGoRecipe } from "./programs.ts";
+} from "../../vm/store/artifact.ts";
+import { guestGoRecipe } from "../pins/programs.ts";
 
 /** What is pulled: `ref` as people write it, `digest` of the index or manifest it stands for. */
 export interface Pinned {
