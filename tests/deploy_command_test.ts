@@ -153,5 +153,6 @@ Deno.test("--help does not load the client library", async () => {
   const { modules } = JSON.parse(stdout) as Json;
   const own = modules.find((one: Json) => one.specifier.endsWith("/commands/deploy.ts"));
   const eager = own.dependencies.filter((one: Json) => one.code && !one.isDynamic);
-  assertEquals(eager.map((one: Json) => one.specifier), []);
+  // How commands are defined is all that it needs before it runs.
+  assertEquals(eager.map((one: Json) => one.specifier), ["./kit.ts"]);
 });

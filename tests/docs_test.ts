@@ -85,9 +85,8 @@ function commandsDefined(): Set<string> {
       .map(({ name }) => `${dir}/${name}`)
   );
   const text = ["cli.ts", ...files].map(read).join("\n");
-  const names = [...text.matchAll(/\b(?:command|named)\(\s*(?:root,\s*)?"([a-z][a-z-]*)/g)].map((
-    match,
-  ) => match[1]!);
+  const call = /\b(?:command|subcommand|named|group)\(\s*(?:root,\s*)?"([a-z][a-z-]*)/g;
+  const names = [...text.matchAll(call)].map((match) => match[1]!);
   const aliases = [...text.matchAll(/\.alias\("([a-z]+)"\)/g)].map((match) => match[1]!);
   return new Set([...names, ...aliases, "help"]);
 }

@@ -15,6 +15,7 @@ import { qemuTool, type QemuVm, QemuVmm } from "../vm/qemu/driver.ts";
 import { askConfinement } from "../vm/qemu/ram_layer.ts";
 import { ramSocket } from "../vm/qemu/save.ts";
 import { haltingKernel } from "./fakes/halting_kernel.ts";
+import { WITHOUT_HARDWARE } from "./fakes/no_hardware.ts";
 import { ramshim } from "./fakes/ram_place.ts";
 
 const signal = new AbortController().signal;
@@ -72,7 +73,7 @@ class Home implements AsyncDisposable {
       vmmLogPath: join(this.dir, "vmm.log"),
     };
     const driver = new QemuVmm({
-      ...{ kernelPath: this.kernel, cacheDir: this.top, accelerator: "tcg", ramshim },
+      ...{ kernelPath: this.kernel, cacheDir: this.top, candidate: WITHOUT_HARDWARE, ramshim },
     });
     return this.#stack.use(await driver.start(spec, { span: silentSpan(), signal })) as QemuVm;
   }

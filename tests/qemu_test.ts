@@ -15,6 +15,7 @@ import { hostCpu } from "../vm/qemu/host_cpu.ts";
 import { probeAccelerator } from "../vm/qemu/probe.ts";
 import { type Fake, installFake, withPath } from "./fakes/install.ts";
 import { fakeKernel } from "./fakes/kernel.ts";
+import { WITHOUT_HARDWARE } from "./fakes/no_hardware.ts";
 
 async function fakeQemu(behaviour: string): Promise<Fake> {
   const fake = await installFake("qemu.sh", qemuTool("amd64").program);
@@ -144,7 +145,7 @@ function driver(fake: Fake): QemuVmm {
   return new QemuVmm({
     kernelPath: join(fake.dir, "kernel"),
     cacheDir: join(fake.dir, "cache"),
-    accelerator: "tcg",
+    candidate: WITHOUT_HARDWARE,
   });
 }
 
@@ -157,7 +158,7 @@ Deno.test("QemuVmm.check() says how it would run", async () => {
       usable: true,
       description: "QEMU 7.2.22, TCG (emulation)",
       accelerator: "tcg",
-      why: "you asked for it",
+      why: "emulation is what is tried",
       fix: "",
     });
   });
@@ -185,7 +186,7 @@ Deno.test("QemuVmm.start() refuses a QEMU that runs without its memory library, 
     const vmm = new QemuVmm({
       kernelPath: join(fake.dir, "kernel"),
       cacheDir: join(fake.dir, "cache"),
-      accelerator: "tcg",
+      candidate: WITHOUT_HARDWARE,
       ramshim: join(fake.dir, "ramshim.so"),
     });
     const spec = { ...specOf(fake), ram: { layers: [] } };

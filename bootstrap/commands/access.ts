@@ -3,48 +3,41 @@
  *
  * @module
  */
-import { type Command, Option } from "commander";
-import type { LogSource } from "../inspect/guest_commands.ts";
-import type { CliKit } from "./instances.ts";
-import type { CommandIo } from "./io.ts";
-
-type Flags = CommandIo["flags"] & { readonly name: string };
+import { Option } from "@commander-js/extra-typings";
+import { tell } from "./io.ts";
+import { type CliKit, named, type Parent, subcommand, withJson } from "./kit.ts";
 
 /** `exec`, `shell`, `cp`, `kubectl`: each behaves like the program that it runs. */
-export function addAccess(root: Command, kit: CliKit): void {
-  kit.command(root, "exec <command...>", "run a command in the guest", "gateway exec -- uname -a")
+export function addAccess(root: Parent, kit: CliKit): void {
+  named(root, "exec <command...>", "run a command in the guest", "gateway exec -- uname -a")
     .option("-t, --tty", "with a terminal of its own")
     .passThroughOptions()
-    .action((words: string[], flags: Flags) =>
+    .action((words, flags) =>
       kit.wrap(async () => {
         const { execInGuest } = await import("../inspect/guest_commands.ts");
         return await execInGuest(flags.name, words, { tty: flags.tty === true });
       })
     );
-  kit.command(root, "shell [instance]", "a login shell in the guest", "gateway shell dev")
-    .action((_instance: string | undefined, flags: Flags) =>
+  named(root, "shell [instance]", "a login shell in the guest", "gateway shell dev")
+    .action((_, flags) =>
       kit.wrap(async () => {
         const { execInGuest } = await import("../inspect/guest_commands.ts");
         return await execInGuest(flags.name, [], { tty: kit.stdinIsTerminal() });
       })
     );
-  root.command("cp <source> <destination>")
-    .description("copy files; one side is NAME:PATH")
+  const copying = "copy files; one side is NAME:PATH";
+  subcommand(root, "cp <source> <destination>", copying, "gateway cp notes.txt default:/root/")
     .option("-r, --recursive", "folders too")
-    .addHelpText("after", "\nExample:\n  gateway cp notes.txt default:/root/\n")
-    .action((source: string, destination: string, flags: CommandIo["flags"]) =>
+    .action((source, destination, flags) =>
       kit.wrap(async () => {
         const { copy } = await import("../inspect/guest_commands.ts");
         return await copy(source, destination, { recursive: flags.recursive === true });
       })
     );
-  kit.command(
-    root,
-    "kubectl <args...>",
-    "kubectl against the instance's cluster",
-    "gateway kubectl get pods -A",
-  ).passThroughOptions()
-    .action((args: string[], flags: Flags) =>
+  const description = "kubectl against the instance's cluster";
+  named(root, "kubectl <args...>", description, "gateway kubectl get pods -A")
+    .passThroughOptions()
+    .action((args, flags) =>
       kit.wrap(async () => {
         const { kubectl } = await import("../inspect/kubectl.ts");
         return await kubectl(flags.name, args, { terminal: kit.stdinIsTerminal() });
@@ -53,78 +46,68 @@ export function addAccess(root: Command, kit: CliKit): void {
 }
 
 /** `status`, `list`, `logs`. */
-export function addInspection(root: Command, kit: CliKit): void {
+export function addInspection(root: Parent, kit: CliKit): void {
   addStatus(root, kit);
+  addList(root, kit);
   addLogs(root, kit);
 }
 
-function addStatus(root: Command, kit: CliKit): void {
-  kit.withJson(
-    kit.command(
-      root,
-      "status [instance]",
-      "show the state of an instance",
-      "gateway status --timeline",
-    ),
-  )
+function addStatus(root: Parent, kit: CliKit): void {
+  const description = "show the state of an instance";
+  withJson(named(root, "status [instance]", description, "gateway status --timeline"))
     .option("--timeline", "host spans and guest marks of the last start on one line of time")
     .option("--argv", "print a script that starts the VM by hand, as the last start did")
-    .action((_instance: string | undefined, flags: Flags) =>
+    .action((_, flags) =>
       kit.finish(async (signal) => {
-        const { json, out } = kit.io(flags, signal);
+        const io = kit.io(flags, signal);
         const { instanceReplay, instanceStatus, instanceTimeline } = await import(
           "../inspect/status.ts"
         );
         if (flags.argv) {
-          out(await instanceReplay(flags.name));
+          io.out(await instanceReplay(flags.name));
           return 0;
         }
         if (flags.timeline) {
           const timeline = await instanceTimeline(flags.name, kit.columns());
-          flags.json ? json(timeline.rows) : out(timeline.text);
+          tell(io, timeline.rows, timeline.text);
           return 0;
         }
         const { statusText } = await import("../inspect/status_text.ts");
         const report = await instanceStatus(flags.name);
-        flags.json ? json(report) : out(statusText(report));
+        tell(io, report, statusText(report));
         return report.state === "running" ? 0 : 1;
       })
     );
-  kit.withJson(root.command("list").alias("ls").description("all instances"))
-    .addHelpText("after", "\nExample:\n  gateway list --json\n")
-    .action((flags: CommandIo["flags"]) =>
+}
+
+function addList(root: Parent, kit: CliKit): void {
+  withJson(subcommand(root, "list", "all instances", "gateway list --json")).alias("ls")
+    .action((flags) =>
       kit.finish(async (signal) => {
-        const { json, out } = kit.io(flags, signal);
         const { listStatus } = await import("../inspect/status.ts");
         const { listText } = await import("../inspect/status_text.ts");
         const reports = await listStatus();
-        flags.json ? json(reports) : out(listText(reports));
+        tell(kit.io(flags, signal), reports, listText(reports));
         return 0;
       })
     );
 }
 
-function addLogs(root: Command, kit: CliKit): void {
-  const sources: readonly LogSource[] = ["console", "cluster", "gvproxy", "vmm", "events"];
-  const source = new Option("--source <log>", "which log").choices(sources).default("console");
-  kit.command(
-    root,
-    "logs [instance]",
-    "the guest's console and the other logs",
-    "gateway logs -f --source cluster",
-  )
+function addLogs(root: Parent, kit: CliKit): void {
+  const source = new Option("--source <log>", "which log")
+    .choices(["console", "cluster", "gvproxy", "vmm", "events"]).default("console");
+  const description = "the guest's console and the other logs";
+  named(root, "logs [instance]", description, "gateway logs -f --source cluster")
     .option("-f, --follow", "go on as lines come")
     .addOption(source)
-    .action(async (_instance: string | undefined, flags: Flags) => {
+    .action(async (_, { name, source, follow = false }) => {
       const { clusterLog, logs } = await import("../inspect/guest_commands.ts");
-      const follow = flags.follow === true;
       // That of the cluster is in the guest: a program there prints it.
-      if (flags.source === "cluster") {
+      if (source === "cluster") {
         const output = kit.stdoutIsTerminal() ? kit.write : undefined;
-        return await kit.wrap(() => clusterLog(flags.name, follow, output));
+        return await kit.wrap(() => clusterLog(name, follow, output));
       }
-      const from = flags.source as Exclude<LogSource, "cluster">;
       const { write } = kit;
-      await kit.finish((signal) => logs(flags.name, { source: from, follow, write, signal }));
+      await kit.finish((signal) => logs(name, { source, follow, write, signal }));
     });
 }

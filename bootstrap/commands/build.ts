@@ -1,74 +1,18 @@
 /**
- * The command `build`: its targets, and the table of what was built.
+ * The command `build`.
+ * It must not do its work, which is loaded only inside the action.
  *
  * @module
  */
-import { EventLog } from "../../vm/base/event.ts";
-import { buildTargets, checkBuild } from "../artifacts/ensure.ts";
-import { chosenSource, ensurePayload, offeringDemo } from "../payload/choose.ts";
-import { preparedFiles, preparePayload } from "../payload/prepare.ts";
-import { parseArch } from "../plan/options.ts";
-import { attachProgress } from "../view/progress_view.ts";
-import { columns } from "../view/table.ts";
-import { assumeYes, type CommandIo, tellAfterwards } from "./io.ts";
+import { buildCommand } from "./definitions.ts";
+import type { CliKit, Parent } from "./kit.ts";
 
-/** Runs `build`; returns the exit code. */
-export async function runBuild(
-  io: CommandIo & { readonly target: string; readonly payload?: string },
-): Promise<number> {
-  const arch = typeof io.flags.arch === "string" ? parseArch(io.flags.arch) : undefined;
-  const target = checkBuild({ ...io, refresh: io.flags.refresh === true, arch });
-  const log = new EventLog();
-  const span = log.span("build");
-  const started = performance.now();
-  const artifacts = await (async () => {
-    using _told = tellAfterwards(log, io);
-    using _view = attachProgress(log, { ...io, quiet: false });
-    const options = {
-      span,
-      signal: io.signal,
-      assumeYes: assumeYes(io.flags),
-      clusterBinary: io.flags.clusterBinary as string | undefined,
-    };
-    if (target === "payload") {
-      const source = await chosenSource(io.payload, span);
-      const payload = await ensurePayload(source, options);
-      const preparing = preparePayload(payload, { ...options, arch });
-      return preparedFiles(await offeringDemo(source, preparing));
-    }
-    const building = { ...options, ...(arch && { config: { vmm: "auto" as const, arch } }) };
-    if (io.flags.refresh === true) {
-      const { refreshRoot } = await import("./build_root.ts");
-      return await refreshRoot(building);
-    }
-    if (target !== "golden") return await buildTargets(target, building);
-    const { buildGoldenTarget } = await import("./build_golden.ts");
-    const { cpus, memory: memoryMiB, disk: stateMiB } = io.flags as Record<string, number>;
-    const payload = io.flags.payload as string | undefined;
-    return await buildGoldenTarget({
-      ...building,
-      size: { cpus, memoryMiB, stateMiB, payload, arch },
-    });
-  })();
-  const rows = artifacts.flatMap((artifact) =>
-    Object.entries(artifact.files).map(([file, { path, sha256, sizeBytes }]) => ({
-      artifact: artifact.name,
-      file,
-      sha256,
-      sizeBytes,
-      path,
-    }))
+/** `build`. */
+export function addBuild(root: Parent, kit: CliKit): void {
+  buildCommand(root).action((target = "all", payload, flags) =>
+    kit.finish(async (signal) => {
+      const { runBuild } = await import("./build_run.ts");
+      return await runBuild({ ...kit.io(flags, signal), target, payload });
+    })
   );
-  if (io.flags.json) io.json(rows);
-  else {
-    const cells = rows.map(({ artifact, file, sha256, sizeBytes }) => [
-      artifact,
-      file,
-      `${(sizeBytes / (1024 * 1024)).toFixed(1).padStart(7)} MiB`,
-      sha256.slice(0, 12),
-    ]);
-    for (const line of columns(cells)) io.out(line);
-    io.err(`Done in ${((performance.now() - started) / 1000).toFixed(1)} s.`);
-  }
-  return 0;
 }

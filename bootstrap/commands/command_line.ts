@@ -5,7 +5,7 @@
  *
  * @module
  */
-import type { Command, Option } from "commander";
+import type { CommandUnknownOpts as Command, Option } from "@commander-js/extra-typings";
 import { type GatewayError, usageError } from "../../vm/base/error.ts";
 
 /** Commands that run a program: the words after their own options are the program's. */

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { Command } from "commander";
+import { Command } from "@commander-js/extra-typings";
 import { arrangeWords, ownWords } from "./command_line.ts";
 
 const root = new Command("gateway").option("-V, --version", "");

@@ -4,46 +4,51 @@
  *
  * @module
  */
-import type { Command } from "commander";
 import type { DeployOutcome, DeployRequest } from "../deploy/deploy.ts";
 import type { DeployPayload } from "../deploy/payload.ts";
 import type { RemoveReport } from "../deploy/remove.ts";
 import type { PrepareOptions } from "../payload/prepare.ts";
-import type { CliKit } from "./instances.ts";
 import type { CommandIo } from "./io.ts";
+import { type CliKit, type Parent, subcommand, withJson } from "./kit.ts";
 
 const DEFAULT_TIMEOUT_SECONDS = 300;
 const MAX_TIMEOUT_SECONDS = 86_400;
 
 /** Adds it. */
-export function addDeploy(root: Command, kit: CliKit): void {
-  kit.withJson(
-    root.command("deploy")
-      .description("the payload and its certificates into a cluster you have")
-      .requiredOption("--context <context>", "which context of the kubeconfig")
-      .option("--kubeconfig <file>", "instead of KUBECONFIG or ~/.kube/config")
-      .option(
-        "--payload <name|dir>",
-        "what is deployed; as for a new instance, or that of the --name",
-      )
-      .option("--name <name>", "with the certificates of this instance instead of new ones")
-      .option("--address <host[:port]>", "where clients reach the service, if not at a node")
-      .option("--image-prefix <place>", "registry and path that have the images built here")
-      .option("--dry-run", "check all of it with the cluster, and change nothing")
-      .option("--diff", "as --dry-run, and show what would change")
-      .option("--force-conflicts", "take over fields that another manager owns")
-      .option("--wait", "wait until all of it is ready (the default)")
-      .option("--no-wait", "return when it is applied")
-      .option("--timeout <seconds>", "bound of each wait", String(DEFAULT_TIMEOUT_SECONDS))
-      .option("--remove", "remove what was deployed")
-      .addHelpText(
-        "after",
-        "\nExample:\n  gateway deploy --context prod --diff\n  gateway deploy --context prod --address gw.example:443\n",
-      ),
-  ).action((flags: CommandIo["flags"]) => kit.finish((signal) => runDeploy(kit.io(flags, signal))));
+export function addDeploy(root: Parent, kit: CliKit): void {
+  deployCommand(root).action((flags) => kit.finish((signal) => runDeploy(kit.io(flags, signal))));
 }
 
-async function runDeploy(io: CommandIo): Promise<number> {
+type DeployFlags = Readonly<ReturnType<ReturnType<typeof deployCommand>["opts"]>>;
+
+function deployCommand(root: Parent) {
+  const command = subcommand(
+    root,
+    "deploy",
+    "the payload and its certificates into a cluster you have",
+    "gateway deploy --context prod --diff\n" +
+      "gateway deploy --context prod --address gw.example:443",
+  )
+    .requiredOption("--context <context>", "which context of the kubeconfig")
+    .option("--kubeconfig <file>", "instead of KUBECONFIG or ~/.kube/config")
+    .option(
+      "--payload <name|dir>",
+      "what is deployed; as for a new instance, or that of the --name",
+    )
+    .option("--name <name>", "with the certificates of this instance instead of new ones")
+    .option("--address <host[:port]>", "where clients reach the service, if not at a node")
+    .option("--image-prefix <place>", "registry and path that have the images built here")
+    .option("--dry-run", "check all of it with the cluster, and change nothing")
+    .option("--diff", "as --dry-run, and show what would change")
+    .option("--force-conflicts", "take over fields that another manager owns")
+    .option("--wait", "wait until all of it is ready (the default)")
+    .option("--no-wait", "return when it is applied")
+    .option("--timeout <seconds>", "bound of each wait", String(DEFAULT_TIMEOUT_SECONDS))
+    .option("--remove", "remove what was deployed");
+  return withJson(command);
+}
+
+async function runDeploy(io: CommandIo<DeployFlags>): Promise<number> {
   const { flags, signal } = io;
   const [{ EventLog }, { attachProgress }] = await Promise.all([
     import("../../vm/base/event.ts"),
@@ -79,25 +84,25 @@ async function runDeploy(io: CommandIo): Promise<number> {
 }
 
 async function deployRequest(
-  flags: CommandIo["flags"],
+  flags: DeployFlags,
   options: PrepareOptions,
 ): Promise<DeployRequest> {
   const [{ parseAddress }, { openTarget }] = await Promise.all([
     import("../deploy/address.ts"),
     import("../deploy/target.ts"),
   ]);
-  const address = flags.address as string | undefined;
+  const { address } = flags;
   await checkTogether(flags);
   const request = {
-    context: flags.context as string,
-    kubeconfig: flags.kubeconfig as string | undefined,
-    instance: flags.name as string | undefined,
+    context: flags.context,
+    kubeconfig: flags.kubeconfig,
+    instance: flags.name,
     address: address === undefined ? undefined : parseAddress(address),
-    imagePrefix: await imagePrefix(flags.imagePrefix as string | undefined),
+    imagePrefix: await imagePrefix(flags.imagePrefix),
     dryRun: flags.dryRun === true || flags.diff === true,
     forceConflicts: flags.forceConflicts === true,
     wait: flags.wait !== false,
-    timeoutMs: await seconds(flags.timeout as string) * 1000,
+    timeoutMs: await seconds(flags.timeout) * 1000,
   };
   // A context that is not there fails before a registry is asked for anything.
   (await openTarget(request))[Symbol.dispose]();
@@ -106,7 +111,7 @@ async function deployRequest(
 
 /** What was named; else what the instance runs whose certificates are taken; else what a new instance would run. */
 async function payloadOf(
-  { payload, name }: CommandIo["flags"],
+  { payload, name }: DeployFlags,
   options: PrepareOptions,
 ): Promise<DeployPayload> {
   const [{ deployPayload }, { chosenSource }] = await Promise.all([
@@ -115,13 +120,13 @@ async function payloadOf(
   ]);
   if (payload === undefined && name !== undefined) {
     const { requireInstance } = await import("../../vm/instance/instance.ts");
-    return await deployPayload((await requireInstance(name as string)).config.payload, options);
+    return await deployPayload((await requireInstance(name)).config.payload, options);
   }
-  const source = await chosenSource(payload as string | undefined, options.span);
+  const source = await chosenSource(payload, options.span);
   return await deployPayload(source, options);
 }
 
-async function checkTogether(flags: CommandIo["flags"]): Promise<void> {
+async function checkTogether(flags: DeployFlags): Promise<void> {
   if (!flags.remove || !flags.diff) return;
   const { usageError } = await import("../../vm/base/error.ts");
   throw usageError(
@@ -153,7 +158,11 @@ async function imagePrefix(text: string | undefined): Promise<string | undefined
   );
 }
 
-async function tell(io: CommandIo, outcome: DeployOutcome, elapsedMs: number): Promise<void> {
+async function tell(
+  io: CommandIo<DeployFlags>,
+  outcome: DeployOutcome,
+  elapsedMs: number,
+): Promise<void> {
   const { report } = outcome;
   const { deployText, diffText } = await import("../deploy/text.ts");
   const diff = io.flags.diff ? diffText(outcome) : undefined;

@@ -10,14 +10,15 @@ import { formatMs } from "../../vm/base/wait.ts";
 import { findInstance } from "../../vm/instance/instance.ts";
 import { hostServiceFlags, leftBehindWords } from "../run/host_service.ts";
 import { attachProgress } from "../view/progress_view.ts";
+import type { ForkFlags } from "./definitions.ts";
 import { assumeYes, type CommandIo } from "./io.ts";
 
 /** Runs `fork`; returns the exit code. */
 export async function runFork(
-  io: CommandIo & { readonly source: string; readonly names: readonly string[] },
+  io: CommandIo<ForkFlags> & { readonly source: string; readonly names: readonly string[] },
 ): Promise<number> {
   const { source, names, flags } = io;
-  const ports = ((flags.port as string[] | undefined) ?? []).map(parseForward);
+  const ports = flags.port?.map(parseForward) ?? [];
   if (ports.length > 0 && names.length > 1) {
     throw usageError(
       `Cannot give ${names.length} clones the same ports`,
@@ -32,7 +33,7 @@ export async function runFork(
   const clones = await (async () => {
     using view = attachProgress(log, { ...io, quiet: names.length > 1 });
     const onEvent = (_: string, record: EventRecord) => view.show(record);
-    const how = { assumeYes: assumeYes(flags), onEvent, signal: io.signal };
+    const how = { assumeYes: assumeYes(undefined), onEvent, signal: io.signal };
     return await fork({ source, names, ports, hostServices, ...how });
   })();
   if (flags.json) io.json(clones);

@@ -1,9 +1,8 @@
 /**
- * The command `host-service` and the option of `up` and `fork`: ports of this host's loopback that an instance may reach.
+ * The command `host-service`: ports of this host's loopback that an instance may reach.
  *
  * @module
  */
-import type { Command } from "commander";
 import {
   HOST_SERVICE_ADDRESS,
   parseHostService,
@@ -12,54 +11,45 @@ import {
 } from "../../net/host_service.ts";
 import { type HostService, LockedInstance, requireInstance } from "../../vm/instance/instance.ts";
 import { changedHostServices, type HostServiceChange } from "../run/host_service.ts";
-import type { CliKit } from "./instances.ts";
 import type { CommandIo } from "./io.ts";
+import { type CliKit, group, named, type Parent, withJson } from "./kit.ts";
 
 const SPEC = "<host[:guest]>";
 
-/** `host-service list`, `add`, `remove`; `up` and `fork` have to be there already. */
-export function addHostServices(root: Command, kit: CliKit): void {
-  const optionOf = (name: string, words: string) =>
-    root.commands.find((one) => one.name() === name)!
-      .option(`--host-service ${SPEC}`, words, collect, []);
-  optionOf("up", "open a port of this host's loopback to the guest; repeatable, remembered")
-    .option("--no-host-service", "close the ones that are remembered");
-  optionOf("fork", "open a port of this host's loopback to the clones; repeatable");
-  const parent = root.command("host-service")
-    .description("open ports of this host's loopback to an instance, and to nobody else")
-    .addHelpText("after", "\nExample:\n  gateway host-service add --name dev 11434\n");
-  for (const verb of ["list", "add", "remove"] as const) {
-    const usage = verb === "list" ? "list [instance]" : `${verb} ${SPEC}`;
-    const example = `gateway host-service ${verb}${verb === "list" ? "" : " 11434"}`;
-    const one = kit.withJson(kit.command(parent, usage, DESCRIPTIONS[verb], example))
-      .action((word: string | undefined, flags: CommandIo["flags"]) =>
-        kit.finish(async (signal) => {
-          const spec = verb === "list" ? undefined : word;
-          return await runHostService(kit.io(flags, signal), verb, spec);
-        })
+/** `host-service list`, `add`, `remove`. */
+export function addHostServices(root: Parent, kit: CliKit): void {
+  const parent = group(
+    root,
+    "host-service",
+    "open ports of this host's loopback to an instance, and to nobody else",
+    "gateway host-service add --name dev 11434",
+  );
+  const list = "gateway host-service list";
+  withJson(named(parent, "list [instance]", "list the open host services", list)).alias("ls")
+    .action((_, flags) =>
+      kit.finish((signal) => runHostService(kit.io(flags, signal), "list", undefined))
+    );
+  for (const [verb, description] of VERBS) {
+    const example = `gateway host-service ${verb} 11434`;
+    const one = withJson(named(parent, `${verb} ${SPEC}`, description, example))
+      .action((spec, flags) =>
+        kit.finish((signal) => runHostService(kit.io(flags, signal), verb, spec))
       );
-    if (verb === "list") one.alias("ls");
     if (verb === "remove") one.alias("rm");
   }
 }
 
-const DESCRIPTIONS = {
-  list: "list the open host services",
-  add: "open a port of this host's loopback to the guest",
-  remove: "close a host service and the connections to it",
-};
-
-/** Commander's collector of a repeatable option; false after --no-host-service. */
-function collect(value: string, before: string[] | false): string[] {
-  return [...(before || []), value];
-}
+const VERBS = [
+  ["add", "open a port of this host's loopback to the guest"],
+  ["remove", "close a host service and the connections to it"],
+] as const;
 
 async function runHostService(
-  io: CommandIo,
+  io: CommandIo<{ readonly name: string; readonly json?: true }>,
   verb: "list" | HostServiceChange["verb"],
   spec: string | undefined,
 ): Promise<number> {
-  const name = io.flags.name as string;
+  const { name } = io.flags;
   const service = spec === undefined ? undefined : parseHostService(spec);
   if (verb !== "list") await changeHostServices(name, { verb, service: service! }, io.signal);
   const services = await hostServicesOf(name);

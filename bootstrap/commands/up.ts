@@ -23,11 +23,12 @@ import { RestartLimit } from "../run/restarts.ts";
 import { watchOwner } from "../saved/owner.ts";
 import { decideOptions } from "../start/decide.ts";
 import { attachProgress } from "../view/progress_view.ts";
+import type { UpFlags } from "./definitions.ts";
 import { assumeYes, type CommandIo, tellAfterwards } from "./io.ts";
 
 /** Runs `up`; returns the exit code. */
 export async function runUp(
-  io: CommandIo & {
+  io: CommandIo<UpFlags> & {
     readonly args: readonly string[];
     /** Aborts on a second Ctrl-C. */
     readonly force: AbortSignal;
@@ -59,8 +60,8 @@ async function decide(asked: UpRequest, io: CommandIo): Promise<UpOptions> {
   return await decideOptions(asked, log, io.signal);
 }
 
-function upRequest(flags: CommandIo["flags"], args: readonly string[]): UpRequest {
-  const exec = flags.exec as string | undefined;
+function upRequest(flags: UpFlags, args: readonly string[]): UpRequest {
+  const { exec } = flags;
   if (exec === undefined && args.length > 0) {
     throw usageError(
       `Cannot run "${args[0]}"`,
@@ -69,28 +70,26 @@ function upRequest(flags: CommandIo["flags"], args: readonly string[]): UpReques
     );
   }
   return {
-    name: flags.name as string,
-    cpus: flags.cpus as number | undefined,
-    memoryMiB: flags.memory as number | undefined,
-    stateMiB: flags.disk as number | undefined,
-    ports: (flags.port as string[]).map(parseForward),
+    name: flags.name,
+    cpus: flags.cpus,
+    memoryMiB: flags.memory,
+    stateMiB: flags.disk,
+    ports: flags.port?.map(parseForward) ?? [],
     hostServices: hostServiceFlags(flags),
-    egress: flags.egress as string | undefined,
+    egress: flags.egress,
     allowNets: allowNetFlags(flags),
-    net: flags.net as string | undefined,
-    vmm: flags.vmm as string | undefined,
-    arch: flags.arch as string | undefined,
-    libkrun: flags.libkrun as string | undefined,
-    payload: flags.payload as string | undefined,
+    net: flags.net,
+    vmm: flags.vmm,
+    arch: flags.arch,
+    libkrun: flags.libkrun,
+    payload: flags.payload,
     keep: flags.keep === true,
-    // commander gives true where the user said nothing; only --no-kube-api is a choice.
+    // It is true where the user said nothing; only --no-kube-api is a choice.
     kubeApi: flags.kubeApi === false ? false : undefined,
-    assumeYes: assumeYes(flags),
-    clusterBinary: flags.clusterBinary as string | undefined,
-    hostProxy: flags.hostProxy as boolean | undefined,
-    hostCa: typeof flags.hostCa === "string"
-      ? resolve(flags.hostCa)
-      : flags.hostCa as false | undefined,
+    assumeYes: assumeYes(flags.yes),
+    clusterBinary: flags.clusterBinary,
+    hostProxy: flags.hostProxy,
+    hostCa: typeof flags.hostCa === "string" ? resolve(flags.hostCa) : flags.hostCa,
     exec: exec === undefined ? undefined : [exec, ...args],
     detach: flags.detach === true,
     cold: flags.cold === true,
@@ -176,19 +175,19 @@ async function runForeground(
  *
  * @throws GatewayError `instance-unknown`, `instance-running`, `instance-stopped`.
  */
-export async function runResume(io: CommandIo & { readonly name: string }): Promise<number> {
-  const { state, config } = await requireInstance(io.name);
+export async function runResume(io: CommandIo, name: string): Promise<number> {
+  const { state, config } = await requireInstance(name);
   if (state !== "suspended") {
     throw new GatewayError({
       code: state === "running" ? "instance-running" : "instance-stopped",
-      what: `Cannot resume the instance "${io.name}"`,
+      what: `Cannot resume the instance "${name}"`,
       why: state === "running" ? "it is running" : "it is not suspended",
       fix: state === "running"
-        ? `use it, or run \`gateway suspend --name ${io.name}\` first`
-        : `run \`gateway up --name ${io.name}\` to start it from its disk`,
+        ? `use it, or run \`gateway suspend --name ${name}\` first`
+        : `run \`gateway up --name ${name}\` to start it from its disk`,
     });
   }
-  const request = { name: io.name, assumeYes: assumeYes(io.flags) };
+  const request = { name, assumeYes: assumeYes(undefined) };
   const options = resolveOptions(request, hostFacts(), config);
   return await runDetached(options, io);
 }

@@ -41,8 +41,6 @@ export interface ChooseOptions {
   readonly config?: { readonly vmm: VmmChoice; readonly arch?: Arch };
   /** `--libkrun`. */
   readonly libkrun?: string;
-  /** QEMU's, without a probe; the verification matrix tries each. */
-  readonly accelerator?: "tcg" | "kvm";
   /** By default the host is looked at. */
   readonly candidate?: CandidateQuestion;
 }
@@ -76,7 +74,6 @@ export async function chooseVmm(
     kernelPath,
     cacheDir: cacheDir(),
     ramshim: artifacts.ramshim.files["ramshim.so"]!.path,
-    accelerator: options.accelerator,
     candidate: options.candidate,
   });
   const found = await vmm.check(options);

@@ -106,10 +106,6 @@ export interface UpOptions {
   readonly payloadWhy?: string;
   /** Leave the VM running when its payload does not answer. */
   readonly keep?: boolean;
-  /** Insist on one of QEMU's accelerators instead of the one that the probe finds. */
-  readonly accelerator?: "tcg" | "kvm";
-  /** Another kernel than ours, a bzImage, for a VM without a cluster. */
-  readonly kernelPath?: string;
 }
 
 /** Ports forwarded when the user names none. */

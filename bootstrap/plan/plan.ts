@@ -21,7 +21,7 @@ export interface PlanInput {
   readonly os: "linux" | "darwin";
   readonly kernelPath: string;
   /** Of an amd64 kernel that is not ours; "elf" without it. */
-  readonly kernelFormat?: "elf" | "bzimage" | "libkrunfw";
+  readonly kernelFormat?: "elf" | "libkrunfw";
   readonly rootImage: string;
   /** The instance's folder (or the one-shot VM's). */
   readonly dir: string;

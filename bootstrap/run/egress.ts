@@ -20,11 +20,10 @@ import { readRegistries, type Registries } from "../images/registries.ts";
 
 /** `--allow-net` and `--no-allow-net`; undefined where the user said nothing. */
 export function allowNetFlags(
-  flags: { readonly [flag: string]: unknown },
+  { allowNet }: { readonly allowNet?: readonly string[] | boolean },
 ): AllowedNet[] | false | undefined {
-  const given = flags.allowNet as string[] | false | undefined;
-  if (given === false) return false;
-  return given?.length ? given.map(parseAllowedNet) : undefined;
+  if (allowNet === false) return false;
+  return Array.isArray(allowNet) && allowNet.length > 0 ? allowNet.map(parseAllowedNet) : undefined;
 }
 
 /** What a start tells gvproxy. @throws GatewayError as readRegistries() does. */

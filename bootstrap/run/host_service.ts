@@ -33,11 +33,12 @@ export interface HostServiceChange {
 
 /** `--host-service` and `--no-host-service`; undefined where the user said nothing. */
 export function hostServiceFlags(
-  flags: { readonly [flag: string]: unknown },
+  { hostService }: { readonly hostService?: readonly string[] | boolean },
 ): HostService[] | false | undefined {
-  const given = flags.hostService as string[] | false | undefined;
-  if (given === false) return false;
-  return given?.length ? given.map(parseHostService) : undefined;
+  if (hostService === false) return false;
+  return Array.isArray(hostService) && hostService.length > 0
+    ? hostService.map(parseHostService)
+    : undefined;
 }
 
 /**

@@ -77,14 +77,13 @@ export async function execInFreshVm(options: UpOptions, ctx: ExecContext): Promi
   return code;
 }
 
-/** Ours, the user's, or for TSI the one that can do it. @throws GatewayError `not-supported`. */
+/** Ours, or for TSI the one that can do it. @throws GatewayError `not-supported`. */
 export async function execKernel(
-  options: Pick<UpOptions, "kernelPath" | "net">,
+  { net }: Pick<UpOptions, "net">,
   ours: string,
   { check }: Pick<ChosenVmm, "check">,
   span: Span,
 ): Promise<Pick<ExecParts, "kernelPath" | "kernelFormat">> {
-  const { kernelPath, net } = options;
   if (net === "tsi") {
     const kernelPath = await tsiFirmware(check.firmware);
     span.warn(
@@ -93,7 +92,6 @@ export async function execKernel(
     );
     return { kernelPath, kernelFormat: "libkrunfw" };
   }
-  if (kernelPath !== undefined) return { kernelPath, kernelFormat: "bzimage" };
   return { kernelPath: ours };
 }
 

@@ -35,7 +35,7 @@ export interface PortDescriptor {
 /** The kernel in a format of libkrun's; the one inside libkrunfw becomes a file. @throws KrunError. */
 function kernelFile({ path, format }: VmSpec["kernel"]): Pick<KernelOptions, "path" | "format"> {
   if (format === "libkrunfw") return { path: firmwareKernelPath(path), format: "elf" };
-  return { path, format: format === "bzimage" ? "bzimage-zstd" : format };
+  return { path, format };
 }
 
 /**

@@ -42,7 +42,7 @@ const Spec = v.strictObject({
   kernel: v.strictObject({
     path: v.string(),
     /** "libkrunfw": `path` is that library, and the kernel is the one inside. */
-    format: v.picklist(["elf", "bzimage", "image-arm64", "libkrunfw"]),
+    format: v.picklist(["elf", "image-arm64", "libkrunfw"]),
     cmdline: v.string(),
   }),
   /**

@@ -52,8 +52,6 @@ export interface QemuOptions {
   readonly candidate?: CandidateQuestion;
   /** The library that confines QEMU and makes the guest's memory out of layers; without it no guest can be saved. */
   readonly ramshim?: string;
-  /** Skips the probe: "tcg" or "kvm" as the user asked. */
-  readonly accelerator?: QemuMachine["accelerator"];
 }
 
 /** QEMU: its microvm machine for amd64, and virt for arm64. */
@@ -81,9 +79,7 @@ export class QemuVmm implements Vmm {
     }
     const { stdout } = await run(program, { args: ["--version"], timeoutMs: 10_000 });
     const version = /version (\d+\.\d+(\.\d+)?)/.exec(stdout)?.[1] ?? "of unknown version";
-    const verdict = this.options.accelerator
-      ? { accelerator: this.options.accelerator, why: "you asked for it", fix: "" }
-      : arch !== hostArch()
+    const verdict = arch !== hostArch()
       ? foreign(arch)
       : await probeAccelerator({ program, version, ...this.options, ...options, arch });
     this.#machine = { program, accelerator: verdict.accelerator };

@@ -4,13 +4,12 @@
  *
  * @module
  */
-import type { Command } from "commander";
 import { ARCHES } from "../../../vm/base/arch.ts";
-import type { CliKit } from "../instances.ts";
+import type { CliKit, Parent } from "../kit.ts";
 import type { CommandNode } from "./tree.ts";
 
 /** Adds both. They read the tree when they run, so they may be added before the rest of it. */
-export function addShellHelp(root: Command, kit: CliKit): void {
+export function addShellHelp(root: Parent, kit: CliKit): void {
   root.command("completions <shell>")
     .description("print completions for bash, zsh or fish")
     .addHelpText(
@@ -47,7 +46,7 @@ export function addShellHelp(root: Command, kit: CliKit): void {
 /** Of the commands' last change: the page is to be the same each time it is made. */
 const MAN_DATE = "2026-11-25";
 
-async function tree(root: Command): Promise<CommandNode> {
+async function tree(root: Parent): Promise<CommandNode> {
   const [{ commandTree }, { BUILD_TARGETS }, { SHELLS }, options, { BUILT_IN }] = await Promise.all(
     [
       ...[

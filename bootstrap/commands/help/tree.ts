@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Command } from "commander";
+import type { CommandUnknownOpts } from "@commander-js/extra-typings";
 
 /** What a value can be completed to: fixed words, files, names of instances, or nothing known. */
 export type Values = readonly string[] | "files" | "instances" | "unknown";
@@ -55,7 +55,7 @@ const KNOWN: Known = {
 
 /** Reads a tree. */
 export function commandTree(
-  command: Command,
+  command: CommandUnknownOpts,
   known: Known = {},
   path: readonly string[] = [],
 ): CommandNode {
@@ -97,7 +97,7 @@ export function commandTree(
 }
 
 /** What stands below "Example:" in the help; the parser has it only while it prints. */
-function examplesOf(command: Command): string[] {
+function examplesOf(command: CommandUnknownOpts): string[] {
   let text = "";
   command.configureOutput({ writeOut: (piece) => text += piece });
   command.outputHelp();

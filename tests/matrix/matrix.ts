@@ -1,16 +1,14 @@
 /**
- * The matrix of `gateway verify --matrix`: every combination of VMM, kernel, network and mode, and which of them this
- * host can try. Pure; matrix_run.ts looks at the host and tries.
+ * The matrix of `deno task matrix`: every combination of VMM, network and mode, and which of them this host can try.
+ * Pure; run.ts looks at the host and tries.
  * It must not leave a combination out: what is not tried has its reason.
  *
  * @module
  */
-import { columns } from "../view/table.ts";
+import { columns } from "../../bootstrap/view/table.ts";
 
 /** Who runs the VM, and how. */
 const MATRIX_VMMS = ["qemu-tcg", "qemu-kvm", "libkrun"] as const;
-/** Which kernel boots. */
-const MATRIX_KERNELS = ["ours", "debian", "libkrunfw"] as const;
 /** How it is connected. */
 const MATRIX_NETS = ["gvproxy", "none"] as const;
 /** A VM with one program, or a whole cluster. */
@@ -19,7 +17,6 @@ const MATRIX_MODES = ["exec", "cluster"] as const;
 /** One combination. */
 export interface MatrixCase {
   readonly vmm: typeof MATRIX_VMMS[number];
-  readonly kernel: typeof MATRIX_KERNELS[number];
   readonly net: typeof MATRIX_NETS[number];
   readonly mode: typeof MATRIX_MODES[number];
 }
@@ -36,15 +33,13 @@ export interface MatrixRow extends MatrixCase {
 /** What this host can do; "" where it can, else the reason. */
 export interface MatrixHost {
   readonly vmms: Readonly<Record<MatrixCase["vmm"], string>>;
-  /** A Debian kernel to boot; "" for none. */
-  readonly debianKernel: string;
   /** Why no cluster is tried; "" to try. */
   readonly noCluster: string;
   /** Why a cluster needs a network, in the words of `up` itself. */
   readonly noClusterWithoutNet: string;
 }
 
-/** `gateway verify --matrix --json`, and the file it is saved in. */
+/** What `--json` prints, and the file it is saved in. */
 export interface MatrixReport {
   /** ISO 8601. */
   readonly date: string;
@@ -54,7 +49,7 @@ export interface MatrixReport {
   readonly gateway: string;
   /** sha256 of what was booted, by file. */
   readonly digests: Readonly<Record<string, string>>;
-  /** Whether our kernel did what was tried; what another one cannot do is a finding, no failure of ours. */
+  /** Whether what was tried passed. */
   readonly ok: boolean;
   readonly rows: readonly MatrixRow[];
 }
@@ -62,27 +57,17 @@ export interface MatrixReport {
 /** Every combination, in a fixed order. */
 export function matrixCases(): MatrixCase[] {
   return MATRIX_VMMS.flatMap((vmm) =>
-    MATRIX_KERNELS.flatMap((kernel) =>
-      MATRIX_NETS.flatMap((net) => MATRIX_MODES.map((mode) => ({ vmm, kernel, net, mode })))
-    )
+    MATRIX_NETS.flatMap((net) => MATRIX_MODES.map((mode) => ({ vmm, net, mode })))
   );
 }
 
 /** Why a combination is not tried here; "" when it is. */
 export function whyNotRun(one: MatrixCase, host: MatrixHost): string {
   if (host.vmms[one.vmm] !== "") return host.vmms[one.vmm];
-  if (one.kernel === "libkrunfw") {
-    return one.vmm === "libkrun"
-      ? "it has neither bridge nor netfilter, and our driver brings its own kernel"
-      : "a kernel inside a library, which only libkrun loads";
-  }
-  if (one.kernel === "debian" && host.debianKernel === "") {
-    return "there is no Debian kernel in /boot, and --debian-kernel names none";
-  }
   if (one.mode === "exec") return "";
   if (one.net === "none") return host.noClusterWithoutNet;
-  if (one.kernel === "debian") {
-    return "an instance boots our kernel only; the exec row shows what another one does";
+  if (one.vmm === "qemu-tcg" && host.vmms["qemu-kvm"] === "") {
+    return "an instance takes KVM where a probe boot with it works";
   }
   return host.noCluster;
 }
@@ -91,14 +76,13 @@ export function whyNotRun(one: MatrixCase, host: MatrixHost): string {
 export function matrixText(report: MatrixReport): string {
   const cells = report.rows.map((row) => [
     row.vmm,
-    row.kernel,
     row.net,
     row.mode,
     row.outcome === "not-run" ? "not run" : row.outcome,
     row.seconds === null ? "" : `${row.seconds.toFixed(1)} s`,
     row.detail,
   ]);
-  const all = [["VMM", "KERNEL", "NET", "MODE", "OUTCOME", "TIME", ""], ...cells];
+  const all = [["VMM", "NET", "MODE", "OUTCOME", "TIME", ""], ...cells];
   const tried = report.rows.filter(({ outcome }) => outcome !== "not-run").length;
   const failed = report.rows.filter(({ outcome }) => outcome === "fail").length;
   return [
