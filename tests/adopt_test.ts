@@ -104,6 +104,7 @@ class Clone implements AsyncDisposable {
       renewed: false,
       forward: { address: "127.0.0.1", hostPort: this.#port },
       readKubeconfig: () => Promise.resolve(kubeconfig(this.own)),
+      placeFiles: () => Promise.reject(new Error("an older guest")),
       ...{ span, guarded: signal, timeoutMs: 10_000 },
       ...change,
     } as unknown as AdoptParts);
@@ -161,6 +162,28 @@ Deno.test("adoptCluster() gives the Secrets, touches pods that reload them and r
     `PATCH /shop-tls?fieldManager=deploy@k3s&force=true ${own.server.certPem}`,
   );
   assertEquals(others.toSorted(), ["DELETE by-variable", "DELETE plain", "PATCH gateway"]);
+});
+
+Deno.test("adoptCluster() places files once the cluster has the Secrets, and touches the pod once after all", async () => {
+  await using clone = await Clone.make();
+  const { source, own, pods } = clone;
+  const volumes = [{ name: "tls", secret: { secretName: "shop-tls" } }];
+  const gateway = pod("gateway", { volumes }, { annotations: RELOADS });
+  for (const one of [gateway, pod("box", FILES, { ownerReferences: OWNED })]) {
+    pods.set(one.metadata.name, one);
+  }
+  await clone.serve(source, source);
+  const order: string[] = [];
+  await clone.adopt({
+    placeFiles: async (lines) => {
+      const text = await lines;
+      assertEquals(text, `${gateway.metadata.uid} tls tls.crt ${btoa(own.server.certPem)}\n`);
+      order.push(...clone.changes);
+      await clone.serve(own, own);
+    },
+  });
+  assertEquals(order.length, 1);
+  assertEquals(clone.changes.slice(1), ["PATCH gateway"]);
 });
 
 Deno.test("adoptCluster() does not end while the service lets in the source's client", async () => {

@@ -28,12 +28,15 @@ import { localTransport } from "./local_transport.ts";
 import { deletePod, isOwnedBy, type Pod, secretUse } from "./pods.ts";
 import type { RequestTls } from "./probe_request.ts";
 import { askOnce } from "./readiness.ts";
+import { placementLines } from "./secret_volumes.ts";
 
 /** On a pod whose service takes changed certificates into use by itself: it is not restarted when they change. */
 export const RELOADS_ANNOTATION = "gateway.local/reloads-certificates";
 
 const ADOPT_TIMEOUT_MS = 3 * 60_000;
 const CALL_TIMEOUT_MS = 20_000;
+/** How long a service may take to notice files that were placed, before kubelet is asked to sync them. */
+const PLACED_MS = 5000;
 /** kubelet may have looked at the Secret just before it knew of the change; it is told to look again after this. */
 const NUDGE_INTERVAL_MS = 500;
 
@@ -52,6 +55,8 @@ export interface AdoptParts {
   readonly forward: PortForward;
   /** Reads the guest's kubeconfig where the saved state has none. */
   readonly readKubeconfig: () => Promise<string>;
+  /** Puts files of Secrets into running pods; may reject, then kubelet does it. See {@linkcode placementLines}. */
+  readonly placeFiles: (lines: Promise<string>) => Promise<void>;
   readonly span: Span;
   readonly guarded: AbortSignal;
   /** The payload's own bound, as much as is left of it. */
@@ -69,11 +74,14 @@ export async function adoptCluster(parts: AdoptParts): Promise<void> {
   const credentials = await apiCredentials(parts);
   await using opened = await openApiPort(parts.apiPort, parts.gvproxy);
   using api = new ClusterApi(localTransport(opened.port, credentials));
-  await span.run("secrets", () => applySecrets(api, parts));
+  const nudger = new Nudger(api, payload);
+  const stop = new AbortController();
+  const signal = AbortSignal.any([parts.guarded, stop.signal]);
+  const given = span.run("secrets", () => applySecrets(api, parts));
+  nudger.waitFor(placeFiles(nudger, given, { ...parts, guarded: signal }));
+  await given;
   await span.run("certificates in use", async () => {
-    const stop = new AbortController();
-    const nudger = new Nudger(api, payload);
-    const nudging = nudger.keepNudging(AbortSignal.any([parts.guarded, stop.signal]));
+    const nudging = nudger.keepNudging(signal);
     try {
       await nudger.replaced(parts);
       // Of another service nobody can see from outside what it does with them.
@@ -82,7 +90,26 @@ export async function adoptCluster(parts: AdoptParts): Promise<void> {
       stop.abort();
       await nudging;
     }
+    // kubelet may have read the old Secrets just before, and would write them back.
+    await nudger.touchOnce(parts.guarded);
   });
+}
+
+/** Ends when kubelet is to be asked for the same: some time after the files are there, or when they cannot be placed. */
+async function placeFiles(nudger: Nudger, given: Promise<void>, parts: AdoptParts): Promise<void> {
+  try {
+    const pods = await nudger.reloading(parts.guarded);
+    if (pods.length === 0) return;
+    const lines = given.then(() =>
+      placementLines(pods, secretObjects(parts.payload, parts.material))
+    );
+    // Whoever reads them hears of it.
+    lines.catch(() => {});
+    await parts.placeFiles(lines);
+    await pause(PLACED_MS, parts.guarded);
+  } catch {
+    // A guest of an older root image cannot, and kubelet does it anyway.
+  }
 }
 
 async function apiCredentials(parts: AdoptParts): Promise<ApiCredentials> {
@@ -131,9 +158,49 @@ class Nudger {
   readonly #old = new Map<string, ReadonlySet<string>>();
   /** Namespaces in which the last look found a pod that is to be replaced. */
   readonly #leaving = new Set<string>();
+  /** Pods were touched, or may be now. */
+  #touched = false;
+  #mayTouch = false;
 
   constructor(private readonly api: ClusterApi, private readonly payload: Payload) {
     this.#namespaces = namespacesOf(payload);
+  }
+
+  /** The pods whose service reloads what is in their files, as soon as the API tells. Rejects with the signal's reason. */
+  async reloading(signal: AbortSignal): Promise<Pod[]> {
+    const secrets = (namespace: string) => secretNames(this.payload, namespace);
+    return await waitFor({
+      what: "the cluster's API to tell its pods",
+      probe: async (inner) => {
+        const lists = await Promise.all(
+          this.#namespaces.map(async (namespace) =>
+            (await this.#pods(namespace, inner)).filter((pod) =>
+              secretUse(pod, secrets(namespace)) === "files" && reloads(pod) &&
+              !isOwnedBy(pod, this.payload.recreatePodsOf)
+            )
+          ),
+        );
+        return lists.flat();
+      },
+      timeoutMs: ADOPT_TIMEOUT_MS,
+      intervalMs: 200,
+      probeTimeoutMs: CALL_TIMEOUT_MS,
+      signal,
+    });
+  }
+
+  /** Touches no pod before this is over. */
+  waitFor(placing: Promise<void>): void {
+    void placing.then(() => this.#mayTouch = true);
+  }
+
+  /** Touches what reloads, unless that was done. Never rejects. */
+  async touchOnce(signal: AbortSignal): Promise<void> {
+    if (this.#touched) return;
+    this.#mayTouch = true;
+    for (const namespace of this.#namespaces) {
+      await this.#nudge(namespace, 0, signal).catch(() => {});
+    }
   }
 
   /** Goes on until the signal aborts. Never rejects. */
@@ -164,21 +231,19 @@ class Nudger {
   async #nudge(namespace: string, round: number, signal: AbortSignal): Promise<void> {
     const { api, payload } = this;
     const pods = `/api/v1/namespaces/${namespace}/pods`;
-    // From the API server's memory: a list that has to be current can wait three seconds for its watch of the database.
-    const list = `${pods}?resourceVersion=0`;
-    const { items } = await api.call<{ items: readonly Pod[] }>({
-      ...{ method: "GET", path: list, signal },
-    });
+    const items = await this.#pods(namespace, signal);
     const secrets = secretNames(payload, namespace);
     const old = this.#old.get(namespace) ?? new Set(items.map(({ metadata }) => metadata.uid));
     let leaving = false;
     await Promise.all(items.map(async (pod) => {
-      const { name, uid, annotations } = pod.metadata;
+      const { name, uid } = pod.metadata;
       const use = secretUse(pod, secrets);
       // Pods of these owners are made anew after READY: they need the service as it is then.
       if (use === "none" || isOwnedBy(pod, payload.recreatePodsOf)) return;
       const path = `${pods}/${name}`;
-      if (use === "files" && annotations?.[RELOADS_ANNOTATION] === "true") {
+      if (use === "files" && reloads(pod)) {
+        if (!this.#mayTouch) return;
+        this.#touched = true;
         const body = {
           metadata: { annotations: { "gateway.local/nudged": `${Date.now()}-${round}` } },
         };
@@ -193,7 +258,15 @@ class Nudger {
     else this.#leaving.delete(namespace);
     this.#old.set(namespace, old);
   }
+
+  /** From the API server's memory: a list that has to be current can wait three seconds for its watch of the database. */
+  async #pods(namespace: string, signal: AbortSignal): Promise<readonly Pod[]> {
+    const path = `/api/v1/namespaces/${namespace}/pods?resourceVersion=0`;
+    return (await this.api.call<{ items: readonly Pod[] }>({ method: "GET", path, signal })).items;
+  }
 }
+
+const reloads = ({ metadata }: Pod) => metadata.annotations?.[RELOADS_ANNOTATION] === "true";
 
 async function waitForNewCertificates(parts: AdoptParts): Promise<void> {
   const { material, from, forward, guarded, payload } = parts;

@@ -33,7 +33,11 @@ export interface Pod {
   };
   readonly spec: {
     readonly volumes?: readonly {
-      readonly secret?: { readonly secretName?: string };
+      readonly name?: string;
+      readonly secret?: {
+        readonly secretName?: string;
+        readonly items?: readonly { readonly key: string; readonly path: string }[];
+      };
       readonly projected?: { readonly sources?: readonly { readonly secret?: Named }[] };
     }[];
     readonly containers?: readonly SecretUser[];

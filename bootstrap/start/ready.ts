@@ -27,6 +27,7 @@ import { keepLogin, type LoginParts, openLogin, tokenRequest } from "../cluster/
 import { waitServiceReady } from "../cluster/readiness.ts";
 import { startRecreating } from "../cluster/recreate_pods.ts";
 import { placeContent, waitRolledOut } from "../cluster/rollout.ts";
+import { placeSecrets } from "../cluster/secret_volumes.ts";
 import { isOld } from "../cluster/slot_certificates.ts";
 import {
   clientFilesPath,
@@ -215,6 +216,7 @@ async function becomeOwn(span: Span, guest: OpenGuest, timeoutMs: number): Promi
       renewed: isOld(slot),
       apiPort: guest.ports.apiPort,
       readKubeconfig: () => readGuestKubeconfig(paths, guest.guarded),
+      placeFiles: (lines) => placeSecrets(paths, lines, guest.guarded),
       span: s,
     }));
 }
