@@ -11,7 +11,7 @@ import { GatewayError } from "../vm/base/error.ts";
 import { silentSpan } from "../vm/base/event.ts";
 import { ArtifactStore, type Recipe } from "../vm/store/artifact.ts";
 import { Embedded } from "../vm/store/embedded.ts";
-import { trustKey } from "../vm/store/signing.ts";
+import { makeSigningKey, trustKey } from "../vm/store/signing.ts";
 
 const options = {
   span: silentSpan(),
@@ -154,18 +154,8 @@ Deno.test("a file that was changed, cut or emptied is told, and nothing of it is
 Deno.test("where a key is trusted that does not sign here, nothing is unpacked", () =>
   inFolder(async (dir) => {
     const { store } = await packed(dir);
-    const words: KeyUsage[] = ["sign", "verify"];
-    const { publicKey } = await crypto.subtle.generateKey(
-      { name: "Ed25519" },
-      true,
-      words,
-    ) as CryptoKeyPair;
-    const der = new Uint8Array(await crypto.subtle.exportKey("spki", publicKey));
-    const pem = `-----BEGIN PUBLIC KEY-----\n${
-      btoa(String.fromCharCode(...der))
-    }\n-----END PUBLIC KEY-----\n`;
-    await Deno.writeTextFile(join(dir, "foreign.pub"), pem);
-    await trustKey(join(dir, "foreign.pub"), join(dir, "keys"));
+    const { publicPath } = await makeSigningKey(join(dir, "foreign"));
+    await trustKey(publicPath, join(dir, "keys"));
     const error = await assertRejects(
       () => store("second").ensure(notHere, options),
       GatewayError,
