@@ -11,15 +11,15 @@ import type { KrunFeature, KrunFunctions, KrunLibrary } from "./library.ts";
 import type { KrunSymbolName } from "./symbols.ts";
 
 /** How a kernel file is packed. */
-export const KERNEL_FORMATS = { "image-arm64": 0, "elf": 1, "bzimage-zstd": 5 } as const;
+const KERNEL_FORMATS = { "image-arm64": 0, "elf": 1, "bzimage-zstd": 5 } as const;
 /** How a disk file is laid out. */
-export const DISK_FORMATS = { raw: 0, qcow2: 1, vmdk: 2 } as const;
+const DISK_FORMATS = { raw: 0, qcow2: 1, vmdk: 2 } as const;
 /** What a guest's flush does: nothing, to the host's cache, to the disk. */
-export const SYNC_MODES = { none: 0, relaxed: 1, full: 2 } as const;
+const SYNC_MODES = { none: 0, relaxed: 1, full: 2 } as const;
 /** How much libkrun says. */
-export const LOG_LEVELS = { off: 0, error: 1, warn: 2, info: 3, debug: 4, trace: 5 } as const;
+const LOG_LEVELS = { off: 0, error: 1, warn: 2, info: 3, debug: 4, trace: 5 } as const;
 /** What the guest's own socket calls are turned into calls of the host for (TSI). */
-export const TSI_FEATURES = { inet: 1, unix: 2 } as const;
+const TSI_FEATURES = { inet: 1, unix: 2 } as const;
 
 /** The flag with which libkrun greets gvproxy as vfkit does. */
 const NET_FLAG_VFKIT = 1;

@@ -13,7 +13,7 @@ import { KRUN_SYMBOLS, type KrunSymbolName } from "./symbols.ts";
 export const LIBRARY_VARIABLE = "GATEWAY_LIBKRUN";
 
 /** Features of a build, by libkrun's own numbers. */
-export const KRUN_FEATURES = { net: 0n, blk: 1n } as const;
+const KRUN_FEATURES = { net: 0n, blk: 1n } as const;
 /** A feature that can be asked for. */
 export type KrunFeature = keyof typeof KRUN_FEATURES;
 

@@ -125,6 +125,17 @@ Deno.test("no two files import each other in a circle, types included", () => {
   assertEquals([...files.keys()], []);
 });
 
+Deno.test("every exported function, class or constant is used by another file", () => {
+  const words = new Map(typescript.map(({ path, text }) => [path, new Set(text.match(/\w+/g))]));
+  const exported = /^export (?:async )?(?:function\*?|class|const|let|enum) (\w+)/gm;
+  const unused = product.flatMap(({ path, text }) =>
+    [...text.matchAll(exported)].map(([, name]) => name!)
+      .filter((name) => ![...words].some(([other, used]) => other !== path && used.has(name)))
+      .map((name) => `${path} ${name}`)
+  );
+  assertEquals(unused, []);
+});
+
 Deno.test("no source file is longer than the design allows", async () => {
   const all = await sources(/\.(ts|go|sh)$|^gateway-init$|^\d\d-[\w-]+$/);
   const long = all.filter(({ text }) => text.trimEnd().split("\n").length > FILE_LINES);

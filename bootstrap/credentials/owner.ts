@@ -5,8 +5,6 @@
  * @module
  */
 
-import { instancePaths } from "../../vm/base/layout.ts";
-
 /** Name of the instance that a command without `--name` means. */
 const DEFAULT_INSTANCE = "default";
 
@@ -31,11 +29,6 @@ export interface Owner {
 /** The owner's name in other programs' files. */
 export function ownerName({ instance, calledAs }: Owner): string {
   return calledAs ?? publicName(instance);
-}
-
-/** The owner that an instance of this user's data folder is. @throws GatewayError `usage` for a bad name. */
-export function ownerOf(instance: string): Owner {
-  return { instance, instanceDir: instancePaths(instance).dir };
 }
 
 /** True when both name the same instance of the same data folder. */

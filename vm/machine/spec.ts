@@ -70,8 +70,6 @@ export type VmSpec = Readonly<v.InferOutput<typeof Spec>>;
 export type DiskSpec = Readonly<v.InferOutput<typeof Disk>>;
 /** A VM's network card. */
 export type NetSpec = Readonly<v.InferOutput<typeof Card>>;
-/** A named virtio-console port. */
-export type ConsolePortSpec = Readonly<v.InferOutput<typeof ConsolePort>>;
 
 /** The guest's processor. */
 export function archOf({ kernel }: Pick<VmSpec, "kernel">): Arch {

@@ -17,9 +17,6 @@ export const assertEquals: <T>(actual: T, expected: T, message?: string) => void
 /** Fails when the two values are deeply equal. */
 export const assertNotEquals: <T>(actual: T, expected: T, message?: string) => void =
   untyped.assertNotEquals;
-/** Fails when the value is null or undefined. */
-export const assertExists: <T>(actual: T, message?: string) => asserts actual is NonNullable<T> =
-  untyped.assertExists;
 /** Fails unless `actual` contains `expected`. */
 export const assertStringIncludes: (actual: string, expected: string, message?: string) => void =
   untyped.assertStringIncludes;
@@ -29,12 +26,6 @@ export const assertMatch: (actual: string, expected: RegExp, message?: string) =
 /** Fails when the pattern matches. */
 export const assertNotMatch: (actual: string, expected: RegExp, message?: string) => void =
   untyped.assertNotMatch;
-/** Fails unless `actual` holds at least the properties of `expected`. */
-export const assertObjectMatch: (
-  actual: Record<PropertyKey, unknown>,
-  expected: Record<PropertyKey, unknown>,
-  message?: string,
-) => void = untyped.assertObjectMatch;
 /** Fails unless `actual > expected`. */
 export const assertGreater: <T>(actual: T, expected: T, message?: string) => void =
   untyped.assertGreater;

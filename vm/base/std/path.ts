@@ -16,8 +16,6 @@ export const join: (first: string | URL, ...rest: string[]) => string = untyped.
 export const basename: (path: string | URL, suffix?: string) => string = untyped.basename;
 /** The folder part of a path. */
 export const dirname: (path: string | URL) => string = untyped.dirname;
-/** The extension with its dot, or "". */
-export const extname: (path: string | URL) => string = untyped.extname;
 /** An absolute, normalized path. */
 export const resolve: (...parts: string[]) => string = untyped.resolve;
 /** The path of `to` as seen from the folder `from`. */
@@ -26,5 +24,3 @@ export const relative: (from: string, to: string) => string = untyped.relative;
 export const isAbsolute: (path: string | URL) => boolean = untyped.isAbsolute;
 /** The file path of a `file:` URL. */
 export const fromFileUrl: (url: string | URL) => string = untyped.fromFileUrl;
-/** The `file:` URL of an absolute path. */
-export const toFileUrl: (path: string) => URL = untyped.toFileUrl;
