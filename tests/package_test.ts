@@ -81,7 +81,7 @@ Deno.test({
       const { files } = await store.ensure(base.recipe, options);
       await run("tar", { args: ["-xf", files["base.tar"]!.path, "-C", root] });
       for (const name of STUBS) await stub(name, join(root, "tmp/debs"));
-      const deb = await makeDeb(file, options.signal);
+      const deb = await makeDeb(file, "amd64", options.signal);
       await Deno.copyFile(deb, join(root, "tmp/debs", basename(deb)));
       const mounts = 'mount -t proc proc "$1/proc" && mount -t tmpfs dev "$1/dev" && ' +
         'touch "$1/dev/null" && mount --bind /dev/null "$1/dev/null" && exec chroot "$1" sh -c "$2"';
@@ -120,25 +120,50 @@ async function stub(name: string, dir: string): Promise<void> {
   await Deno.remove(root, { recursive: true });
 }
 
-Deno.test("the formula is Ruby, names the file's digest, and installs it", () =>
+Deno.test("the formula is Ruby, names the digest of each system's file, and installs it", () =>
   withFile(async (file, dir) => {
     const formula = join(dir, "gateway.rb");
-    const url = "https://example.invalid/releases/gateway-linux";
-    await Deno.writeTextFile(formula, await formulaText(file, url));
     const download = join(dir, "download");
     await Deno.mkdir(download);
-    await Deno.copyFile(file, join(download, "gateway-linux"));
+    const files = {
+      "linux-x64": join(download, "gateway-linux-x64"),
+      "linux-arm64": join(dir, "gateway-linux-arm64"),
+      "darwin-arm64": join(dir, "gateway-darwin-arm64"),
+    };
+    await Deno.copyFile(file, files["linux-x64"]);
+    await Deno.writeTextFile(files["linux-arm64"], "for Linux");
+    await Deno.writeTextFile(files["darwin-arm64"], "for a Mac");
+    await Deno.writeTextFile(formula, await formulaText(files, "https://example.invalid/v1/"));
     await run("ruby", { args: ["-wc", formula] });
     const fake = fromFileUrl(new URL("fakes/formula.rb", import.meta.url));
     const prefix = join(dir, "prefix");
-    const { stdout } = await run("ruby", {
-      args: [fake, formula, download, prefix],
-      env: { XDG_CACHE_HOME: join(dir, "cache") },
-      timeoutMs: 60_000,
-    });
-    assertStringIncludes(stdout, `url ${url}\n`);
-    assertStringIncludes(stdout, `sha256 ${await digestFile(file)}\n`);
-    assertStringIncludes(stdout, "license Apache-2.0\ndepends_on qemu\n");
+    const read = async (system: string, ...into: string[]) => {
+      const { stdout } = await run("ruby", {
+        args: [fake, formula, ...into],
+        env: { XDG_CACHE_HOME: join(dir, "cache"), FORMULA_SYSTEM: system },
+        timeoutMs: 60_000,
+      });
+      return stdout.trim().split("\n");
+    };
+    for (
+      const [target, system, needs] of [
+        ["linux-x64", "linux intel", "qemu"],
+        ["linux-arm64", "linux arm", "qemu"],
+        ["darwin-arm64", "macos arm", "libkrun/krun/libkrun"],
+      ] as const
+    ) {
+      const facts = await read(system);
+      for (
+        const fact of [
+          `url https://example.invalid/v1/gateway-${target}`,
+          `sha256 ${await digestFile(files[target])}`,
+          `depends_on ${needs}`,
+          "license Apache-2.0",
+        ]
+      ) assert(facts.includes(fact), `${fact} is not in ${facts.join("\n")}`);
+    }
+    assertEquals((await read("macos intel")).some((fact) => fact.startsWith("url ")), false);
+    await read("linux intel", download, prefix);
     for (
       const [name, text] of [
         ["share/man/man1/gateway.1", ".TH GATEWAY 1"],
@@ -147,6 +172,6 @@ Deno.test("the formula is Ruby, names the file's digest, and installs it", () =>
         ["completions/fish", "complete -c gateway"],
       ] as const
     ) assertStringIncludes(await Deno.readTextFile(join(prefix, name)), text);
-    const error = await assertRejects(() => formulaText(file, "gateway.tar"), GatewayError);
+    const error = await assertRejects(() => formulaText(files, "gateway.tar"), GatewayError);
     assertEquals(error.code, "usage");
   }));

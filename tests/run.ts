@@ -12,7 +12,7 @@ import { ensureTools } from "../vm/base/host_tools.ts";
 import { run } from "../vm/base/process.ts";
 import { failureDigest } from "./failure_digest.ts";
 import { REGISTRY_TOOL } from "./fakes/registry.ts";
-import { RUBY_TOOL, SHELL_TOOLS } from "./fakes/shell_tools.ts";
+import { MAC_TOOLS, RUBY_TOOL, SHELL_TOOLS } from "./fakes/shell_tools.ts";
 import { TOOLS as GUEST_TOOLS } from "./guest/harness.ts";
 
 /** One command and how its outcome is counted. */
@@ -87,6 +87,7 @@ const TEST_TOOLS = [
     path: "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
   },
   ...SHELL_TOOLS,
+  ...MAC_TOOLS,
   REGISTRY_TOOL,
   RUBY_TOOL,
   SSH_TOOL,

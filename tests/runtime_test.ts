@@ -41,7 +41,7 @@ const recipe = (integrity: string) =>
     name: NAME,
     version: "1.2.3",
     integrity,
-    system: "Linux aarch64",
+    platform: { os: "linux", arch: "arm64" },
   });
 
 Deno.test("runtimeRecipe() takes the program out of the package with the pinned digest", () =>
@@ -64,12 +64,12 @@ Deno.test("runtimeRecipe() refuses a package with another digest, and names both
   }));
 
 Deno.test("parseTargets() knows the targets and all of them, and names them for a wrong word", () => {
-  assertEquals(parseTargets("all"), ["linux-x64", "linux-arm64"]);
+  assertEquals(parseTargets("all"), ["linux-x64", "linux-arm64", "darwin-arm64"]);
   assertEquals(parseTargets("linux-arm64"), ["linux-arm64"]);
   const { what, why, fix } = assertThrows(() => parseTargets("windows"), GatewayError);
   assertEquals([what, why, fix], [
     'Cannot compile for "windows"',
-    "the targets are linux-x64, linux-arm64, all",
+    "the targets are linux-x64, linux-arm64, darwin-arm64, all",
     "pass --target linux-x64",
   ]);
 });

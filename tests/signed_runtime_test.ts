@@ -7,6 +7,7 @@ import { assertEquals, assertMatch } from "@std/assert";
 import { join } from "@std/path";
 import { ensureSignedRuntime, ENTITLEMENTS } from "../vm/libkrun/signed_runtime.ts";
 import { installFake, withPath } from "./fakes/install.ts";
+import { machO } from "./fakes/mach_o.ts";
 
 Deno.test("ensureSignedRuntime() signs a copy once and leaves the program alone", async () => {
   await using fake = await installFake("codesign.sh", "codesign");
@@ -29,6 +30,20 @@ Deno.test("ensureSignedRuntime() signs a copy once and leaves the program alone"
     );
     await fake.set("deno", "another runtime");
     assertEquals(await sign() === signed, false);
+  });
+});
+
+Deno.test("ensureSignedRuntime() takes a program as it is that may make VMs, and no other", async () => {
+  await using fake = await installFake("codesign.sh", "codesign");
+  await withPath(fake.dir, async () => {
+    const program = join(fake.dir, "deno");
+    const start = async (entitlements: readonly string[]) => {
+      await Deno.writeFile(program, machO({ entitlements }));
+      return await ensureSignedRuntime(program, fake.dir, "darwin");
+    };
+    assertEquals(await start(ENTITLEMENTS), program);
+    assertEquals(await fake.get("calls"), "");
+    assertMatch(await start(ENTITLEMENTS.slice(1)), /\/runtime\/gateway-vmm-[0-9a-f]{16}$/);
   });
 });
 

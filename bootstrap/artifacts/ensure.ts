@@ -10,7 +10,7 @@ import { gvproxyRecipe } from "../../net/gvproxy_recipe.ts";
 import { SSH_TOOL } from "../../net/ssh.ts";
 import { rootfsRecipes } from "../../rootfs/recipes.ts";
 import { BASE_MAX_AGE_DAYS, baseAgeDays, type KnownBase } from "../../rootfs/root/root_base.ts";
-import { type Arch, guestArch, hostArch } from "../../vm/base/arch.ts";
+import { type Arch, guestArch, hostArch, type HostPlatform, thisHost } from "../../vm/base/arch.ts";
 import { describeError, GatewayError, usageError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
 import { ensureTools, type HostTool } from "../../vm/base/host_tools.ts";
@@ -32,10 +32,10 @@ export interface BootArtifacts {
   readonly root: Artifact;
   /** Holds `gvproxy`, a program of the host. */
   readonly gvproxy: Artifact;
-  /** Measures the host's counter for guests under TCG. */
-  readonly tsc: Artifact;
-  /** Makes a guest's memory out of layers. */
-  readonly ramshim: Artifact;
+  /** Measures the host's counter for guests under TCG; null but on Linux. */
+  readonly tsc: Artifact | null;
+  /** Makes a guest's memory out of layers; null but on Linux. */
+  readonly ramshim: Artifact | null;
   /** Where the cluster binary came from, such as "kubenode v1.37.2". */
   readonly cluster: string;
 }
@@ -54,6 +54,8 @@ export interface EnsureArtifactsOptions {
   readonly store?: ArtifactStore;
   /** Its `vmm` is the user's, auto without it; its `arch` the guest's, this host's without it. */
   readonly config?: { readonly vmm: VmmChoice; readonly arch?: Arch };
+  /** Where they are to be used: this host by default. */
+  readonly host?: HostPlatform;
 }
 
 /** What `gateway build` can be asked for. */
@@ -135,8 +137,8 @@ export function checkBuilder(
  */
 export async function ensureArtifacts(options: EnsureArtifactsOptions): Promise<BootArtifacts> {
   const { store = new ArtifactStore(), span } = options;
-  const wanted = ({ kernel, rootfs, gvproxy, tsc, ramshim }: Recipes) =>
-    [kernel, rootfs.root, gvproxy, tsc, ramshim] as const;
+  const wanted = ({ kernel, rootfs, gvproxy, ofLinux }: Recipes) =>
+    [kernel, rootfs.root, gvproxy, ...ofLinux] as const;
   const found = await allRecipes(options, store);
   await ensureAllTools(found, store, options);
   const recipes = await withKnownBase(found, wanted(found), store, options);
@@ -152,8 +154,8 @@ export async function ensureArtifacts(options: EnsureArtifactsOptions): Promise<
     kernel: kernel!,
     root: root!,
     gvproxy: gvproxy!,
-    tsc: tsc!,
-    ramshim: ramshim!,
+    tsc: tsc ?? null,
+    ramshim: ramshim ?? null,
     cluster: recipes.rootfs.cluster.source,
   };
 }
@@ -171,6 +173,7 @@ export async function buildTargets(
     if (Deno.build.os !== "linux") throw libkrunFormulaError(Deno.build.os);
     return [await store.ensure(await libkrunRecipe(Deno.build.arch), options)];
   }
+  checkBuilder(guestArch(options.config));
   const found = await allRecipes(options, store);
   const wanted = await recipesOf(target, found);
   await ensureTools(wanted.flatMap(({ tools }) => tools), options);
@@ -185,7 +188,7 @@ export async function buildTargets(
 
 async function recipesOf(
   target: Exclude<BuildTarget, "golden" | "payload" | "libkrun">,
-  { rootfs, kernel, gvproxy, tsc, ramshim }: Recipes,
+  { rootfs, kernel, gvproxy, ofLinux }: Recipes,
 ): Promise<Recipe[]> {
   switch (target) {
     case "kernel":
@@ -197,7 +200,7 @@ async function recipesOf(
     case "root":
       return [rootfs.root];
     case "all":
-      return [kernel, rootfs.cluster, ...rootfs.images, rootfs.root, gvproxy, tsc, ramshim];
+      return [kernel, rootfs.cluster, ...rootfs.images, rootfs.root, gvproxy, ...ofLinux];
     // For other tools: nothing here boots from it.
     case "libkrunfw":
       return [kernel, await krunfwRecipe(kernel)];
@@ -255,15 +258,14 @@ const SET_NAMES: readonly string[] = [
 /** The recipes of what is built for starts, with those of their parts; nothing is built. */
 export async function allRecipes(options: EnsureArtifactsOptions, store: ArtifactStore) {
   const arch = guestArch(options.config);
-  checkBuilder(arch);
-  const [kernel, gvproxy, tsc, ramshim, rootfs] = await Promise.all([
+  const { host = thisHost() } = options;
+  const [kernel, gvproxy, rootfs, ofLinux] = await Promise.all([
     kernelRecipe(arch),
-    gvproxyRecipe(),
-    tscRecipe(),
-    ramshimRecipe(),
+    gvproxyRecipe(host),
     rootfsRecipes({ ...options, store, arch }),
+    host.os === "linux" ? Promise.all([tscRecipe(), ramshimRecipe(host.arch)]) : [],
   ]);
-  return { kernel, gvproxy, tsc, ramshim, rootfs };
+  return { kernel, gvproxy, rootfs, ofLinux };
 }
 
 /** Those of {@linkcode allRecipes}. */
@@ -275,12 +277,15 @@ async function ensureAllTools(
   store: ArtifactStore,
   options: EnsureArtifactsOptions,
 ): Promise<void> {
-  const { rootfs, kernel, gvproxy, ramshim } = recipes;
+  const { rootfs, kernel, gvproxy, ofLinux } = recipes;
   const missing = async (...wanted: readonly Recipe[]) =>
     (await Promise.all(
       wanted.map(async (recipe) => await store.holds(recipe) ? [] : recipe.tools),
     )).flat();
-  const tools = await missing(kernel, gvproxy, ramshim, rootfs.root);
+  const guest = [kernel, rootfs.root];
+  const there = await Promise.all(guest.map((recipe) => store.holds(recipe)));
+  if (there.includes(false)) checkBuilder(guestArch(options.config));
+  const tools = await missing(...guest, gvproxy, ...ofLinux);
   // When the root image is there, nothing it was made of is needed any more.
   if (rootfs.root.tools.some((tool) => tools.includes(tool))) {
     tools.push(...await missing(rootfs.base.recipe, rootfs.cluster, ...rootfs.images));

@@ -123,6 +123,7 @@ const NOT_TAKEN: Readonly<Record<string, string>> = {
   krunfwRecipe: "for other tools; nothing here boots from it",
   packerRecipe: "builds container images",
   runtimeRecipe: "goes into the one file; nothing here starts it",
+  signerRecipe: "signs what goes into the Mac's file",
 };
 
 /** Recipes that the table names by what they make. */
@@ -131,8 +132,8 @@ const BY_FIELD: Readonly<Record<string, string>> = {
   rootBaseRecipe: "rootfs.base.recipe",
   rootImageRecipe: "rootfs.root",
   gvproxyRecipe: "gvproxy",
-  tscRecipe: "tsc",
-  ramshimRecipe: "ramshim",
+  tscRecipe: "ofLinux",
+  ramshimRecipe: "ofLinux",
   helmImageRecipe: "rootfs.helmImage",
   pulledImageRecipe: "PULLED_PREFIX",
   pulledChartRecipe: "PULLED_PREFIX",

@@ -13,7 +13,7 @@ import { allRecipes, type EnsureArtifactsOptions, type Recipes } from "../artifa
 import { isGoldenDiskOf } from "../saved/golden_disk.ts";
 
 /** An artifact that one recipe of this version makes. */
-type OwnKind = (recipes: Recipes) => Recipe | Promise<Recipe>;
+type OwnKind = (recipes: Recipes) => Recipe | Promise<Recipe> | readonly Recipe[];
 
 /** Artifacts of which there may be several, since their inputs are the user's choice. */
 type ChosenKind = (artifact: Artifact, boot: readonly Artifact[]) => boolean;
@@ -23,8 +23,7 @@ const STOCK: readonly OwnKind[] = [
   ({ kernel }) => kernel,
   ({ rootfs }) => rootfs.root,
   ({ gvproxy }) => gvproxy,
-  ({ tsc }) => tsc,
-  ({ ramshim }) => ramshim,
+  ({ ofLinux }) => ofLinux,
 ];
 
 /** Taken by some starts, where they were made. */
@@ -76,7 +75,7 @@ async function recipesOf(
   options: StartOptions,
 ): Promise<readonly Recipe[]> {
   const recipes = await allRecipes({ ...options, assumeYes: false }, store);
-  return await Promise.all(kinds.map((kind) => kind(recipes)));
+  return (await Promise.all(kinds.map((kind) => kind(recipes)))).flat();
 }
 
 /** Of stored artifacts, those that a start with these boot artifacts may take by the user's choice. */

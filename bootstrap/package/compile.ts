@@ -10,11 +10,10 @@ import { GatewayError } from "../../vm/base/error.ts";
 import { run } from "../../vm/base/process.ts";
 import { RECORD_PATH, sourcePath } from "../../vm/base/source.ts";
 import { signProgram } from "../../vm/libkrun/signed_runtime.ts";
-import type { EnsureArtifactsOptions } from "../artifacts/ensure.ts";
 import { carriedFiles, writeRecord } from "./app.ts";
 import { packForEmbedding } from "./embed.ts";
 import { makeOneFile } from "./one_file.ts";
-import { HOST_TARGET, runtimeFor, type Target } from "./runtime.ts";
+import { HOST_TARGET, type PartOptions, platformOf, runtimeFor, type Target } from "./runtime.ts";
 
 /** How {@linkcode compile} may act. */
 export interface CompileOptions {
@@ -24,15 +23,15 @@ export interface CompileOptions {
   /** Gets what is to be known about the way that was taken. */
   readonly say: (text: string) => void;
   /** Put in what a start needs, and the golden disk if it was built; only the one file can hold it. */
-  readonly embed?: EnsureArtifactsOptions;
+  readonly embed?: boolean;
   /** The deno that compiles; the one that runs by default. */
   readonly deno?: string;
   /** The system that makes it. */
   readonly os?: string;
   /** What it is made for; this host by default. Another's runtime is got as `runtime` says. */
   readonly target?: Target;
-  /** How the runtime of another target may be got. */
-  readonly runtime?: Pick<EnsureArtifactsOptions, "span" | "signal" | "assumeYes" | "store">;
+  /** How what has to be got or built first may be; with `embed` and for another target it is needed. */
+  readonly parts?: PartOptions;
 }
 
 /** The arguments of `deno compile`: recipes need their files on disk, so the program unpacks itself. */
@@ -47,19 +46,14 @@ function compileArgs(path: string, included: readonly string[]): string[] {
 /** Makes the program. */
 export async function compile(options: CompileOptions): Promise<void> {
   const { path, signal, say, deno = Deno.execPath(), os = Deno.build.os } = options;
-  if (options.target !== undefined && options.target !== HOST_TARGET) {
-    if (os !== "linux") throw onlyLinux("files for other systems are made on Linux only");
-    const runtime = await runtimeFor(options.target, options.runtime!);
-    await makeOneFile(path, signal, [], runtime);
-    return say(`${path}: made of the runtime for ${options.target}, and deno bundle`);
-  }
-  if (options.embed) {
-    if (os !== "linux") throw onlyLinux("images are built on Linux only");
-    const packed = await packForEmbedding(options.embed);
-    await makeOneFile(path, signal, packed);
-    return say(
-      `${path}: made with ${packed.map(({ manifest }) => manifest.name).join(", ")} in it`,
-    );
+  const { target = HOST_TARGET, embed = false, parts } = options;
+  if (parts && (embed || target !== HOST_TARGET)) {
+    if (os !== "linux") throw onlyLinux("images and files for other systems are made there only");
+    const packed = embed ? await packForEmbedding(platformOf(target), parts) : [];
+    await makeOneFile(path, signal, packed, await runtimeFor(target, parts));
+    const names = packed.map(({ manifest }) => manifest.name);
+    const within = names.length > 0 ? `, with ${names.join(", ")} in it` : "";
+    return say(`${path}: made of the runtime for ${target}, and deno bundle${within}`);
   }
   const missing = await whyNoCompile(deno, signal);
   if (missing === undefined) {

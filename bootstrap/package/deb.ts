@@ -1,37 +1,32 @@
 /**
- * The Debian package: the one file with its manual page and completions, which it prints itself, and what it depends on.
+ * The Debian package: the one file with its manual page and completions, and what it depends on.
  * It must not hold scripts of a maintainer: nothing has to be done at installation or removal.
  *
  * @module
  */
 import { dirname, join } from "@std/path";
 import { gzipSync } from "node:zlib";
+import type { Arch } from "../../vm/base/arch.ts";
 import { run } from "../../vm/base/process.ts";
 import { sourcePath } from "../../vm/base/source.ts";
+import { qemuTool } from "../../vm/qemu/driver.ts";
 import { ownVersion } from "../../vm/store/builder.ts";
 
 /** Not everybody builds: what a build needs is named by the program itself. */
-const DEPENDS = ["libc6 (>= 2.27)", "qemu-system-x86", "qemu-utils", "openssh-client"];
-
-/** Debian's word for the processor that the runtime is for. */
-const ARCHITECTURE = Deno.build.arch === "aarch64" ? "arm64" : "amd64";
+const depends = (arch: Arch) =>
+  ["libc6 (>= 2.27)", qemuTool(arch).debian, "qemu-utils", "openssh-client"].join(", ");
 
 /** Fixed, so that equal content gives an equal package. */
 const TIME = "1795478400";
 
-/** Where the package goes that {@linkcode makeDeb} makes. */
-async function debPath(dir: string): Promise<string> {
-  return join(dir, `gateway_${await ownVersion()}_${ARCHITECTURE}.deb`);
-}
-
-/** Makes the package of a file that {@linkcode compile} made, and returns its path. */
-export async function makeDeb(file: string, signal: AbortSignal): Promise<string> {
-  const path = await debPath(dirname(file));
+/** Makes the package of a file that {@linkcode compile} made for Linux on a processor, beside it, and returns its path. */
+export async function makeDeb(file: string, arch: Arch, signal: AbortSignal): Promise<string> {
+  const path = join(dirname(file), `gateway_${await ownVersion()}_${arch}.deb`);
   const root = await Deno.makeTempDir({ dir: dirname(file), prefix: ".deb-" });
   try {
     await Deno.chmod(root, 0o755);
     const bytes = await writeTree(root, file, signal);
-    await put(root, "DEBIAN/control", await control(bytes));
+    await put(root, "DEBIAN/control", await control(arch, bytes));
     await run("dpkg-deb", {
       args: ["--root-owner-group", "-Zzstd", "-z10", "--build", root, path],
       env: { SOURCE_DATE_EPOCH: TIME },
@@ -48,8 +43,11 @@ export async function makeDeb(file: string, signal: AbortSignal): Promise<string
 
 /** Lays out what is installed; returns how many bytes it has. */
 async function writeTree(root: string, file: string, signal: AbortSignal): Promise<number> {
-  const say = async (...args: string[]) => {
-    const { stdout } = await run(file, { args, signal, timeoutMs: 60_000 });
+  // Not the file itself, which may be for another processor.
+  const say = async (...words: string[]) => {
+    const args = ["run", "-A", "--no-check", sourcePath("cli.ts"), ...words];
+    const options = { args, cwd: sourcePath("."), env: { NO_COLOR: "1" } };
+    const { stdout } = await run(Deno.execPath(), { ...options, signal, timeoutMs: 60_000 });
     return stdout;
   };
   const share = "usr/share";
@@ -83,14 +81,14 @@ async function put(root: string, name: string, data: string | Uint8Array): Promi
   await Deno.chmod(path, 0o644);
 }
 
-async function control(bytes: number): Promise<string> {
+async function control(arch: Arch, bytes: number): Promise<string> {
   return [
     "Package: gateway",
     `Version: ${await ownVersion()}`,
-    `Architecture: ${ARCHITECTURE}`,
+    `Architecture: ${arch}`,
     "Maintainer: gateway maintainers <gateway@localhost>",
     `Installed-Size: ${Math.ceil(bytes / 1024)}`,
-    `Depends: ${DEPENDS.join(", ")}`,
+    `Depends: ${depends(arch)}`,
     "Suggests: bash-completion",
     "Section: admin",
     "Priority: optional",

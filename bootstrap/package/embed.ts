@@ -10,6 +10,7 @@ import { createReadStream, createWriteStream } from "node:fs";
 import { pipeline } from "node:stream/promises";
 import { constants, createZstdCompress } from "node:zlib";
 import { pullerRecipe } from "../../rootfs/images/pulled.ts";
+import type { HostPlatform } from "../../vm/base/arch.ts";
 import { exists } from "../../vm/base/layout.ts";
 import { type Artifact, ArtifactStore } from "../../vm/store/artifact.ts";
 import type { ArtifactManifest } from "../../vm/store/recipe.ts";
@@ -36,20 +37,22 @@ export interface PackedFile {
 /** The root image at 12: 8 s and 40 %; at 19: minutes and 36 %. */
 const LEVEL = 12;
 
-/** Finds or builds what is to be embedded, and packs it. */
+/** Finds or builds what is to be embedded in the file for a host, with a guest of its processor, and packs it. */
 export async function packForEmbedding(
-  options: EnsureArtifactsOptions,
+  host: HostPlatform,
+  settings: Omit<EnsureArtifactsOptions, "host" | "config">,
 ): Promise<PackedArtifact[]> {
-  const { store = new ArtifactStore() } = options;
-  const { kernel, root, gvproxy, tsc, ramshim } = await ensureArtifacts({ ...options, store });
-  const { config } = resolveOptions({ name: "golden", assumeYes: false }, hostFacts());
+  const { store = new ArtifactStore() } = settings;
+  const { arch } = host;
+  const options = { ...settings, store, host, config: { vmm: "auto", arch } } as const;
+  const { kernel, root, gvproxy, tsc, ramshim } = await ensureArtifacts(options);
+  const { config } = resolveOptions({ name: "golden", assumeYes: false, arch }, hostFacts());
   const golden = await store.find(goldenDiskRecipe({ kernel, root }, config), options);
   const packed: PackedArtifact[] = [];
   // A start needs it only where a payload names images; whoever has the one file has no Go to build it.
-  const puller = await store.ensure(await pullerRecipe(), options);
-  const all = [kernel, root, gvproxy, tsc, ramshim, puller, ...(golden ? [golden] : [])];
-  for (const artifact of all) {
-    packed.push(await packArtifact(artifact, store, options.signal));
+  const puller = await store.ensure(await pullerRecipe(host), options);
+  for (const artifact of [kernel, root, gvproxy, tsc, ramshim, puller, golden]) {
+    if (artifact) packed.push(await packArtifact(artifact, store, options.signal));
   }
   // Its packages are in the key of the root image; its files are not needed.
   const { base } = (await allRecipes(options, store)).rootfs;

@@ -1,5 +1,5 @@
 /**
- * The Homebrew formula of a released file.
+ * The Homebrew formula of the released files: one for each system and processor that there is a file for.
  * It must not know where releases are: whoever makes one names the address.
  *
  * @module
@@ -7,25 +7,53 @@
 import { digestFile } from "../../vm/base/digest.ts";
 import { usageError } from "../../vm/base/error.ts";
 import { ownVersion } from "../../vm/store/builder.ts";
+import { platformOf, type Target } from "./runtime.ts";
 
-/** The formula's text. @throws GatewayError `usage` for an address that Homebrew would not take. */
-export async function formulaText(file: string, url: string): Promise<string> {
-  if (!/^https:\/\/[\w.-]+(:\d+)?\/[\w./~%+-]+$/.test(url)) {
+/**
+ * The formula's text.
+ *
+ * @param files The file of each target, by whose name it lies below `base`.
+ * @param base An https address of a folder.
+ * @throws GatewayError `usage` for an address that Homebrew would not take.
+ */
+export async function formulaText(
+  files: Readonly<Partial<Record<Target, string>>>,
+  base: string,
+): Promise<string> {
+  if (!/^https:\/\/[\w.-]+(:\d+)?(\/[\w./~%+-]*)?$/.test(base)) {
     throw usageError(
-      `Cannot write a formula for "${url}"`,
-      "it is not an https address of a file",
-      "name the place that dist/gateway can be downloaded from",
+      `Cannot write a formula for "${base}"`,
+      "it is not an https address of a folder",
+      "name the place that the files of dist/release can be downloaded from",
     );
   }
+  const folder = base.replace(/\/$/, "");
+  const blocks = await Promise.all(
+    Object.entries(files).map(async ([target, path]) => {
+      const { os, arch } = platformOf(target as Target);
+      return `  on_${os === "darwin" ? "macos" : "linux"} do
+    on_${arch === "arm64" ? "arm" : "intel"} do
+      url "${folder}/${path.split("/").at(-1)}"
+      sha256 "${await digestFile(path)}"
+    end
+  end
+`;
+    }),
+  );
   return `class Gateway < Formula
   desc "Whole Kubernetes cluster in one microVM"
-  homepage "${new URL(url).origin}"
-  url "${url}"
+  homepage "${new URL(base).origin}"
   version "${await ownVersion()}"
-  sha256 "${await digestFile(file)}"
   license "Apache-2.0"
 
-  depends_on "qemu"
+${blocks.join("\n")}
+  on_macos do
+    depends_on "libkrun/krun/libkrun"
+  end
+
+  on_linux do
+    depends_on "qemu"
+  end
 
   def install
     bin.install Dir["*"].first => "gateway"

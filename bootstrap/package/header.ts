@@ -1,7 +1,7 @@
 /**
  * The shell text at the start of the one file: it unpacks what follows it, once, and becomes the runtime.
- * It must not need more than Debian's essential packages (dash, coreutils, findutils, diffutils, tar, util-linux), nor
- * anything of the user's but a cache folder.
+ * It must not need more than Debian's essential packages (dash, coreutils, findutils, diffutils, tar, util-linux) or what
+ * comes with macOS, nor anything of the user's but a cache folder. Not run on a Mac so far.
  *
  * @module
  */
@@ -26,12 +26,75 @@ export interface HeaderFacts {
   readonly app: Part;
 }
 
+/** What the two systems say differently. */
+interface Words {
+  /** Prints where the file runs, as {@linkcode HeaderFacts.system}. */
+  readonly system: string;
+  /** Prints name, inode, size, mode and the time of the last change of the files below `.`, with parts of a second. */
+  readonly now: string;
+  /** Compares files with the digests in `sums`. */
+  readonly compare: string;
+  /** Lines that wait for the lock of `$top`, which goes with the process. */
+  readonly lock: string;
+  /** Lines that return whether a process runs the runtime in `$1`. */
+  readonly running: string;
+}
+
+const LINUX: Words = {
+  system: "uname -sm",
+  now: `find . -type f -printf '%p %i %s %m %C@\\n'`,
+  compare: "sha256sum --status -c sums",
+  lock: `  exec 9>"$top/lock"
+  flock 9`,
+  running: `  for exe in /proc/[0-9]*/exe; do
+    [ "$exe" -ef "$1/deno" ] && return
+  done
+  return 1`,
+};
+
+const DARWIN: Words = {
+  // A shell under Rosetta calls the machine an Intel one, and starts programs for its real processor all the same.
+  system:
+    `uname -sm | if [ "$(sysctl -n sysctl.proc_translated 2>/dev/null)" = 1 ]; then sed s/x86_64/arm64/; else cat; fi`,
+  now: `find . -type f -exec stat -f '%N %i %z %p %Fc' {} +`,
+  compare: "shasum -a 256 --status -c sums",
+  // There is no flock. A holder that was killed is gone; one that was killed before it said who it is, is given a minute.
+  lock: `  tries=0
+  until mkdir "$top/lock" 2>/dev/null; do
+    holder=$(cat "$top/lock/pid" 2>/dev/null)
+    tries=$((tries + 1))
+    if [ -n "$holder" ] && ! kill -0 "$holder" 2>/dev/null || [ $tries -gt 600 ]; then rm -rf "$top/lock"; fi
+    sleep 0.1
+  done
+  trap 'rm -rf "$tmp" "$top/lock"' EXIT
+  printf %s $$ >"$top/lock/pid"`,
+  running: `  case $(ps -axww -o command=) in
+    *"$1/deno "*) return 0 ;;
+  esac
+  return 1`,
+};
+
 /** The header's length; the rest is filled with line ends, so that offsets do not depend on it. */
 export const HEADER_BYTES = 8192;
+
+/** Where the runtime is in a file, as its header says. @throws Error for another file. */
+export async function runtimePart(
+  file: Deno.FsFile,
+): Promise<{ readonly offset: number; readonly sizeBytes: number }> {
+  const head = new Uint8Array(HEADER_BYTES);
+  await file.read(head);
+  const [, at, sizeBytes] =
+    /^ {2}part (\d+) (\d+) .*\/deno"/m.exec(new TextDecoder().decode(head)) ??
+      [];
+  if (!at) throw new Error("this is no file of gateway's");
+  // As `tail -c +N` counts.
+  return { offset: Number(at) - 1, sizeBytes: Number(sizeBytes) };
+}
 
 /** The header. */
 export function headerText(facts: HeaderFacts): string {
   const { version, key, system, runtime, app } = facts;
+  const words = system.startsWith("Darwin") ? DARWIN : LINUX;
   const runtimeAt = HEADER_BYTES + 1;
   const appAt = runtimeAt + runtime.sizeBytes;
   const text = `#!/bin/sh
@@ -61,7 +124,7 @@ stamp=$top/${key}.stamp
 
 # Any write to a file changes its ctime, a new one its inode: what is as the stamp says was not touched.
 now() {
-  (cd "$dir" && LC_ALL=C find . -type f -printf '%p %i %s %m %C@\\n') 2>/dev/null
+  (cd "$dir" && LC_ALL=C ${words.now}) 2>/dev/null
 }
 good() {
   [ -f "$stamp" ] && [ -f "$dir/deno" ] && now | cmp -s - "$stamp"
@@ -74,7 +137,7 @@ full() {
     'free space there, or set XDG_CACHE_HOME to another folder'
 }
 unpack() {
-  here=$(uname -sm)
+  here=$(${words.system})
   [ "$here" = '${system}' ] ||
     refuse "this file is for ${system}, and this is $here" 'get the file for this system'
   umask 077
@@ -86,14 +149,13 @@ unpack() {
   part ${runtimeAt} ${runtime.sizeBytes} 2>/dev/null >"$tmp/deno" || full
   part ${appAt} ${app.sizeBytes} 2>/dev/null >"$tmp/app.tar" || full
   printf '%s  %s\\n' ${runtime.sha256} deno ${app.sha256} app.tar >"$tmp/sums" || full
-  (cd "$tmp" && sha256sum --status -c sums) 2>/dev/null ||
+  (cd "$tmp" && ${words.compare}) 2>/dev/null ||
     refuse "$GATEWAY_FILE is cut or changed: its bytes do not have the digests in it" 'get the file again'
   tar -xf "$tmp/app.tar" --no-same-owner -C "$tmp" || full
   rm "$tmp/app.tar" "$tmp/sums"
   chmod 700 "$tmp/deno"
   # Two first runs at a time: the second finds what the first made.
-  exec 9>"$top/lock"
-  flock 9
+${words.lock}
   if ! good; then
     [ ! -e "$dir" ] || mv "$dir" "$top/.old-$$"
     mv "$tmp" "$dir" && now >"$stamp.new" && mv "$stamp.new" "$stamp" || full
@@ -105,10 +167,7 @@ unpack() {
   sweep
 }
 running() {
-  for exe in /proc/[0-9]*/exe; do
-    [ "$exe" -ef "$1/deno" ] && return
-  done
-  return 1
+${words.running}
 }
 # The two versions used last stay, and any that runs.
 sweep() {

@@ -1,61 +1,96 @@
 /**
- * The entry of `deno task compile [--target NAME] [--embed] [--deb] [--formula URL]`.
+ * The entry of `deno task compile` and of `deno task release`, which passes `release` as the first word.
  * It must not be imported: it reads the command line and prints.
  *
  * @module
  */
+import { resolve } from "@std/path";
 import { GatewayError, usageError } from "../../vm/base/error.ts";
 import { sourcePath } from "../../vm/base/source.ts";
 import { warningSpan } from "../view/progress_view.ts";
 import { compile } from "./compile.ts";
 import { makeDeb } from "./deb.ts";
-import { formulaText } from "./formula.ts";
-import { HOST_TARGET, parseTargets } from "./runtime.ts";
+import { checkRelease, makeRelease } from "./release.ts";
+import { HOST_TARGET, parseTargets, type PartOptions, platformOf } from "./runtime.ts";
 
 const say = (text: string) => void Deno.stderr.writeSync(new TextEncoder().encode(`${text}\n`));
 
-/** What is asked for. */
-function options(words: readonly string[]) {
-  const valueOf = (name: string, from: readonly string[]) => {
-    const at = from.indexOf(name);
-    return at < 0
-      ? { value: undefined, rest: from }
-      : { value: from[at + 1] ?? "", rest: from.toSpliced(at, 2) };
-  };
-  const { value: url, rest: others } = valueOf("--formula", words);
-  const { value: target, rest } = valueOf("--target", others);
-  const wrong = rest.find((word) => word !== "--embed" && word !== "--deb");
-  if (wrong !== undefined) {
-    const fix = "the options are --target NAME, --embed, --deb and --formula URL";
-    throw usageError("Cannot compile", `"${wrong}" is unknown`, fix);
+/** Takes options out of the words: those with a value, and those without. @throws GatewayError `usage` for others. */
+function readOptions<Value extends string, Flag extends string>(
+  words: readonly string[],
+  values: readonly Value[],
+  flags: readonly Flag[],
+): { readonly [name in Value]?: string } & { readonly [name in Flag]?: boolean } {
+  const found: Record<string, string | boolean> = {};
+  const known = [
+    ...values.map((name) => `--${name} ${name.toUpperCase()}`),
+    ...flags.map((name) => `--${name}`),
+  ];
+  for (let at = 0; at < words.length; at++) {
+    const name = words[at]!.replace(/^--/, "");
+    const value = words[at + 1];
+    if (words[at] === `--${name}` && flags.some((one) => one === name)) found[name] = true;
+    else if (
+      words[at] === `--${name}` && values.some((one) => one === name) && value !== undefined
+    ) {
+      found[name] = value;
+      at++;
+    } else {
+      const fix = `the options are ${known.join(", ")}`;
+      throw usageError(
+        "Cannot make the program",
+        `"${words[at]}" is unknown or lacks its value`,
+        fix,
+      );
+    }
   }
+  return found as ReturnType<typeof readOptions<Value, Flag>>;
+}
+
+/** `deno task compile [--target NAME|all] [--embed] [--deb]`. */
+async function compileTargets(words: readonly string[], parts: PartOptions): Promise<void> {
+  const { target, embed, deb } = readOptions(words, ["target"], ["embed", "deb"]);
+  const { signal } = parts;
   const targets = target === undefined ? [HOST_TARGET] : parseTargets(target);
-  if (targets.some((one) => one !== HOST_TARGET) && (rest.length > 0 || url !== undefined)) {
+  const [mac] = targets.filter((one) => platformOf(one).os === "darwin");
+  if (deb && mac !== undefined && targets.length === 1) {
     throw usageError(
-      `Cannot compile for "${target}" with ${rest[0] ?? "--formula"}`,
-      "that is made for this host's own target only",
-      `leave it out, or pass --target ${HOST_TARGET}`,
+      `Cannot make a Debian package for "${mac}"`,
+      "those are for Linux",
+      "leave --deb out, or pass another --target",
     );
   }
-  return { targets, embed: rest.includes("--embed"), deb: rest.includes("--deb"), url };
+  for (const one of targets) {
+    const path = sourcePath(one === HOST_TARGET ? "dist/gateway" : `dist/gateway-${one}`);
+    await compile({ path, signal, say, target: one, parts, embed });
+    const { os, arch } = platformOf(one);
+    if (deb && os === "linux") say(`${await makeDeb(path, arch, signal)}: made by dpkg-deb`);
+  }
+}
+
+/** `deno task release [--base URL] [--embed]`, or `--check FOLDER`. */
+async function release(words: readonly string[], parts: PartOptions): Promise<void> {
+  const { base, check, embed = false } = readOptions(words, ["base", "check"], ["embed"]);
+  const dir = sourcePath("dist/release");
+  if (check !== undefined) {
+    // Where deno task was started, not where it runs.
+    const from = Deno.env.get("INIT_CWD") ?? Deno.cwd();
+    return say(
+      `everything in "${check}" is as it was made; ${await checkRelease(resolve(from, check))}`,
+    );
+  }
+  const files = await makeRelease({ dir, base, embed, parts });
+  for (const name of files) say(`dist/release/${name}`);
+  if (!files.includes("SHA256SUMS.sig")) {
+    say("not signed: there is no key here (gateway keys make)");
+  }
 }
 
 try {
-  const { targets, embed, deb, url } = options(Deno.args);
   const signal = new AbortController().signal;
-  const assumeYes = Deno.env.get("GATEWAY_YES") === "1";
-  const path = sourcePath("dist/gateway");
-  const runtime = { span: warningSpan(say), signal, assumeYes };
-  for (const target of targets) {
-    const to = target === HOST_TARGET ? path : `${path}-${target}`;
-    await compile({ path: to, signal, say, target, runtime, embed: embed ? runtime : undefined });
-  }
-  if (deb) say(`${await makeDeb(path, signal)}: made by dpkg-deb`);
-  if (url !== undefined) {
-    const formula = sourcePath("dist/gateway.rb");
-    await Deno.writeTextFile(formula, await formulaText(path, url));
-    say(`${formula}: for ${url}`);
-  }
+  const parts = { span: warningSpan(say), signal, assumeYes: Deno.env.get("GATEWAY_YES") === "1" };
+  const [first, ...rest] = Deno.args;
+  await (first === "release" ? release(rest, parts) : compileTargets(Deno.args, parts));
 } catch (error) {
   if (!(error instanceof GatewayError)) throw error;
   say(`error: ${error.what}\n  why: ${error.why}\n  fix: ${error.fix}`);

@@ -73,7 +73,7 @@ export async function chooseVmm(
     arch,
     kernelPath,
     cacheDir: cacheDir(),
-    ramshim: artifacts.ramshim.files["ramshim.so"]!.path,
+    ramshim: artifacts.ramshim?.files["ramshim.so"]?.path,
     candidate: options.candidate,
   });
   const found = await vmm.check(options);
@@ -86,7 +86,7 @@ export async function chooseVmm(
     });
   }
   const check = { ...found, why: found.why + notLibkrun };
-  const tscKHz = check.accelerator === "tcg" && arch === "amd64"
+  const tscKHz = artifacts.tsc && check.accelerator === "tcg" && arch === "amd64"
     ? await hostTscKHz(artifacts.tsc.files.tsckhz!.path, cacheDir(), options.signal)
     : undefined;
   return told(options.span, { vmm, check, tscKHz: tscKHz ?? null });

@@ -6,7 +6,7 @@
  * @module
  */
 import { dirname, join } from "@std/path";
-import { type Arch, hostArch } from "../../vm/base/arch.ts";
+import { type Arch, type HostPlatform, thisHost } from "../../vm/base/arch.ts";
 import { run } from "../../vm/base/process.ts";
 import {
   type Artifact,
@@ -66,28 +66,30 @@ const REPRODUCIBLE_TAR: readonly string[] = [
   "--numeric-owner",
 ];
 
-/** The host's ocipack. */
-export function packerRecipe(): Promise<Recipe> {
+/** The ocipack of a host: of this one by default. */
+export function packerRecipe({ os, arch }: HostPlatform = thisHost()): Promise<Recipe> {
   return guestGoRecipe({
     name: "ocipack",
     label: "OCI image packer",
     dir: "ocipack",
     programs: [{ pkg: ".", output: "ocipack" }],
-    arch: hostArch(),
-    goos: Deno.build.os === "darwin" ? "darwin" : "linux",
+    arch,
+    goos: os,
   });
 }
 
 /** A recipe that leaves NAME.tar, an OCI archive that `ctr images import` names as requested. */
 export function imageRecipe(options: ImageOptions): Recipe {
-  const { name, layer, arch } = options;
+  const { name, layer, arch, packer } = options;
   const output = `${name}.tar`;
+  // What it packs is the same on every host, and so is the key: an image is found where it was not built.
+  const { platform: _, ...ofPacker } = packer.inputs;
   return {
     name: `image-${name}`,
     label: options.label,
     inputs: {
       program: options.programKey ?? recipeKey(options.program),
-      packer: recipeKey(options.packer),
+      packer: recipeKey({ ...packer, inputs: ofPacker }),
       layer: canonicalJson(layer.map((entry) => ({ ...entry }))),
       entrypoint: options.entrypoint.join(" "),
       user: options.user,

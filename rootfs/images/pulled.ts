@@ -7,7 +7,7 @@
  * @module
  */
 import { join } from "@std/path";
-import { type Arch, hostArch } from "../../vm/base/arch.ts";
+import { type Arch, type HostPlatform, thisHost } from "../../vm/base/arch.ts";
 import { type ErrorCode, GatewayError } from "../../vm/base/error.ts";
 import type { JsonValue, Span } from "../../vm/base/event.ts";
 import { run } from "../../vm/base/process.ts";
@@ -61,15 +61,15 @@ export const IMAGE_FILE = "image.tar";
 /** The archive's name in the artifact of a chart. */
 export const CHART_FILE = "chart.tgz";
 
-/** The host's ocipull. */
-export function pullerRecipe(): Promise<Recipe> {
+/** The ocipull of a host: of this one by default. */
+export function pullerRecipe({ os, arch }: HostPlatform = thisHost()): Promise<Recipe> {
   return guestGoRecipe({
     name: "ocipull",
     label: "OCI image puller",
     dir: "ocipull",
     programs: [{ pkg: ".", output: "ocipull" }],
-    arch: hostArch(),
-    goos: Deno.build.os === "darwin" ? "darwin" : "linux",
+    arch,
+    goos: os,
   });
 }
 

@@ -117,7 +117,8 @@ export function spdxDocument(
   };
 }
 
-function spdxPackage(
+/** One package of a document. */
+export function spdxPackage(
   id: string,
   name: string,
   version: string,
@@ -143,8 +144,8 @@ function spdxPackage(
   };
 }
 
-/** An identifier may hold letters, digits, dots and dashes; the digest keeps two names apart that look alike then. */
-function spdxId(kind: string, ...names: readonly string[]): string {
+/** An identifier, which may hold letters, digits, dots and dashes; the digest keeps two names apart that look alike then. */
+export function spdxId(kind: string, ...names: readonly string[]): string {
   const name = names.filter((one) => one !== "").join("-");
   return `SPDXRef-${kind}-${name.replaceAll(/[^A-Za-z0-9.-]+/g, "-")}-${
     digestBytes(name).slice(0, 8)

@@ -6,6 +6,7 @@
 import { fromFileUrl, join } from "@std/path";
 import { packForEmbedding } from "../../bootstrap/package/embed.ts";
 import { makeOneFile } from "../../bootstrap/package/one_file.ts";
+import { thisHost } from "../../vm/base/arch.ts";
 import { silentSpan } from "../../vm/base/event.ts";
 import { run } from "../../vm/base/process.ts";
 import { type Row, seconds, several } from "./row.ts";
@@ -20,7 +21,11 @@ export async function oneFileRows(): Promise<Row[]> {
     const { signal } = new AbortController();
     const [plain, embedding] = [join(dir, "plain"), join(dir, "embedding")];
     await makeOneFile(plain, signal);
-    const packed = await packForEmbedding({ span: silentSpan(), signal, assumeYes: true });
+    const packed = await packForEmbedding(thisHost(), {
+      span: silentSpan(),
+      signal,
+      assumeYes: true,
+    });
     await makeOneFile(embedding, signal, packed);
     const size = async (path: string) => (await Deno.stat(path)).size / MB;
     const golden = packed.some(({ manifest }) => manifest.name === "golden");

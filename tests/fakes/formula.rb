@@ -1,5 +1,6 @@
 # Loads a formula as Homebrew would read it, with just enough of Homebrew's words to see what it says and does.
-# Arguments: the formula, a folder with the downloaded file, a folder to install into.
+# Arguments: the formula, and where it is to be installed a folder with the downloaded file and one to install into.
+# FORMULA_SYSTEM is the system and the processor in Homebrew's words, such as "linux arm".
 require "fileutils"
 require "pathname"
 
@@ -17,6 +18,9 @@ class Formula
     end
     %i[desc homepage url version sha256 license depends_on].each do |name|
       define_method(name) { |*values| values.empty? ? @facts[name] : @facts[name] = values.first }
+    end
+    %i[macos linux arm intel].each do |word|
+      define_method("on_#{word}") { |&block| block.call if ENV["FORMULA_SYSTEM"].split.include?(word.to_s) }
     end
     def test(&block)
       @facts[:test] = block
@@ -66,7 +70,9 @@ class Formula
 end
 
 load ARGV[0]
-formula = Gateway.new(ARGV[2])
-Dir.chdir(ARGV[1]) { formula.install }
-formula.instance_eval(&Gateway.facts[:test])
+if ARGV.length > 1
+  formula = Gateway.new(ARGV[2])
+  Dir.chdir(ARGV[1]) { formula.install }
+  formula.instance_eval(&Gateway.facts[:test])
+end
 Gateway.facts.each { |name, value| puts "#{name} #{value}" unless name == :test }

@@ -118,8 +118,8 @@ async function fillStore(root: string): Promise<void> {
   const { base } = (await allRecipes(how, store)).rootfs;
   await store.ensure({ ...made(base.recipe), build: writeBase }, how);
   // What the base was made of is in the key of the root image.
-  const { kernel, rootfs, gvproxy: network, tsc, ramshim } = await allRecipes(how, store);
-  for (const recipe of [kernel, rootfs.root, network, tsc, ramshim]) {
+  const { kernel, rootfs, gvproxy: network, ofLinux } = await allRecipes(how, store);
+  for (const recipe of [kernel, rootfs.root, network, ...ofLinux]) {
     await store.ensure(made(recipe), how);
   }
 }

@@ -124,7 +124,7 @@ Deno.test("an arm64 cluster, from nothing to gone", async (t) => {
   await step("the one file for arm64 unpacks itself and runs there", async () => {
     const file = join(home.home, "gateway-linux-arm64");
     const say = () => {};
-    await compile({ path: file, say, target: "linux-arm64", runtime: options(), ...options() });
+    await compile({ path: file, say, target: "linux-arm64", parts: options(), ...options() });
     await home.ok(["cp", file, "default:/state/gateway-arm64"], { timeoutMs: UP_TIMEOUT_MS });
     const call = "XDG_CACHE_HOME=/state/cache /state/gateway-arm64 --version; rm -r /state/cache";
     const { stdout } = await home.ok(["exec", "--", "sh", "-c", call], {

@@ -7,6 +7,7 @@ import { fromFileUrl, join } from "@std/path";
 import { ensureArtifacts } from "../../bootstrap/artifacts/ensure.ts";
 import { packForEmbedding } from "../../bootstrap/package/embed.ts";
 import { makeOneFile } from "../../bootstrap/package/one_file.ts";
+import { thisHost } from "../../vm/base/arch.ts";
 import { silentSpan } from "../../vm/base/event.ts";
 import { run } from "../../vm/base/process.ts";
 import { LIBKRUN_FILE, libkrunRecipe } from "../../vm/libkrun/build.ts";
@@ -80,7 +81,7 @@ export async function makeUserDisks(dir: string): Promise<void> {
   await makeOneFile(
     join(root, "gateway/gateway"),
     options.signal,
-    await packForEmbedding(options),
+    await packForEmbedding(thisHost(), options),
   );
   await bundle("tests/nested/inside_walk.ts", join(root, "gateway"));
   await Deno.writeTextFile(join(root, "etc/passwd"), "root:x:0:0:root:/data:/bin/sh\n");

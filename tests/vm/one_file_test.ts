@@ -9,6 +9,7 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { dirname, fromFileUrl, join } from "@std/path";
 import { packForEmbedding } from "../../bootstrap/package/embed.ts";
 import { makeOneFile } from "../../bootstrap/package/one_file.ts";
+import { thisHost } from "../../vm/base/arch.ts";
 import { silentSpan } from "../../vm/base/event.ts";
 import { run, which } from "../../vm/base/process.ts";
 import { freePort, TestHome } from "./harness.ts";
@@ -40,7 +41,11 @@ Deno.test({
     await using home = await TestHome.make();
     const { signal } = new AbortController();
     const file = join(home.home, "gateway");
-    const packed = await packForEmbedding({ span: silentSpan(), signal, assumeYes: true });
+    const packed = await packForEmbedding(thisHost(), {
+      span: silentSpan(),
+      signal,
+      assumeYes: true,
+    });
     await makeOneFile(file, signal, packed);
     assert((await Deno.stat(file)).size <= 350 * MIB);
     const names = packed.map(({ manifest }) => manifest.name);

@@ -26,7 +26,7 @@ async function ownCache(
   home: TestHome,
 ): Promise<{ cache: string; kernel: Artifact; root: Artifact }> {
   const set = await ensureArtifacts(OPTIONS);
-  const artifacts = [set.kernel, set.root, set.gvproxy, set.tsc, set.ramshim];
+  const artifacts = [set.kernel, set.root, set.gvproxy, set.tsc!, set.ramshim!];
   const cache = join(home.home, "cache");
   const real = new ArtifactStore();
   const own = new ArtifactStore(join(cache, "gateway"));

@@ -24,6 +24,17 @@ export function guestArch(config?: { readonly arch?: Arch }): Arch {
   return config ? config.arch ?? "amd64" : hostArch();
 }
 
+/** A machine that gateway runs on. */
+export interface HostPlatform {
+  readonly os: "linux" | "darwin";
+  readonly arch: Arch;
+}
+
+/** The one that this runs on. */
+export function thisHost(): HostPlatform {
+  return { os: Deno.build.os === "darwin" ? "darwin" : "linux", arch: hostArch() };
+}
+
 /** This host's. */
 export function hostArch(): Arch {
   return Deno.build.arch === "aarch64" ? "arm64" : "amd64";

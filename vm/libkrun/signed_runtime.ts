@@ -1,6 +1,6 @@
 /**
- * macOS lets only a program with the hypervisor entitlement make VMs, and the Deno that runs us has none: a copy of it is
- * signed once for this machine.
+ * macOS lets only a program with the hypervisor entitlement make VMs. A released file's runtime has it; the Deno that runs
+ * the sources has none, so a copy of it is signed once for this machine.
  * It must not change the user's own Deno. On other systems it does nothing. Not run on a Mac so far.
  *
  * @module
@@ -10,6 +10,7 @@ import { digestBytes } from "../base/digest.ts";
 import { writeFileAtomic } from "../base/durable.ts";
 import { exists } from "../base/layout.ts";
 import { run } from "../base/process.ts";
+import { readMacSignature } from "./mac_signature.ts";
 
 /** VMs, a library that Apple did not sign, and the JIT that Deno is. */
 export const ENTITLEMENTS = [
@@ -41,7 +42,8 @@ export async function signProgram(program: string, plist: string): Promise<void>
 }
 
 /**
- * The program to start the VMM's process with: itself, or on macOS its signed copy below the cache folder.
+ * The program to start the VMM's process with: itself, or where macOS would not let it make VMs its signed copy below the
+ * cache folder.
  *
  * @throws GatewayError `process-failed` with what codesign said.
  */
@@ -51,6 +53,7 @@ export async function ensureSignedRuntime(
   os: string = Deno.build.os,
 ): Promise<string> {
   if (os !== "darwin") return program;
+  if ((await readMacSignature(program))?.entitlements.includes(ENTITLEMENTS[0])) return program;
   const { size, mtime } = await Deno.stat(program);
   const key = digestBytes([program, size, mtime?.getTime(), ENTITLEMENTS].join("\0")).slice(0, 16);
   const dir = join(cacheDir, "runtime");

@@ -1,10 +1,11 @@
 /**
- * The recipe of the library that makes a guest's memory out of layers (vm/qemu/ramshim), for VMMs of this host.
+ * The recipe of the library that makes a guest's memory out of layers (vm/qemu/ramshim), for VMMs of a Linux host.
  * It must not load it: the driver puts it into the VMM's environment.
  *
  * @module
  */
 import { join } from "@std/path";
+import { type Arch, hostArch, UNAME_MACHINE } from "../base/arch.ts";
 import { run } from "../base/process.ts";
 import { sourcePath } from "../base/source.ts";
 import { digestTree, type Recipe } from "../store/artifact.ts";
@@ -25,23 +26,27 @@ const FLAGS = [
   "-Wl,-soname,ramshim.so",
 ];
 
-/** Its output `ramshim.so` runs inside the VMM. */
-export async function ramshimRecipe(): Promise<Recipe> {
+/** Its output `ramshim.so` runs inside the VMM of a host with this processor: this host's by default. */
+export async function ramshimRecipe(arch: Arch = hostArch()): Promise<Recipe> {
+  const machine = UNAME_MACHINE[arch];
+  const compiler = arch === hostArch()
+    ? { program: "cc", debian: "gcc" }
+    : { program: `${machine}-linux-gnu-gcc`, debian: `gcc-${machine}-linux-gnu`.replace("_", "-") };
   return {
     name: "ramshim",
     label: "guest memory layers",
     inputs: {
       source: await digestTree(DIR),
       flags: FLAGS.join(" "),
-      platform: `${Deno.build.os}/${Deno.build.arch}`,
+      platform: `linux/${machine}`,
     },
     outputs: ["ramshim.so"],
     tools: [
-      { program: "cc", debian: "gcc" },
+      compiler,
       { program: "stdio.h", debian: "libc6-dev", path: "/usr/include/stdio.h" },
     ],
     build: async ({ outDir, logPath, signal }) => {
-      await run("cc", {
+      await run(compiler.program, {
         args: [
           ...FLAGS,
           ...["-o", join(outDir, "ramshim.so")],
@@ -50,8 +55,8 @@ export async function ramshimRecipe(): Promise<Recipe> {
         logPath,
         signal,
       });
-      const { stdout } = await run("cc", { args: ["-dumpfullversion"], signal });
-      return { compiler: `cc ${stdout.trim()}` };
+      const { stdout } = await run(compiler.program, { args: ["-dumpfullversion"], signal });
+      return { compiler: `${compiler.program} ${stdout.trim()}` };
     },
   };
 }
