@@ -6,13 +6,15 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"gateway.local/gvproxy/internal/confine"
 )
 
 // api answers on the host's socket only. No handler of it is ever given to the virtual network.
 type api struct {
 	network     *Network
 	forwards    *forwardTable
-	confinement Confinement
+	confinement confine.State
 	started     time.Time
 }
 

@@ -14,14 +14,14 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+
+	"gateway.local/gvproxy/internal/names"
 )
 
 const (
 	lookupTimeout = 15 * time.Second
 	// serviceTTL is the time in seconds for which a name of the host services may be remembered.
 	serviceTTL = 5
-	// maxUDPReply keeps an answer in one frame; a longer one is asked for again by TCP.
-	maxUDPReply = 1232
 )
 
 // serviceNames stand for the host services' address while a service is open. They never leave this
@@ -36,14 +36,14 @@ type nameServer struct {
 	services  *serviceTable
 	serviceIP net.IP
 	egress    *egress
-	host      *hostResolver
+	host      *names.Resolver
 	lookups   atomic.Int64 // being answered
 	// timeout is lookupTimeout; tests lower it.
 	timeout time.Duration
 }
 
 // serveDNS answers on the gateway's port 53.
-func (n *Network) serveDNS(resolver *hostResolver) error {
+func (n *Network) serveDNS(resolver *names.Resolver) error {
 	at := tcpip.FullAddress{NIC: nicID, Addr: tcpip.AddrFrom4(n.config.gateway.As4()), Port: 53}
 	packets, err := gonet.DialUDP(n.stack, &at, nil, ipv4.ProtocolNumber)
 	if err != nil {
@@ -126,7 +126,7 @@ func beginReply(query *dns.Msg) *dns.Msg {
 	reply := new(dns.Msg).SetReply(query)
 	reply.RecursionAvailable, reply.Compress = true, true
 	if options := query.IsEdns0(); options != nil {
-		reply.SetEdns0(maxUDPReply, options.Do())
+		reply.SetEdns0(names.MaxUDPReply, options.Do())
 	}
 	return reply
 }
@@ -134,7 +134,7 @@ func beginReply(query *dns.Msg) *dns.Msg {
 // udpSize is how long an answer by UDP may be.
 func udpSize(query *dns.Msg) int {
 	if options := query.IsEdns0(); options != nil {
-		return min(max(dns.MinMsgSize, int(options.UDPSize())), maxUDPReply)
+		return min(max(dns.MinMsgSize, int(options.UDPSize())), names.MaxUDPReply)
 	}
 	return dns.MinMsgSize
 }
@@ -192,7 +192,7 @@ func (s *nameServer) fill(reply *dns.Msg) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
 	defer cancel()
-	found := s.host.resolve(ctx, question)
+	found := s.host.Resolve(ctx, question)
 	reply.Rcode, reply.Answer, reply.Ns = found.Rcode, found.Answer, found.Ns
 }
 
@@ -204,14 +204,6 @@ func (s *nameServer) fillService(reply *dns.Msg, question dns.Question) {
 		return
 	}
 	if question.Qtype == dns.TypeA && question.Qclass == dns.ClassINET {
-		reply.Answer = []dns.RR{addressRecord(question.Name, s.serviceIP, serviceTTL)}
+		reply.Answer = []dns.RR{names.AddressRecord(question.Name, s.serviceIP, serviceTTL)}
 	}
-}
-
-func recordHeader(name string, kind uint16, ttl uint32) dns.RR_Header {
-	return dns.RR_Header{Name: name, Rrtype: kind, Class: dns.ClassINET, Ttl: ttl}
-}
-
-func addressRecord(name string, address net.IP, ttl uint32) dns.RR {
-	return &dns.A{Hdr: recordHeader(name, dns.TypeA, ttl), A: address}
 }

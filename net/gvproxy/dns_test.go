@@ -14,11 +14,13 @@ import (
 	"github.com/miekg/dns"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+
+	"gateway.local/gvproxy/internal/names"
 )
 
 // hostWith is a host whose name server has the records and codes given: "name TYPE code" or a record.
 type hostWith struct {
-	*hostResolver
+	*names.Resolver
 	lock  sync.Mutex
 	asked []string
 }
@@ -32,10 +34,10 @@ func (h *hostWith) questions() string {
 func newHostWith(t *testing.T, resolvConf, hosts string, records ...string) *hostWith {
 	t.Helper()
 	dir := t.TempDir()
-	h := &hostWith{hostResolver: &hostResolver{resolvConf: dir + "/resolv.conf", hosts: dir + "/hosts"}}
+	h := &hostWith{Resolver: &names.Resolver{ResolvConf: dir + "/resolv.conf", Hosts: dir + "/hosts"}}
 	packets, listener := listenBoth(t)
-	_, h.port, _ = net.SplitHostPort(packets.LocalAddr().String())
-	for path, text := range map[string]string{h.resolvConf: resolvConf + "\nnameserver 127.0.0.1\n", h.hosts: hosts} {
+	_, h.Port, _ = net.SplitHostPort(packets.LocalAddr().String())
+	for path, text := range map[string]string{h.ResolvConf: resolvConf + "\nnameserver 127.0.0.1\n", h.Hosts: hosts} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -160,7 +162,7 @@ fd00::5 six
 		"broken.corp.example. = SERVFAIL", "_s._tcp.corp.example. 60 IN SRV 1 2 443 a.corp.example.",
 		`txt.corp.example. 60 IN TXT "hello"`,
 	)
-	g := guestOf(t, networkOf(t, h.hostResolver))
+	g := guestOf(t, networkOf(t, h.Resolver))
 	for _, c := range []struct {
 		name string
 		kind uint16
@@ -207,7 +209,7 @@ func TestDNSTurnsToTCPForALongAnswer(t *testing.T) {
 	for i := range 120 {
 		records = append(records, fmt.Sprintf("many.example. 60 IN A 10.9.0.%d", i))
 	}
-	g := guestOf(t, networkOf(t, newHostWith(t, "", "", records...).hostResolver))
+	g := guestOf(t, networkOf(t, newHostWith(t, "", "", records...).Resolver))
 	if reply := g.asks("udp", "many.example.", dns.TypeA); !reply.Truncated {
 		t.Errorf("%d records by UDP", len(reply.Answer))
 	}
@@ -218,15 +220,15 @@ func TestDNSTurnsToTCPForALongAnswer(t *testing.T) {
 
 func TestDNSAsksTheNextServerAndKnowsNoneWithoutOne(t *testing.T) {
 	h := newHostWith(t, "nameserver 127.0.0.99\noptions timeout:1 attempts:1", "", "a.example. 60 IN A 10.1.2.3")
-	g := guestOf(t, networkOf(t, h.hostResolver))
+	g := guestOf(t, networkOf(t, h.Resolver))
 	if got := said(g.asks("udp", "a.example.", dns.TypeA)); got != "NOERROR 10.1.2.3" {
 		t.Error(got)
 	}
-	h.resolvConf = filepath.Join(t.TempDir(), "gone")
+	h.ResolvConf = filepath.Join(t.TempDir(), "gone")
 	if got := said(g.asks("udp", "a.example.", dns.TypeA)); got != "NOERROR 10.1.2.3" {
 		t.Errorf("no resolv.conf means a server on the host itself: %s", got)
 	}
-	h.port = freePort(t, "127.0.0.1:0")
+	h.Port = freePort(t, "127.0.0.1:0")
 	if got := said(g.asks("udp", "a.example.", dns.TypeA)); got != "SERVFAIL" {
 		t.Errorf("nobody answers: %s", got)
 	}
@@ -236,7 +238,7 @@ func TestDNSKnowsTheHostServicesOnlyWhileOneIsOpen(t *testing.T) {
 	// Docker writes a name of these into the hosts file, and some resolvers make one up.
 	h := newHostWith(t, "search corp.example", "10.0.0.9 host.docker.internal\n",
 		"host.openshell.internal. 60 IN A 10.0.0.8", "host.gateway.internal. 60 IN A 10.0.0.7")
-	n := networkOf(t, h.hostResolver)
+	n := networkOf(t, h.Resolver)
 	g := guestOf(t, n)
 	names := []string{"host.openshell.internal.", "host.docker.internal.", "HOST.gateway.internal."}
 	expect := func(when, want string) {
@@ -269,7 +271,7 @@ func TestDNSKnowsTheHostServicesOnlyWhileOneIsOpen(t *testing.T) {
 
 func TestDNSLetsAMacAskItsSystem(t *testing.T) {
 	h := newHostWith(t, "", "")
-	h.system = func(_ context.Context, name string) ([]net.IP, error) {
+	h.System = func(_ context.Context, name string) ([]net.IP, error) {
 		switch name {
 		case "a.vpn.":
 			return []net.IP{net.IPv4(10, 8, 0, 1)}, nil
@@ -280,7 +282,7 @@ func TestDNSLetsAMacAskItsSystem(t *testing.T) {
 		}
 		return nil, &net.DNSError{IsTemporary: true}
 	}
-	g := guestOf(t, networkOf(t, h.hostResolver))
+	g := guestOf(t, networkOf(t, h.Resolver))
 	for name, want := range map[string]string{
 		"a.vpn.": "NOERROR 10.8.0.1", "word.": "NOERROR 10.8.0.2", "unknown.vpn.": "NXDOMAIN", "fails.vpn.": "SERVFAIL",
 	} {

@@ -12,6 +12,8 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"gateway.local/gvproxy/internal/names"
 )
 
 // neverReached is what no guest reaches through the host, whatever the host's routes say: the host
@@ -135,7 +137,7 @@ type egress struct {
 	named map[uint16][]*namedHost
 }
 
-func newEgress(config *Config, resolver *hostResolver) *egress {
+func newEgress(config *Config, resolver *names.Resolver) *egress {
 	e := &egress{
 		config: config, host: ownAddresses{read: net.InterfaceAddrs}, refused: newRefusals(),
 		named: map[uint16][]*namedHost{},

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"gateway.local/gvproxy/internal/names"
 )
 
 const (
@@ -32,14 +34,14 @@ type AllowedNet struct {
 // namedHost is a host by its name. The guest has no say in what the name means: the host's resolver is asked.
 type namedHost struct {
 	question dns.Question
-	resolver *hostResolver
+	resolver *names.Resolver
 
 	lock sync.Mutex
 	at   time.Time
 	all  map[netip.Addr]bool
 }
 
-func newNamedHost(name string, resolver *hostResolver) *namedHost {
+func newNamedHost(name string, resolver *names.Resolver) *namedHost {
 	question := dns.Question{Name: strings.ToLower(dns.Fqdn(name)), Qtype: dns.TypeA, Qclass: dns.ClassINET}
 	return &namedHost{question: question, resolver: resolver}
 }
@@ -52,7 +54,7 @@ func (h *namedHost) leadsTo(ip netip.Addr) bool {
 		ctx, cancel := context.WithTimeout(context.Background(), namedLookupTimeout)
 		defer cancel()
 		h.all = map[netip.Addr]bool{}
-		for _, record := range h.resolver.resolve(ctx, h.question).Answer {
+		for _, record := range h.resolver.Resolve(ctx, h.question).Answer {
 			if found, ok := record.(*dns.A); ok {
 				if address, ok := netip.AddrFromSlice(found.A); ok {
 					h.all[address.Unmap()] = true
@@ -80,7 +82,7 @@ func (e *egress) isNamed(ip netip.Addr, port uint16) bool {
 
 // mayAsk tells whether the guest may look a name up. With nothing open a question would carry data out by
 // itself, so only names of the settings are asked for, and those of the host's hosts file, which nobody is asked for.
-func (e *egress) mayAsk(question dns.Question, host *hostResolver) bool {
+func (e *egress) mayAsk(question dns.Question, host *names.Resolver) bool {
 	if e.config.Egress != egressNone {
 		return true
 	}
@@ -94,7 +96,7 @@ func (e *egress) mayAsk(question dns.Question, host *hostResolver) bool {
 	if question.Qtype == dns.TypeAAAA {
 		question.Qtype = dns.TypeA
 	}
-	if host.fromHosts(question) != nil {
+	if host.FromHosts(question) != nil {
 		return true
 	}
 	e.refused.add(kindDNS, func() string { return strings.TrimSuffix(question.Name, ".") }, reasonNone)

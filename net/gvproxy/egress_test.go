@@ -18,6 +18,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+
+	"gateway.local/gvproxy/internal/names"
 )
 
 func TestEgressByAddressAndMode(t *testing.T) {
@@ -62,7 +64,7 @@ func TestEgressByAddressAndMode(t *testing.T) {
 		}, reasonVirtual, reasonVirtual, reasonVirtual},
 	} {
 		for mode, want := range map[string]reason{"": c.internet, egressAll: c.all, egressNone: c.none} {
-			e := networkWith(t, newHostResolver(), Config{Egress: mode}).egress
+			e := networkWith(t, names.OfHost(), Config{Egress: mode}).egress
 			e.host.read = func() ([]net.Addr, error) {
 				return []net.Addr{&net.IPNet{IP: own.Addr().AsSlice(), Mask: net.CIDRMask(24, 32)}}, nil
 			}
@@ -78,7 +80,7 @@ func TestEgressByAddressAndMode(t *testing.T) {
 }
 
 func TestEgressIsClosedWhileTheHostsAddressesAreUnknown(t *testing.T) {
-	e := networkOf(t, newHostResolver()).egress
+	e := networkOf(t, names.OfHost()).egress
 	e.host.read = func() ([]net.Addr, error) { return nil, errors.New("no") }
 	if got := e.judge(kindTCP, netip.MustParseAddr("1.1.1.1"), 80); got != reasonHost {
 		t.Errorf("%q", got)
@@ -87,7 +89,7 @@ func TestEgressIsClosedWhileTheHostsAddressesAreUnknown(t *testing.T) {
 
 func TestEgressIsOpenToWhatTheUserAllowed(t *testing.T) {
 	for _, mode := range []string{egressInternet, egressNone} {
-		e := networkWith(t, newHostResolver(), Config{
+		e := networkWith(t, names.OfHost(), Config{
 			Egress:     mode,
 			AllowNets:  []AllowedNet{{Net: "10.1.0.0/16"}, {Net: "10.2.0.1/32", Port: 443}, {Net: "0.0.0.0/1", Port: 7}},
 			AllowHosts: []AllowedHost{{"10.3.0.1", 5000}},
@@ -112,13 +114,13 @@ func TestEgressIsOpenToWhatTheUserAllowed(t *testing.T) {
 }
 
 // resolverOf knows the names of a hosts file and asks nobody.
-func resolverOf(t *testing.T, hosts string) *hostResolver {
+func resolverOf(t *testing.T, hosts string) *names.Resolver {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "hosts")
 	if err := os.WriteFile(path, []byte(hosts), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return &hostResolver{hosts: path, resolvConf: "/nowhere", port: "1"}
+	return &names.Resolver{Hosts: path, ResolvConf: "/nowhere", Port: "1"}
 }
 
 func TestARefusedConnectionIsResetCountedAndTold(t *testing.T) {
@@ -225,7 +227,7 @@ func TestADatagramToABroadcastAddressOfTheHostIsNotSent(t *testing.T) {
 }
 
 func TestARefusedDatagramIsAnsweredAtOnce(t *testing.T) {
-	g := guestOf(t, networkOf(t, newHostResolver()))
+	g := guestOf(t, networkOf(t, names.OfHost()))
 	for _, target := range []string{"168.63.129.16:53", "100.100.100.200:80", serviceAddress + ":5"} {
 		if kind, code, ok := g.datagram(target); !ok || kind != header.ICMPv4DstUnreachable || code != header.ICMPv4PortUnreachable {
 			t.Errorf("%s: type %d, code %d, answered %v", target, kind, code, ok)
@@ -248,7 +250,7 @@ func (g *guest) datagram(target string) (header.ICMPv4Type, header.ICMPv4Code, b
 const prohibited = header.ICMPv4AdminProhibited
 
 func TestAPingIsAnsweredOnlyForWhatCanBeReached(t *testing.T) {
-	g := guestOf(t, networkOf(t, newHostResolver()))
+	g := guestOf(t, networkOf(t, names.OfHost()))
 	for _, c := range []struct {
 		to   string
 		kind header.ICMPv4Type

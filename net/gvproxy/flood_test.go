@@ -18,6 +18,9 @@ import (
 	"github.com/miekg/dns"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+
+	"gateway.local/gvproxy/internal/logs"
+	"gateway.local/gvproxy/internal/names"
 )
 
 // What a flood may cost, measured on a gvproxy of its own. The logged line is read by `task bench safety`.
@@ -30,7 +33,7 @@ const (
 func runWithResolver(path string) int {
 	config, err := loadConfig(path)
 	if err == nil {
-		err = setLog(config.LogLevel, os.Stderr)
+		err = logs.Set(config.LogLevel, os.Stderr)
 	}
 	if err == nil {
 		err = limitProcess()
@@ -38,7 +41,7 @@ func runWithResolver(path string) int {
 	if err == nil {
 		hole, _ := net.ListenPacket("udp4", "127.0.0.1:0")
 		_, port, _ := net.SplitHostPort(hole.LocalAddr().String())
-		err = serve(context.Background(), config, &hostResolver{resolvConf: "/nowhere", hosts: "/nowhere", port: port})
+		err = serve(context.Background(), config, &names.Resolver{ResolvConf: "/nowhere", Hosts: "/nowhere", Port: port})
 		runtime.KeepAlive(hole)
 	}
 	fmt.Fprintln(os.Stderr, err)
@@ -126,7 +129,7 @@ func frameFrom(number uint32) []byte {
 
 func TestFramesOfOtherSourcesAreDropped(t *testing.T) {
 	const frames = 20_000
-	n := networkOf(t, newHostResolver())
+	n := networkOf(t, names.OfHost())
 	stream := guestOf(t, n)
 	socket := filepath.Join(t.TempDir(), "v")
 	listening, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
@@ -242,7 +245,7 @@ func TestEveryKindOfLookupEnds(t *testing.T) {
 	server := &nameServer{
 		egress:   &egress{config: &Config{Egress: egressAll}},
 		services: newServiceTable(newRelaySet()), timeout: 50 * time.Millisecond,
-		host: &hostResolver{resolvConf: conf, hosts: "/nowhere", port: port},
+		host: &names.Resolver{ResolvConf: conf, Hosts: "/nowhere", Port: port},
 	}
 	for _, kind := range []uint16{dns.TypeA, dns.TypeTXT, dns.TypeMX, dns.TypeSRV, dns.TypePTR, dns.TypeCNAME, dns.TypeNS} {
 		query := new(dns.Msg).SetQuestion("a.example.", kind)

@@ -15,6 +15,8 @@ import (
 	"github.com/sirupsen/logrus"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"gateway.local/gvproxy/internal/names"
 )
 
 // What gvproxy reads from the guest. No target sends anything beyond the loopback.
@@ -107,7 +109,7 @@ func FuzzDNS(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%v: %v", err, reply)
 		}
-		if query != nil && len(packed) > maxUDPReply {
+		if query != nil && len(packed) > names.MaxUDPReply {
 			t.Fatalf("%d bytes", len(packed))
 		}
 	})
@@ -147,7 +149,7 @@ func fuzzLink(f *testing.F) func(frame []byte) {
 	config := fuzzConfig(f)
 	// A port of the loopback that nobody listens on; no DNS question leaves the host.
 	config.HostServices = []HostService{{GuestPort: 80, HostPort: 1}}
-	n, err := newNetwork(config, &hostResolver{resolvConf: "/nowhere", hosts: "/nowhere", port: "1"})
+	n, err := newNetwork(config, &names.Resolver{ResolvConf: "/nowhere", Hosts: "/nowhere", Port: "1"})
 	if err != nil {
 		f.Fatal(err)
 	}

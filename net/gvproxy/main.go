@@ -17,8 +17,13 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
+
+	"gateway.local/gvproxy/internal/confine"
+	"gateway.local/gvproxy/internal/logs"
+	"gateway.local/gvproxy/internal/names"
 )
 
 func main() {
@@ -39,7 +44,7 @@ func run(args []string, stdin io.Reader, stderr io.Writer) int {
 	}
 	config, err := loadConfig(*path)
 	if err == nil {
-		err = setLog(config.LogLevel, stderr)
+		err = logs.Set(config.LogLevel, stderr)
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "gvproxy:", err)
@@ -60,7 +65,7 @@ func run(args []string, stdin io.Reader, stderr io.Writer) int {
 			cancel()
 		}()
 	}
-	if err := serve(ctx, config, newHostResolver()); err != nil {
+	if err := serve(ctx, config, names.OfHost()); err != nil {
 		fmt.Fprintln(stderr, "gvproxy:", err)
 		return 1
 	}
@@ -68,7 +73,7 @@ func run(args []string, stdin io.Reader, stderr io.Writer) int {
 }
 
 // serve runs until ctx ends and leaves no socket behind.
-func serve(ctx context.Context, config *Config, resolver *hostResolver) error {
+func serve(ctx context.Context, config *Config, resolver *names.Resolver) error {
 	network, err := newNetwork(config, resolver)
 	if err != nil {
 		return err
@@ -97,7 +102,7 @@ func serve(ctx context.Context, config *Config, resolver *hostResolver) error {
 	if err != nil {
 		return fmt.Errorf("cannot listen for the host: %w", err)
 	}
-	confinement, err := confine(config)
+	confinement, err := confine.Process(config.User, filepath.Dir(config.API))
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,8 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+
+	"gateway.local/gvproxy/internal/names"
 )
 
 func TestTheGuestFindsNoWayToTheHost(t *testing.T) {
@@ -47,7 +49,7 @@ func TestTheGuestReachesTheWorld(t *testing.T) {
 	if outside == "" {
 		t.Skip("this host has no address but the loopback's")
 	}
-	g := guestOf(t, networkWith(t, newHostResolver(), Config{Egress: egressAll}))
+	g := guestOf(t, networkWith(t, names.OfHost(), Config{Egress: egressAll}))
 	target := outside + ":" + hostServer(t, "0.0.0.0:0")
 	conn, err := g.dial(target, 5*time.Second)
 	if err != nil {

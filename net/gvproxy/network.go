@@ -18,6 +18,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+
+	"gateway.local/gvproxy/internal/names"
 )
 
 const nicID = 1
@@ -44,7 +46,7 @@ type Network struct {
 }
 
 // newNetwork builds the network, whose DNS asks resolver; nothing listens on the host after it.
-func newNetwork(config *Config, resolver *hostResolver) (*Network, error) {
+func newNetwork(config *Config, resolver *names.Resolver) (*Network, error) {
 	// The gateway answers ARP for the host services' address, too, whether one is open or not.
 	virtual := []string{config.ServiceIP}
 	endpoint, err := tap.NewLinkEndpoint(false, uint32(config.MTU), gatewayMAC, config.GatewayIP, virtual)

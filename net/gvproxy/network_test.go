@@ -7,16 +7,18 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"gateway.local/gvproxy/internal/names"
 )
 
 // networkOf is a network without a process and sockets of its own.
-func networkOf(t *testing.T, resolver *hostResolver, services ...HostService) *Network {
+func networkOf(t *testing.T, resolver *names.Resolver, services ...HostService) *Network {
 	t.Helper()
 	return networkWith(t, resolver, Config{HostServices: services})
 }
 
 // networkWith is one with more of a configuration.
-func networkWith(t *testing.T, resolver *hostResolver, some Config) *Network {
+func networkWith(t *testing.T, resolver *names.Resolver, some Config) *Network {
 	t.Helper()
 	config := &some
 	config.ListenQemu, config.API = "q", "a"

@@ -12,6 +12,8 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+
+	"gateway.local/gvproxy/internal/names"
 )
 
 const serviceAddress = "192.168.127.253"
@@ -89,7 +91,7 @@ func TestAHostServiceIsNotOpenToUDP(t *testing.T) {
 	defer packets.Close()
 	_, port, _ := net.SplitHostPort(packets.LocalAddr().String())
 	number := portNumber(t, port)
-	n := networkOf(t, newHostResolver(), HostService{number, number})
+	n := networkOf(t, names.OfHost(), HostService{number, number})
 	g := guestOf(t, n)
 	to := fullAddress(serviceAddress + ":" + port)
 	conn, err := gonet.DialUDP(g.stack, nil, &to, ipv4.ProtocolNumber)
@@ -144,7 +146,7 @@ func TestAHostServiceMayListenOnIPv6Only(t *testing.T) {
 		conn.Close()
 	})
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
-	n := networkOf(t, newHostResolver(), HostService{80, portNumber(t, port)})
+	n := networkOf(t, names.OfHost(), HostService{80, portNumber(t, port)})
 	if got, err := guestOf(t, n).hears(serviceAddress + ":80"); got != "six" || err != nil {
 		t.Errorf("%q %v", got, err)
 	}
@@ -258,7 +260,7 @@ func comesToBe(t *testing.T, what string, holds func() bool) {
 }
 
 func TestConnectionsToHostServicesAreBounded(t *testing.T) {
-	n := networkOf(t, newHostResolver(), HostService{80, portNumber(t, holder(t, "127.0.0.1:0"))})
+	n := networkOf(t, names.OfHost(), HostService{80, portNumber(t, holder(t, "127.0.0.1:0"))})
 	boundHolds(t, guestOf(t, n), serviceAddress+":80", maxServiceConnections, n.services.count)
 }
 
@@ -267,7 +269,7 @@ func TestConnectionsToTheWorldAreBounded(t *testing.T) {
 	if outside == "" {
 		t.Skip("this host has no address but the loopback's")
 	}
-	n := networkWith(t, newHostResolver(), Config{Egress: egressAll})
+	n := networkWith(t, names.OfHost(), Config{Egress: egressAll})
 	count := func() int { return int(n.relays.opened.Load()) }
 	boundHolds(t, guestOf(t, n), outside+":"+holder(t, "0.0.0.0:0"), maxConnections, count)
 }

@@ -1,4 +1,4 @@
-package main
+package names
 
 import (
 	"bufio"
@@ -13,17 +13,17 @@ import (
 // maxHostsFile is as much of a hosts file as is read.
 const maxHostsFile = 16 << 20
 
-// fromHosts gives the address of a name that the hosts file has, nil for everything else: a registry or a
+// FromHosts gives the address of a name that the hosts file has, nil for everything else: a registry or a
 // mirror that the user named may be known only there. Names of an address are not given, since with
 // them a guest could list the file. An address of IPv6 makes a name known, and is no answer to the guest.
-func (r *hostResolver) fromHosts(question dns.Question) *dns.Msg {
+func (r *Resolver) FromHosts(question dns.Question) *dns.Msg {
 	if question.Qtype != dns.TypeA {
 		return nil
 	}
 	return r.addressesInHosts(question.Name)
 }
 
-func (r *hostResolver) addressesInHosts(name string) *dns.Msg {
+func (r *Resolver) addressesInHosts(name string) *dns.Msg {
 	wanted := strings.TrimSuffix(name, ".")
 	var reply *dns.Msg
 	r.eachHost(func(address netip.Addr, names []string) {
@@ -35,7 +35,7 @@ func (r *hostResolver) addressesInHosts(name string) *dns.Msg {
 				reply = code(dns.RcodeSuccess)
 			}
 			if address.Is4() {
-				reply.Answer = append(reply.Answer, addressRecord(name, address.AsSlice(), 0))
+				reply.Answer = append(reply.Answer, AddressRecord(name, address.AsSlice(), 0))
 			}
 			return
 		}
@@ -45,8 +45,8 @@ func (r *hostResolver) addressesInHosts(name string) *dns.Msg {
 
 // eachHost hands out the lines of the hosts file. It keeps nothing of it: some hold a hundred thousand
 // names that are to be blocked.
-func (r *hostResolver) eachHost(line func(address netip.Addr, names []string)) {
-	file, err := os.Open(r.hosts)
+func (r *Resolver) eachHost(line func(address netip.Addr, names []string)) {
+	file, err := os.Open(r.Hosts)
 	if err != nil {
 		return
 	}

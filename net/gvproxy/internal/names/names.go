@@ -1,4 +1,5 @@
-package main
+// Package names finds names as this host does. It must not judge who may ask for them.
+package names
 
 import (
 	"context"
@@ -13,35 +14,37 @@ import (
 	"github.com/miekg/dns"
 )
 
-// hostResolver finds names as this host does: in its hosts file, at the name servers of its
-// resolv.conf, and a name of one word in its search domains. Both files are read for each question, so
-// a change of networks counts at once.
-type hostResolver struct {
-	resolvConf string
-	hosts      string
-	// port of the name servers.
-	port string
-	// system, where set, asks the system instead of the name servers for addresses.
-	system func(ctx context.Context, name string) ([]net.IP, error)
+// MaxUDPReply keeps an answer in one frame; a longer one is asked for again by TCP.
+const MaxUDPReply = 1232
+
+// Resolver looks names up in a hosts file, at the name servers of a resolv.conf, and a name of one word in
+// its search domains. Both files are read for each question, so a change of networks counts at once.
+type Resolver struct {
+	// ResolvConf and Hosts are the paths of the two files.
+	ResolvConf, Hosts string
+	// Port of the name servers.
+	Port string
+	// System, where set, asks the system instead of the name servers for addresses.
+	System func(ctx context.Context, name string) ([]net.IP, error)
 }
 
-// newHostResolver is this host's. A Mac has name servers that its resolv.conf does not show (VPNs).
-func newHostResolver() *hostResolver {
-	r := &hostResolver{resolvConf: "/etc/resolv.conf", hosts: "/etc/hosts", port: "53"}
+// OfHost is this host's. A Mac has name servers that its resolv.conf does not show (VPNs).
+func OfHost() *Resolver {
+	r := &Resolver{ResolvConf: "/etc/resolv.conf", Hosts: "/etc/hosts", Port: "53"}
 	if runtime.GOOS == "darwin" {
-		r.system = func(ctx context.Context, name string) ([]net.IP, error) {
+		r.System = func(ctx context.Context, name string) ([]net.IP, error) {
 			return net.DefaultResolver.LookupIP(ctx, "ip4", name)
 		}
 	}
 	return r
 }
 
-// resolve answers a question about an absolute name. It returns a code, answers and authorities.
-func (r *hostResolver) resolve(ctx context.Context, question dns.Question) *dns.Msg {
-	if reply := r.fromHosts(question); reply != nil {
+// Resolve answers a question about an absolute name. It returns a code, answers and authorities.
+func (r *Resolver) Resolve(ctx context.Context, question dns.Question) *dns.Msg {
+	if reply := r.FromHosts(question); reply != nil {
 		return reply
 	}
-	if r.system != nil && question.Qtype == dns.TypeA {
+	if r.System != nil && question.Qtype == dns.TypeA {
 		return r.fromSystem(ctx, question)
 	}
 	settings := r.settings()
@@ -68,13 +71,13 @@ func (r *hostResolver) resolve(ctx context.Context, question dns.Question) *dns.
 
 // inDomain looks for a word in a search domain. The answer begins with an alias, so that it is one to
 // the question that was asked.
-func (r *hostResolver) inDomain(ctx context.Context, settings *dns.ClientConfig, question dns.Question, domain string) *dns.Msg {
+func (r *Resolver) inDomain(ctx context.Context, settings *dns.ClientConfig, question dns.Question, domain string) *dns.Msg {
 	longer := question
 	longer.Name = question.Name + dns.Fqdn(strings.TrimPrefix(domain, "."))
 	if _, ok := dns.IsDomainName(longer.Name); !ok || domain == "." {
 		return code(dns.RcodeNameError)
 	}
-	reply := r.fromHosts(longer)
+	reply := r.FromHosts(longer)
 	if reply == nil {
 		reply = r.ask(ctx, settings, longer)
 	}
@@ -88,12 +91,12 @@ func (r *hostResolver) inDomain(ctx context.Context, settings *dns.ClientConfig,
 }
 
 // fromSystem asks the system, which knows its own search domains.
-func (r *hostResolver) fromSystem(ctx context.Context, question dns.Question) *dns.Msg {
+func (r *Resolver) fromSystem(ctx context.Context, question dns.Question) *dns.Msg {
 	name := question.Name
 	if dns.CountLabel(name) == 1 {
 		name = strings.TrimSuffix(name, ".")
 	}
-	addresses, err := r.system(ctx, name)
+	addresses, err := r.System(ctx, name)
 	var unknown *net.DNSError
 	if errors.As(err, &unknown) && unknown.IsNotFound {
 		return code(dns.RcodeNameError)
@@ -105,7 +108,7 @@ func (r *hostResolver) fromSystem(ctx context.Context, question dns.Question) *d
 	reply := code(dns.RcodeSuccess)
 	for _, address := range addresses {
 		if four := address.To4(); four != nil {
-			reply.Answer = append(reply.Answer, addressRecord(question.Name, four, 0))
+			reply.Answer = append(reply.Answer, AddressRecord(question.Name, four, 0))
 		}
 	}
 	return reply
@@ -114,8 +117,8 @@ func (r *hostResolver) fromSystem(ctx context.Context, question dns.Question) *d
 func code(rcode int) *dns.Msg { return &dns.Msg{MsgHdr: dns.MsgHdr{Rcode: rcode}} }
 
 // settings reads resolv.conf. As everywhere, a host that names no server has one on itself.
-func (r *hostResolver) settings() *dns.ClientConfig {
-	settings, err := dns.ClientConfigFromFile(r.resolvConf)
+func (r *Resolver) settings() *dns.ClientConfig {
+	settings, err := dns.ClientConfigFromFile(r.ResolvConf)
 	if err != nil {
 		settings = &dns.ClientConfig{Timeout: 5, Attempts: 2}
 	}
@@ -127,7 +130,7 @@ func (r *hostResolver) settings() *dns.ClientConfig {
 
 // ask asks the name servers in order until one knows. A server's failure is passed on as one: it does
 // not mean that the name does not exist.
-func (r *hostResolver) ask(ctx context.Context, settings *dns.ClientConfig, question dns.Question) *dns.Msg {
+func (r *Resolver) ask(ctx context.Context, settings *dns.ClientConfig, question dns.Question) *dns.Msg {
 	failure := code(dns.RcodeServerFailure)
 	for range settings.Attempts {
 		for _, server := range settings.Servers {
@@ -135,7 +138,7 @@ func (r *hostResolver) ask(ctx context.Context, settings *dns.ClientConfig, ques
 				return failure
 			}
 			timeout := time.Duration(settings.Timeout) * time.Second
-			reply, err := exchange(ctx, net.JoinHostPort(server, r.port), question, timeout)
+			reply, err := exchange(ctx, net.JoinHostPort(server, r.Port), question, timeout)
 			if err != nil {
 				slog.Debug("DNS", "server", server, "name", question.Name, "error", err)
 				continue
@@ -153,7 +156,7 @@ func (r *hostResolver) ask(ctx context.Context, settings *dns.ClientConfig, ques
 func exchange(ctx context.Context, server string, question dns.Question, timeout time.Duration) (*dns.Msg, error) {
 	query := new(dns.Msg)
 	query.Id, query.RecursionDesired, query.Question = dns.Id(), true, []dns.Question{question}
-	query.SetEdns0(maxUDPReply, false)
+	query.SetEdns0(MaxUDPReply, false)
 	reply, err := exchangeBy(ctx, "udp", server, query, timeout)
 	if err == nil && reply.Rcode == dns.RcodeFormatError {
 		// A server older than EDNS.
@@ -178,4 +181,13 @@ func exchangeBy(ctx context.Context, by, server string, query *dns.Msg, timeout 
 		return reply, nil
 	}
 	return nil, fmt.Errorf("it answered another question")
+}
+
+func recordHeader(name string, kind uint16, ttl uint32) dns.RR_Header {
+	return dns.RR_Header{Name: name, Rrtype: kind, Class: dns.ClassINET, Ttl: ttl}
+}
+
+// AddressRecord says that a name has an address of IPv4.
+func AddressRecord(name string, address net.IP, ttl uint32) dns.RR {
+	return &dns.A{Hdr: recordHeader(name, dns.TypeA, ttl), A: address}
 }

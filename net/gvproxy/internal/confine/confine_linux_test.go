@@ -1,14 +1,12 @@
-package main
+package confine
 
 import (
 	"encoding/json"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +26,7 @@ func tryConfined(dir string) {
 	if os.Getuid() == 0 {
 		user = 65534
 	}
-	told, err := confine(&Config{API: filepath.Join(dir, "run", "net-api"), User: user})
+	told, err := Process(user, filepath.Join(dir, "run"))
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
@@ -117,24 +115,6 @@ func TestAConfinedProcessHasTheNetworkAndNothingElse(t *testing.T) {
 	for name, allowed := range want {
 		if found[name] != allowed {
 			t.Errorf("%s: got %v, want %v", name, found[name], allowed)
-		}
-	}
-}
-
-func TestAConfinedGvproxySaysSo(t *testing.T) {
-	p := startProxy(t)
-	status, told := p.call("GET", "/confinement", nil)
-	if status != http.StatusOK || told["landlock"] == 0.0 && told["why"] == "" {
-		t.Errorf("got %d %v", status, told)
-	}
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, want := range map[string]string{"NoNewPrivs": "1", "Seccomp": "2", "CapEff": "0+(400)?"} {
-		got := regexp.MustCompile(`(?m)^` + name + `:\s*(\S+)`).FindStringSubmatch(string(text))
-		if len(got) < 2 || !regexp.MustCompile("^"+want).MatchString(got[1]) {
-			t.Errorf("%s is %v, want %s", name, got, want)
 		}
 	}
 }

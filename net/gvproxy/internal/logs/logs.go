@@ -1,4 +1,6 @@
-package main
+// Package logs keeps the program's log small: kinds of lines are limited in number, lines in length, the log in size.
+// It must not know what the lines are about.
+package logs
 
 import (
 	"context"
@@ -12,28 +14,28 @@ import (
 )
 
 const (
-	// logWindow is the time in which a kind of line is written at most logBurst times. Lines of one
+	// window is the time in which a kind of line is written at most burst times. Lines of one
 	// kind have the same message; those of the library's own logger are one kind together.
-	logWindow = time.Minute
-	logBurst  = 20
-	// maxLineLength is where a line is cut, maxLogSize where the log ends.
+	window = time.Minute
+	burst  = 20
+	// maxLineLength is where a line is cut, maxSize where the log ends.
 	maxLineLength = 2048
-	maxLogSize    = 16 << 20
+	maxSize       = 16 << 20
 )
 
-// setLog sends this program's log and the library's to out, within the limits above: most lines are
+// Set sends this program's log and the library's to out, within the limits above: most lines are
 // caused by the guest.
-func setLog(level string, out io.Writer) error {
+func Set(level string, out io.Writer) error {
 	var parsed slog.Level
 	if err := parsed.UnmarshalText([]byte(level)); err != nil {
 		return fmt.Errorf("logLevel %q is not debug, info, warn or error", level)
 	}
-	bounded := &boundedLog{out: out, left: maxLogSize}
-	limiter := &logLimiter{now: time.Now, kinds: map[string]*logKind{}}
+	bounded := &boundedLog{out: out, left: maxSize}
+	lines := &limiter{now: time.Now, kinds: map[string]*lineKind{}}
 	text := slog.NewTextHandler(bounded, &slog.HandlerOptions{Level: parsed})
-	slog.SetDefault(slog.New(limitedHandler{text, limiter}))
+	slog.SetDefault(slog.New(limitedHandler{text, lines}))
 	// The library has a logger of its own.
-	logrus.SetOutput(libraryLog{bounded, limiter})
+	logrus.SetOutput(libraryLog{bounded, lines})
 	logrus.SetLevel(logrus.ErrorLevel)
 	if parsed <= slog.LevelDebug {
 		logrus.SetLevel(logrus.DebugLevel)
@@ -41,33 +43,33 @@ func setLog(level string, out io.Writer) error {
 	return nil
 }
 
-// logLimiter counts the lines of each kind in the current window.
-type logLimiter struct {
+// limiter counts the lines of each kind in the current window.
+type limiter struct {
 	now   func() time.Time
 	lock  sync.Mutex
-	kinds map[string]*logKind
+	kinds map[string]*lineKind
 }
 
-type logKind struct {
+type lineKind struct {
 	since   time.Time
 	written int
 	omitted int
 }
 
 // allow tells whether a line of the kind may be written, and how many were omitted before it.
-func (l *logLimiter) allow(kind string) (allowed bool, omitted int) {
+func (l *limiter) allow(kind string) (allowed bool, omitted int) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
 	k := l.kinds[kind]
 	if k == nil {
-		k = &logKind{since: l.now()}
+		k = &lineKind{since: l.now()}
 		l.kinds[kind] = k
 	}
-	if l.now().Sub(k.since) >= logWindow {
+	if l.now().Sub(k.since) >= window {
 		omitted = k.omitted
-		*k = logKind{since: l.now()}
+		*k = lineKind{since: l.now()}
 	}
-	if k.written >= logBurst {
+	if k.written >= burst {
 		k.omitted++
 		return false, 0
 	}
@@ -79,7 +81,7 @@ func (l *logLimiter) allow(kind string) (allowed bool, omitted int) {
 // the number of kinds is bounded.
 type limitedHandler struct {
 	slog.Handler
-	limiter *logLimiter
+	limiter *limiter
 }
 
 func (h limitedHandler) Handle(ctx context.Context, record slog.Record) error {
@@ -104,7 +106,7 @@ func (h limitedHandler) WithGroup(name string) slog.Handler {
 // libraryLog is the output of the library's logger, which writes each line at once.
 type libraryLog struct {
 	out     io.Writer
-	limiter *logLimiter
+	limiter *limiter
 }
 
 func (l libraryLog) Write(line []byte) (int, error) {

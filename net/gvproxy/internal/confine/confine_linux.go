@@ -1,4 +1,4 @@
-package main
+package confine
 
 import (
 	"errors"
@@ -11,18 +11,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// confine gives up what gvproxy does not need once its sockets are open: the user root, capabilities, files but the
-// host's settings of names, programs. All threads do so; later ones inherit it. A host without Landlock leaves its files
-// as they are, one without a second user leaves its user; both are told in the result.
-func confine(config *Config) (Confinement, error) {
-	var told Confinement
-	if err := dropPrivileges(config.User, &told); err != nil {
+// Process gives up the user root, capabilities, files but the host's settings of names, programs. It becomes the user
+// unless that is 0, and may still remove what is in the folder of its own sockets. All threads do so; later ones inherit
+// it. A host without Landlock leaves its files as they are, one without a second user leaves its user; both are told in
+// the result.
+func Process(user int, sockets string) (State, error) {
+	var told State
+	if err := dropPrivileges(user, &told); err != nil {
 		return told, fmt.Errorf("cannot give up capabilities: %w", err)
 	}
 	if err := onAllThreads(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); err != nil {
 		return told, fmt.Errorf("cannot give up new privileges: %w", err)
 	}
-	if err := confineFiles(config, &told); err != nil {
+	if err := confineFiles(sockets, &told); err != nil {
 		return told, fmt.Errorf("cannot confine files: %w", err)
 	}
 	if err := confineCalls(); err != nil {
@@ -42,7 +43,7 @@ func onAllThreads(call, a, b, c uintptr) error {
 
 // dropPrivileges becomes another user where root asks for one, and keeps the capability for forwards from low ports only,
 // if it has that.
-func dropPrivileges(user int, told *Confinement) error {
+func dropPrivileges(user int, told *State) error {
 	const keep = 1 << unix.CAP_NET_BIND_SERVICE
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var sets [2]unix.CapUserData
@@ -109,7 +110,7 @@ func readable() []string {
 	return paths
 }
 
-func confineFiles(config *Config, told *Confinement) error {
+func confineFiles(sockets string, told *State) error {
 	version, _, errno := syscall.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if errno != 0 {
 		told.Why = fmt.Sprintf("no Landlock: %v", errno)
@@ -131,7 +132,7 @@ func confineFiles(config *Config, told *Confinement) error {
 		}
 	}
 	// Its own sockets go away with it.
-	if err := allow(int(ruleset), filepath.Dir(config.API), unix.LANDLOCK_ACCESS_FS_REMOVE_FILE); err != nil {
+	if err := allow(int(ruleset), sockets, unix.LANDLOCK_ACCESS_FS_REMOVE_FILE); err != nil {
 		return err
 	}
 	told.Landlock = int(version)

@@ -1,4 +1,4 @@
-package main
+package logs
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ func TestTheLogIsLimited(t *testing.T) {
 		logrus.SetOutput(&bytes.Buffer{})
 	}()
 	var out bytes.Buffer
-	if err := setLog("info", &out); err != nil {
+	if err := Set("info", &out); err != nil {
 		t.Fatal(err)
 	}
 	for range 100_000 {
@@ -27,7 +27,7 @@ func TestTheLogIsLimited(t *testing.T) {
 	slog.Info("ready")
 	slog.With("a", 1).WithGroup("g").Info("caused by the guest")
 	for _, kind := range []string{"caused by the guest", "the library's own"} {
-		if lines := strings.Count(out.String(), kind); lines != logBurst {
+		if lines := strings.Count(out.String(), kind); lines != burst {
 			t.Errorf("%q: %d lines", kind, lines)
 		}
 	}
@@ -38,15 +38,15 @@ func TestTheLogIsLimited(t *testing.T) {
 
 func TestLogLimiterCountsWhatItOmits(t *testing.T) {
 	now := time.Unix(0, 0)
-	limiter := &logLimiter{now: func() time.Time { return now }, kinds: map[string]*logKind{}}
-	for range logBurst + 5 {
-		limiter.allow("a")
+	lines := &limiter{now: func() time.Time { return now }, kinds: map[string]*lineKind{}}
+	for range burst + 5 {
+		lines.allow("a")
 	}
-	if allowed, _ := limiter.allow("b"); !allowed {
+	if allowed, _ := lines.allow("b"); !allowed {
 		t.Error("kinds are not apart")
 	}
-	now = now.Add(logWindow)
-	if allowed, omitted := limiter.allow("a"); !allowed || omitted != 5 {
+	now = now.Add(window)
+	if allowed, omitted := lines.allow("a"); !allowed || omitted != 5 {
 		t.Errorf("%v, %d omitted", allowed, omitted)
 	}
 }
