@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gateway.local/gvproxy/internal/config"
 	"gateway.local/gvproxy/internal/confine"
 )
 
@@ -87,9 +88,9 @@ func (a *api) handleServices(mux *http.ServeMux) {
 	mux.HandleFunc("GET /services", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusOK, services.list())
 	})
-	change := func(do func(HostService) error) http.HandlerFunc {
+	change := func(do func(config.HostService) error) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
-			var service HostService
+			var service config.HostService
 			err := readBody(w, r, "a host service", &service)
 			if err == nil {
 				err = do(service)
@@ -102,7 +103,7 @@ func (a *api) handleServices(mux *http.ServeMux) {
 		}
 	}
 	mux.HandleFunc("POST /services", change(services.add))
-	mux.HandleFunc("DELETE /services", change(func(s HostService) error { return services.remove(s.GuestPort) }))
+	mux.HandleFunc("DELETE /services", change(func(s config.HostService) error { return services.remove(s.GuestPort) }))
 }
 
 func (a *api) stats() Stats {

@@ -13,6 +13,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
+
+	"gateway.local/gvproxy/internal/config"
 )
 
 const (
@@ -35,14 +37,14 @@ func (n *Network) serveDHCP() error {
 		return errors.New(err.String())
 	}
 	packets := gonet.NewUDPConn(&queue, endpoint)
-	go logEnd("DHCP", func() error { return n.config.answerDHCP(packets) })
+	go logEnd("DHCP", func() error { return answerDHCP(n.config, packets) })
 	return nil
 }
 
 // answerDHCP answers one message after the other until the connection is closed.
-func (c *Config) answerDHCP(packets net.PacketConn) error {
+func answerDHCP(c *config.Config, packets net.PacketConn) error {
 	return eachDatagram(packets, maxDHCP, func(message []byte, from net.Addr) {
-		reply := c.dhcpReply(message)
+		reply := dhcpReply(c, message)
 		if reply == nil {
 			return
 		}
@@ -62,7 +64,7 @@ func dhcpClient(from net.Addr) net.Addr {
 }
 
 // dhcpReply offers the guest its address; nil is for messages of any other kind or sender.
-func (c *Config) dhcpReply(message []byte) []byte {
+func dhcpReply(c *config.Config, message []byte) []byte {
 	request, err := dhcpv4.FromBytes(message)
 	if err != nil || request.ClientHWAddr.String() != c.GuestMAC {
 		return nil
@@ -76,13 +78,13 @@ func (c *Config) dhcpReply(message []byte) []byte {
 	default:
 		return nil
 	}
-	gateway := net.IP(c.gateway.AsSlice())
+	gateway := net.IP(c.Addresses.Gateway.AsSlice())
 	reply, err := dhcpv4.NewReplyFromRequest(request,
 		dhcpv4.WithMessageType(kind),
-		dhcpv4.WithYourIP(c.guest.AsSlice()),
+		dhcpv4.WithYourIP(c.Addresses.Guest.AsSlice()),
 		dhcpv4.WithOption(dhcpv4.OptServerIdentifier(gateway)),
 		dhcpv4.WithOption(dhcpv4.OptIPAddressLeaseTime(leaseTime)),
-		dhcpv4.WithNetmask(net.CIDRMask(c.subnet.Bits(), 32)),
+		dhcpv4.WithNetmask(net.CIDRMask(c.Addresses.Subnet.Bits(), 32)),
 		dhcpv4.WithRouter(gateway),
 		dhcpv4.WithDNS(gateway),
 		dhcpv4.WithOption(dhcpv4.OptGeneric(dhcpv4.OptionInterfaceMTU, binary.BigEndian.AppendUint16(nil, uint16(c.MTU)))),

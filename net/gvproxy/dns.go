@@ -15,6 +15,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 
+	"gateway.local/gvproxy/internal/limits"
 	"gateway.local/gvproxy/internal/names"
 )
 
@@ -44,7 +45,7 @@ type nameServer struct {
 
 // serveDNS answers on the gateway's port 53.
 func (n *Network) serveDNS(resolver *names.Resolver) error {
-	at := tcpip.FullAddress{NIC: nicID, Addr: tcpip.AddrFrom4(n.config.gateway.As4()), Port: 53}
+	at := tcpip.FullAddress{NIC: nicID, Addr: tcpip.AddrFrom4(n.config.Addresses.Gateway.As4()), Port: 53}
 	packets, err := gonet.DialUDP(n.stack, &at, nil, ipv4.ProtocolNumber)
 	if err != nil {
 		return err
@@ -54,11 +55,11 @@ func (n *Network) serveDNS(resolver *names.Resolver) error {
 		return err
 	}
 	server := &nameServer{
-		services: n.services, serviceIP: n.config.service.AsSlice(), egress: n.egress, host: resolver,
+		services: n.services, serviceIP: n.config.Addresses.Service.AsSlice(), egress: n.egress, host: resolver,
 		timeout: lookupTimeout,
 	}
 	tcp := &dns.Server{
-		Listener: netutil.LimitListener(listener, maxDNSConnections), Handler: dns.HandlerFunc(server.answerTCP),
+		Listener: netutil.LimitListener(listener, limits.MaxDNSConnections), Handler: dns.HandlerFunc(server.answerTCP),
 	}
 	go logEnd("DNS over UDP", func() error { return server.serveUDP(packets) })
 	go logEnd("DNS over TCP", tcp.ActivateAndServe)
@@ -66,7 +67,7 @@ func (n *Network) serveDNS(resolver *names.Resolver) error {
 }
 
 // serveUDP answers datagrams. The library's server starts a goroutine for each; here what is beyond
-// maxLookups is refused by the loop itself, and what it does not get to the stack drops.
+// MaxLookups is refused by the loop itself, and what it does not get to the stack drops.
 func (s *nameServer) serveUDP(packets net.PacketConn) error {
 	return eachDatagram(packets, dns.MaxMsgSize, func(message []byte, from net.Addr) {
 		query, reply := readQuery(message)
@@ -74,7 +75,7 @@ func (s *nameServer) serveUDP(packets net.PacketConn) error {
 		case reply == nil:
 		case query == nil:
 			sendReply(packets, from, reply)
-		case reserve(&s.lookups, maxLookups):
+		case limits.Reserve(&s.lookups, limits.MaxLookups):
 			go func() {
 				defer s.lookups.Add(-1)
 				s.fill(reply)
@@ -152,7 +153,7 @@ func sendReply(packets net.PacketConn, to net.Addr, reply *dns.Msg) {
 // answerTCP answers one question of a connection; the next one is read after it.
 func (s *nameServer) answerTCP(w dns.ResponseWriter, query *dns.Msg) {
 	reply := beginReply(query)
-	if reserve(&s.lookups, maxLookups) {
+	if limits.Reserve(&s.lookups, limits.MaxLookups) {
 		s.fill(reply)
 		s.lookups.Add(-1)
 	} else {

@@ -15,6 +15,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 
+	"gateway.local/gvproxy/internal/config"
 	"gateway.local/gvproxy/internal/names"
 )
 
@@ -250,7 +251,7 @@ func TestDNSKnowsTheHostServicesOnlyWhileOneIsOpen(t *testing.T) {
 		}
 	}
 	expect("no service", "NXDOMAIN")
-	if err := n.services.add(HostService{80, 80}); err != nil {
+	if err := n.services.add(config.HostService{GuestPort: 80, HostPort: 80}); err != nil {
 		t.Fatal(err)
 	}
 	expect("one service", "NOERROR 192.168.127.253")

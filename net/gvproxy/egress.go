@@ -13,6 +13,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"gateway.local/gvproxy/internal/config"
 	"gateway.local/gvproxy/internal/names"
 )
 
@@ -97,13 +98,6 @@ const (
 	reasonNone    reason = "none"
 )
 
-// The values of Config.Egress.
-const (
-	egressInternet = "internet"
-	egressAll      = "all"
-	egressNone     = "none"
-)
-
 // kind is the sort of traffic that a refusal is counted by.
 type kind string
 
@@ -114,30 +108,24 @@ const (
 	kindDNS  kind = "dns"
 )
 
-// allowed opens a prefix whatever the mode: all of it, or one port by TCP and UDP.
-type allowed struct {
-	prefix  netip.Prefix
-	port    uint16
-	tcpOnly bool
-}
-
-func (a allowed) opens(what kind, ip netip.Addr, port uint16) bool {
-	if !a.prefix.Contains(ip) || (a.tcpOnly && what != kindTCP) {
+// opens tells whether the prefix is opened for this.
+func opens(one config.Allowed, what kind, ip netip.Addr, port uint16) bool {
+	if !one.Prefix.Contains(ip) || (one.TCPOnly && what != kindTCP) {
 		return false
 	}
-	return a.port == 0 || (what != kindICMP && a.port == port)
+	return one.Port == 0 || (what != kindICMP && one.Port == port)
 }
 
 // egress decides what the guest may reach by way of the host.
 type egress struct {
-	config  *Config
+	config  *config.Config
 	host    ownAddresses
 	refused *refusals
 	// named are the hosts that the user's settings name, by port.
 	named map[uint16][]*namedHost
 }
 
-func newEgress(config *Config, resolver *names.Resolver) *egress {
+func newEgress(config *config.Config, resolver *names.Resolver) *egress {
 	e := &egress{
 		config: config, host: ownAddresses{read: net.InterfaceAddrs}, refused: newRefusals(),
 		named: map[uint16][]*namedHost{},
@@ -156,20 +144,20 @@ func newEgress(config *Config, resolver *names.Resolver) *egress {
 func (e *egress) judge(what kind, ip netip.Addr, port uint16) reason {
 	ip = judged(ip)
 	switch {
-	case e.config.subnet.Contains(ip) || ip == limitedBroadcast:
+	case e.config.Addresses.Subnet.Contains(ip) || ip == limitedBroadcast:
 		return reasonVirtual
 	case within(neverReached, ip):
 		return reasonNever
 	}
-	for _, one := range e.config.allowed {
-		if one.opens(what, ip, port) {
+	for _, one := range e.config.Allowed {
+		if opens(one, what, ip, port) {
 			return reachable
 		}
 	}
 	switch {
-	case e.config.Egress == egressAll:
+	case e.config.Egress == config.EgressAll:
 		return reachable
-	case e.config.Egress == egressNone:
+	case e.config.Egress == config.EgressNone:
 		return reasonNone
 	case within(reserved, ip) || (ip.Is6() && !publicIPv6.Contains(ip)):
 		return reasonPrivate

@@ -49,7 +49,7 @@ func (n *Network) refuseICMP(packet *stack.PacketBuffer) bool {
 	}
 	ip := header.IPv4(view)
 	target := netip.AddrFrom4(ip.DestinationAddress().As4())
-	if target == n.config.gateway || target == n.config.service {
+	if target == n.config.Addresses.Gateway || target == n.config.Addresses.Service {
 		return false
 	}
 	why := n.egress.judge(kindICMP, target, 0)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"gateway.local/gvproxy/internal/config"
 	"gateway.local/gvproxy/internal/names"
 )
 
@@ -17,19 +18,6 @@ const (
 	namedLookupTimeout = 5 * time.Second
 	namedTTL           = 5 * time.Second
 )
-
-// AllowedHost is a host that the user's settings name, a registry or a proxy: open by TCP, on one port,
-// at the addresses that its name has at that time.
-type AllowedHost struct {
-	Host string `json:"host"`
-	Port uint16 `json:"port"`
-}
-
-// AllowedNet is opened by the user, all of it or one port.
-type AllowedNet struct {
-	Net  string `json:"net"`
-	Port uint16 `json:"port,omitempty"`
-}
 
 // namedHost is a host by its name. The guest has no say in what the name means: the host's resolver is asked.
 type namedHost struct {
@@ -83,7 +71,7 @@ func (e *egress) isNamed(ip netip.Addr, port uint16) bool {
 // mayAsk tells whether the guest may look a name up. With nothing open a question would carry data out by
 // itself, so only names of the settings are asked for, and those of the host's hosts file, which nobody is asked for.
 func (e *egress) mayAsk(question dns.Question, host *names.Resolver) bool {
-	if e.config.Egress != egressNone {
+	if e.config.Egress != config.EgressNone {
 		return true
 	}
 	for _, hosts := range e.named {

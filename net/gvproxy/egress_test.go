@@ -19,6 +19,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 
+	"gateway.local/gvproxy/internal/config"
 	"gateway.local/gvproxy/internal/names"
 )
 
@@ -63,8 +64,8 @@ func TestEgressByAddressAndMode(t *testing.T) {
 			"192.168.127.1", "192.168.127.3", "192.168.127.255", "::ffff:192.168.127.1", "255.255.255.255",
 		}, reasonVirtual, reasonVirtual, reasonVirtual},
 	} {
-		for mode, want := range map[string]reason{"": c.internet, egressAll: c.all, egressNone: c.none} {
-			e := networkWith(t, names.OfHost(), Config{Egress: mode}).egress
+		for mode, want := range map[string]reason{"": c.internet, config.EgressAll: c.all, config.EgressNone: c.none} {
+			e := networkWith(t, names.OfHost(), config.Config{Egress: mode}).egress
 			e.host.read = func() ([]net.Addr, error) {
 				return []net.Addr{&net.IPNet{IP: own.Addr().AsSlice(), Mask: net.CIDRMask(24, 32)}}, nil
 			}
@@ -88,11 +89,11 @@ func TestEgressIsClosedWhileTheHostsAddressesAreUnknown(t *testing.T) {
 }
 
 func TestEgressIsOpenToWhatTheUserAllowed(t *testing.T) {
-	for _, mode := range []string{egressInternet, egressNone} {
-		e := networkWith(t, names.OfHost(), Config{
+	for _, mode := range []string{config.EgressInternet, config.EgressNone} {
+		e := networkWith(t, names.OfHost(), config.Config{
 			Egress:     mode,
-			AllowNets:  []AllowedNet{{Net: "10.1.0.0/16"}, {Net: "10.2.0.1/32", Port: 443}, {Net: "0.0.0.0/1", Port: 7}},
-			AllowHosts: []AllowedHost{{"10.3.0.1", 5000}},
+			AllowNets:  []config.AllowedNet{{Net: "10.1.0.0/16"}, {Net: "10.2.0.1/32", Port: 443}, {Net: "0.0.0.0/1", Port: 7}},
+			AllowHosts: []config.AllowedHost{{Host: "10.3.0.1", Port: 5000}},
 		}).egress
 		for _, c := range []struct {
 			what   kind
@@ -171,7 +172,7 @@ func TestANameOfTheSettingsOpensItsAddressesOnItsPort(t *testing.T) {
 	port, other := hostServer(t, "0.0.0.0:0"), hostServer(t, "0.0.0.0:0")
 	for name, want := range map[string]bool{"mirror.test": true, "elsewhere.test": false, "local.test": false} {
 		resolver := resolverOf(t, outside+" mirror.test\n10.9.9.9 elsewhere.test\n127.0.0.1 local.test\n")
-		n := networkWith(t, resolver, Config{Egress: egressNone, AllowHosts: []AllowedHost{{name, portNumber(t, port)}}})
+		n := networkWith(t, resolver, config.Config{Egress: config.EgressNone, AllowHosts: []config.AllowedHost{{Host: name, Port: portNumber(t, port)}}})
 		g := guestOf(t, n)
 		got, err := g.hears(outside + ":" + port)
 		if want != (got == "secret") || want == refused(err) {
@@ -188,7 +189,7 @@ func TestANameOfTheSettingsOpensItsAddressesOnItsPort(t *testing.T) {
 
 func TestWithoutEgressOnlyNamesOfTheSettingsAreLookedUp(t *testing.T) {
 	resolver := resolverOf(t, "10.9.9.9 known.test\n")
-	n := networkWith(t, resolver, Config{Egress: egressNone, AllowHosts: []AllowedHost{{"Mirror.test", 443}}})
+	n := networkWith(t, resolver, config.Config{Egress: config.EgressNone, AllowHosts: []config.AllowedHost{{Host: "Mirror.test", Port: 443}}})
 	server := &nameServer{services: n.services, egress: n.egress, host: resolver}
 	for _, c := range []struct {
 		name  string

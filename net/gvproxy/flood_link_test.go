@@ -14,6 +14,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"gateway.local/gvproxy/internal/limits"
 )
 
 // small keeps this guest from needing the memory that its flood is about.
@@ -65,7 +67,7 @@ func TestFloodOfConnections(t *testing.T) {
 	var workers sync.WaitGroup
 	for range 32 {
 		workers.Go(func() {
-			for range (maxConnections + 320) / 32 {
+			for range (limits.MaxConnections + 320) / 32 {
 				conn, err := f.guest.dial(target, 30*time.Second)
 				lock.Lock()
 				if err == nil {
@@ -82,7 +84,7 @@ func TestFloodOfConnections(t *testing.T) {
 	}
 	workers.Wait()
 	f.check("connections")
-	if opened > maxConnections || refusals == 0 {
+	if opened > limits.MaxConnections || refusals == 0 {
 		t.Errorf("%d opened, %d refused", opened, refusals)
 	}
 }
@@ -145,7 +147,7 @@ func TestFloodOfUDP(t *testing.T) {
 	f := newFlooded(t)
 	to := fullAddress(sink.LocalAddr().String())
 	big := make([]byte, 1400)
-	for range 4 * maxUDPFlows {
+	for range 4 * limits.MaxUDPFlows {
 		conn, err := gonet.DialUDP(f.guest.stack, nil, &to, ipv4.ProtocolNumber)
 		if err != nil {
 			t.Fatal(err)
@@ -155,9 +157,9 @@ func TestFloodOfUDP(t *testing.T) {
 			_, _ = conn.Write(big)
 		}
 	}
-	comesToBe(t, "the flows", func() bool { return f.stat("udpFlows") == maxUDPFlows })
+	comesToBe(t, "the flows", func() bool { return f.stat("udpFlows") == limits.MaxUDPFlows })
 	f.check("udp")
-	if most := f.mostFDs; most > maxUDPFlows+64 {
+	if most := f.mostFDs; most > limits.MaxUDPFlows+64 {
 		t.Errorf("%d descriptors", most)
 	}
 }

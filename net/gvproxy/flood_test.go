@@ -19,6 +19,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 
+	"gateway.local/gvproxy/internal/config"
+	"gateway.local/gvproxy/internal/limits"
 	"gateway.local/gvproxy/internal/logs"
 	"gateway.local/gvproxy/internal/names"
 )
@@ -31,12 +33,12 @@ const (
 
 // runWithResolver is the program with a resolver that never answers, so that no question leaves the host.
 func runWithResolver(path string) int {
-	config, err := loadConfig(path)
+	config, err := config.Load(path)
 	if err == nil {
 		err = logs.Set(config.LogLevel, os.Stderr)
 	}
 	if err == nil {
-		err = limitProcess()
+		err = limits.Process()
 	}
 	if err == nil {
 		hole, _ := net.ListenPacket("udp4", "127.0.0.1:0")
@@ -71,7 +73,7 @@ func startProxyWith(t *testing.T, variable string) *proxy {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	p := &proxy{t: t, ended: make(chan struct{}), config: Config{ListenQemu: dir + "/qemu", API: dir + "/api", Egress: egressAll}}
+	p := &proxy{t: t, ended: make(chan struct{}), config: config.Config{ListenQemu: dir + "/qemu", API: dir + "/api", Egress: config.EgressAll}}
 	text, _ := json.Marshal(p.config)
 	_ = os.WriteFile(dir+"/config.json", text, 0o600)
 	self, _ := os.Executable()
@@ -111,7 +113,7 @@ func (f *flooded) check(name string) {
 	}
 	log, _ := os.Stat(filepath.Dir(f.config.API) + "/log")
 	f.t.Logf("FLOOD %s %d MiB %d descriptors %d KiB of log", name, kib>>10, f.mostFDs, log.Size()>>10)
-	if kib>>10 > maxFloodMiB || f.mostFDs > maxDescriptors || log.Size()>>10 > maxFloodLogKiB {
+	if kib>>10 > maxFloodMiB || f.mostFDs > limits.MaxDescriptors || log.Size()>>10 > maxFloodLogKiB {
 		f.t.Errorf("%s: %d MiB, %d descriptors, %d KiB of log", name, kib>>10, f.mostFDs, log.Size()>>10)
 	}
 	if code, _ := f.call("GET", "/healthz", nil); code != 200 {
@@ -178,7 +180,7 @@ func TestFloodOfDHCP(t *testing.T) {
 	for i := range messages {
 		mac := net.HardwareAddr{2, 0, 0, 0, byte(i >> 8), byte(i)}
 		if i%3 == 0 {
-			mac, _ = net.ParseMAC(defaultGuestMAC)
+			mac, _ = net.ParseMAC(config.DefaultGuestMAC)
 		}
 		message, _ := dhcpv4.New(dhcpv4.WithHwAddr(mac), dhcpv4.WithMessageType(kinds[i%len(kinds)]))
 		_, _ = conn.Write(message.ToBytes())
@@ -227,7 +229,7 @@ func TestFloodOfDNS(t *testing.T) {
 	if count := <-failed; count == 0 {
 		t.Error("no question beyond the limit was answered with SERVFAIL")
 	}
-	if most < maxLookups || most > maxLookups+64 {
+	if most < limits.MaxLookups || most > limits.MaxLookups+64 {
 		t.Errorf("%d descriptors", most)
 	}
 }
@@ -243,7 +245,7 @@ func TestEveryKindOfLookupEnds(t *testing.T) {
 	// Without the bound each question would take 1000 s.
 	_ = os.WriteFile(conf, []byte("nameserver 127.0.0.1\noptions timeout:10 attempts:100\n"), 0o600)
 	server := &nameServer{
-		egress:   &egress{config: &Config{Egress: egressAll}},
+		egress:   &egress{config: &config.Config{Egress: config.EgressAll}},
 		services: newServiceTable(newRelaySet()), timeout: 50 * time.Millisecond,
 		host: &names.Resolver{ResolvConf: conf, Hosts: "/nowhere", Port: port},
 	}
@@ -259,26 +261,13 @@ func TestEveryKindOfLookupEnds(t *testing.T) {
 
 func TestTheProcessLimitsItsDescriptors(t *testing.T) {
 	f := newFlooded(t)
-	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", f.cmd.Process.Pid))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", f.cmd.Process.Pid))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range strings.Split(string(limits), "\n") {
-		if strings.HasPrefix(line, "Max open files") && !strings.Contains(line, fmt.Sprintf(" %d ", maxDescriptors)) {
+	for _, line := range strings.Split(string(text), "\n") {
+		if strings.HasPrefix(line, "Max open files") && !strings.Contains(line, fmt.Sprintf(" %d ", limits.MaxDescriptors)) {
 			t.Error(line)
 		}
-	}
-}
-
-func TestTheBoundsFitIntoTheProcess(t *testing.T) {
-	if used := maxConnections + maxForwarded + maxUDPFlows + maxLookups; used+64 > maxDescriptors {
-		t.Errorf("%d descriptors", used)
-	}
-	sum := 0
-	for n := range maxConnections {
-		sum += tcpBuffer(n+1) + copyBuffer(n+1)
-	}
-	if sum > 20<<20 {
-		t.Errorf("%d KiB of buffers in one direction", sum>>10)
 	}
 }

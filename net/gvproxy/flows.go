@@ -14,6 +14,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
+
+	"gateway.local/gvproxy/internal/limits"
 )
 
 const (
@@ -125,7 +127,7 @@ func (u *udpEnd) next(send func(datagram []byte) error) (blocked bool, err error
 // relayUDP opens one flow. Any error ends it, and the next datagram opens a new one: there is no
 // loop here that could turn a lost network into a busy processor.
 func (n *Network) relayUDP(request *udp.ForwarderRequest) {
-	if !reserve(&n.relays.udpFlows, maxUDPFlows) {
+	if !limits.Reserve(&n.relays.udpFlows, limits.MaxUDPFlows) {
 		return
 	}
 	var queue waiter.Queue

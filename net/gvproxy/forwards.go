@@ -16,6 +16,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+
+	"gateway.local/gvproxy/internal/limits"
 )
 
 const guestDialTimeout = 10 * time.Second
@@ -90,7 +92,7 @@ func (t *forwardTable) normalize(f Forward) (Forward, netip.AddrPort, error) {
 	if parseErr != nil || remote.Port() == 0 {
 		return f, none, failf(codeBadRequest, "remote %q is not an address and a port", f.Remote)
 	}
-	if !t.network.config.subnet.Contains(remote.Addr()) {
+	if !t.network.config.Addresses.Subnet.Contains(remote.Addr()) {
 		return f, none, failf(codeBadRequest, "remote %q is not in %s", f.Remote, t.network.config.Subnet)
 	}
 	f.Remote = remote.String()
@@ -175,7 +177,7 @@ func (n *Network) guestAddress(remote netip.AddrPort) tcpip.FullAddress {
 }
 
 func (n *Network) relayForward(client *net.TCPConn, remote netip.AddrPort) {
-	if !reserve(&n.relays.forwarded, maxForwarded) {
+	if !limits.Reserve(&n.relays.forwarded, limits.MaxForwarded) {
 		slog.Warn("too many connections to the guest", "remote", remote)
 		_ = client.SetLinger(0)
 		_ = client.Close()

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"gateway.local/gvproxy/internal/limits"
 )
 
 // udpForward gives each client of a host port its own socket towards the guest.
@@ -69,7 +71,7 @@ func (u *udpForward) guestFor(client netip.AddrPort) *udpEnd {
 	if guest, ok := u.clients[client]; ok {
 		return guest
 	}
-	if !reserve(&u.network.relays.udpFlows, maxUDPFlows) {
+	if !limits.Reserve(&u.network.relays.udpFlows, limits.MaxUDPFlows) {
 		return nil
 	}
 	to := u.network.guestAddress(u.remote)

@@ -16,18 +16,19 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
+	"gateway.local/gvproxy/internal/config"
 	"gateway.local/gvproxy/internal/names"
 )
 
 // What gvproxy reads from the guest. No target sends anything beyond the loopback.
 
-func fuzzConfig(f *testing.F) *Config {
+func fuzzConfig(f *testing.F) *config.Config {
 	f.Helper()
-	config := &Config{ListenQemu: "q", API: "a"}
-	if err := config.complete(); err != nil {
+	c := &config.Config{ListenQemu: "q", API: "a"}
+	if err := c.Complete(); err != nil {
 		f.Fatal(err)
 	}
-	return config
+	return c
 }
 
 // oneWay is a connection that has the bytes to be read.
@@ -48,16 +49,16 @@ func framed(frames ...[]byte) []byte {
 
 // FuzzFrames reads a stream of frames: only whole frames of the guest come out.
 func FuzzFrames(f *testing.F) {
-	config := fuzzConfig(f)
+	c := fuzzConfig(f)
 	own := frameFrom(1)
-	copy(own[6:], config.guestMAC)
+	copy(own[6:], c.Addresses.GuestMAC)
 	f.Add(framed(own, frameFrom(2), own[:14], own[:13], nil, own))
 	f.Add(framed(own)[:30])
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 1})
 	f.Add(binary.BigEndian.AppendUint32(nil, maxFrame))
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		var dropped atomic.Uint64
-		guest := newStreamGuest(oneWay{Reader: bytes.NewReader(stream)}, config.guestMAC, &dropped)
+		guest := newStreamGuest(oneWay{Reader: bytes.NewReader(stream)}, c.Addresses.GuestMAC, &dropped)
 		out, _ := io.ReadAll(guest)
 		for len(out) >= 4 {
 			size := int(binary.BigEndian.Uint32(out))
@@ -68,7 +69,7 @@ func FuzzFrames(f *testing.F) {
 			if len(frame) < size {
 				return // the stream ended in it
 			}
-			if !isFrom(config.guestMAC, frame[:size]) {
+			if !isFrom(c.Addresses.GuestMAC, frame[:size]) {
 				t.Fatalf("a frame of another source: %x", frame[:minFrame])
 			}
 			out = frame[size:]
@@ -117,11 +118,11 @@ func FuzzDNS(f *testing.F) {
 
 // FuzzDHCP reads a message to the gateway's port 67: an answer offers the guest's address to the guest.
 func FuzzDHCP(f *testing.F) {
-	config := fuzzConfig(f)
+	c := fuzzConfig(f)
 	for _, kind := range []dhcpv4.MessageType{
 		dhcpv4.MessageTypeDiscover, dhcpv4.MessageTypeRequest, dhcpv4.MessageTypeDecline, dhcpv4.MessageTypeInform,
 	} {
-		message, err := dhcpv4.New(dhcpv4.WithHwAddr(config.guestMAC), dhcpv4.WithMessageType(kind),
+		message, err := dhcpv4.New(dhcpv4.WithHwAddr(c.Addresses.GuestMAC), dhcpv4.WithMessageType(kind),
 			dhcpv4.WithRequestedOptions(dhcpv4.OptionRouter, dhcpv4.OptionInterfaceMTU))
 		if err != nil {
 			f.Fatal(err)
@@ -129,13 +130,13 @@ func FuzzDHCP(f *testing.F) {
 		f.Add(message.ToBytes())
 	}
 	f.Fuzz(func(t *testing.T, message []byte) {
-		reply := config.dhcpReply(message)
+		reply := dhcpReply(c, message)
 		if reply == nil {
 			return
 		}
 		offer, err := dhcpv4.FromBytes(reply)
-		if err != nil || !offer.YourIPAddr.Equal(net.IP(config.guest.AsSlice())) ||
-			offer.ClientHWAddr.String() != config.GuestMAC || offer.OpCode != dhcpv4.OpcodeBootReply {
+		if err != nil || !offer.YourIPAddr.Equal(net.IP(c.Addresses.Guest.AsSlice())) ||
+			offer.ClientHWAddr.String() != c.GuestMAC || offer.OpCode != dhcpv4.OpcodeBootReply {
 			t.Fatalf("%v %v", err, offer)
 		}
 	})
@@ -146,10 +147,10 @@ func fuzzLink(f *testing.F) func(frame []byte) {
 	f.Helper()
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 	logrus.SetOutput(io.Discard)
-	config := fuzzConfig(f)
+	c := fuzzConfig(f)
 	// A port of the loopback that nobody listens on; no DNS question leaves the host.
-	config.HostServices = []HostService{{GuestPort: 80, HostPort: 1}}
-	n, err := newNetwork(config, &names.Resolver{ResolvConf: "/nowhere", Hosts: "/nowhere", Port: "1"})
+	c.HostServices = []config.HostService{{GuestPort: 80, HostPort: 1}}
+	n, err := newNetwork(c, &names.Resolver{ResolvConf: "/nowhere", Hosts: "/nowhere", Port: "1"})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -166,14 +167,14 @@ func fuzzLink(f *testing.F) func(frame []byte) {
 }
 
 // toGateway keeps a packet on the virtual network: its destination is the gateway or the services' address.
-func toGateway(config *Config, frame []byte, toService bool) {
+func toGateway(c *config.Config, frame []byte, toService bool) {
 	ip := frame[header.EthernetMinimumSize:]
 	if len(ip) < header.IPv4MinimumSize {
 		return
 	}
-	to := config.gateway.As4()
+	to := c.Addresses.Gateway.As4()
 	if toService {
-		to = config.service.As4()
+		to = c.Addresses.Service.As4()
 	}
 	copy(ip[16:], to[:])
 	size := min(len(ip), int(ip[0]&15)*4)
@@ -183,7 +184,7 @@ func toGateway(config *Config, frame []byte, toService bool) {
 
 // FuzzEthernet sends frames of any protocol into the whole network.
 func FuzzEthernet(f *testing.F) {
-	config, send := fuzzConfig(f), fuzzLink(f)
+	c, send := fuzzConfig(f), fuzzLink(f)
 	f.Add(uint16(0x0806), []byte("\x00\x01\x08\x00\x06\x04\x00\x01\x5a\x94\xef\xe4\x0c\xee\xc0\xa8\x7f\x02\x00\x00\x00\x00\x00\x00\xc0\xa8\x7f\x01"))
 	f.Add(uint16(0x0800), []byte("E\x00\x00\x1c\x00\x01\x20\x00\x40\x11\x00\x00\xc0\xa8\x7f\x02\xc0\xa8\x7f\x01\x04\x00\x00\x35\x00\x08\x00\x00"))
 	f.Add(uint16(0x0800), []byte("O\x00\x00\x1c\x00\x01\x00\x00\x40\x01\x00\x00\xc0\xa8\x7f\x02\xc0\xa8\x7f\x01\x08\x00\x00\x00\x00\x08\x00\x00"))
@@ -191,19 +192,19 @@ func FuzzEthernet(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, protocol uint16, payload []byte) {
 		payload = payload[:min(len(payload), 2000)]
 		frame := make([]byte, header.EthernetMinimumSize, header.EthernetMinimumSize+len(payload))
-		gateway, _ := net.ParseMAC(gatewayMAC)
+		gateway, _ := net.ParseMAC(config.GatewayMAC)
 		copy(frame, gateway)
-		copy(frame[6:], config.guestMAC)
+		copy(frame[6:], c.Addresses.GuestMAC)
 		binary.BigEndian.PutUint16(frame[12:], protocol)
 		frame = append(frame, payload...)
-		toGateway(config, frame, false)
+		toGateway(c, frame, false)
 		send(frame)
 	})
 }
 
 // FuzzSegments sends TCP, UDP and ICMP packets with a valid IPv4 header, SYNs to a host service among them.
 func FuzzSegments(f *testing.F) {
-	config, send := fuzzConfig(f), fuzzLink(f)
+	c, send := fuzzConfig(f), fuzzLink(f)
 	f.Add(uint8(6), true, []byte("\xb3\xaf\x00\x50\x00\x00\x00\x01\x00\x00\x00\x00\x50\x02\xff\xff\x00\x00\x00\x00"))
 	f.Add(uint8(6), false, []byte("\xb3\xaf\x00\x35\x00\x00\x00\x01\x00\x00\x00\x00\x60\x02\xff\xff\x00\x00\x00\x00\x02\x04\x05\xb4"))
 	f.Add(uint8(6), true, []byte("\xb3\xaf\x00\x50\x00\x00\x00\x01\x00\x00\x00\x00\x50\x14\xff\xff\x00\x00\x00\x00"))
@@ -212,15 +213,15 @@ func FuzzSegments(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, protocol uint8, toService bool, segment []byte) {
 		segment = segment[:min(len(segment), 1400)]
 		frame := make([]byte, header.EthernetMinimumSize+header.IPv4MinimumSize, 1500)
-		gateway, _ := net.ParseMAC(gatewayMAC)
+		gateway, _ := net.ParseMAC(config.GatewayMAC)
 		copy(frame, gateway)
-		copy(frame[6:], config.guestMAC)
+		copy(frame[6:], c.Addresses.GuestMAC)
 		frame[12] = 8
 		ip := header.IPv4(frame[header.EthernetMinimumSize:])
 		ip.Encode(&header.IPv4Fields{TotalLength: uint16(len(ip) + len(segment)), TTL: 64, Protocol: protocol})
-		copy(frame[header.EthernetMinimumSize+12:], config.guest.AsSlice())
+		copy(frame[header.EthernetMinimumSize+12:], c.Addresses.Guest.AsSlice())
 		frame = append(frame, segment...)
-		toGateway(config, frame, toService)
+		toGateway(c, frame, toService)
 		send(frame)
 	})
 }

@@ -24,6 +24,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+
+	"gateway.local/gvproxy/internal/config"
 )
 
 // guest is a machine on the virtual network: a network stack that speaks to the program's socket as
@@ -71,7 +73,7 @@ func dialVfkit(t *testing.T, socket string) *guest {
 
 func newGuest(t *testing.T, conn net.Conn, raw bool) *guest {
 	t.Helper()
-	mac, _ := net.ParseMAC(defaultGuestMAC)
+	mac, _ := net.ParseMAC(config.DefaultGuestMAC)
 	g := &guest{t: t, conn: conn, raw: raw, link: channel.New(8192, 1500+header.EthernetMinimumSize, tcpip.LinkAddress(mac))}
 	g.link.LinkEPCapabilities = stack.CapabilityResolutionRequired
 	g.stack = stack.New(stack.Options{
@@ -225,8 +227,8 @@ func (g *guest) echoUDP(port string) {
 // ipFrame makes a frame of the guest to the gateway by hand, with a packet whose payload of that size is still empty.
 func ipFrame(source, target tcpip.Address, protocol tcpip.TransportProtocolNumber, size int) ([]byte, header.IPv4) {
 	frame := make([]byte, header.EthernetMinimumSize+header.IPv4MinimumSize+size)
-	gateway, _ := net.ParseMAC(gatewayMAC)
-	own, _ := net.ParseMAC(defaultGuestMAC)
+	gateway, _ := net.ParseMAC(config.GatewayMAC)
+	own, _ := net.ParseMAC(config.DefaultGuestMAC)
 	header.Ethernet(frame).Encode(&header.EthernetFields{
 		SrcAddr: tcpip.LinkAddress(own), DstAddr: tcpip.LinkAddress(gateway), Type: ipv4.ProtocolNumber,
 	})

@@ -21,7 +21,9 @@ import (
 	"syscall"
 	"time"
 
+	"gateway.local/gvproxy/internal/config"
 	"gateway.local/gvproxy/internal/confine"
+	"gateway.local/gvproxy/internal/limits"
 	"gateway.local/gvproxy/internal/logs"
 	"gateway.local/gvproxy/internal/names"
 )
@@ -42,7 +44,7 @@ func run(args []string, stdin io.Reader, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "usage: gvproxy -config FILE.json")
 		return 2
 	}
-	config, err := loadConfig(*path)
+	config, err := config.Load(*path)
 	if err == nil {
 		err = logs.Set(config.LogLevel, stderr)
 	}
@@ -50,7 +52,7 @@ func run(args []string, stdin io.Reader, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "gvproxy:", err)
 		return 2
 	}
-	if err := limitProcess(); err != nil {
+	if err := limits.Process(); err != nil {
 		fmt.Fprintln(stderr, "gvproxy:", err)
 		return 1
 	}
@@ -73,7 +75,7 @@ func run(args []string, stdin io.Reader, stderr io.Writer) int {
 }
 
 // serve runs until ctx ends and leaves no socket behind.
-func serve(ctx context.Context, config *Config, resolver *names.Resolver) error {
+func serve(ctx context.Context, config *config.Config, resolver *names.Resolver) error {
 	network, err := newNetwork(config, resolver)
 	if err != nil {
 		return err

@@ -18,6 +18,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 
+	"gateway.local/gvproxy/internal/config"
 	"gateway.local/gvproxy/internal/names"
 )
 
@@ -49,7 +50,7 @@ func TestTheGuestReachesTheWorld(t *testing.T) {
 	if outside == "" {
 		t.Skip("this host has no address but the loopback's")
 	}
-	g := guestOf(t, networkWith(t, names.OfHost(), Config{Egress: egressAll}))
+	g := guestOf(t, networkWith(t, names.OfHost(), config.Config{Egress: config.EgressAll}))
 	target := outside + ":" + hostServer(t, "0.0.0.0:0")
 	conn, err := g.dial(target, 5*time.Second)
 	if err != nil {
@@ -262,7 +263,7 @@ func TestBrokenFramesDoNoHarm(t *testing.T) {
 func TestDHCPGivesTheGuestItsAddress(t *testing.T) {
 	p := startProxy(t)
 	g := dialQemu(t, p.config.ListenQemu)
-	mac, _ := net.ParseMAC(defaultGuestMAC)
+	mac, _ := net.ParseMAC(config.DefaultGuestMAC)
 	discover, err := dhcpv4.NewDiscovery(mac)
 	if err != nil {
 		t.Fatal(err)
@@ -284,7 +285,7 @@ func TestDHCPGivesTheGuestItsAddress(t *testing.T) {
 		offer.DNS()[0].String() != "192.168.127.1" {
 		t.Errorf("%v %v", offer, err)
 	}
-	if _, leases := p.call("GET", "/leases", nil); leases["192.168.127.2"] != defaultGuestMAC {
+	if _, leases := p.call("GET", "/leases", nil); leases["192.168.127.2"] != config.DefaultGuestMAC {
 		t.Errorf("leases %v", leases)
 	}
 }

@@ -19,6 +19,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
+	"gateway.local/gvproxy/internal/config"
+	"gateway.local/gvproxy/internal/limits"
 	"gateway.local/gvproxy/internal/names"
 )
 
@@ -31,7 +33,7 @@ const nicID = 1
 // that one dials whatever address the guest names (its own subnet and 0.0.0.0, which is the host's
 // loopback, among them) and cannot be told not to.
 type Network struct {
-	config   *Config
+	config   *config.Config
 	stack    *stack.Stack
 	fabric   *tap.Switch
 	pool     *tap.IPPool
@@ -46,36 +48,36 @@ type Network struct {
 }
 
 // newNetwork builds the network, whose DNS asks resolver; nothing listens on the host after it.
-func newNetwork(config *Config, resolver *names.Resolver) (*Network, error) {
+func newNetwork(c *config.Config, resolver *names.Resolver) (*Network, error) {
 	// The gateway answers ARP for the host services' address, too, whether one is open or not.
-	virtual := []string{config.ServiceIP}
-	endpoint, err := tap.NewLinkEndpoint(false, uint32(config.MTU), gatewayMAC, config.GatewayIP, virtual)
+	virtual := []string{c.ServiceIP}
+	endpoint, err := tap.NewLinkEndpoint(false, uint32(c.MTU), config.GatewayMAC, c.GatewayIP, virtual)
 	if err != nil {
 		return nil, err
 	}
 	fabric := tap.NewSwitch(false)
 	endpoint.Connect(fabric)
 	fabric.Connect(endpoint)
-	_, subnet, err := net.ParseCIDR(config.Subnet)
+	_, subnet, err := net.ParseCIDR(c.Subnet)
 	if err != nil {
 		return nil, err
 	}
 	relays := newRelaySet()
 	n := &Network{
-		config: config, fabric: fabric, pool: tap.NewIPPool(subnet), relays: relays,
-		services: newServiceTable(relays), egress: newEgress(config, resolver),
+		config: c, fabric: fabric, pool: tap.NewIPPool(subnet), relays: relays,
+		services: newServiceTable(relays), egress: newEgress(c, resolver),
 	}
-	if n.stack, err = newStack(config, &icmpLink{endpoint, n}); err != nil {
+	if n.stack, err = newStack(c, &icmpLink{endpoint, n}); err != nil {
 		return nil, err
 	}
-	for _, service := range config.HostServices {
+	for _, service := range c.HostServices {
 		if err := n.services.add(service); err != nil {
 			return nil, err
 		}
 	}
-	n.pool.Reserve(net.ParseIP(config.GatewayIP), gatewayMAC)
-	n.pool.Reserve(net.ParseIP(config.GuestIP), config.GuestMAC)
-	n.pool.Reserve(net.ParseIP(config.ServiceIP), gatewayMAC)
+	n.pool.Reserve(net.ParseIP(c.GatewayIP), config.GatewayMAC)
+	n.pool.Reserve(net.ParseIP(c.GuestIP), c.GuestMAC)
+	n.pool.Reserve(net.ParseIP(c.ServiceIP), config.GatewayMAC)
 	n.serveOutbound()
 	if err := n.serveDNS(resolver); err != nil {
 		return nil, fmt.Errorf("DNS: %w", err)
@@ -86,7 +88,7 @@ func newNetwork(config *Config, resolver *names.Resolver) (*Network, error) {
 	return n, nil
 }
 
-func newStack(config *Config, endpoint stack.LinkEndpoint) (*stack.Stack, error) {
+func newStack(config *config.Config, endpoint stack.LinkEndpoint) (*stack.Stack, error) {
 	s := stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, arp.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4},
@@ -96,7 +98,7 @@ func newStack(config *Config, endpoint stack.LinkEndpoint) (*stack.Stack, error)
 	}
 	address := tcpip.ProtocolAddress{
 		Protocol:          ipv4.ProtocolNumber,
-		AddressWithPrefix: tcpip.AddrFrom4(config.gateway.As4()).WithPrefix(),
+		AddressWithPrefix: tcpip.AddrFrom4(config.Addresses.Gateway.As4()).WithPrefix(),
 	}
 	if err := s.AddProtocolAddress(nicID, address, stack.AddressProperties{}); err != nil {
 		return nil, errors.New(err.String())
@@ -107,14 +109,14 @@ func newStack(config *Config, endpoint stack.LinkEndpoint) (*stack.Stack, error)
 	if err := s.SetTransportProtocolOption(tcp.ProtocolNumber, &noRACK); err != nil {
 		return nil, errors.New(err.String())
 	}
-	if err := limitStack(s); err != nil {
+	if err := limits.Stack(s); err != nil {
 		return nil, errors.New(err.String())
 	}
 	// The gateway answers for every address beyond it, hence both.
 	s.SetSpoofing(nicID, true)
 	s.SetPromiscuousMode(nicID, true)
-	mask := net.CIDRMask(config.subnet.Bits(), 32)
-	subnet, err := tcpip.NewSubnet(tcpip.AddrFrom4(config.subnet.Addr().As4()), tcpip.MaskFromBytes(mask))
+	mask := net.CIDRMask(config.Addresses.Subnet.Bits(), 32)
+	subnet, err := tcpip.NewSubnet(tcpip.AddrFrom4(config.Addresses.Subnet.Addr().As4()), tcpip.MaskFromBytes(mask))
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +155,7 @@ func (n *Network) replace(conn net.Conn) {
 func (n *Network) serveGuest(conn net.Conn) {
 	n.guests.Add(1)
 	slog.Info("guest connected")
-	_ = n.fabric.Accept(context.Background(), newStreamGuest(conn, n.config.guestMAC, &n.dropped), types.QemuProtocol)
+	_ = n.fabric.Accept(context.Background(), newStreamGuest(conn, n.config.Addresses.GuestMAC, &n.dropped), types.QemuProtocol)
 	n.guests.Add(-1)
 	n.currentLock.Lock()
 	last := n.current == conn
@@ -171,7 +173,7 @@ func (n *Network) serveGuest(conn net.Conn) {
 
 // serveDatagram serves the datagram socket until it is closed.
 func (n *Network) serveDatagram(conn *net.UnixConn) {
-	guest := newDatagramGuest(conn, n.config.guestMAC, &n.dropped, func(peer string) {
+	guest := newDatagramGuest(conn, n.config.Addresses.GuestMAC, &n.dropped, func(peer string) {
 		closed := n.relays.closeAll()
 		n.guests.Store(1)
 		slog.Info("guest connected", "peer", peer, "connectionsClosed", closed)

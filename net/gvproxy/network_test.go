@@ -8,21 +8,22 @@ import (
 	"strings"
 	"testing"
 
+	"gateway.local/gvproxy/internal/config"
 	"gateway.local/gvproxy/internal/names"
 )
 
 // networkOf is a network without a process and sockets of its own.
-func networkOf(t *testing.T, resolver *names.Resolver, services ...HostService) *Network {
+func networkOf(t *testing.T, resolver *names.Resolver, services ...config.HostService) *Network {
 	t.Helper()
-	return networkWith(t, resolver, Config{HostServices: services})
+	return networkWith(t, resolver, config.Config{HostServices: services})
 }
 
 // networkWith is one with more of a configuration.
-func networkWith(t *testing.T, resolver *names.Resolver, some Config) *Network {
+func networkWith(t *testing.T, resolver *names.Resolver, some config.Config) *Network {
 	t.Helper()
 	config := &some
 	config.ListenQemu, config.API = "q", "a"
-	if err := config.complete(); err != nil {
+	if err := config.Complete(); err != nil {
 		t.Fatal(err)
 	}
 	n, err := newNetwork(config, resolver)

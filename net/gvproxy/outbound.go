@@ -14,17 +14,24 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
+
+	"gateway.local/gvproxy/internal/limits"
 )
 
-const dialTimeout = 30 * time.Second
+const (
+	dialTimeout = 30 * time.Second
+	// closeTimeout is how long a guest may take to finish a connection that was closed. A connection
+	// that it does not finish is counted until then, and reset.
+	closeTimeout = 60 * time.Second
+)
 
 // serveOutbound relays what the guest sends to the world and to the host's chosen services. A refused
 // connection gets a reset from the stack, since the handler says "not mine", a refused datagram ICMP's "port unreachable".
 func (n *Network) serveOutbound() {
 	// The forwarders' own limit drops in silence, so that what is refused has to come before it.
-	toWorld := tcp.NewForwarder(n.stack, startTCPBuffer, 2*maxConnections, n.relayTCP)
-	toHost := tcp.NewForwarder(n.stack, startTCPBuffer, 2*maxConnections, n.relayService)
-	serviceAddress := tcpip.AddrFrom4(n.config.service.As4())
+	toWorld := tcp.NewForwarder(n.stack, limits.StartTCPBuffer, 2*limits.MaxConnections, n.relayTCP)
+	toHost := tcp.NewForwarder(n.stack, limits.StartTCPBuffer, 2*limits.MaxConnections, n.relayService)
+	serviceAddress := tcpip.AddrFrom4(n.config.Addresses.Service.As4())
 	n.stack.SetTransportProtocolHandler(tcp.ProtocolNumber,
 		func(id stack.TransportEndpointID, packet *stack.PacketBuffer) bool {
 			if id.LocalAddress == serviceAddress {
@@ -46,7 +53,7 @@ func hostPort(address tcpip.Address, port uint16) string {
 // relayTCP connects first and answers the guest's SYN after, so that the guest sees a refusal as one.
 func (n *Network) relayTCP(request *tcp.ForwarderRequest) {
 	target := hostPort(request.ID().LocalAddress, request.ID().LocalPort)
-	if !reserve(&n.relays.opened, maxConnections) {
+	if !limits.Reserve(&n.relays.opened, limits.MaxConnections) {
 		slog.Debug("the guest has too many connections", "target", target)
 		request.Complete(true)
 		return
@@ -80,7 +87,7 @@ func (n *Network) acceptFor(request *tcp.ForwarderRequest, outbound *net.TCPConn
 		return nil
 	}
 	setKeepalive(endpoint)
-	size := int64(tcpBuffer(int(n.relays.opened.Load())))
+	size := int64(limits.TCPBuffer(int(n.relays.opened.Load())))
 	endpoint.SocketOptions().SetReceiveBufferSize(size, true)
 	endpoint.SocketOptions().SetSendBufferSize(size, true)
 	return &guestConn{gonet.NewTCPConn(&queue, endpoint), endpoint}
@@ -114,4 +121,24 @@ func setKeepalive(endpoint tcpip.Endpoint) {
 	_ = endpoint.SetSockOpt(&interval)
 	_ = endpoint.SetSockOptInt(tcpip.KeepaliveCountOption, 4)
 	endpoint.SocketOptions().SetKeepAlive(true)
+}
+
+// guestConn is a connection that the guest opened.
+type guestConn struct {
+	*gonet.TCPConn
+	endpoint tcpip.Endpoint
+}
+
+// settle waits until the guest has finished the closed connection too, at most closeTimeout. The stack
+// keeps a connection that the guest does not finish, and nobody else counts it.
+func (c *guestConn) settle() {
+	pause := time.Millisecond
+	for deadline := time.Now().Add(closeTimeout); time.Now().Before(deadline); pause = min(2*pause, time.Second) {
+		switch tcp.EndpointState(c.endpoint.State()) {
+		case tcp.StateClose, tcp.StateError, tcp.StateTimeWait:
+			return
+		}
+		time.Sleep(pause)
+	}
+	c.endpoint.Abort()
 }

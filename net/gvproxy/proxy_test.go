@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"testing"
 	"time"
+
+	"gateway.local/gvproxy/internal/config"
 )
 
 // TestMain makes the test program the real one when a test starts it again.
@@ -27,7 +29,7 @@ func TestMain(m *testing.M) {
 // proxy is a running gvproxy.
 type proxy struct {
 	t      *testing.T
-	config Config
+	config config.Config
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
 	stderr bytes.Buffer
@@ -35,7 +37,7 @@ type proxy struct {
 	ended  chan struct{}
 }
 
-func startProxy(t *testing.T, services ...HostService) *proxy {
+func startProxy(t *testing.T, services ...config.HostService) *proxy {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "gvp") // t.TempDir is too long for a socket
 	if err != nil {
@@ -45,9 +47,9 @@ func startProxy(t *testing.T, services ...HostService) *proxy {
 	return startProxyIn(t, dir, services...)
 }
 
-func startProxyIn(t *testing.T, dir string, services ...HostService) *proxy {
+func startProxyIn(t *testing.T, dir string, services ...config.HostService) *proxy {
 	t.Helper()
-	p := &proxy{t: t, ended: make(chan struct{}), config: Config{
+	p := &proxy{t: t, ended: make(chan struct{}), config: config.Config{
 		ListenQemu: dir + "/qemu", ListenVfkit: dir + "/vfkit", API: dir + "/api", ExitWithParent: true,
 		HostServices: services,
 	}}

@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+
+	"gateway.local/gvproxy/internal/limits"
 )
 
 // halfCloser is a stream connection that can end its sending side alone.
@@ -31,20 +33,11 @@ type relay struct {
 
 func newRelaySet() *relaySet { return &relaySet{active: map[*relay]struct{}{}} }
 
-// reserve counts one more, or returns false when there are as many as the limit.
-func reserve(counter *atomic.Int64, limit int64) bool {
-	if counter.Add(1) > limit {
-		counter.Add(-1)
-		return false
-	}
-	return true
-}
-
 // run copies between the two until both sides have ended, then closes them. It returns after that.
 func (s *relaySet) run(guest, host halfCloser) { s.serve(s.newRelay(guest, host)) }
 
 func (s *relaySet) newRelay(guest, host halfCloser) *relay {
-	return &relay{guest, host, copyBuffer(s.count() + 1)}
+	return &relay{guest, host, limits.CopyBuffer(s.count() + 1)}
 }
 
 func (s *relaySet) serve(r *relay) {

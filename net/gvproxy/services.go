@@ -12,17 +12,12 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"gateway.local/gvproxy/internal/config"
+	"gateway.local/gvproxy/internal/limits"
 )
 
 const serviceDialTimeout = 10 * time.Second
-
-// HostService is a TCP port of the host's loopback that the user opened to the guest. The guest finds
-// it on Config.ServiceIP, an address that leads nowhere else.
-type HostService struct {
-	// GuestPort is the port of Config.ServiceIP, HostPort that of the host's loopback.
-	GuestPort uint16 `json:"guestPort"`
-	HostPort  uint16 `json:"hostPort"`
-}
 
 // serviceTable holds the open host services by guest port.
 type serviceTable struct {
@@ -33,7 +28,7 @@ type serviceTable struct {
 }
 
 type openService struct {
-	HostService
+	config.HostService
 	// active are its relayed connections; they end when the service is removed.
 	active map[*relay]struct{}
 }
@@ -43,7 +38,7 @@ func newServiceTable(relays *relaySet) *serviceTable {
 }
 
 // add opens a service. The same service again is no error.
-func (t *serviceTable) add(service HostService) error {
+func (t *serviceTable) add(service config.HostService) error {
 	if service.GuestPort == 0 || service.HostPort == 0 {
 		return failf(codeBadRequest, "a host service needs two ports from 1 to 65535")
 	}
@@ -78,10 +73,10 @@ func (t *serviceTable) remove(guestPort uint16) error {
 }
 
 // list returns the open services in the order of their guest ports.
-func (t *serviceTable) list() []HostService {
+func (t *serviceTable) list() []config.HostService {
 	t.lock.Lock()
 	defer t.lock.Unlock()
-	all := make([]HostService, 0, len(t.open))
+	all := make([]config.HostService, 0, len(t.open))
 	for _, service := range t.open {
 		all = append(all, service.HostService)
 	}
@@ -108,7 +103,7 @@ func (t *serviceTable) reserve(guestPort uint16) *openService {
 	t.lock.Lock()
 	defer t.lock.Unlock()
 	service := t.open[guestPort]
-	if service == nil || t.connections >= maxServiceConnections {
+	if service == nil || t.connections >= limits.MaxServiceConnections {
 		return nil
 	}
 	t.connections++
@@ -150,7 +145,7 @@ func (n *Network) relayService(request *tcp.ForwarderRequest) {
 		return
 	}
 	defer n.services.release()
-	if !reserve(&n.relays.opened, maxConnections) {
+	if !limits.Reserve(&n.relays.opened, limits.MaxConnections) {
 		request.Complete(true)
 		return
 	}

@@ -13,6 +13,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 
+	"gateway.local/gvproxy/internal/config"
+	"gateway.local/gvproxy/internal/limits"
 	"gateway.local/gvproxy/internal/names"
 )
 
@@ -55,7 +57,7 @@ func freePort(t *testing.T, address string) string {
 
 func TestAHostServiceIsExactlyThatPort(t *testing.T) {
 	chosen, other := hostServer(t, "127.0.0.1:0"), hostServer(t, "127.0.0.1:0")
-	p := startProxy(t, HostService{portNumber(t, chosen), portNumber(t, chosen)}, HostService{80, portNumber(t, chosen)})
+	p := startProxy(t, config.HostService{GuestPort: portNumber(t, chosen), HostPort: portNumber(t, chosen)}, config.HostService{GuestPort: 80, HostPort: portNumber(t, chosen)})
 	g := dialQemu(t, p.config.ListenQemu)
 	for _, port := range []string{chosen, "80"} {
 		if got, err := g.hears(serviceAddress + ":" + port); got != "secret" || err != nil {
@@ -91,7 +93,7 @@ func TestAHostServiceIsNotOpenToUDP(t *testing.T) {
 	defer packets.Close()
 	_, port, _ := net.SplitHostPort(packets.LocalAddr().String())
 	number := portNumber(t, port)
-	n := networkOf(t, names.OfHost(), HostService{number, number})
+	n := networkOf(t, names.OfHost(), config.HostService{GuestPort: number, HostPort: number})
 	g := guestOf(t, n)
 	to := fullAddress(serviceAddress + ":" + port)
 	conn, err := gonet.DialUDP(g.stack, nil, &to, ipv4.ProtocolNumber)
@@ -114,7 +116,7 @@ func TestAHostServiceIsNotOpenToUDP(t *testing.T) {
 
 func TestAHostServiceThatIsDownIsRefusedAndFoundAgain(t *testing.T) {
 	port := freePort(t, "127.0.0.1:0")
-	p := startProxy(t, HostService{11434, portNumber(t, port)})
+	p := startProxy(t, config.HostService{GuestPort: 11434, HostPort: portNumber(t, port)})
 	g := dialQemu(t, p.config.ListenQemu)
 	for range 2 {
 		if _, err := g.hears(serviceAddress + ":11434"); !refused(err) {
@@ -146,7 +148,7 @@ func TestAHostServiceMayListenOnIPv6Only(t *testing.T) {
 		conn.Close()
 	})
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
-	n := networkOf(t, names.OfHost(), HostService{80, portNumber(t, port)})
+	n := networkOf(t, names.OfHost(), config.HostService{GuestPort: 80, HostPort: portNumber(t, port)})
 	if got, err := guestOf(t, n).hears(serviceAddress + ":80"); got != "six" || err != nil {
 		t.Errorf("%q %v", got, err)
 	}
@@ -162,7 +164,7 @@ func TestHostServicesAreAddedAndRemovedWhileTheGuestRuns(t *testing.T) {
 	defer listener.Close()
 	go acceptAll(listener, func(conn net.Conn) { _, _ = conn.Write([]byte("x")) })
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
-	service := HostService{GuestPort: 443, HostPort: portNumber(t, port)}
+	service := config.HostService{GuestPort: 443, HostPort: portNumber(t, port)}
 	if _, err := g.hears(serviceAddress + ":443"); !refused(err) {
 		t.Errorf("before: %v", err)
 	}
@@ -182,7 +184,7 @@ func TestHostServicesAreAddedAndRemovedWhileTheGuestRuns(t *testing.T) {
 	if _, stats := p.call("GET", "/stats", nil); stats["serviceConnections"].(float64) != 1 {
 		t.Errorf("stats %v", stats)
 	}
-	if status, body := p.call("DELETE", "/services", HostService{GuestPort: 443}); status != 200 {
+	if status, body := p.call("DELETE", "/services", config.HostService{GuestPort: 443}); status != 200 {
 		t.Errorf("remove: %d %v", status, body)
 	}
 	if _, err := open.Read(make([]byte, 1)); err == nil || timedOut(err) {
@@ -199,19 +201,19 @@ func timedOut(err error) bool {
 }
 
 func TestTheServicesAPIRefuses(t *testing.T) {
-	p := startProxy(t, HostService{443, 1})
+	p := startProxy(t, config.HostService{GuestPort: 443, HostPort: 1})
 	for _, c := range []struct {
 		method string
 		body   any
 		status int
 		code   string
 	}{
-		{"POST", HostService{443, 2}, 409, codePortInUse},
-		{"POST", HostService{0, 2}, 400, codeBadRequest},
-		{"POST", HostService{2, 0}, 400, codeBadRequest},
+		{"POST", config.HostService{GuestPort: 443, HostPort: 2}, 409, codePortInUse},
+		{"POST", config.HostService{GuestPort: 0, HostPort: 2}, 400, codeBadRequest},
+		{"POST", config.HostService{GuestPort: 2, HostPort: 0}, 400, codeBadRequest},
 		{"POST", map[string]int{"guestPort": 70000, "hostPort": 1}, 400, codeBadRequest},
 		{"POST", map[string]any{"guestPort": 2, "hostPort": 1, "host": "10.0.0.1"}, 400, codeBadRequest},
-		{"DELETE", HostService{GuestPort: 444}, 404, codeNotFound},
+		{"DELETE", config.HostService{GuestPort: 444}, 404, codeNotFound},
 	} {
 		if status, body := p.call(c.method, "/services", c.body); status != c.status || body["code"] != c.code {
 			t.Errorf("%s %v: %d %v", c.method, c.body, status, body)
@@ -222,7 +224,7 @@ func TestTheServicesAPIRefuses(t *testing.T) {
 func TestTwoNetworksShareAHostService(t *testing.T) {
 	port := hostServer(t, "127.0.0.1:0")
 	for range 2 {
-		p := startProxy(t, HostService{11434, portNumber(t, port)})
+		p := startProxy(t, config.HostService{GuestPort: 11434, HostPort: portNumber(t, port)})
 		if got, err := dialQemu(t, p.config.ListenQemu).hears(serviceAddress + ":11434"); got != "secret" || err != nil {
 			t.Errorf("%q %v", got, err)
 		}
@@ -260,8 +262,8 @@ func comesToBe(t *testing.T, what string, holds func() bool) {
 }
 
 func TestConnectionsToHostServicesAreBounded(t *testing.T) {
-	n := networkOf(t, names.OfHost(), HostService{80, portNumber(t, holder(t, "127.0.0.1:0"))})
-	boundHolds(t, guestOf(t, n), serviceAddress+":80", maxServiceConnections, n.services.count)
+	n := networkOf(t, names.OfHost(), config.HostService{GuestPort: 80, HostPort: portNumber(t, holder(t, "127.0.0.1:0"))})
+	boundHolds(t, guestOf(t, n), serviceAddress+":80", limits.MaxServiceConnections, n.services.count)
 }
 
 func TestConnectionsToTheWorldAreBounded(t *testing.T) {
@@ -269,9 +271,9 @@ func TestConnectionsToTheWorldAreBounded(t *testing.T) {
 	if outside == "" {
 		t.Skip("this host has no address but the loopback's")
 	}
-	n := networkWith(t, names.OfHost(), Config{Egress: egressAll})
+	n := networkWith(t, names.OfHost(), config.Config{Egress: config.EgressAll})
 	count := func() int { return int(n.relays.opened.Load()) }
-	boundHolds(t, guestOf(t, n), outside+":"+holder(t, "0.0.0.0:0"), maxConnections, count)
+	boundHolds(t, guestOf(t, n), outside+":"+holder(t, "0.0.0.0:0"), limits.MaxConnections, count)
 }
 
 // boundHolds opens as many connections as the limit, is refused one more, ends one and opens another.

@@ -2,7 +2,9 @@
 
 package confine
 
-import "os"
+import (
+	"os"
+)
 
 // Process does nothing: this host has no Landlock, seccomp or capabilities.
 func Process(int, string) (State, error) {

@@ -1,4 +1,6 @@
-package main
+// Package config reads what the program can be told, completes it and checks it.
+// It must not open or create anything but the file.
+package config
 
 import (
 	"encoding/binary"
@@ -45,25 +47,65 @@ type Config struct {
 	// LogLevel is debug, info, warn or error.
 	LogLevel string `json:"logLevel,omitempty"`
 
-	subnet  netip.Prefix
-	gateway netip.Addr
-	guest   netip.Addr
-	service netip.Addr
-	allowed []allowed
-
-	guestMAC net.HardwareAddr
+	// Addresses and Allowed are what the texts above mean; Complete sets them.
+	Addresses Addresses `json:"-"`
+	Allowed   []Allowed `json:"-"`
 }
 
+// HostService is a TCP port of the host's loopback that the user opened to the guest. The guest finds
+// it on Config.ServiceIP, an address that leads nowhere else.
+type HostService struct {
+	// GuestPort is the port of Config.ServiceIP, HostPort that of the host's loopback.
+	GuestPort uint16 `json:"guestPort"`
+	HostPort  uint16 `json:"hostPort"`
+}
+
+// AllowedHost is a host that the user's settings name, a registry or a proxy: open by TCP, on one port,
+// at the addresses that its name has at that time.
+type AllowedHost struct {
+	Host string `json:"host"`
+	Port uint16 `json:"port"`
+}
+
+// AllowedNet is opened by the user, all of it or one port.
+type AllowedNet struct {
+	Net  string `json:"net"`
+	Port uint16 `json:"port,omitempty"`
+}
+
+// Addresses are those of the virtual network.
+type Addresses struct {
+	Subnet                  netip.Prefix
+	Gateway, Guest, Service netip.Addr
+	GuestMAC                net.HardwareAddr
+}
+
+// Allowed is a prefix that is open whatever Egress says: all of it, or one port by TCP and UDP.
+type Allowed struct {
+	Prefix  netip.Prefix
+	Port    uint16
+	TCPOnly bool
+}
+
+// The values of Config.Egress.
 const (
-	defaultSubnet   = "192.168.127.0/24"
-	defaultGuestMAC = "5a:94:ef:e4:0c:ee"
-	gatewayMAC      = "5a:94:ef:e4:0c:dd"
+	EgressInternet = "internet"
+	EgressAll      = "all"
+	EgressNone     = "none"
+)
+
+const (
+	// DefaultGuestMAC is the guest's unless GuestMAC says otherwise, GatewayMAC always the gateway's.
+	DefaultGuestMAC = "5a:94:ef:e4:0c:ee"
+	GatewayMAC      = "5a:94:ef:e4:0c:dd"
+
+	defaultSubnet = "192.168.127.0/24"
 	// maxSocketPath is the smallest sun_path of the systems we run on, less its final NUL.
 	maxSocketPath = 103
 )
 
-// loadConfig reads, completes and checks the configuration in the named file.
-func loadConfig(path string) (*Config, error) {
+// Load reads, completes and checks the configuration in the named file.
+func Load(path string) (*Config, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -75,19 +117,19 @@ func loadConfig(path string) (*Config, error) {
 	if err := decoder.Decode(&c); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if err := c.complete(); err != nil {
+	if err := c.Complete(); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return &c, nil
 }
 
-// complete applies the defaults and checks every value.
-func (c *Config) complete() error {
+// Complete applies the defaults and checks every value.
+func (c *Config) Complete() error {
 	if c.Subnet == "" {
 		c.Subnet = defaultSubnet
 	}
 	if c.GuestMAC == "" {
-		c.GuestMAC = defaultGuestMAC
+		c.GuestMAC = DefaultGuestMAC
 	}
 	if c.MTU == 0 {
 		c.MTU = 1500
@@ -103,7 +145,7 @@ func (c *Config) complete() error {
 		return fmt.Errorf("guestMac %q is not an Ethernet address", c.GuestMAC)
 	}
 	// The DHCP server compares texts, so the spelling has to be the library's own.
-	c.GuestMAC, c.guestMAC = mac.String(), mac
+	c.GuestMAC, c.Addresses.GuestMAC = mac.String(), mac
 	if err := c.completeAddresses(); err != nil {
 		return err
 	}
@@ -118,9 +160,9 @@ func (c *Config) complete() error {
 
 func (c *Config) completeEgress() error {
 	if c.Egress == "" {
-		c.Egress = egressInternet
+		c.Egress = EgressInternet
 	}
-	if c.Egress != egressInternet && c.Egress != egressAll && c.Egress != egressNone {
+	if c.Egress != EgressInternet && c.Egress != EgressAll && c.Egress != EgressNone {
 		return fmt.Errorf("egress %q is not internet, all or none", c.Egress)
 	}
 	for _, one := range c.AllowNets {
@@ -128,7 +170,7 @@ func (c *Config) completeEgress() error {
 		if err != nil || !prefix.Addr().Is4() {
 			return fmt.Errorf("allowNets: %q is not an IPv4 prefix", one.Net)
 		}
-		c.allowed = append(c.allowed, allowed{prefix.Masked(), one.Port, false})
+		c.Allowed = append(c.Allowed, Allowed{prefix.Masked(), one.Port, false})
 	}
 	for _, one := range c.AllowHosts {
 		if one.Host == "" || one.Port == 0 {
@@ -136,7 +178,7 @@ func (c *Config) completeEgress() error {
 		}
 		if ip, err := netip.ParseAddr(one.Host); err == nil {
 			ip = ip.WithZone("").Unmap()
-			c.allowed = append(c.allowed, allowed{netip.PrefixFrom(ip, ip.BitLen()), one.Port, true})
+			c.Allowed = append(c.Allowed, Allowed{netip.PrefixFrom(ip, ip.BitLen()), one.Port, true})
 		}
 	}
 	return nil
@@ -158,23 +200,24 @@ func (c *Config) completeAddresses() error {
 	if err != nil || !prefix.Addr().Is4() || prefix.Bits() > 29 {
 		return fmt.Errorf("subnet %q is not an IPv4 prefix of at most 29 bits", c.Subnet)
 	}
-	c.subnet = prefix.Masked()
-	c.Subnet = c.subnet.String()
-	first := c.subnet.Addr().Next()
-	if c.gateway, err = addressIn(c.subnet, "gatewayIp", c.GatewayIP, first); err != nil {
+	at := &c.Addresses
+	at.Subnet = prefix.Masked()
+	c.Subnet = at.Subnet.String()
+	first := at.Subnet.Addr().Next()
+	if at.Gateway, err = addressIn(at.Subnet, "gatewayIp", c.GatewayIP, first); err != nil {
 		return err
 	}
-	if c.guest, err = addressIn(c.subnet, "guestIp", c.GuestIP, first.Next()); err != nil {
+	if at.Guest, err = addressIn(at.Subnet, "guestIp", c.GuestIP, first.Next()); err != nil {
 		return err
 	}
-	if c.service, err = addressIn(c.subnet, "serviceIp", c.ServiceIP, lastButTwo(c.subnet)); err != nil {
+	if at.Service, err = addressIn(at.Subnet, "serviceIp", c.ServiceIP, lastButTwo(at.Subnet)); err != nil {
 		return err
 	}
-	if c.gateway == c.guest || c.gateway == c.service || c.guest == c.service {
+	if at.Gateway == at.Guest || at.Gateway == at.Service || at.Guest == at.Service {
 		return fmt.Errorf("gatewayIp %s, guestIp %s and serviceIp %s are not three addresses",
-			c.gateway, c.guest, c.service)
+			at.Gateway, at.Guest, at.Service)
 	}
-	c.GatewayIP, c.GuestIP, c.ServiceIP = c.gateway.String(), c.guest.String(), c.service.String()
+	c.GatewayIP, c.GuestIP, c.ServiceIP = at.Gateway.String(), at.Guest.String(), at.Service.String()
 	return nil
 }
 
