@@ -1,6 +1,6 @@
 /**
  * What a guest may reach through this host: the user's words for it, and what is said of a refusal.
- * The decisions are gvproxy's (net/gvproxy/egress.go).
+ * The decisions are gvproxy's (net/gvproxy/internal/egress/egress.go).
  *
  * @module
  */

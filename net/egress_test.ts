@@ -52,7 +52,9 @@ Deno.test("parseAllowedNet() refuses what is not a network, and what nothing ope
 });
 
 Deno.test("NEVER_REACHED is gvproxy's list of IPv4", async () => {
-  const source = await Deno.readTextFile(new URL("gvproxy/egress.go", import.meta.url));
+  const source = await Deno.readTextFile(
+    new URL("gvproxy/internal/egress/egress.go", import.meta.url),
+  );
   const list = source.split("var neverReached = prefixes(")[1]!.split("\n)")[0]!;
   const found = [...list.matchAll(/"([\d.]+\/\d+)"/g)].map(([, prefix]) => prefix!);
   assertEquals(found.toSorted(), NEVER_REACHED.toSorted());

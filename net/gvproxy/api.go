@@ -9,6 +9,7 @@ import (
 
 	"gateway.local/gvproxy/internal/config"
 	"gateway.local/gvproxy/internal/confine"
+	"gateway.local/gvproxy/internal/egress"
 )
 
 // api answers on the host's socket only. No handler of it is ever given to the virtual network.
@@ -35,7 +36,7 @@ type Stats struct {
 	ServiceConnections int   `json:"serviceConnections"`
 	Forwards           int   `json:"forwards"`
 	UptimeMs           int64 `json:"uptimeMs"`
-	refusedCounts
+	egress.Counts
 }
 
 func (a *api) handler() http.Handler {
@@ -52,7 +53,7 @@ func (a *api) handler() http.Handler {
 	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusOK, a.stats())
 	})
-	mux.HandleFunc("GET /refusals", a.network.egress.refused.stream)
+	mux.HandleFunc("GET /refusals", a.network.egress.Refused.Stream)
 	mux.HandleFunc("GET /forwards", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusOK, a.forwards.list())
 	})
@@ -118,7 +119,7 @@ func (a *api) stats() Stats {
 		ServiceConnections: a.network.services.count(),
 		Forwards:           len(a.forwards.list()),
 		UptimeMs:           time.Since(a.started).Milliseconds(),
-		refusedCounts:      a.network.egress.refused.totals(),
+		Counts:             a.network.egress.Refused.Totals(),
 	}
 }
 

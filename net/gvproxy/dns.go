@@ -15,6 +15,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 
+	"gateway.local/gvproxy/internal/egress"
 	"gateway.local/gvproxy/internal/limits"
 	"gateway.local/gvproxy/internal/names"
 )
@@ -36,7 +37,7 @@ var serviceNames = map[string]bool{
 type nameServer struct {
 	services  *serviceTable
 	serviceIP net.IP
-	egress    *egress
+	egress    *egress.Policy
 	host      *names.Resolver
 	lookups   atomic.Int64 // being answered
 	// timeout is lookupTimeout; tests lower it.
@@ -176,7 +177,7 @@ func (s *nameServer) fill(reply *dns.Msg) {
 		s.fillService(reply, question)
 		return
 	}
-	if !s.egress.mayAsk(question, s.host) {
+	if !s.egress.MayAsk(question, s.host) {
 		reply.Rcode = dns.RcodeRefused
 		return
 	}

@@ -20,6 +20,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 
 	"gateway.local/gvproxy/internal/config"
+	"gateway.local/gvproxy/internal/egress"
 	"gateway.local/gvproxy/internal/limits"
 	"gateway.local/gvproxy/internal/logs"
 	"gateway.local/gvproxy/internal/names"
@@ -245,7 +246,7 @@ func TestEveryKindOfLookupEnds(t *testing.T) {
 	// Without the bound each question would take 1000 s.
 	_ = os.WriteFile(conf, []byte("nameserver 127.0.0.1\noptions timeout:10 attempts:100\n"), 0o600)
 	server := &nameServer{
-		egress:   &egress{config: &config.Config{Egress: config.EgressAll}},
+		egress:   egress.New(&config.Config{Egress: config.EgressAll}, nil),
 		services: newServiceTable(newRelaySet()), timeout: 50 * time.Millisecond,
 		host: &names.Resolver{ResolvConf: conf, Hosts: "/nowhere", Port: port},
 	}

@@ -204,3 +204,16 @@ func sendNow(raw syscall.RawConn, datagram []byte) error {
 	}
 	return errors.Join(err, failure)
 }
+
+// dialUDP opens a flow to one host. To the broadcast address of a network of this host it fails, which
+// no list of addresses knows: Go lets each UDP socket send there.
+func dialUDP(target string) (net.Conn, error) {
+	dialer := net.Dialer{Control: func(_, _ string, conn syscall.RawConn) error {
+		var refused error
+		err := conn.Control(func(socket uintptr) {
+			refused = syscall.SetsockoptInt(int(socket), syscall.SOL_SOCKET, syscall.SO_BROADCAST, 0)
+		})
+		return errors.Join(err, refused)
+	}}
+	return dialer.Dial("udp4", target)
+}

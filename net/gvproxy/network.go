@@ -20,6 +20,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
 	"gateway.local/gvproxy/internal/config"
+	"gateway.local/gvproxy/internal/egress"
 	"gateway.local/gvproxy/internal/limits"
 	"gateway.local/gvproxy/internal/names"
 )
@@ -39,7 +40,7 @@ type Network struct {
 	pool     *tap.IPPool
 	relays   *relaySet
 	services *serviceTable
-	egress   *egress
+	egress   *egress.Policy
 	guests   atomic.Int64
 	dropped  atomic.Uint64
 
@@ -65,7 +66,7 @@ func newNetwork(c *config.Config, resolver *names.Resolver) (*Network, error) {
 	relays := newRelaySet()
 	n := &Network{
 		config: c, fabric: fabric, pool: tap.NewIPPool(subnet), relays: relays,
-		services: newServiceTable(relays), egress: newEgress(c, resolver),
+		services: newServiceTable(relays), egress: egress.New(c, resolver),
 	}
 	if n.stack, err = newStack(c, &icmpLink{endpoint, n}); err != nil {
 		return nil, err

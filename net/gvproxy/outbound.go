@@ -37,12 +37,12 @@ func (n *Network) serveOutbound() {
 			if id.LocalAddress == serviceAddress {
 				return toHost.HandlePacket(id, packet)
 			}
-			return n.egress.mayTry(kindTCP, id, packet) && toWorld.HandlePacket(id, packet)
+			return n.egress.MayTryTCP(id, packet) && toWorld.HandlePacket(id, packet)
 		})
 	udpForwarder := udp.NewForwarder(n.stack, n.relayUDP)
 	n.stack.SetTransportProtocolHandler(udp.ProtocolNumber,
 		func(id stack.TransportEndpointID, packet *stack.PacketBuffer) bool {
-			return n.egress.mayTry(kindUDP, id, packet) && udpForwarder.HandlePacket(id, packet)
+			return n.egress.MayTryUDP(id) && udpForwarder.HandlePacket(id, packet)
 		})
 }
 
@@ -59,7 +59,7 @@ func (n *Network) relayTCP(request *tcp.ForwarderRequest) {
 		return
 	}
 	defer n.relays.opened.Add(-1)
-	if !n.egress.admits(request.ID()) {
+	if !n.egress.Admits(request.ID()) {
 		request.Complete(true)
 		return
 	}

@@ -1,13 +1,13 @@
-package main
+// Package egress decides what the guest may reach by way of the host, and counts what it is refused.
+// It must not connect to anything.
+package egress
 
 import (
-	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -116,52 +116,54 @@ func opens(one config.Allowed, what kind, ip netip.Addr, port uint16) bool {
 	return one.Port == 0 || (what != kindICMP && one.Port == port)
 }
 
-// egress decides what the guest may reach by way of the host.
-type egress struct {
-	config  *config.Config
-	host    ownAddresses
-	refused *refusals
+// Policy is what the settings of one network let its guest reach.
+type Policy struct {
+	config *config.Config
+	host   ownAddresses
+	// Refused counts what was refused, and tells the first of each kind.
+	Refused *Refusals
 	// named are the hosts that the user's settings name, by port.
 	named map[uint16][]*namedHost
 }
 
-func newEgress(config *config.Config, resolver *names.Resolver) *egress {
-	e := &egress{
-		config: config, host: ownAddresses{read: net.InterfaceAddrs}, refused: newRefusals(),
+// New is the policy of a configuration. Its names are looked up by the resolver.
+func New(config *config.Config, resolver *names.Resolver) *Policy {
+	p := &Policy{
+		config: config, host: ownAddresses{read: net.InterfaceAddrs}, Refused: newRefusals(),
 		named: map[uint16][]*namedHost{},
 	}
 	for _, one := range config.AllowHosts {
 		if _, err := netip.ParseAddr(one.Host); err != nil {
-			e.named[one.Port] = append(e.named[one.Port], newNamedHost(one.Host, resolver))
+			p.named[one.Port] = append(p.named[one.Port], newNamedHost(one.Host, resolver))
 		}
 	}
-	return e
+	return p
 }
 
 // judge says why the guest may not reach the address, as far as numbers tell. The virtual network itself
 // is out: an address of it that nobody has must lead nowhere, even if the host's real network uses the
 // same numbers.
-func (e *egress) judge(what kind, ip netip.Addr, port uint16) reason {
+func (p *Policy) judge(what kind, ip netip.Addr, port uint16) reason {
 	ip = judged(ip)
 	switch {
-	case e.config.Addresses.Subnet.Contains(ip) || ip == limitedBroadcast:
+	case p.config.Addresses.Subnet.Contains(ip) || ip == limitedBroadcast:
 		return reasonVirtual
 	case within(neverReached, ip):
 		return reasonNever
 	}
-	for _, one := range e.config.Allowed {
+	for _, one := range p.config.Allowed {
 		if opens(one, what, ip, port) {
 			return reachable
 		}
 	}
 	switch {
-	case e.config.Egress == config.EgressAll:
+	case p.config.Egress == config.EgressAll:
 		return reachable
-	case e.config.Egress == config.EgressNone:
+	case p.config.Egress == config.EgressNone:
 		return reasonNone
 	case within(reserved, ip) || (ip.Is6() && !publicIPv6.Contains(ip)):
 		return reasonPrivate
-	case e.host.has(ip):
+	case p.host.has(ip):
 		return reasonHost
 	}
 	return reachable
@@ -169,33 +171,47 @@ func (e *egress) judge(what kind, ip netip.Addr, port uint16) reason {
 
 var limitedBroadcast = netip.MustParseAddr("255.255.255.255")
 
-// mayTry tells whether the stack may hand a packet on to a forwarder, and counts it when not. For TCP to
-// a port of a host that the settings name the answer takes a look-up, so that admits has the last word.
-func (e *egress) mayTry(what kind, id stack.TransportEndpointID, packet *stack.PacketBuffer) bool {
-	ip := netip.AddrFrom4(id.LocalAddress.As4())
-	why := e.judge(what, ip, id.LocalPort)
-	if why == reachable || (what == kindTCP && e.maybeNamed(why, id.LocalPort)) {
+// MayTryTCP tells whether the stack may hand a segment on to a forwarder, and counts it when not. To a port
+// of a host that the settings name the answer takes a look-up, so that Admits has the last word.
+func (p *Policy) MayTryTCP(id stack.TransportEndpointID, packet *stack.PacketBuffer) bool {
+	to := target(id)
+	why := p.judge(kindTCP, to.Addr(), to.Port())
+	if why == reachable || p.maybeNamed(why, to.Port()) {
 		return true
 	}
-	if what == kindTCP {
-		flags := header.TCP(packet.TransportHeader().Slice()).Flags()
-		if !flags.Contains(header.TCPFlagSyn) || flags.Contains(header.TCPFlagAck) {
-			return false // the rest of a connection that is gone
-		}
+	flags := header.TCP(packet.TransportHeader().Slice()).Flags()
+	if !flags.Contains(header.TCPFlagSyn) || flags.Contains(header.TCPFlagAck) {
+		return false // the rest of a connection that is gone
 	}
-	e.refused.add(what, netip.AddrPortFrom(ip, id.LocalPort).String, why)
+	p.Refused.add(kindTCP, to.String, why)
 	return false
 }
 
-// admits has the last word about a TCP connection, right before it is made.
-func (e *egress) admits(id stack.TransportEndpointID) bool {
-	ip := netip.AddrFrom4(id.LocalAddress.As4())
-	why := e.judge(kindTCP, ip, id.LocalPort)
-	if why == reachable || (e.maybeNamed(why, id.LocalPort) && e.isNamed(ip, id.LocalPort)) {
+// Admits has the last word about a TCP connection, right before it is made.
+func (p *Policy) Admits(id stack.TransportEndpointID) bool {
+	to := target(id)
+	why := p.judge(kindTCP, to.Addr(), to.Port())
+	if why == reachable || (p.maybeNamed(why, to.Port()) && p.isNamed(to.Addr(), to.Port())) {
 		return true
 	}
-	e.refused.add(kindTCP, netip.AddrPortFrom(ip, id.LocalPort).String, why)
+	p.Refused.add(kindTCP, to.String, why)
 	return false
+}
+
+// MayTryUDP tells whether the stack may hand a datagram on to a forwarder, and counts it when not.
+func (p *Policy) MayTryUDP(id stack.TransportEndpointID) bool {
+	to := target(id)
+	why := p.judge(kindUDP, to.Addr(), to.Port())
+	if why == reachable {
+		return true
+	}
+	p.Refused.add(kindUDP, to.String, why)
+	return false
+}
+
+// target is where the guest wants to go: the stack takes the packets of every address for its own.
+func target(id stack.TransportEndpointID) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4(id.LocalAddress.As4()), id.LocalPort)
 }
 
 // ownAddresses are those of the host's interfaces, read at most once a second.
@@ -224,17 +240,4 @@ func (o *ownAddresses) has(ip netip.Addr) bool {
 		}
 	}
 	return o.all[ip]
-}
-
-// dialUDP opens a flow to one host. To the broadcast address of a network of this host it fails, which
-// no list of addresses knows: Go lets each UDP socket send there.
-func dialUDP(target string) (net.Conn, error) {
-	dialer := net.Dialer{Control: func(_, _ string, conn syscall.RawConn) error {
-		var refused error
-		err := conn.Control(func(socket uintptr) {
-			refused = syscall.SetsockoptInt(int(socket), syscall.SOL_SOCKET, syscall.SO_BROADCAST, 0)
-		})
-		return errors.Join(err, refused)
-	}}
-	return dialer.Dial("udp4", target)
 }

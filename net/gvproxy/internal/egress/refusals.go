@@ -1,4 +1,4 @@
-package main
+package egress
 
 import (
 	"encoding/json"
@@ -6,36 +6,36 @@ import (
 	"sync"
 )
 
-// Refusal is the first of its kind. A line of GET /refusals, which stays open.
-type Refusal struct {
+// refusal is the first of its kind. A line of GET /refusals, which stays open.
+type refusal struct {
 	Kind   kind   `json:"kind"`
 	Target string `json:"target"`
 	Reason reason `json:"reason"`
 }
 
-// refusedCounts is the part of Stats that counts what the guest was refused: connections, datagrams, pings, questions.
-type refusedCounts struct {
+// Counts is the part of GET /stats that counts what the guest was refused: connections, datagrams, pings, questions.
+type Counts struct {
 	RefusedTCP  uint64 `json:"refusedTcp"`
 	RefusedUDP  uint64 `json:"refusedUdp"`
 	RefusedICMP uint64 `json:"refusedIcmp"`
 	RefusedDNS  uint64 `json:"refusedDns"`
 }
 
-// refusals counts what was refused and keeps the first of each kind, so that a guest cannot fill anything.
-type refusals struct {
+// Refusals counts what was refused and keeps the first of each kind, so that a guest cannot fill anything.
+type Refusals struct {
 	lock   sync.Mutex
 	counts map[kind]uint64
-	first  []Refusal
+	first  []refusal
 	// grown is closed when first gets another one, and replaced.
 	grown chan struct{}
 }
 
-func newRefusals() *refusals {
-	return &refusals{counts: map[kind]uint64{}, grown: make(chan struct{})}
+func newRefusals() *Refusals {
+	return &Refusals{counts: map[kind]uint64{}, grown: make(chan struct{})}
 }
 
 // add counts one, but for what merely nobody answers in the virtual network.
-func (r *refusals) add(what kind, target func() string, why reason) {
+func (r *Refusals) add(what kind, target func() string, why reason) {
 	if why == reasonVirtual {
 		return
 	}
@@ -45,26 +45,27 @@ func (r *refusals) add(what kind, target func() string, why reason) {
 	if r.counts[what] > 1 {
 		return
 	}
-	r.first = append(r.first, Refusal{what, target(), why})
+	r.first = append(r.first, refusal{what, target(), why})
 	close(r.grown)
 	r.grown = make(chan struct{})
 }
 
-func (r *refusals) totals() refusedCounts {
+// Totals returns the counts.
+func (r *Refusals) Totals() Counts {
 	r.lock.Lock()
 	defer r.lock.Unlock()
-	return refusedCounts{r.counts[kindTCP], r.counts[kindUDP], r.counts[kindICMP], r.counts[kindDNS]}
+	return Counts{r.counts[kindTCP], r.counts[kindUDP], r.counts[kindICMP], r.counts[kindDNS]}
 }
 
 // since returns those after the first so many, and what is closed when there are more.
-func (r *refusals) since(seen int) ([]Refusal, <-chan struct{}) {
+func (r *Refusals) since(seen int) ([]refusal, <-chan struct{}) {
 	r.lock.Lock()
 	defer r.lock.Unlock()
 	return r.first[seen:], r.grown
 }
 
-// stream writes each Refusal as a line when it comes, until the client goes.
-func (r *refusals) stream(w http.ResponseWriter, request *http.Request) {
+// Stream writes each refusal as a line when it comes, until the client goes.
+func (r *Refusals) Stream(w http.ResponseWriter, request *http.Request) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.WriteHeader(http.StatusOK)
 	encoder, flush := json.NewEncoder(w), http.NewResponseController(w)

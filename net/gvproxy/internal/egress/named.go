@@ -1,4 +1,4 @@
-package main
+package egress
 
 import (
 	"context"
@@ -55,12 +55,12 @@ func (h *namedHost) leadsTo(ip netip.Addr) bool {
 }
 
 // maybeNamed tells whether a look-up can open what was refused for this reason.
-func (e *egress) maybeNamed(why reason, port uint16) bool {
-	return why != reasonVirtual && why != reasonNever && len(e.named[port]) > 0
+func (p *Policy) maybeNamed(why reason, port uint16) bool {
+	return why != reasonVirtual && why != reasonNever && len(p.named[port]) > 0
 }
 
-func (e *egress) isNamed(ip netip.Addr, port uint16) bool {
-	for _, host := range e.named[port] {
+func (p *Policy) isNamed(ip netip.Addr, port uint16) bool {
+	for _, host := range p.named[port] {
 		if host.leadsTo(ip) {
 			return true
 		}
@@ -68,13 +68,13 @@ func (e *egress) isNamed(ip netip.Addr, port uint16) bool {
 	return false
 }
 
-// mayAsk tells whether the guest may look a name up. With nothing open a question would carry data out by
+// MayAsk tells whether the guest may look a name up. With nothing open a question would carry data out by
 // itself, so only names of the settings are asked for, and those of the host's hosts file, which nobody is asked for.
-func (e *egress) mayAsk(question dns.Question, host *names.Resolver) bool {
-	if e.config.Egress != config.EgressNone {
+func (p *Policy) MayAsk(question dns.Question, host *names.Resolver) bool {
+	if p.config.Egress != config.EgressNone {
 		return true
 	}
-	for _, hosts := range e.named {
+	for _, hosts := range p.named {
 		for _, one := range hosts {
 			if strings.EqualFold(one.question.Name, question.Name) {
 				return true
@@ -87,6 +87,6 @@ func (e *egress) mayAsk(question dns.Question, host *names.Resolver) bool {
 	if host.FromHosts(question) != nil {
 		return true
 	}
-	e.refused.add(kindDNS, func() string { return strings.TrimSuffix(question.Name, ".") }, reasonNone)
+	p.Refused.add(kindDNS, func() string { return strings.TrimSuffix(question.Name, ".") }, reasonNone)
 	return false
 }
