@@ -3,32 +3,32 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"gateway.local/gvproxy/internal/config"
 	"gateway.local/gvproxy/internal/confine"
 	"gateway.local/gvproxy/internal/egress"
+	"gateway.local/gvproxy/internal/network"
+	"gateway.local/gvproxy/internal/relay"
 )
+
+// codeInternal is for every error without a code of its own.
+const codeInternal = "internal"
 
 // api answers on the host's socket only. No handler of it is ever given to the virtual network.
 type api struct {
-	network     *Network
-	forwards    *forwardTable
+	path        string
+	network     *network.Network
+	forwards    *relay.Forwards
 	confinement confine.State
 	started     time.Time
 }
 
 // Stats is the body of GET /stats.
 type Stats struct {
-	// Guests is how many VMMs are connected: 0 or 1.
-	Guests int64 `json:"guests"`
-	// BytesFromGuest and BytesToGuest count Ethernet frames.
-	BytesFromGuest uint64 `json:"bytesFromGuest"`
-	BytesToGuest   uint64 `json:"bytesToGuest"`
-	// DroppedFrames counts what was not a frame of the guest, or found no room.
-	DroppedFrames uint64 `json:"droppedFrames"`
+	network.Traffic
 	// Connections is the number of relayed TCP connections, UDPFlows that of UDP flows.
 	Connections int   `json:"connections"`
 	UDPFlows    int64 `json:"udpFlows"`
@@ -48,21 +48,21 @@ func (a *api) handler() http.Handler {
 		reply(w, http.StatusOK, a.confinement)
 	})
 	mux.HandleFunc("GET /leases", func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, http.StatusOK, a.network.pool.Leases())
+		reply(w, http.StatusOK, a.network.Leases())
 	})
 	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusOK, a.stats())
 	})
-	mux.HandleFunc("GET /refusals", a.network.egress.Refused.Stream)
+	mux.HandleFunc("GET /refusals", a.network.Egress.Refused.Stream)
 	mux.HandleFunc("GET /forwards", func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, http.StatusOK, a.forwards.list())
+		reply(w, http.StatusOK, a.forwards.List())
 	})
 	mux.HandleFunc("POST /forwards", func(w http.ResponseWriter, r *http.Request) {
 		f, ok := readForward(w, r)
 		if !ok {
 			return
 		}
-		opened, err := a.forwards.expose(f)
+		opened, err := a.forwards.Expose(f)
 		if err != nil {
 			replyError(w, err)
 			return
@@ -74,7 +74,7 @@ func (a *api) handler() http.Handler {
 		if !ok {
 			return
 		}
-		if err := a.forwards.unexpose(f); err != nil {
+		if err := a.forwards.Unexpose(f); err != nil {
 			replyError(w, err)
 			return
 		}
@@ -85,9 +85,9 @@ func (a *api) handler() http.Handler {
 }
 
 func (a *api) handleServices(mux *http.ServeMux) {
-	services := a.network.services
+	services := a.network.Relays.Services
 	mux.HandleFunc("GET /services", func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, http.StatusOK, services.list())
+		reply(w, http.StatusOK, services.List())
 	})
 	change := func(do func(config.HostService) error) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
@@ -100,31 +100,28 @@ func (a *api) handleServices(mux *http.ServeMux) {
 				replyError(w, err)
 				return
 			}
-			reply(w, http.StatusOK, services.list())
+			reply(w, http.StatusOK, services.List())
 		}
 	}
-	mux.HandleFunc("POST /services", change(services.add))
-	mux.HandleFunc("DELETE /services", change(func(s config.HostService) error { return services.remove(s.GuestPort) }))
+	mux.HandleFunc("POST /services", change(services.Add))
+	mux.HandleFunc("DELETE /services", change(func(s config.HostService) error { return services.Remove(s.GuestPort) }))
 }
 
 func (a *api) stats() Stats {
 	return Stats{
-		Guests:         a.network.guests.Load(),
-		BytesFromGuest: atomic.LoadUint64(&a.network.fabric.Received),
-		BytesToGuest:   atomic.LoadUint64(&a.network.fabric.Sent),
-		DroppedFrames:  a.network.dropped.Load(),
-		Connections:    a.network.relays.count(),
-		UDPFlows:       a.network.relays.udpFlows.Load(),
+		Traffic:     a.network.Traffic(),
+		Connections: a.network.Relays.Count(),
+		UDPFlows:    a.network.Relays.UDPFlows(),
 
-		ServiceConnections: a.network.services.count(),
-		Forwards:           len(a.forwards.list()),
+		ServiceConnections: a.network.Relays.Services.Count(),
+		Forwards:           len(a.forwards.List()),
 		UptimeMs:           time.Since(a.started).Milliseconds(),
-		Counts:             a.network.egress.Refused.Totals(),
+		Counts:             a.network.Egress.Refused.Totals(),
 	}
 }
 
-func readForward(w http.ResponseWriter, r *http.Request) (Forward, bool) {
-	var f Forward
+func readForward(w http.ResponseWriter, r *http.Request) (relay.Forward, bool) {
+	var f relay.Forward
 	if err := readBody(w, r, "a forward", &f); err != nil {
 		replyError(w, err)
 		return f, false
@@ -136,7 +133,7 @@ func readBody(w http.ResponseWriter, r *http.Request, what string, into any) err
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(into); err != nil {
-		return failf(codeBadRequest, "the body is not %s: %v", what, err)
+		return &relay.Error{Code: relay.CodeBadRequest, Text: fmt.Sprintf("the body is not %s: %v", what, err)}
 	}
 	return nil
 }
@@ -149,13 +146,13 @@ func reply(w http.ResponseWriter, status int, body any) {
 
 func replyError(w http.ResponseWriter, err error) {
 	code, status := codeInternal, http.StatusInternalServerError
-	var known *forwardError
+	var known *relay.Error
 	if errors.As(err, &known) {
-		code = known.code
+		code = known.Code
 		status = map[string]int{
-			codePortInUse: http.StatusConflict,
-			codeNoRight:   http.StatusForbidden,
-			codeNotFound:  http.StatusNotFound,
+			relay.CodePortInUse: http.StatusConflict,
+			relay.CodeNoRight:   http.StatusForbidden,
+			relay.CodeNotFound:  http.StatusNotFound,
 		}[code]
 		if status == 0 {
 			status = http.StatusBadRequest

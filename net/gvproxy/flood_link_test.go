@@ -15,15 +15,17 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
+	"gateway.local/gvproxy/internal/guesttest"
 	"gateway.local/gvproxy/internal/limits"
+	"gateway.local/gvproxy/internal/relay"
 )
 
 // small keeps this guest from needing the memory that its flood is about.
-func (g *guest) small() {
+func small(g *guesttest.Guest) {
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: 4096, Default: 8192, Max: 8192}
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: 4096, Default: 65536, Max: 65536}
-	_ = g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &receive)
-	_ = g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &send)
+	_ = g.Stack.SetTransportProtocolOption(tcp.ProtocolNumber, &receive)
+	_ = g.Stack.SetTransportProtocolOption(tcp.ProtocolNumber, &send)
 }
 
 // sender accepts connections, sends without end from a moment on and never reads.
@@ -35,7 +37,7 @@ func sender(t *testing.T, address string, start <-chan struct{}) string {
 	}
 	t.Cleanup(func() { listener.Close() })
 	data := bytes.Repeat([]byte("x"), 64<<10)
-	go acceptAll(listener, func(conn net.Conn) {
+	go relay.AcceptAll(listener, func(conn net.Conn) {
 		_ = conn.(*net.TCPConn).SetReadBuffer(4096)
 		t.Cleanup(func() { conn.Close() })
 		go func() {
@@ -52,12 +54,12 @@ func sender(t *testing.T, address string, start <-chan struct{}) string {
 
 // Both sides of every connection send what they can and read nothing.
 func TestFloodOfConnections(t *testing.T) {
-	outside := hostAddress()
+	outside := guesttest.HostAddress()
 	if outside == "" {
 		t.Skip("this host has no address but the loopback's")
 	}
 	f := newFlooded(t)
-	f.guest.small()
+	small(f.guest)
 	start := make(chan struct{})
 	close(start)
 	target := sender(t, outside+":0", start)
@@ -68,11 +70,11 @@ func TestFloodOfConnections(t *testing.T) {
 	for range 32 {
 		workers.Go(func() {
 			for range (limits.MaxConnections + 320) / 32 {
-				conn, err := f.guest.dial(target, 30*time.Second)
+				conn, err := f.guest.Dial(target, 30*time.Second)
 				lock.Lock()
 				if err == nil {
 					opened++
-				} else if refused(err) {
+				} else if guesttest.Refused(err) {
 					refusals++
 				}
 				lock.Unlock()
@@ -91,7 +93,7 @@ func TestFloodOfConnections(t *testing.T) {
 
 // A guest that reads nothing keeps the stack waiting, while what it sends needs no answer to be read.
 func TestFloodOfAGuestThatDoesNotRead(t *testing.T) {
-	outside := hostAddress()
+	outside := guesttest.HostAddress()
 	if outside == "" {
 		t.Skip("this host has no address but the loopback's")
 	}
@@ -101,32 +103,32 @@ func TestFloodOfAGuestThatDoesNotRead(t *testing.T) {
 	var acks [][]byte
 	// Each sends its first ten segments without an answer: together more than the socket has room for.
 	for i := range 256 {
-		conn, err := f.guest.dial(target, 10*time.Second)
+		conn, err := f.guest.Dial(target, 10*time.Second)
 		if err != nil {
 			t.Fatal(i, err)
 		}
 		own := netip.MustParseAddrPort(conn.LocalAddr().String())
-		acks = append(acks, tcpFrame(own.Addr(), netip.MustParseAddrPort(target), own.Port(), header.TCPFlagAck))
+		acks = append(acks, guesttest.TCPFrame(own.Addr(), netip.MustParseAddrPort(target), own.Port(), header.TCPFlagAck))
 	}
-	f.guest.deaf.Lock()
-	release := sync.OnceFunc(f.guest.deaf.Unlock)
+	f.guest.Deaf.Lock()
+	release := sync.OnceFunc(f.guest.Deaf.Unlock)
 	t.Cleanup(release)
 	close(start)
-	burst := framed(acks...)
-	_ = f.guest.conn.SetWriteDeadline(time.Now().Add(4 * time.Minute))
+	burst := guesttest.Framed(acks...)
+	_ = f.guest.Conn.SetWriteDeadline(time.Now().Add(4 * time.Minute))
 	for range 2_000 {
-		f.guest.sending.Lock()
-		_, err := f.guest.conn.Write(burst)
-		f.guest.sending.Unlock()
+		f.guest.Sending.Lock()
+		_, err := f.guest.Conn.Write(burst)
+		f.guest.Sending.Unlock()
 		if err != nil {
 			t.Fatal("gvproxy does not read any more: ", err)
 		}
 	}
-	_ = f.guest.conn.SetWriteDeadline(time.Time{})
+	_ = f.guest.Conn.SetWriteDeadline(time.Time{})
 	f.check("deafness")
 	release()
-	comesToBe(t, "the guest to reach its gateway again", func() bool {
-		conn, err := f.guest.dial("192.168.127.1:53", 5*time.Second)
+	guesttest.ComesToBe(t, "the guest to reach its gateway again", func() bool {
+		conn, err := f.guest.Dial("192.168.127.1:53", 5*time.Second)
 		if err == nil {
 			conn.Close()
 		}
@@ -135,7 +137,7 @@ func TestFloodOfAGuestThatDoesNotRead(t *testing.T) {
 }
 
 func TestFloodOfUDP(t *testing.T) {
-	outside := hostAddress()
+	outside := guesttest.HostAddress()
 	if outside == "" {
 		t.Skip("this host has no address but the loopback's")
 	}
@@ -145,10 +147,10 @@ func TestFloodOfUDP(t *testing.T) {
 	}
 	t.Cleanup(func() { sink.Close() })
 	f := newFlooded(t)
-	to := fullAddress(sink.LocalAddr().String())
+	to := guesttest.FullAddress(sink.LocalAddr().String())
 	big := make([]byte, 1400)
 	for range 4 * limits.MaxUDPFlows {
-		conn, err := gonet.DialUDP(f.guest.stack, nil, &to, ipv4.ProtocolNumber)
+		conn, err := gonet.DialUDP(f.guest.Stack, nil, &to, ipv4.ProtocolNumber)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -157,7 +159,7 @@ func TestFloodOfUDP(t *testing.T) {
 			_, _ = conn.Write(big)
 		}
 	}
-	comesToBe(t, "the flows", func() bool { return f.stat("udpFlows") == limits.MaxUDPFlows })
+	guesttest.ComesToBe(t, "the flows", func() bool { return f.stat("udpFlows") == limits.MaxUDPFlows })
 	f.check("udp")
 	if most := f.mostFDs; most > limits.MaxUDPFlows+64 {
 		t.Errorf("%d descriptors", most)

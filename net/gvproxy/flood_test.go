@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -12,7 +11,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/miekg/dns"
@@ -20,7 +18,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 
 	"gateway.local/gvproxy/internal/config"
-	"gateway.local/gvproxy/internal/egress"
+	"gateway.local/gvproxy/internal/guesttest"
 	"gateway.local/gvproxy/internal/limits"
 	"gateway.local/gvproxy/internal/logs"
 	"gateway.local/gvproxy/internal/names"
@@ -54,7 +52,7 @@ func runWithResolver(path string) int {
 // flooded is a gvproxy process and its guest.
 type flooded struct {
 	*proxy
-	guest   *guest
+	guest   *guesttest.Guest
 	mostFDs int
 }
 
@@ -64,7 +62,7 @@ func newFlooded(t *testing.T) *flooded {
 		t.Skip("the cost is read from /proc")
 	}
 	p := startProxyWith(t, "GVPROXY_TEST_FLOOD")
-	return &flooded{proxy: p, guest: dialQemu(t, p.config.ListenQemu)}
+	return &flooded{proxy: p, guest: guesttest.Qemu(t, p.config.ListenQemu)}
 }
 
 func startProxyWith(t *testing.T, variable string) *proxy {
@@ -74,7 +72,9 @@ func startProxyWith(t *testing.T, variable string) *proxy {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	p := &proxy{t: t, ended: make(chan struct{}), config: config.Config{ListenQemu: dir + "/qemu", API: dir + "/api", Egress: config.EgressAll}}
+	p := &proxy{t: t, ended: make(chan struct{}), config: config.Config{
+		ListenQemu: dir + "/qemu", API: dir + "/api", Egress: config.EgressAll,
+	}}
 	text, _ := json.Marshal(p.config)
 	_ = os.WriteFile(dir+"/config.json", text, 0o600)
 	self, _ := os.Executable()
@@ -122,58 +122,21 @@ func (f *flooded) check(name string) {
 	}
 }
 
-// frameFrom is an Ethernet frame to everybody, from a source address that has the number in it.
-func frameFrom(number uint32) []byte {
-	frame := make([]byte, 60)
-	copy(frame, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0})
-	binary.BigEndian.PutUint32(frame[8:], number)
-	return frame
-}
-
-func TestFramesOfOtherSourcesAreDropped(t *testing.T) {
-	const frames = 20_000
-	n := networkOf(t, names.OfHost())
-	stream := guestOf(t, n)
-	socket := filepath.Join(t.TempDir(), "v")
-	listening, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listening.Close() })
-	go n.serveDatagram(listening)
-	datagrams := dialVfkit(t, socket)
-	for name, g := range map[string]*guest{"stream": stream, "datagrams": datagrams} {
-		before := n.dropped.Load()
-		for i := range frames {
-			g.send(frameFrom(uint32(i)))
-		}
-		comesToBe(t, "the frames to be dropped", func() bool { return n.dropped.Load() >= before+frames })
-		if known := len(n.fabric.CAM()); known > 2 {
-			t.Errorf("%s: the switch remembers %d addresses", name, known)
-		}
-		if conn, err := g.dial("192.168.127.1:53", 10*time.Second); err != nil {
-			t.Errorf("%s: the guest has lost its gateway: %v", name, err)
-		} else {
-			conn.Close()
-		}
-	}
-}
-
 func TestFloodOfSources(t *testing.T) {
 	const frames = 300_000
 	f := newFlooded(t)
 	for i := range frames {
-		f.guest.send(frameFrom(uint32(i)))
+		f.guest.Send(guesttest.FrameFrom(uint32(i)))
 	}
-	comesToBe(t, "the frames to be dropped", func() bool { return f.stat("droppedFrames") >= frames })
+	guesttest.ComesToBe(t, "the frames to be dropped", func() bool { return f.stat("droppedFrames") >= frames })
 	f.check("sources")
 }
 
 func TestFloodOfDHCP(t *testing.T) {
 	const messages = 50_000
 	f := newFlooded(t)
-	own, server := fullAddress("192.168.127.2:68"), fullAddress("192.168.127.1:67")
-	conn, err := gonet.DialUDP(f.guest.stack, &own, &server, ipv4.ProtocolNumber)
+	own, server := guesttest.FullAddress("192.168.127.2:68"), guesttest.FullAddress("192.168.127.1:67")
+	conn, err := gonet.DialUDP(f.guest.Stack, &own, &server, ipv4.ProtocolNumber)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,8 +158,8 @@ func TestFloodOfDHCP(t *testing.T) {
 
 func TestFloodOfDNS(t *testing.T) {
 	f := newFlooded(t)
-	at := fullAddress("192.168.127.1:53")
-	conn, err := gonet.DialUDP(f.guest.stack, nil, &at, ipv4.ProtocolNumber)
+	at := guesttest.FullAddress("192.168.127.1:53")
+	conn, err := gonet.DialUDP(f.guest.Stack, nil, &at, ipv4.ProtocolNumber)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,31 +195,6 @@ func TestFloodOfDNS(t *testing.T) {
 	}
 	if most < limits.MaxLookups || most > limits.MaxLookups+64 {
 		t.Errorf("%d descriptors", most)
-	}
-}
-
-func TestEveryKindOfLookupEnds(t *testing.T) {
-	hole, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { hole.Close() })
-	_, port, _ := net.SplitHostPort(hole.LocalAddr().String())
-	conf := filepath.Join(t.TempDir(), "resolv.conf")
-	// Without the bound each question would take 1000 s.
-	_ = os.WriteFile(conf, []byte("nameserver 127.0.0.1\noptions timeout:10 attempts:100\n"), 0o600)
-	server := &nameServer{
-		egress:   egress.New(&config.Config{Egress: config.EgressAll}, nil),
-		services: newServiceTable(newRelaySet()), timeout: 50 * time.Millisecond,
-		host: &names.Resolver{ResolvConf: conf, Hosts: "/nowhere", Port: port},
-	}
-	for _, kind := range []uint16{dns.TypeA, dns.TypeTXT, dns.TypeMX, dns.TypeSRV, dns.TypePTR, dns.TypeCNAME, dns.TypeNS} {
-		query := new(dns.Msg).SetQuestion("a.example.", kind)
-		reply := beginReply(query)
-		server.fill(reply)
-		if reply.Rcode != dns.RcodeServerFailure {
-			t.Errorf("%s: %s", dns.TypeToString[kind], dns.RcodeToString[reply.Rcode])
-		}
 	}
 }
 

@@ -26,6 +26,8 @@ import (
 	"gateway.local/gvproxy/internal/limits"
 	"gateway.local/gvproxy/internal/logs"
 	"gateway.local/gvproxy/internal/names"
+	"gateway.local/gvproxy/internal/network"
+	"gateway.local/gvproxy/internal/relay"
 )
 
 func main() {
@@ -76,19 +78,19 @@ func run(args []string, stdin io.Reader, stderr io.Writer) int {
 
 // serve runs until ctx ends and leaves no socket behind.
 func serve(ctx context.Context, config *config.Config, resolver *names.Resolver) error {
-	network, err := newNetwork(config, resolver)
+	virtual, err := network.New(config, resolver)
 	if err != nil {
 		return err
 	}
-	forwards := newForwardTable(network)
-	defer forwards.closeAll()
+	forwards := relay.NewForwards(virtual.Relays)
+	defer forwards.CloseAll()
 	if config.ListenQemu != "" {
 		listener, err := listenStream(config.ListenQemu)
 		if err != nil {
 			return fmt.Errorf("cannot listen for QEMU: %w", err)
 		}
 		defer listener.Close()
-		go network.acceptStream(listener)
+		go virtual.AcceptStream(listener)
 	}
 	if config.ListenVfkit != "" {
 		conn, err := listenDatagram(config.ListenVfkit)
@@ -97,7 +99,7 @@ func serve(ctx context.Context, config *config.Config, resolver *names.Resolver)
 		}
 		defer os.Remove(config.ListenVfkit)
 		defer conn.Close()
-		go network.serveDatagram(conn)
+		go virtual.ServeDatagram(conn)
 	}
 	// Last, so that an answer from the API means that the rest is there.
 	listener, err := listenStream(config.API)
@@ -109,7 +111,9 @@ func serve(ctx context.Context, config *config.Config, resolver *names.Resolver)
 		return err
 	}
 	slog.Info("confined", "user", confinement.User, "landlock", confinement.Landlock, "missing", confinement.Why)
-	return serveAPI(ctx, listener, &api{network: network, forwards: forwards, confinement: confinement, started: time.Now()})
+	return serveAPI(ctx, listener, &api{
+		path: config.API, network: virtual, forwards: forwards, confinement: confinement, started: time.Now(),
+	})
 }
 
 func serveAPI(ctx context.Context, listener net.Listener, a *api) error {
@@ -120,7 +124,7 @@ func serveAPI(ctx context.Context, listener net.Listener, a *api) error {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
-	slog.Info("ready", "api", a.network.config.API, "pid", os.Getpid())
+	slog.Info("ready", "api", a.path, "pid", os.Getpid())
 	select {
 	case <-ctx.Done():
 		_ = server.Close()

@@ -19,18 +19,19 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 
 	"gateway.local/gvproxy/internal/config"
-	"gateway.local/gvproxy/internal/names"
+	"gateway.local/gvproxy/internal/guesttest"
+	"gateway.local/gvproxy/internal/relay"
 )
 
 func TestTheGuestFindsNoWayToTheHost(t *testing.T) {
 	p := startProxy(t)
-	g := dialQemu(t, p.config.ListenQemu)
-	port := hostServer(t, "127.0.0.1:0")
+	g := guesttest.Qemu(t, p.config.ListenQemu)
+	port := guesttest.HostServer(t, "127.0.0.1:0")
 	for _, target := range []string{
 		"192.168.127.1:80", "192.168.127.1:" + port, "192.168.127.254:" + port, "192.168.127.254:80",
 		"192.168.127.3:" + port, "192.168.127.253:" + port, "192.168.127.253:80", "192.168.127.253:53",
 	} {
-		if conn, err := g.dial(target, 4*time.Second); err == nil {
+		if conn, err := g.Dial(target, 4*time.Second); err == nil {
 			conn.Close()
 			t.Errorf("the guest could connect to %s", target)
 		}
@@ -39,45 +40,23 @@ func TestTheGuestFindsNoWayToTheHost(t *testing.T) {
 		"127.0.0.1", "127.1.2.3", "0.0.0.0", "0.0.0.1", "192.168.127.1", "192.168.127.253", "192.168.127.254", "192.168.127.255",
 		"255.255.255.255", "224.0.0.1", "169.254.169.254",
 	} {
-		if g.synAnswered(address+":"+port, 700*time.Millisecond) {
+		if g.SynAnswered(address+":"+port, 700*time.Millisecond) {
 			t.Errorf("a hand-made SYN to %s was accepted", address)
 		}
 	}
 }
 
-func TestTheGuestReachesTheWorld(t *testing.T) {
-	outside := hostAddress()
-	if outside == "" {
-		t.Skip("this host has no address but the loopback's")
-	}
-	g := guestOf(t, networkWith(t, names.OfHost(), config.Config{Egress: config.EgressAll}))
-	target := outside + ":" + hostServer(t, "0.0.0.0:0")
-	conn, err := g.dial(target, 5*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := io.ReadAll(conn); string(got) != "secret" || err != nil {
-		t.Errorf("got %q %v", got, err)
-	}
-	if !g.synAnswered(target, 10*time.Second) {
-		t.Error("the hand-made SYN of the other test is no proof: it is not answered where it should be")
-	}
-	if _, err := g.dial(outside+":1", 5*time.Second); err == nil || !strings.Contains(err.Error(), "refused") {
-		t.Errorf("a closed port is not refused: %v", err)
-	}
-}
-
 func TestExposeBindsTheLoopbackUnlessTold(t *testing.T) {
 	p := startProxy(t)
-	g := dialQemu(t, p.config.ListenQemu)
-	g.echo("8080")
+	g := guesttest.Qemu(t, p.config.ListenQemu)
+	g.Echo("8080")
 	local := p.expose(":0", ":8080")
 	if !strings.HasPrefix(local, "127.0.0.1:") {
 		t.Fatalf("bound %s", local)
 	}
 	echoes(t, local, 4<<20)
 	_, port, _ := net.SplitHostPort(local)
-	if outside := hostAddress(); outside != "" {
+	if outside := guesttest.HostAddress(); outside != "" {
 		if conn, err := net.DialTimeout("tcp", outside+":"+port, time.Second); err == nil {
 			conn.Close()
 			t.Error("the forward can be reached from outside")
@@ -87,22 +66,23 @@ func TestExposeBindsTheLoopbackUnlessTold(t *testing.T) {
 	if again := p.expose("127.0.0.1:"+port, "192.168.127.2:8080"); again != local {
 		t.Errorf("the same forward again gave %s", again)
 	}
-	if status, body := p.call("DELETE", "/forwards", Forward{Local: local}); status != 200 {
+	if status, body := p.call("DELETE", "/forwards", relay.Forward{Local: local}); status != 200 {
 		t.Errorf("unexpose: %d %v", status, body)
 	}
 	if _, err := net.DialTimeout("tcp", local, time.Second); err == nil {
 		t.Error("the port is still open")
 	}
-	if status, body := p.call("DELETE", "/forwards", Forward{Local: local}); status != 404 || body["code"] != codeNotFound {
+	status, body := p.call("DELETE", "/forwards", relay.Forward{Local: local})
+	if status != 404 || body["code"] != relay.CodeNotFound {
 		t.Errorf("unexpose again: %d %v", status, body)
 	}
 }
 
 func TestExposeUDP(t *testing.T) {
 	p := startProxy(t)
-	g := dialQemu(t, p.config.ListenQemu)
-	g.echoUDP("5000")
-	status, body := p.call("POST", "/forwards", Forward{Protocol: "udp", Local: ":0", Remote: ":5000"})
+	g := guesttest.Qemu(t, p.config.ListenQemu)
+	g.EchoUDP("5000")
+	status, body := p.call("POST", "/forwards", relay.Forward{Protocol: "udp", Local: ":0", Remote: ":5000"})
 	if status != 200 {
 		t.Fatal(status, body)
 	}
@@ -123,25 +103,25 @@ func TestExposeUDP(t *testing.T) {
 
 func TestExposeRefuses(t *testing.T) {
 	p := startProxy(t)
-	taken := "127.0.0.1:" + hostServer(t, "127.0.0.1:0")
+	taken := "127.0.0.1:" + guesttest.HostServer(t, "127.0.0.1:0")
 	ours := p.expose(":0", ":1")
 	for _, c := range []struct {
-		forward Forward
+		forward relay.Forward
 		status  int
 		code    string
 	}{
-		{Forward{Local: taken, Remote: ":80"}, 409, codePortInUse},
-		{Forward{Local: ours, Remote: ":2"}, 409, codePortInUse},
-		{Forward{Protocol: "unix", Local: "/tmp/x", Remote: "tcp://192.168.127.2:80"}, 400, codeUnsupported},
-		{Forward{Protocol: "npipe", Local: "x", Remote: ":80"}, 400, codeUnsupported},
-		{Forward{Local: "/tmp/x", Remote: ":80"}, 400, codeBadRequest},
-		{Forward{Local: "localhost:0", Remote: ":80"}, 400, codeBadRequest},
-		{Forward{Local: "30051", Remote: ":80"}, 400, codeBadRequest},
-		{Forward{Local: ":99999", Remote: ":80"}, 400, codeBadRequest},
-		{Forward{Local: ":0", Remote: ":0"}, 400, codeBadRequest},
-		{Forward{Local: ":0", Remote: "127.0.0.1:22"}, 400, codeBadRequest},
-		{Forward{Local: ":0", Remote: "10.0.0.1:22"}, 400, codeBadRequest},
-		{Forward{Local: "203.0.113.7:0", Remote: ":80"}, 400, codeNoAddress},
+		{relay.Forward{Local: taken, Remote: ":80"}, 409, relay.CodePortInUse},
+		{relay.Forward{Local: ours, Remote: ":2"}, 409, relay.CodePortInUse},
+		{relay.Forward{Protocol: "unix", Local: "/tmp/x", Remote: "tcp://192.168.127.2:80"}, 400, relay.CodeUnsupported},
+		{relay.Forward{Protocol: "npipe", Local: "x", Remote: ":80"}, 400, relay.CodeUnsupported},
+		{relay.Forward{Local: "/tmp/x", Remote: ":80"}, 400, relay.CodeBadRequest},
+		{relay.Forward{Local: "localhost:0", Remote: ":80"}, 400, relay.CodeBadRequest},
+		{relay.Forward{Local: "30051", Remote: ":80"}, 400, relay.CodeBadRequest},
+		{relay.Forward{Local: ":99999", Remote: ":80"}, 400, relay.CodeBadRequest},
+		{relay.Forward{Local: ":0", Remote: ":0"}, 400, relay.CodeBadRequest},
+		{relay.Forward{Local: ":0", Remote: "127.0.0.1:22"}, 400, relay.CodeBadRequest},
+		{relay.Forward{Local: ":0", Remote: "10.0.0.1:22"}, 400, relay.CodeBadRequest},
+		{relay.Forward{Local: "203.0.113.7:0", Remote: ":80"}, 400, relay.CodeNoAddress},
 	} {
 		status, body := p.call("POST", "/forwards", c.forward)
 		if status != c.status || body["code"] != c.code || body["error"] == "" {
@@ -151,7 +131,7 @@ func TestExposeRefuses(t *testing.T) {
 	if status, _ := p.call("POST", "/forwards", map[string]string{"local": ":0", "remot": ":1"}); status != 400 {
 		t.Errorf("an unknown field: %d", status)
 	}
-	if status, _ := p.call("POST", "/services/forwarder/expose", Forward{Local: ":0", Remote: ":1"}); status != 404 {
+	if status, _ := p.call("POST", "/services/forwarder/expose", relay.Forward{Local: ":0", Remote: ":1"}); status != 404 {
 		t.Errorf("the library's own API: %d", status)
 	}
 }
@@ -192,7 +172,7 @@ func TestStartOverWhatAKilledProcessLeft(t *testing.T) {
 	_ = first.cmd.Process.Kill()
 	<-first.ended
 	second := startProxyIn(t, dir)
-	dialQemu(t, second.config.ListenQemu)
+	guesttest.Qemu(t, second.config.ListenQemu)
 	if err := clearStale("unix", dir+"/config.json"); err == nil {
 		t.Error("a file was taken for a stale socket")
 	}
@@ -202,8 +182,8 @@ func TestANewVMMTakesThePlaceOfTheOld(t *testing.T) {
 	p := startProxy(t)
 	var local string
 	for round := range 3 {
-		g := dialQemu(t, p.config.ListenQemu)
-		g.echo("8080")
+		g := guesttest.Qemu(t, p.config.ListenQemu)
+		g.Echo("8080")
 		if local == "" {
 			local = p.expose(":0", ":8080")
 		}
@@ -217,7 +197,7 @@ func TestANewVMMTakesThePlaceOfTheOld(t *testing.T) {
 		if round == 0 {
 			continue // the next one comes while this one is still there
 		}
-		g.conn.Close()
+		g.Conn.Close()
 		_ = idle.SetReadDeadline(time.Now().Add(10 * time.Second))
 		if _, err := idle.Read(make([]byte, 1)); err == nil || os.IsTimeout(err) {
 			t.Errorf("an open connection does not learn that the guest is gone: %v", err)
@@ -232,29 +212,29 @@ func TestDatagramGuestMayComeBackUnderAnotherName(t *testing.T) {
 	p := startProxy(t)
 	local := ""
 	for range 2 {
-		g := dialVfkit(t, p.config.ListenVfkit)
-		g.echo("8080")
+		g := guesttest.Vfkit(t, p.config.ListenVfkit)
+		g.Echo("8080")
 		if local == "" {
 			local = p.expose(":0", ":8080")
 		}
 		echoes(t, local, 1<<20)
-		g.conn.Close()
+		g.Conn.Close()
 	}
 }
 
 func TestBrokenFramesDoNoHarm(t *testing.T) {
 	p := startProxy(t)
-	g := dialQemu(t, p.config.ListenQemu)
-	g.echo("8080")
+	g := guesttest.Qemu(t, p.config.ListenQemu)
+	g.Echo("8080")
 	for _, size := range []int{0, 1, 13, 14, 20} {
-		g.send(make([]byte, size))
+		g.Send(make([]byte, size))
 	}
 	echoes(t, p.expose(":0", ":8080"), 1<<16)
 	if _, stats := p.call("GET", "/stats", nil); stats["droppedFrames"].(float64) != 5 {
 		t.Errorf("stats %v", stats)
 	}
-	_, _ = g.conn.Write([]byte{0xff, 0xff, 0xff, 0xff})
-	g = dialQemu(t, p.config.ListenQemu)
+	_, _ = g.Conn.Write([]byte{0xff, 0xff, 0xff, 0xff})
+	g = guesttest.Qemu(t, p.config.ListenQemu)
 	if status, _ := p.call("GET", "/healthz", nil); status != 200 {
 		t.Error("gvproxy is gone")
 	}
@@ -262,14 +242,14 @@ func TestBrokenFramesDoNoHarm(t *testing.T) {
 
 func TestDHCPGivesTheGuestItsAddress(t *testing.T) {
 	p := startProxy(t)
-	g := dialQemu(t, p.config.ListenQemu)
+	g := guesttest.Qemu(t, p.config.ListenQemu)
 	mac, _ := net.ParseMAC(config.DefaultGuestMAC)
 	discover, err := dhcpv4.NewDiscovery(mac)
 	if err != nil {
 		t.Fatal(err)
 	}
-	own, server := fullAddress("192.168.127.2:68"), fullAddress("192.168.127.1:67")
-	conn, err := gonet.DialUDP(g.stack, &own, &server, ipv4.ProtocolNumber)
+	own, server := guesttest.FullAddress("192.168.127.2:68"), guesttest.FullAddress("192.168.127.1:67")
+	conn, err := gonet.DialUDP(g.Stack, &own, &server, ipv4.ProtocolNumber)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -295,8 +275,8 @@ func TestIdleMemory(t *testing.T) {
 		t.Skip("read from /proc")
 	}
 	p := startProxy(t)
-	g := dialQemu(t, p.config.ListenQemu)
-	g.echo("8080")
+	g := guesttest.Qemu(t, p.config.ListenQemu)
+	g.Echo("8080")
 	local := p.expose(":0", ":8080")
 	for range 8 {
 		echoes(t, local, 4<<20)
@@ -326,4 +306,31 @@ func residentKiB(t *testing.T, pid int) int {
 	}
 	t.Fatal("no VmRSS")
 	return 0
+}
+
+func TestConfigRefuses(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.json")
+	for _, text := range []string{
+		`{}`, `{"api":"a"}`, `{"listenQemu":"q"}`, `{"listenQemu":"q","api":"a","nat":{}}`,
+		`{"listenQemu":"q","api":"a","subnet":"192.168.127.0/30"}`, `{"listenQemu":"q","api":"a","subnet":"fd00::/64"}`,
+		`{"listenQemu":"q","api":"a","guestIp":"10.0.0.1"}`, `{"listenQemu":"q","api":"a","guestMac":"x"}`,
+		`{"listenQemu":"q","api":"a","hostServices":[{"guestPort":0,"hostPort":1}]}`,
+		`{"listenQemu":"q","api":"a","hostServices":[{"guestPort":1,"hostPort":1},{"guestPort":1,"hostPort":2}]}`,
+		`{"listenQemu":"q","api":"a","hostServices":[{"guestPort":70000,"hostPort":1}]}`,
+		`{"listenQemu":"q","api":"a","serviceIp":"192.168.127.2"}`, `{"listenQemu":"q","api":"a","serviceIp":"10.0.0.1"}`,
+		`{"listenQemu":"q","api":"a","egress":"lan"}`, `{"listenQemu":"q","api":"a","allowNets":[{"net":"10.0.0.1"}]}`,
+		`{"listenQemu":"q","api":"a","allowNets":[{"net":"fd00::/8"}]}`, `{"listenQemu":"q","api":"a","allowHosts":[{"host":"x"}]}`,
+		`{"listenQemu":"q","api":"a","guestIp":"192.168.127.1"}`, `{"listenQemu":"q","api":"a","mtu":100}`,
+		`{"listenQemu":"q","api":"` + strings.Repeat("x", 104) + `"}`, `no json`,
+	} {
+		_ = os.WriteFile(path, []byte(text), 0o600)
+		if code := run([]string{"-config", path}, strings.NewReader(""), io.Discard); code != 2 {
+			t.Errorf("%s: %d", text, code)
+		}
+	}
+	for _, args := range [][]string{nil, {"-config"}, {"-config", "x", "y"}, {"-config", "/nope"}} {
+		if code := run(args, strings.NewReader(""), io.Discard); code != 2 {
+			t.Errorf("%q: %d", args, code)
+		}
+	}
 }

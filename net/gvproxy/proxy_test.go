@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"gateway.local/gvproxy/internal/config"
+	"gateway.local/gvproxy/internal/relay"
 )
 
 // TestMain makes the test program the real one when a test starts it again.
@@ -111,7 +112,7 @@ func (p *proxy) call(method, path string, body any) (int, map[string]any) {
 // expose opens a forward and returns its local address.
 func (p *proxy) expose(local, remote string) string {
 	p.t.Helper()
-	status, body := p.call("POST", "/forwards", Forward{Local: local, Remote: remote})
+	status, body := p.call("POST", "/forwards", relay.Forward{Local: local, Remote: remote})
 	if status != http.StatusOK {
 		p.t.Fatalf("expose: %d %v", status, body)
 	}
@@ -147,37 +148,4 @@ func echoes(t *testing.T, address string, size int) {
 	if err != nil || !bytes.Equal(got, data) {
 		t.Fatalf("%d of %d bytes came back: %v", len(got), len(data), err)
 	}
-}
-
-// hostServer listens on the host and says "secret" to everyone.
-func hostServer(t *testing.T, address string) string {
-	t.Helper()
-	listener, err := net.Listen("tcp4", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = conn.Write([]byte("secret"))
-			conn.Close()
-		}
-	}()
-	_, port, _ := net.SplitHostPort(listener.Addr().String())
-	return port
-}
-
-// hostAddress returns an address of this host that is not the loopback's, or "".
-func hostAddress() string {
-	addresses, _ := net.InterfaceAddrs()
-	for _, address := range addresses {
-		if ip, ok := address.(*net.IPNet); ok && ip.IP.To4() != nil && ip.IP.IsGlobalUnicast() {
-			return ip.IP.String()
-		}
-	}
-	return ""
 }

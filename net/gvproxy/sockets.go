@@ -3,14 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"syscall"
 	"time"
-)
 
-const socketBuffer = 1 << 20
+	"gateway.local/gvproxy/internal/network"
+)
 
 // listenStream listens on a unix stream socket that only this user can open.
 func listenStream(path string) (*net.UnixListener, error) {
@@ -23,23 +22,6 @@ func listenStream(path string) (*net.UnixListener, error) {
 		return err
 	})
 	return listener, err
-}
-
-// acceptAll hands out a listener's connections, in order, until it is closed.
-func acceptAll(listener net.Listener, serve func(net.Conn)) {
-	for {
-		conn, err := listener.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil {
-			// Out of descriptors, most likely: the listener stays, the pause keeps it cheap.
-			slog.Warn("accept", "error", err)
-			time.Sleep(100 * time.Millisecond)
-			continue
-		}
-		serve(conn)
-	}
 }
 
 // listenDatagram binds a unix datagram socket that only this user can send to.
@@ -56,8 +38,8 @@ func listenDatagram(path string) (*net.UnixConn, error) {
 		return nil, err
 	}
 	// The defaults of macOS hold a handful of frames; failure leaves a slower socket, not a broken one.
-	_ = conn.SetReadBuffer(4 * socketBuffer)
-	_ = conn.SetWriteBuffer(socketBuffer)
+	_ = conn.SetReadBuffer(4 * network.SocketBuffer)
+	_ = conn.SetWriteBuffer(network.SocketBuffer)
 	return conn, nil
 }
 

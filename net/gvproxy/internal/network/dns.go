@@ -1,4 +1,4 @@
-package main
+package network
 
 import (
 	"context"
@@ -18,6 +18,7 @@ import (
 	"gateway.local/gvproxy/internal/egress"
 	"gateway.local/gvproxy/internal/limits"
 	"gateway.local/gvproxy/internal/names"
+	"gateway.local/gvproxy/internal/relay"
 )
 
 const (
@@ -35,7 +36,7 @@ var serviceNames = map[string]bool{
 // nameServer answers the guest's DNS questions: names of the host services by itself, everything else
 // with what the host's resolver says.
 type nameServer struct {
-	services  *serviceTable
+	services  *relay.Services
 	serviceIP net.IP
 	egress    *egress.Policy
 	host      *names.Resolver
@@ -56,7 +57,7 @@ func (n *Network) serveDNS(resolver *names.Resolver) error {
 		return err
 	}
 	server := &nameServer{
-		services: n.services, serviceIP: n.config.Addresses.Service.AsSlice(), egress: n.egress, host: resolver,
+		services: n.Relays.Services, serviceIP: n.config.Addresses.Service.AsSlice(), egress: n.Egress, host: resolver,
 		timeout: lookupTimeout,
 	}
 	tcp := &dns.Server{
@@ -201,7 +202,7 @@ func (s *nameServer) fill(reply *dns.Msg) {
 // fillService gives the address of the host services. Without a service the name does not exist, and
 // nothing in the answer lets a cache keep that for a while.
 func (s *nameServer) fillService(reply *dns.Msg, question dns.Question) {
-	if !s.services.any() {
+	if !s.services.Any() {
 		reply.Rcode = dns.RcodeNameError
 		return
 	}

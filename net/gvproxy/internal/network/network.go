@@ -1,4 +1,6 @@
-package main
+// Package network is the virtual network of one guest: the VMM's link, the switch, and the gateway with its DHCP and DNS.
+// It must not listen on the host, nor connect to anything there by itself.
+package network
 
 import (
 	"context"
@@ -23,9 +25,14 @@ import (
 	"gateway.local/gvproxy/internal/egress"
 	"gateway.local/gvproxy/internal/limits"
 	"gateway.local/gvproxy/internal/names"
+	"gateway.local/gvproxy/internal/relay"
 )
 
-const nicID = 1
+const (
+	nicID = 1
+	// SocketBuffer is the size of the buffers of a VMM's socket.
+	SocketBuffer = 1 << 20
+)
 
 // Network is the virtual network of one guest: a switch, a user-space IP stack that plays the
 // gateway, DHCP and DNS on it, and the relays to the host's own network.
@@ -34,22 +41,33 @@ const nicID = 1
 // that one dials whatever address the guest names (its own subnet and 0.0.0.0, which is the host's
 // loopback, among them) and cannot be told not to.
 type Network struct {
-	config   *config.Config
-	stack    *stack.Stack
-	fabric   *tap.Switch
-	pool     *tap.IPPool
-	relays   *relaySet
-	services *serviceTable
-	egress   *egress.Policy
-	guests   atomic.Int64
-	dropped  atomic.Uint64
+	config  *config.Config
+	stack   *stack.Stack
+	fabric  *tap.Switch
+	pool    *tap.IPPool
+	guests  atomic.Int64
+	dropped atomic.Uint64
+	// Relays carry what the guest has open, Egress decides what it may.
+	Relays *relay.Relays
+	Egress *egress.Policy
 
 	currentLock sync.Mutex
 	current     net.Conn
 }
 
-// newNetwork builds the network, whose DNS asks resolver; nothing listens on the host after it.
-func newNetwork(c *config.Config, resolver *names.Resolver) (*Network, error) {
+// Traffic is the part of GET /stats about the link.
+type Traffic struct {
+	// Guests is how many VMMs are connected: 0 or 1.
+	Guests int64 `json:"guests"`
+	// BytesFromGuest and BytesToGuest count Ethernet frames.
+	BytesFromGuest uint64 `json:"bytesFromGuest"`
+	BytesToGuest   uint64 `json:"bytesToGuest"`
+	// DroppedFrames counts what was not a frame of the guest, or found no room.
+	DroppedFrames uint64 `json:"droppedFrames"`
+}
+
+// New builds the network, whose DNS asks resolver; nothing listens on the host after it.
+func New(c *config.Config, resolver *names.Resolver) (*Network, error) {
 	// The gateway answers ARP for the host services' address, too, whether one is open or not.
 	virtual := []string{c.ServiceIP}
 	endpoint, err := tap.NewLinkEndpoint(false, uint32(c.MTU), config.GatewayMAC, c.GatewayIP, virtual)
@@ -63,23 +81,19 @@ func newNetwork(c *config.Config, resolver *names.Resolver) (*Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	relays := newRelaySet()
-	n := &Network{
-		config: c, fabric: fabric, pool: tap.NewIPPool(subnet), relays: relays,
-		services: newServiceTable(relays), egress: egress.New(c, resolver),
-	}
+	n := &Network{config: c, fabric: fabric, pool: tap.NewIPPool(subnet), Egress: egress.New(c, resolver)}
 	if n.stack, err = newStack(c, &icmpLink{endpoint, n}); err != nil {
 		return nil, err
 	}
+	n.Relays = relay.New(c, n.stack, nicID, n.Egress)
 	for _, service := range c.HostServices {
-		if err := n.services.add(service); err != nil {
+		if err := n.Relays.Services.Add(service); err != nil {
 			return nil, err
 		}
 	}
 	n.pool.Reserve(net.ParseIP(c.GatewayIP), config.GatewayMAC)
 	n.pool.Reserve(net.ParseIP(c.GuestIP), c.GuestMAC)
 	n.pool.Reserve(net.ParseIP(c.ServiceIP), config.GatewayMAC)
-	n.serveOutbound()
 	if err := n.serveDNS(resolver); err != nil {
 		return nil, fmt.Errorf("DNS: %w", err)
 	}
@@ -125,17 +139,26 @@ func newStack(config *config.Config, endpoint stack.LinkEndpoint) (*stack.Stack,
 	return s, nil
 }
 
-func logEnd(what string, serve func() error) {
-	slog.Error("service ended", "service", what, "error", serve())
+// Leases are the addresses that are given away, and to whom.
+func (n *Network) Leases() map[string]string { return n.pool.Leases() }
+
+// Traffic returns the counts of the link.
+func (n *Network) Traffic() Traffic {
+	return Traffic{
+		Guests:         n.guests.Load(),
+		BytesFromGuest: atomic.LoadUint64(&n.fabric.Received),
+		BytesToGuest:   atomic.LoadUint64(&n.fabric.Sent),
+		DroppedFrames:  n.dropped.Load(),
+	}
 }
 
-// acceptStream serves VMMs until the listener is closed. There is one guest to a network: a new
+// AcceptStream serves VMMs until the listener is closed. There is one guest to a network: a new
 // connection, of a VMM started again or restored, takes the place of the old one.
-func (n *Network) acceptStream(listener *net.UnixListener) {
-	acceptAll(listener, func(conn net.Conn) {
+func (n *Network) AcceptStream(listener *net.UnixListener) {
+	relay.AcceptAll(listener, func(conn net.Conn) {
 		if unix, ok := conn.(*net.UnixConn); ok {
-			_ = unix.SetWriteBuffer(socketBuffer)
-			_ = unix.SetReadBuffer(socketBuffer)
+			_ = unix.SetWriteBuffer(SocketBuffer)
+			_ = unix.SetReadBuffer(SocketBuffer)
 		}
 		n.replace(conn)
 		go n.serveGuest(conn)
@@ -167,15 +190,15 @@ func (n *Network) serveGuest(conn net.Conn) {
 	// What the guest had open is lost with it; peers should learn that now and not by a timeout.
 	closed := 0
 	if last {
-		closed = n.relays.closeAll()
+		closed = n.Relays.CloseAll()
 	}
 	slog.Info("guest disconnected", "connectionsClosed", closed)
 }
 
-// serveDatagram serves the datagram socket until it is closed.
-func (n *Network) serveDatagram(conn *net.UnixConn) {
+// ServeDatagram serves the datagram socket until it is closed.
+func (n *Network) ServeDatagram(conn *net.UnixConn) {
 	guest := newDatagramGuest(conn, n.config.Addresses.GuestMAC, &n.dropped, func(peer string) {
-		closed := n.relays.closeAll()
+		closed := n.Relays.CloseAll()
 		n.guests.Store(1)
 		slog.Info("guest connected", "peer", peer, "connectionsClosed", closed)
 	})

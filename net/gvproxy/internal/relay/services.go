@@ -1,4 +1,4 @@
-package main
+package relay
 
 import (
 	"context"
@@ -19,9 +19,9 @@ import (
 
 const serviceDialTimeout = 10 * time.Second
 
-// serviceTable holds the open host services by guest port.
-type serviceTable struct {
-	relays      *relaySet
+// Services holds the open host services by guest port.
+type Services struct {
+	relays      *Relays
 	lock        sync.Mutex
 	open        map[uint16]*openService
 	connections int
@@ -33,14 +33,10 @@ type openService struct {
 	active map[*relay]struct{}
 }
 
-func newServiceTable(relays *relaySet) *serviceTable {
-	return &serviceTable{relays: relays, open: map[uint16]*openService{}}
-}
-
-// add opens a service. The same service again is no error.
-func (t *serviceTable) add(service config.HostService) error {
+// Add opens a service. The same service again is no error.
+func (t *Services) Add(service config.HostService) error {
 	if service.GuestPort == 0 || service.HostPort == 0 {
-		return failf(codeBadRequest, "a host service needs two ports from 1 to 65535")
+		return failf(CodeBadRequest, "a host service needs two ports from 1 to 65535")
 	}
 	t.lock.Lock()
 	defer t.lock.Unlock()
@@ -48,7 +44,7 @@ func (t *serviceTable) add(service config.HostService) error {
 		if old.HostPort == service.HostPort {
 			return nil
 		}
-		return failf(codePortInUse, "the guest's port %d already leads to port %d of the host",
+		return failf(CodePortInUse, "the guest's port %d already leads to port %d of the host",
 			service.GuestPort, old.HostPort)
 	}
 	t.open[service.GuestPort] = &openService{service, map[*relay]struct{}{}}
@@ -56,13 +52,13 @@ func (t *serviceTable) add(service config.HostService) error {
 	return nil
 }
 
-// remove closes a service and the connections to it: what is no longer allowed ends.
-func (t *serviceTable) remove(guestPort uint16) error {
+// Remove closes a service and the connections to it: what is no longer allowed ends.
+func (t *Services) Remove(guestPort uint16) error {
 	t.lock.Lock()
 	defer t.lock.Unlock()
 	service, ok := t.open[guestPort]
 	if !ok {
-		return failf(codeNotFound, "no host service is open on port %d", guestPort)
+		return failf(CodeNotFound, "no host service is open on port %d", guestPort)
 	}
 	delete(t.open, guestPort)
 	for r := range service.active {
@@ -72,8 +68,8 @@ func (t *serviceTable) remove(guestPort uint16) error {
 	return nil
 }
 
-// list returns the open services in the order of their guest ports.
-func (t *serviceTable) list() []config.HostService {
+// List returns the open services in the order of their guest ports.
+func (t *Services) List() []config.HostService {
 	t.lock.Lock()
 	defer t.lock.Unlock()
 	all := make([]config.HostService, 0, len(t.open))
@@ -84,22 +80,22 @@ func (t *serviceTable) list() []config.HostService {
 	return all
 }
 
-// any tells whether a service is open.
-func (t *serviceTable) any() bool {
+// Any tells whether a service is open.
+func (t *Services) Any() bool {
 	t.lock.Lock()
 	defer t.lock.Unlock()
 	return len(t.open) > 0
 }
 
-// count returns the number of connections that are open or being opened.
-func (t *serviceTable) count() int {
+// Count returns the number of connections that are open or being opened.
+func (t *Services) Count() int {
 	t.lock.Lock()
 	defer t.lock.Unlock()
 	return t.connections
 }
 
 // reserve counts a new connection to a service; nil when it is not open or the guest has too many.
-func (t *serviceTable) reserve(guestPort uint16) *openService {
+func (t *Services) reserve(guestPort uint16) *openService {
 	t.lock.Lock()
 	defer t.lock.Unlock()
 	service := t.open[guestPort]
@@ -110,14 +106,14 @@ func (t *serviceTable) reserve(guestPort uint16) *openService {
 	return service
 }
 
-func (t *serviceTable) release() {
+func (t *Services) release() {
 	t.lock.Lock()
 	defer t.lock.Unlock()
 	t.connections--
 }
 
 // run relays a connection to a service unless the service was removed meanwhile.
-func (t *serviceTable) run(service *openService, r *relay) {
+func (t *Services) run(service *openService, r *relay) {
 	t.lock.Lock()
 	removed := t.open[service.GuestPort] != service
 	if !removed {
@@ -138,26 +134,26 @@ func (t *serviceTable) run(service *openService, r *relay) {
 
 // relayService connects to the host first and answers the guest's SYN after, so that the guest sees at
 // once that a service is down, and finds it again when it is back.
-func (n *Network) relayService(request *tcp.ForwarderRequest) {
-	service := n.services.reserve(request.ID().LocalPort)
+func (s *Relays) relayService(request *tcp.ForwarderRequest) {
+	service := s.Services.reserve(request.ID().LocalPort)
 	if service == nil {
 		request.Complete(true)
 		return
 	}
-	defer n.services.release()
-	if !limits.Reserve(&n.relays.opened, limits.MaxConnections) {
+	defer s.Services.release()
+	if !limits.Reserve(&s.opened, limits.MaxConnections) {
 		request.Complete(true)
 		return
 	}
-	defer n.relays.opened.Add(-1)
+	defer s.opened.Add(-1)
 	outbound, err := dialLoopback(service.HostPort)
 	if err != nil {
 		slog.Debug("host service refused", "hostPort", service.HostPort, "error", err)
 		request.Complete(true)
 		return
 	}
-	if guest := n.acceptFor(request, outbound); guest != nil {
-		n.services.run(service, n.relays.newRelay(guest, outbound))
+	if guest := s.acceptFor(request, outbound); guest != nil {
+		s.Services.run(service, s.newRelay(guest, outbound))
 		guest.settle()
 	}
 }

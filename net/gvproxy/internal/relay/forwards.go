@@ -1,9 +1,8 @@
-package main
+package relay
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -32,34 +31,11 @@ type Forward struct {
 	Remote string `json:"remote"`
 }
 
-// The codes that a client of the API can switch on.
-const (
-	codeBadRequest  = "bad-request"
-	codePortInUse   = "port-in-use"
-	codeNoAddress   = "address-not-available"
-	codeNoRight     = "permission-denied"
-	codeNotFound    = "not-found"
-	codeUnsupported = "unsupported-protocol"
-	codeInternal    = "internal"
-)
-
-// forwardError is an error with a code for the client.
-type forwardError struct {
-	code string
-	text string
-}
-
-func (e *forwardError) Error() string { return e.text }
-
-func failf(code, format string, args ...any) *forwardError {
-	return &forwardError{code, fmt.Sprintf(format, args...)}
-}
-
-// forwardTable holds the open forwards by protocol and local address.
-type forwardTable struct {
-	network *Network
-	lock    sync.Mutex
-	open    map[string]*openForward
+// Forwards holds the open forwards by protocol and local address.
+type Forwards struct {
+	relays *Relays
+	lock   sync.Mutex
+	open   map[string]*openForward
 }
 
 type openForward struct {
@@ -67,18 +43,19 @@ type openForward struct {
 	close func()
 }
 
-func newForwardTable(network *Network) *forwardTable {
-	return &forwardTable{network: network, open: map[string]*openForward{}}
+// NewForwards holds none yet.
+func NewForwards(relays *Relays) *Forwards {
+	return &Forwards{relays: relays, open: map[string]*openForward{}}
 }
 
 // normalize fills what was left out and refuses everything that is not two plain socket addresses.
-func (t *forwardTable) normalize(f Forward) (Forward, netip.AddrPort, error) {
+func (t *Forwards) normalize(f Forward) (Forward, netip.AddrPort, error) {
 	if f.Protocol == "" {
 		f.Protocol = "tcp"
 	}
 	var none netip.AddrPort
 	if f.Protocol != "tcp" && f.Protocol != "udp" {
-		return f, none, failf(codeUnsupported, "protocol %q is neither tcp nor udp", f.Protocol)
+		return f, none, failf(CodeUnsupported, "protocol %q is neither tcp nor udp", f.Protocol)
 	}
 	local, err := parseLocal(f.Local)
 	if err != nil {
@@ -86,14 +63,14 @@ func (t *forwardTable) normalize(f Forward) (Forward, netip.AddrPort, error) {
 	}
 	f.Local = local.String()
 	if strings.HasPrefix(f.Remote, ":") {
-		f.Remote = t.network.config.GuestIP + f.Remote
+		f.Remote = t.relays.config.GuestIP + f.Remote
 	}
 	remote, parseErr := netip.ParseAddrPort(f.Remote)
 	if parseErr != nil || remote.Port() == 0 {
-		return f, none, failf(codeBadRequest, "remote %q is not an address and a port", f.Remote)
+		return f, none, failf(CodeBadRequest, "remote %q is not an address and a port", f.Remote)
 	}
-	if !t.network.config.Addresses.Subnet.Contains(remote.Addr()) {
-		return f, none, failf(codeBadRequest, "remote %q is not in %s", f.Remote, t.network.config.Subnet)
+	if !t.relays.config.Addresses.Subnet.Contains(remote.Addr()) {
+		return f, none, failf(CodeBadRequest, "remote %q is not in %s", f.Remote, t.relays.config.Subnet)
 	}
 	f.Remote = remote.String()
 	return f, remote, nil
@@ -105,16 +82,16 @@ func parseLocal(text string) (netip.AddrPort, error) {
 	}
 	local, err := netip.ParseAddrPort(text)
 	if err != nil {
-		return local, failf(codeBadRequest, "local %q is not an address and a port", text)
+		return local, failf(CodeBadRequest, "local %q is not an address and a port", text)
 	}
 	return local, nil
 }
 
 func forwardKey(protocol, local string) string { return protocol + " " + local }
 
-// expose opens a forward and returns it as it is, with the port that was chosen if it asked for 0.
+// Expose opens a forward and returns it as it is, with the port that was chosen if it asked for 0.
 // The same forward again is no error.
-func (t *forwardTable) expose(wanted Forward) (Forward, error) {
+func (t *Forwards) Expose(wanted Forward) (Forward, error) {
 	f, remote, err := t.normalize(wanted)
 	if err != nil {
 		return f, err
@@ -125,7 +102,7 @@ func (t *forwardTable) expose(wanted Forward) (Forward, error) {
 		if old.Remote == f.Remote {
 			return old.Forward, nil
 		}
-		return f, failf(codePortInUse, "%s already leads to %s", f.Local, old.Remote)
+		return f, failf(CodePortInUse, "%s already leads to %s", f.Local, old.Remote)
 	}
 	opened := &openForward{Forward: f}
 	if f.Protocol == "tcp" {
@@ -144,23 +121,23 @@ func (t *forwardTable) expose(wanted Forward) (Forward, error) {
 func listenError(local string, err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return failf(codePortInUse, "%s is in use by another process", local)
+		return failf(CodePortInUse, "%s is in use by another process", local)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return failf(codeNoAddress, "%s is not an address of this host", local)
+		return failf(CodeNoAddress, "%s is not an address of this host", local)
 	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
-		return failf(codeNoRight, "this user may not listen on %s", local)
+		return failf(CodeNoRight, "this user may not listen on %s", local)
 	}
 	return err
 }
 
-func (t *forwardTable) openTCP(f *openForward, remote netip.AddrPort) error {
+func (t *Forwards) openTCP(f *openForward, remote netip.AddrPort) error {
 	listener, err := net.Listen(familyOf("tcp", f.Local), f.Local)
 	if err != nil {
 		return err
 	}
 	f.Local = listener.Addr().String()
 	f.close = func() { _ = listener.Close() }
-	go acceptAll(listener, func(conn net.Conn) { go t.network.relayForward(conn.(*net.TCPConn), remote) })
+	go AcceptAll(listener, func(conn net.Conn) { go t.relays.relayForward(conn.(*net.TCPConn), remote) })
 	return nil
 }
 
@@ -172,20 +149,20 @@ func familyOf(protocol, local string) string {
 	return protocol + "6"
 }
 
-func (n *Network) guestAddress(remote netip.AddrPort) tcpip.FullAddress {
-	return tcpip.FullAddress{NIC: nicID, Addr: tcpip.AddrFrom4(remote.Addr().As4()), Port: remote.Port()}
+func (s *Relays) guestAddress(remote netip.AddrPort) tcpip.FullAddress {
+	return tcpip.FullAddress{NIC: s.nic, Addr: tcpip.AddrFrom4(remote.Addr().As4()), Port: remote.Port()}
 }
 
-func (n *Network) relayForward(client *net.TCPConn, remote netip.AddrPort) {
-	if !limits.Reserve(&n.relays.forwarded, limits.MaxForwarded) {
+func (s *Relays) relayForward(client *net.TCPConn, remote netip.AddrPort) {
+	if !limits.Reserve(&s.forwarded, limits.MaxForwarded) {
 		slog.Warn("too many connections to the guest", "remote", remote)
 		_ = client.SetLinger(0)
 		_ = client.Close()
 		return
 	}
-	defer n.relays.forwarded.Add(-1)
+	defer s.forwarded.Add(-1)
 	ctx, cancel := context.WithTimeout(context.Background(), guestDialTimeout)
-	guest, err := gonet.DialContextTCP(ctx, n.stack, n.guestAddress(remote), ipv4.ProtocolNumber)
+	guest, err := gonet.DialContextTCP(ctx, s.stack, s.guestAddress(remote), ipv4.ProtocolNumber)
 	cancel()
 	if err != nil {
 		slog.Debug("guest refused", "remote", remote, "error", err)
@@ -194,11 +171,11 @@ func (n *Network) relayForward(client *net.TCPConn, remote netip.AddrPort) {
 		_ = client.Close()
 		return
 	}
-	n.relays.run(guest, client)
+	s.run(guest, client)
 }
 
-// unexpose closes a forward; connections that were made through it go on.
-func (t *forwardTable) unexpose(f Forward) error {
+// Unexpose closes a forward; connections that were made through it go on.
+func (t *Forwards) Unexpose(f Forward) error {
 	if f.Protocol == "" {
 		f.Protocol = "tcp"
 	}
@@ -211,7 +188,7 @@ func (t *forwardTable) unexpose(f Forward) error {
 	key := forwardKey(f.Protocol, local.String())
 	old, ok := t.open[key]
 	if !ok {
-		return failf(codeNotFound, "nothing is exposed on %s %s", f.Protocol, local)
+		return failf(CodeNotFound, "nothing is exposed on %s %s", f.Protocol, local)
 	}
 	delete(t.open, key)
 	old.close()
@@ -219,8 +196,8 @@ func (t *forwardTable) unexpose(f Forward) error {
 	return nil
 }
 
-// list returns the open forwards in the order of their local addresses.
-func (t *forwardTable) list() []Forward {
+// List returns the open forwards in the order of their local addresses.
+func (t *Forwards) List() []Forward {
 	t.lock.Lock()
 	defer t.lock.Unlock()
 	all := make([]Forward, 0, len(t.open))
@@ -233,8 +210,8 @@ func (t *forwardTable) list() []Forward {
 	return all
 }
 
-// closeAll closes every forward.
-func (t *forwardTable) closeAll() {
+// CloseAll closes every forward.
+func (t *Forwards) CloseAll() {
 	t.lock.Lock()
 	defer t.lock.Unlock()
 	for key, f := range t.open {

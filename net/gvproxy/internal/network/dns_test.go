@@ -1,4 +1,4 @@
-package main
+package network
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 
 	"gateway.local/gvproxy/internal/config"
+	"gateway.local/gvproxy/internal/guesttest"
 	"gateway.local/gvproxy/internal/names"
 )
 
@@ -115,28 +116,28 @@ func answerFrom(r *dns.Msg, records []string) *dns.Msg {
 }
 
 // asks sends a question from the guest to the gateway.
-func (g *guest) asks(by, name string, kind uint16) *dns.Msg {
-	g.t.Helper()
-	at := fullAddress("192.168.127.1:53")
+func asks(t *testing.T, g *guesttest.Guest, by, name string, kind uint16) *dns.Msg {
+	t.Helper()
+	at := guesttest.FullAddress("192.168.127.1:53")
 	var conn net.Conn
 	var err error
 	if by == "tcp" {
-		conn, err = g.dial("192.168.127.1:53", 10*time.Second)
+		conn, err = g.Dial("192.168.127.1:53", 10*time.Second)
 	} else {
-		conn, err = gonet.DialUDP(g.stack, nil, &at, ipv4.ProtocolNumber)
+		conn, err = gonet.DialUDP(g.Stack, nil, &at, ipv4.ProtocolNumber)
 	}
 	if err != nil {
-		g.t.Fatal(err)
+		t.Fatal(err)
 	}
 	defer conn.Close()
 	client := dns.Conn{Conn: conn}
 	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
 	if err := client.WriteMsg(new(dns.Msg).SetQuestion(name, kind)); err != nil {
-		g.t.Fatal(err)
+		t.Fatal(err)
 	}
 	reply, err := client.ReadMsg()
 	if err != nil {
-		g.t.Fatalf("%s: %v", name, err)
+		t.Fatalf("%s: %v", name, err)
 	}
 	return reply
 }
@@ -195,11 +196,11 @@ fd00::5 six
 		{"txt.corp.example.", dns.TypeTXT, `NOERROR "hello"`},
 		{"host.containers.internal.", dns.TypeA, "NXDOMAIN"},
 	} {
-		if got := said(g.asks("udp", c.name, c.kind)); got != c.want {
+		if got := said(asks(t, g, "udp", c.name, c.kind)); got != c.want {
 			t.Errorf("%s %s: %s, want %s", c.name, dns.TypeToString[c.kind], got, c.want)
 		}
 	}
-	reply := g.asks("udp", "build.", dns.TypeA)
+	reply := asks(t, g, "udp", "build.", dns.TypeA)
 	if name := reply.Answer[0].Header().Name; name != "build." {
 		t.Errorf("the answer is about %s", name)
 	}
@@ -211,10 +212,10 @@ func TestDNSTurnsToTCPForALongAnswer(t *testing.T) {
 		records = append(records, fmt.Sprintf("many.example. 60 IN A 10.9.0.%d", i))
 	}
 	g := guestOf(t, networkOf(t, newHostWith(t, "", "", records...).Resolver))
-	if reply := g.asks("udp", "many.example.", dns.TypeA); !reply.Truncated {
+	if reply := asks(t, g, "udp", "many.example.", dns.TypeA); !reply.Truncated {
 		t.Errorf("%d records by UDP", len(reply.Answer))
 	}
-	if reply := g.asks("tcp", "many.example.", dns.TypeA); len(reply.Answer) != 120 {
+	if reply := asks(t, g, "tcp", "many.example.", dns.TypeA); len(reply.Answer) != 120 {
 		t.Errorf("%d records by TCP", len(reply.Answer))
 	}
 }
@@ -222,15 +223,15 @@ func TestDNSTurnsToTCPForALongAnswer(t *testing.T) {
 func TestDNSAsksTheNextServerAndKnowsNoneWithoutOne(t *testing.T) {
 	h := newHostWith(t, "nameserver 127.0.0.99\noptions timeout:1 attempts:1", "", "a.example. 60 IN A 10.1.2.3")
 	g := guestOf(t, networkOf(t, h.Resolver))
-	if got := said(g.asks("udp", "a.example.", dns.TypeA)); got != "NOERROR 10.1.2.3" {
+	if got := said(asks(t, g, "udp", "a.example.", dns.TypeA)); got != "NOERROR 10.1.2.3" {
 		t.Error(got)
 	}
 	h.ResolvConf = filepath.Join(t.TempDir(), "gone")
-	if got := said(g.asks("udp", "a.example.", dns.TypeA)); got != "NOERROR 10.1.2.3" {
+	if got := said(asks(t, g, "udp", "a.example.", dns.TypeA)); got != "NOERROR 10.1.2.3" {
 		t.Errorf("no resolv.conf means a server on the host itself: %s", got)
 	}
-	h.Port = freePort(t, "127.0.0.1:0")
-	if got := said(g.asks("udp", "a.example.", dns.TypeA)); got != "SERVFAIL" {
+	h.Port = guesttest.FreePort(t, "127.0.0.1:0")
+	if got := said(asks(t, g, "udp", "a.example.", dns.TypeA)); got != "SERVFAIL" {
 		t.Errorf("nobody answers: %s", got)
 	}
 }
@@ -245,23 +246,23 @@ func TestDNSKnowsTheHostServicesOnlyWhileOneIsOpen(t *testing.T) {
 	expect := func(when, want string) {
 		t.Helper()
 		for _, name := range names {
-			if got := said(g.asks("udp", name, dns.TypeA)); got != want {
+			if got := said(asks(t, g, "udp", name, dns.TypeA)); got != want {
 				t.Errorf("%s: %s is %s", when, name, got)
 			}
 		}
 	}
 	expect("no service", "NXDOMAIN")
-	if err := n.services.add(config.HostService{GuestPort: 80, HostPort: 80}); err != nil {
+	if err := n.Relays.Services.Add(config.HostService{GuestPort: 80, HostPort: 80}); err != nil {
 		t.Fatal(err)
 	}
 	expect("one service", "NOERROR 192.168.127.253")
-	if reply := g.asks("udp", names[0], dns.TypeAAAA); said(reply) != "NOERROR" {
+	if reply := asks(t, g, "udp", names[0], dns.TypeAAAA); said(reply) != "NOERROR" {
 		t.Errorf("AAAA: %s", said(reply))
 	}
-	if reply := g.asks("tcp", names[0], dns.TypeA); reply.Answer[0].Header().Ttl > serviceTTL {
+	if reply := asks(t, g, "tcp", names[0], dns.TypeA); reply.Answer[0].Header().Ttl > serviceTTL {
 		t.Errorf("it may be remembered for %d s", reply.Answer[0].Header().Ttl)
 	}
-	if err := n.services.remove(80); err != nil {
+	if err := n.Relays.Services.Remove(80); err != nil {
 		t.Fatal(err)
 	}
 	expect("no service again", "NXDOMAIN")
@@ -287,7 +288,7 @@ func TestDNSLetsAMacAskItsSystem(t *testing.T) {
 	for name, want := range map[string]string{
 		"a.vpn.": "NOERROR 10.8.0.1", "word.": "NOERROR 10.8.0.2", "unknown.vpn.": "NXDOMAIN", "fails.vpn.": "SERVFAIL",
 	} {
-		if got := said(g.asks("udp", name, dns.TypeA)); got != want {
+		if got := said(asks(t, g, "udp", name, dns.TypeA)); got != want {
 			t.Errorf("%s: %s", name, got)
 		}
 	}

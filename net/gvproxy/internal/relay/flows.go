@@ -1,4 +1,4 @@
-package main
+package relay
 
 import (
 	"bytes"
@@ -26,23 +26,6 @@ const (
 // datagrams are buffers for one datagram. A flow takes one only while it has a datagram in its hands, so
 // that idle flows cost none.
 var datagrams = sync.Pool{New: func() any { return new([maxDatagramSize]byte) }}
-
-// eachDatagram handles one datagram of the guest after the other until the connection is closed. Each is at most so long,
-// and its bytes are overwritten by the next one.
-func eachDatagram(packets net.PacketConn, length int, handle func(datagram []byte, from net.Addr)) error {
-	buffer := make([]byte, length)
-	for {
-		size, from, err := packets.ReadFrom(buffer)
-		if errors.Is(err, net.ErrClosed) {
-			return err
-		}
-		if err != nil {
-			time.Sleep(10 * time.Millisecond)
-			continue
-		}
-		handle(buffer[:size], from)
-	}
-}
 
 // udpEnd is the guest's side of a UDP flow.
 type udpEnd struct {
@@ -126,19 +109,19 @@ func (u *udpEnd) next(send func(datagram []byte) error) (blocked bool, err error
 
 // relayUDP opens one flow. Any error ends it, and the next datagram opens a new one: there is no
 // loop here that could turn a lost network into a busy processor.
-func (n *Network) relayUDP(request *udp.ForwarderRequest) {
-	if !limits.Reserve(&n.relays.udpFlows, limits.MaxUDPFlows) {
+func (s *Relays) relayUDP(request *udp.ForwarderRequest) {
+	if !limits.Reserve(&s.udpFlows, limits.MaxUDPFlows) {
 		return
 	}
 	var queue waiter.Queue
 	endpoint, err := request.CreateEndpoint(&queue)
 	if err != nil {
-		n.relays.udpFlows.Add(-1)
+		s.udpFlows.Add(-1)
 		return
 	}
 	guest := newUDPEnd(endpoint, &queue)
 	go func() {
-		defer n.relays.udpFlows.Add(-1)
+		defer s.udpFlows.Add(-1)
 		defer guest.close()
 		target := hostPort(request.ID().LocalAddress, request.ID().LocalPort)
 		outbound, err := dialUDP(target)

@@ -1,4 +1,6 @@
-package main
+// Package relay carries TCP connections and UDP flows between the guest and its host's network: those that the guest
+// opens, those to host services, and forwards. It must not decide what the guest may reach, nor know the VMM.
+package relay
 
 import (
 	"io"
@@ -6,6 +8,11 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"gateway.local/gvproxy/internal/config"
+	"gateway.local/gvproxy/internal/egress"
 	"gateway.local/gvproxy/internal/limits"
 )
 
@@ -15,14 +22,29 @@ type halfCloser interface {
 	CloseWrite() error
 }
 
-// relaySet knows the TCP connections that are being relayed, in both directions, so that they can be
-// counted and closed together when the guest is gone.
-type relaySet struct {
+// Relays are the connections and flows between a guest and its host's network. The TCP connections that are
+// being relayed, in both directions, can be counted and are closed together when the guest is gone.
+type Relays struct {
+	config *config.Config
+	stack  *stack.Stack
+	nic    tcpip.NICID
+	egress *egress.Policy
+	// Services are the host services, none at first.
+	Services *Services
+
 	lock      sync.Mutex
 	active    map[*relay]struct{}
 	opened    atomic.Int64 // by the guest
 	forwarded atomic.Int64 // by clients of the host
 	udpFlows  atomic.Int64
+}
+
+// New relays what the guest sends to the stack by that interface, as far as the policy lets it.
+func New(config *config.Config, stack *stack.Stack, nic tcpip.NICID, policy *egress.Policy) *Relays {
+	s := &Relays{config: config, stack: stack, nic: nic, egress: policy, active: map[*relay]struct{}{}}
+	s.Services = &Services{relays: s, open: map[uint16]*openService{}}
+	s.serveOutbound()
+	return s
 }
 
 type relay struct {
@@ -31,16 +53,14 @@ type relay struct {
 	buffer int
 }
 
-func newRelaySet() *relaySet { return &relaySet{active: map[*relay]struct{}{}} }
-
 // run copies between the two until both sides have ended, then closes them. It returns after that.
-func (s *relaySet) run(guest, host halfCloser) { s.serve(s.newRelay(guest, host)) }
+func (s *Relays) run(guest, host halfCloser) { s.serve(s.newRelay(guest, host)) }
 
-func (s *relaySet) newRelay(guest, host halfCloser) *relay {
-	return &relay{guest, host, limits.CopyBuffer(s.count() + 1)}
+func (s *Relays) newRelay(guest, host halfCloser) *relay {
+	return &relay{guest, host, limits.CopyBuffer(s.Count() + 1)}
 }
 
-func (s *relaySet) serve(r *relay) {
+func (s *Relays) serve(r *relay) {
 	s.lock.Lock()
 	s.active[r] = struct{}{}
 	s.lock.Unlock()
@@ -86,8 +106,8 @@ func (r *relay) reset() {
 	r.close()
 }
 
-// closeAll resets every connection and returns how many there were.
-func (s *relaySet) closeAll() int {
+// CloseAll resets every connection and returns how many there were.
+func (s *Relays) CloseAll() int {
 	s.lock.Lock()
 	defer s.lock.Unlock()
 	for r := range s.active {
@@ -96,9 +116,15 @@ func (s *relaySet) closeAll() int {
 	return len(s.active)
 }
 
-// count returns the number of relayed TCP connections.
-func (s *relaySet) count() int {
+// Count returns the number of relayed TCP connections.
+func (s *Relays) Count() int {
 	s.lock.Lock()
 	defer s.lock.Unlock()
 	return len(s.active)
 }
+
+// Opened returns how many TCP connections limits.MaxConnections counts.
+func (s *Relays) Opened() int64 { return s.opened.Load() }
+
+// UDPFlows returns the number of UDP flows.
+func (s *Relays) UDPFlows() int64 { return s.udpFlows.Load() }

@@ -1,4 +1,4 @@
-package main
+package relay
 
 import (
 	"context"
@@ -27,22 +27,22 @@ const (
 
 // serveOutbound relays what the guest sends to the world and to the host's chosen services. A refused
 // connection gets a reset from the stack, since the handler says "not mine", a refused datagram ICMP's "port unreachable".
-func (n *Network) serveOutbound() {
+func (s *Relays) serveOutbound() {
 	// The forwarders' own limit drops in silence, so that what is refused has to come before it.
-	toWorld := tcp.NewForwarder(n.stack, limits.StartTCPBuffer, 2*limits.MaxConnections, n.relayTCP)
-	toHost := tcp.NewForwarder(n.stack, limits.StartTCPBuffer, 2*limits.MaxConnections, n.relayService)
-	serviceAddress := tcpip.AddrFrom4(n.config.Addresses.Service.As4())
-	n.stack.SetTransportProtocolHandler(tcp.ProtocolNumber,
+	toWorld := tcp.NewForwarder(s.stack, limits.StartTCPBuffer, 2*limits.MaxConnections, s.relayTCP)
+	toHost := tcp.NewForwarder(s.stack, limits.StartTCPBuffer, 2*limits.MaxConnections, s.relayService)
+	serviceAddress := tcpip.AddrFrom4(s.config.Addresses.Service.As4())
+	s.stack.SetTransportProtocolHandler(tcp.ProtocolNumber,
 		func(id stack.TransportEndpointID, packet *stack.PacketBuffer) bool {
 			if id.LocalAddress == serviceAddress {
 				return toHost.HandlePacket(id, packet)
 			}
-			return n.egress.MayTryTCP(id, packet) && toWorld.HandlePacket(id, packet)
+			return s.egress.MayTryTCP(id, packet) && toWorld.HandlePacket(id, packet)
 		})
-	udpForwarder := udp.NewForwarder(n.stack, n.relayUDP)
-	n.stack.SetTransportProtocolHandler(udp.ProtocolNumber,
+	udpForwarder := udp.NewForwarder(s.stack, s.relayUDP)
+	s.stack.SetTransportProtocolHandler(udp.ProtocolNumber,
 		func(id stack.TransportEndpointID, packet *stack.PacketBuffer) bool {
-			return n.egress.MayTryUDP(id) && udpForwarder.HandlePacket(id, packet)
+			return s.egress.MayTryUDP(id) && udpForwarder.HandlePacket(id, packet)
 		})
 }
 
@@ -51,15 +51,15 @@ func hostPort(address tcpip.Address, port uint16) string {
 }
 
 // relayTCP connects first and answers the guest's SYN after, so that the guest sees a refusal as one.
-func (n *Network) relayTCP(request *tcp.ForwarderRequest) {
+func (s *Relays) relayTCP(request *tcp.ForwarderRequest) {
 	target := hostPort(request.ID().LocalAddress, request.ID().LocalPort)
-	if !limits.Reserve(&n.relays.opened, limits.MaxConnections) {
+	if !limits.Reserve(&s.opened, limits.MaxConnections) {
 		slog.Debug("the guest has too many connections", "target", target)
 		request.Complete(true)
 		return
 	}
-	defer n.relays.opened.Add(-1)
-	if !n.egress.Admits(request.ID()) {
+	defer s.opened.Add(-1)
+	if !s.egress.Admits(request.ID()) {
 		request.Complete(true)
 		return
 	}
@@ -71,14 +71,14 @@ func (n *Network) relayTCP(request *tcp.ForwarderRequest) {
 		request.Complete(true)
 		return
 	}
-	if guest := n.acceptFor(request, outbound); guest != nil {
-		n.relays.run(guest, outbound)
+	if guest := s.acceptFor(request, outbound); guest != nil {
+		s.run(guest, outbound)
 		guest.settle()
 	}
 }
 
 // acceptFor answers a guest's SYN once its other end is connected; nil, with the other end closed, when the guest is gone.
-func (n *Network) acceptFor(request *tcp.ForwarderRequest, outbound *net.TCPConn) *guestConn {
+func (s *Relays) acceptFor(request *tcp.ForwarderRequest, outbound *net.TCPConn) *guestConn {
 	var queue waiter.Queue
 	endpoint, err := request.CreateEndpoint(&queue)
 	request.Complete(false)
@@ -87,7 +87,7 @@ func (n *Network) acceptFor(request *tcp.ForwarderRequest, outbound *net.TCPConn
 		return nil
 	}
 	setKeepalive(endpoint)
-	size := int64(limits.TCPBuffer(int(n.relays.opened.Load())))
+	size := int64(limits.TCPBuffer(int(s.opened.Load())))
 	endpoint.SocketOptions().SetReceiveBufferSize(size, true)
 	endpoint.SocketOptions().SetSendBufferSize(size, true)
 	return &guestConn{gonet.NewTCPConn(&queue, endpoint), endpoint}

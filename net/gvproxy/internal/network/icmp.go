@@ -1,4 +1,4 @@
-package main
+package network
 
 import (
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -31,7 +31,7 @@ type icmpDispatcher struct {
 // DeliverNetworkPacket passes on everything but ICMP to what the guest may not reach.
 func (d *icmpDispatcher) DeliverNetworkPacket(protocol tcpip.NetworkProtocolNumber, packet *stack.PacketBuffer) {
 	if protocol == ipv4.ProtocolNumber {
-		refused, told := d.network.egress.RefusesICMP(packet)
+		refused, told := d.network.Egress.RefusesICMP(packet)
 		if told {
 			d.network.prohibit(packet)
 		}

@@ -1,4 +1,4 @@
-package main
+package network
 
 import (
 	"bytes"
@@ -17,6 +17,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"gateway.local/gvproxy/internal/config"
+	"gateway.local/gvproxy/internal/guesttest"
 	"gateway.local/gvproxy/internal/names"
 )
 
@@ -39,21 +40,13 @@ type oneWay struct {
 
 func (c oneWay) Read(p []byte) (int, error) { return c.Reader.Read(p) }
 
-func framed(frames ...[]byte) []byte {
-	var stream []byte
-	for _, frame := range frames {
-		stream = append(binary.BigEndian.AppendUint32(stream, uint32(len(frame))), frame...)
-	}
-	return stream
-}
-
 // FuzzFrames reads a stream of frames: only whole frames of the guest come out.
 func FuzzFrames(f *testing.F) {
 	c := fuzzConfig(f)
-	own := frameFrom(1)
+	own := guesttest.FrameFrom(1)
 	copy(own[6:], c.Addresses.GuestMAC)
-	f.Add(framed(own, frameFrom(2), own[:14], own[:13], nil, own))
-	f.Add(framed(own)[:30])
+	f.Add(guesttest.Framed(own, guesttest.FrameFrom(2), own[:14], own[:13], nil, own))
+	f.Add(guesttest.Framed(own)[:30])
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 1})
 	f.Add(binary.BigEndian.AppendUint32(nil, maxFrame))
 	f.Fuzz(func(t *testing.T, stream []byte) {
@@ -150,7 +143,7 @@ func fuzzLink(f *testing.F) func(frame []byte) {
 	c := fuzzConfig(f)
 	// A port of the loopback that nobody listens on; no DNS question leaves the host.
 	c.HostServices = []config.HostService{{GuestPort: 80, HostPort: 1}}
-	n, err := newNetwork(c, &names.Resolver{ResolvConf: "/nowhere", Hosts: "/nowhere", Port: "1"})
+	n, err := New(c, &names.Resolver{ResolvConf: "/nowhere", Hosts: "/nowhere", Port: "1"})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -160,7 +153,7 @@ func fuzzLink(f *testing.F) func(frame []byte) {
 	f.Cleanup(func() { theirs.Close() })
 	return func(frame []byte) {
 		_ = theirs.SetWriteDeadline(time.Now().Add(30 * time.Second))
-		if _, err := theirs.Write(framed(frame)); err != nil {
+		if _, err := theirs.Write(guesttest.Framed(frame)); err != nil {
 			panic("gvproxy no longer reads: " + err.Error())
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package relay
 
 import (
 	"errors"
@@ -13,14 +13,14 @@ import (
 
 // udpForward gives each client of a host port its own socket towards the guest.
 type udpForward struct {
-	network *Network
+	relays  *Relays
 	remote  netip.AddrPort
 	host    *net.UDPConn
 	lock    sync.Mutex
 	clients map[netip.AddrPort]*udpEnd
 }
 
-func (t *forwardTable) openUDP(f *openForward, remote netip.AddrPort) error {
+func (t *Forwards) openUDP(f *openForward, remote netip.AddrPort) error {
 	local, err := netip.ParseAddrPort(f.Local)
 	if err != nil {
 		return err
@@ -30,7 +30,7 @@ func (t *forwardTable) openUDP(f *openForward, remote netip.AddrPort) error {
 		return err
 	}
 	f.Local = host.LocalAddr().String()
-	u := &udpForward{network: t.network, remote: remote, host: host, clients: map[netip.AddrPort]*udpEnd{}}
+	u := &udpForward{relays: t.relays, remote: remote, host: host, clients: map[netip.AddrPort]*udpEnd{}}
 	f.close = u.close
 	go u.serve()
 	return nil
@@ -71,13 +71,13 @@ func (u *udpForward) guestFor(client netip.AddrPort) *udpEnd {
 	if guest, ok := u.clients[client]; ok {
 		return guest
 	}
-	if !limits.Reserve(&u.network.relays.udpFlows, limits.MaxUDPFlows) {
+	if !limits.Reserve(&u.relays.udpFlows, limits.MaxUDPFlows) {
 		return nil
 	}
-	to := u.network.guestAddress(u.remote)
-	guest, err := dialGuestUDP(u.network.stack, to)
+	to := u.relays.guestAddress(u.remote)
+	guest, err := dialGuestUDP(u.relays.stack, to)
 	if err != nil {
-		u.network.relays.udpFlows.Add(-1)
+		u.relays.udpFlows.Add(-1)
 		return nil
 	}
 	u.clients[client] = guest
@@ -87,7 +87,7 @@ func (u *udpForward) guestFor(client netip.AddrPort) *udpEnd {
 
 // replies sends what the guest answers until it is silent for udpIdleTimeout or fails.
 func (u *udpForward) replies(client netip.AddrPort, guest *udpEnd) {
-	defer u.network.relays.udpFlows.Add(-1)
+	defer u.relays.udpFlows.Add(-1)
 	defer guest.close()
 	defer func() {
 		u.lock.Lock()
