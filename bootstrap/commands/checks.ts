@@ -25,12 +25,18 @@ export function addChecks(root: Parent, kit: CliKit): void {
 
 function addDoctor(root: Parent, kit: CliKit): void {
   const description = "check this host, with a fix for each finding";
-  withJson(subcommand(root, "doctor", description, "gateway doctor")).action((flags) =>
+  const command = withJson(subcommand(root, "doctor", description, "gateway doctor"))
+    .option("--report", "print one block to paste into a report");
+  command.action((flags) =>
     kit.finish(async (signal) => {
       const io = kit.io(flags, signal);
-      const { doctor, doctorText } = await import("../inspect/doctor.ts");
+      const { doctor, doctorText, reportText } = await import("../inspect/doctor.ts");
       const checks = await doctor(await warningSpan(io), signal);
-      tell(io, checks, doctorText(checks));
+      if (flags.report) {
+        const { versionFacts, versionText } = await import("./version.ts");
+        const version = versionText(await versionFacts());
+        tell(io, checks, reportText(version, checks, Deno.env.get("HOME")));
+      } else tell(io, checks, doctorText(checks));
       return checks.some((check) => check.outcome === "fail") ? 1 : 0;
     })
   );

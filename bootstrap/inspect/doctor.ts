@@ -25,6 +25,7 @@ import { ArtifactStore } from "../../vm/store/artifact.ts";
 import { REFRESH_COMMAND } from "../artifacts/ensure.ts";
 import { libkrunDriver } from "../plan/choose_vmm.ts";
 import { hostFacts } from "../plan/options.ts";
+import { macFacts, macFault } from "./mac.ts";
 
 /** One finding. */
 export interface HostCheck {
@@ -36,9 +37,12 @@ export interface HostCheck {
   readonly found: string;
   /** What to do; "" when nothing. */
   readonly fix: string;
+  /** How long the look took. */
+  readonly tookMs: number;
 }
 
-type Check = (span: Span, signal: AbortSignal) => Promise<Omit<HostCheck, "name">>;
+type Finding = Omit<HostCheck, "name" | "tookMs">;
+type Check = (span: Span, signal: AbortSignal) => Promise<Finding>;
 
 const ok = (found: string) => ({ outcome: "ok" as const, found, fix: "" });
 
@@ -79,12 +83,12 @@ const CHECKS: Readonly<Record<string, Check>> = {
 export async function doctor(span: Span, signal: AbortSignal): Promise<HostCheck[]> {
   const results: HostCheck[] = [];
   for (const [name, check] of Object.entries(CHECKS)) {
-    try {
-      results.push({ name, ...await check(span, signal) });
-    } catch (error) {
+    const startedMs = performance.now();
+    const finding = await check(span, signal).catch((error): Finding => {
       if (signal.aborted) throw error;
-      results.push({ name, outcome: "fail", found: describeError(error), fix: "" });
-    }
+      return { outcome: "fail", found: describeError(error), fix: "" };
+    });
+    results.push({ name, ...finding, tookMs: Math.round(performance.now() - startedMs) });
   }
   return results;
 }
@@ -97,10 +101,14 @@ async function bringsAll(): Promise<boolean> {
   return await new ArtifactStore().brings(await kernelRecipe(hostArch()));
 }
 
-async function checkDisk(): Promise<Omit<HostCheck, "name">> {
+async function checkDisk(): Promise<Finding> {
   const folders = await Promise.all([cacheDir(), dataDir()].map(existingParent));
-  const { stdout } = await run("df", { args: ["--output=avail", "-BG", ...folders] });
-  const freeGiB = Math.min(...stdout.trim().split("\n").slice(1).map((line) => parseInt(line)));
+  // POSIX's form, which every system's df knows: blocks of 1024 bytes, the free ones fourth.
+  const { stdout } = await run("df", { args: ["-kP", ...folders] });
+  const lines = stdout.trim().split("\n").slice(1);
+  const freeGiB = Math.floor(
+    Math.min(...lines.map((line) => Number(/^.* \d+ +\d+ +(\d+) +\d+% /.exec(line)![1]))) / 2 ** 20,
+  );
   const [what, needed] = await bringsAll() ? ["start", UNPACKED_GIB] : ["build", BUILD_GIB];
   const enough = freeGiB >= needed;
   return {
@@ -127,14 +135,16 @@ async function builtKernel(span: Span, signal: AbortSignal): Promise<string | un
   return kernel && kernelFile(kernel).path;
 }
 
-async function checkVirtualization(): Promise<Omit<HostCheck, "name">> {
+async function checkVirtualization(): Promise<Finding> {
+  const fault = Deno.build.os === "darwin" ? macFault(await macFacts()) : undefined;
+  if (fault) return { outcome: "fail", ...fault };
   const found = await candidateAccelerator();
   if (typeof found !== "string") return { outcome: "warn", found: found.why, fix: found.fix };
   const word = found === "kvm" ? "/dev/kvm opens" : "Hypervisor.framework is part of macOS";
   return ok(`${word}; whether it works is what the probe boots below tell`);
 }
 
-async function checkLibkrun(span: Span, signal: AbortSignal): Promise<Omit<HostCheck, "name">> {
+async function checkLibkrun(span: Span, signal: AbortSignal): Promise<Finding> {
   const kernelPath = await builtKernel(span, signal);
   if (kernelPath === undefined) return unprobed("libkrun is tried");
   const check = await (await libkrunDriver(kernelPath)).check({ span, signal });
@@ -142,13 +152,13 @@ async function checkLibkrun(span: Span, signal: AbortSignal): Promise<Omit<HostC
   return { outcome: "warn", found: `not used: ${check.why}`, fix: check.fix };
 }
 
-const unprobed = (what: string): Omit<HostCheck, "name"> => ({
+const unprobed = (what: string): Finding => ({
   outcome: "warn",
   found: `${what} once the kernel is built`,
   fix: "run `gateway build kernel`",
 });
 
-async function checkQemu(span: Span, signal: AbortSignal): Promise<Omit<HostCheck, "name">> {
+async function checkQemu(span: Span, signal: AbortSignal): Promise<Finding> {
   const tool = qemuTool(hostArch());
   const program = which(tool.program);
   if (program === undefined) {
@@ -170,7 +180,7 @@ async function checkQemu(span: Span, signal: AbortSignal): Promise<Omit<HostChec
 }
 
 /** How old the packages of the root image are; no network is asked. */
-async function checkRootImage(): Promise<Omit<HostCheck, "name">> {
+async function checkRootImage(): Promise<Finding> {
   const recipe = rootBaseRecipe({ suite: defaultSuite, arch: hostArch() });
   const { record } = await knownBase(new ArtifactStore(), recipe);
   if (!record) return ok("its packages are fetched by the first start");
@@ -183,8 +193,15 @@ async function checkRootImage(): Promise<Omit<HostCheck, "name">> {
   };
 }
 
-async function checkBuildTools(): Promise<Omit<HostCheck, "name">> {
+async function checkBuildTools(): Promise<Finding> {
   if (await bringsAll()) return ok("none needed: this file brings what would be built");
+  if (Deno.build.os !== "linux") {
+    return {
+      outcome: "fail",
+      found: "guests are built on Linux only",
+      fix: "use a file that brings one: deno task compile --target darwin-arm64 --embed, on Linux",
+    };
+  }
   const recipe = await kernelRecipe(hostArch());
   const missing = missingTools([...recipe.tools, { program: "go", debian: "golang-go" }]);
   if (missing.length === 0) return ok("all there");
@@ -193,6 +210,23 @@ async function checkBuildTools(): Promise<Omit<HostCheck, "name">> {
     found: `missing: ${missing.map((tool) => tool.program).join(", ")} (only builds need them)`,
     fix: `run: ${installCommand(missing)}`,
   };
+}
+
+/**
+ * One block to paste into a report: the program, what was found with the time it took, and nothing of the user's but the
+ * paths of their folders, in which `~` stands for their home. Pure.
+ */
+export function reportText(
+  version: string,
+  checks: readonly HostCheck[],
+  home: string | undefined,
+): string {
+  const lines = checks.map(({ name, outcome, found, tookMs }) =>
+    `${outcome.padEnd(5)} ${name} (${tookMs} ms): ${found}`
+  );
+  const text = [version, ...lines].join("\n");
+  const shown = home && home !== "/" ? text.replaceAll(home, "~") : text;
+  return "```\n" + shown + "\n```";
 }
 
 /** `gateway doctor`. */

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { snapshotText } from "../saved/snapshots.ts";
-import { doctorText } from "./doctor.ts";
+import { doctorText, reportText } from "./doctor.ts";
 import type { StatusReport } from "./status.ts";
 import { listText, readyText, statusText } from "./status_text.ts";
 
@@ -236,9 +236,15 @@ Deno.test("listText() says how to make the first instance", () => {
 
 Deno.test("doctorText() puts the fix below each finding that has one", () => {
   const text = doctorText([
-    { name: "host", outcome: "ok", found: "linux x86_64, kernel 6.1.0", fix: "" },
-    { name: "ssh", outcome: "fail", found: "there is no ssh", fix: "run: apt-get install ssh" },
-    { name: "disk", outcome: "warn", found: "3 GiB free", fix: "free some" },
+    { name: "host", outcome: "ok", found: "linux x86_64, kernel 6.1.0", fix: "", tookMs: 1 },
+    {
+      name: "ssh",
+      outcome: "fail",
+      found: "there is no ssh",
+      fix: "run: apt-get install ssh",
+      tookMs: 2,
+    },
+    { name: "disk", outcome: "warn", found: "3 GiB free", fix: "free some", tookMs: 3 },
   ]);
   assertEquals(text.split("\n"), [
     "ok    host: linux x86_64, kernel 6.1.0",
@@ -253,4 +259,21 @@ Deno.test("doctorText() puts the fix below each finding that has one", () => {
 Deno.test("statusText() shows why an instance that runs cannot be reached", () => {
   const text = statusText({ ...running, fault: "its sockets are gone" });
   assertStringIncludes(text, "its sockets are gone; restart it with `gateway down` and `up`");
+});
+
+Deno.test("reportText() is one block with times, and does not say who the user is", () => {
+  const checks = [
+    { name: "host", outcome: "ok", found: "linux x86_64", fix: "", tookMs: 1 },
+    { name: "disk", outcome: "warn", found: "/home/me/x is full", fix: "free some", tookMs: 23 },
+  ] as const;
+  assertEquals(
+    reportText("gateway 1.2.3", checks, "/home/me"),
+    [
+      "```",
+      "gateway 1.2.3",
+      "ok    host (1 ms): linux x86_64",
+      "warn  disk (23 ms): ~/x is full",
+      "```",
+    ].join("\n"),
+  );
 });

@@ -14,6 +14,8 @@ export interface HostTool {
   readonly program: string;
   /** Debian's package name. */
   readonly debian: string;
+  /** Homebrew's formula, for what a Mac needs. */
+  readonly brew?: string;
   /** A file that must exist instead of a program, such as a header. */
   readonly path?: string;
 }
@@ -42,7 +44,14 @@ export function missingTools(tools: readonly HostTool[]): HostTool[] {
 }
 
 /** The command that installs the tools by hand. */
-export function installCommand(tools: readonly HostTool[]): string {
+export function installCommand(
+  tools: readonly HostTool[],
+  os: string = Deno.build.os,
+): string {
+  if (os === "darwin") {
+    const formulas = [...new Set(tools.map(({ brew, program }) => brew ?? program))].sort();
+    return `brew install ${formulas.join(" ")}`;
+  }
   const packages = [...new Set(tools.map((tool) => tool.debian))].sort();
   return `apt-get install -y --no-install-recommends ${packages.join(" ")}`;
 }
@@ -81,9 +90,11 @@ async function installMissing(
       code: "tool-missing",
       what: `Cannot build without ${names}`,
       why: missing.length === 1 ? "it is not on this host" : "they are not on this host",
-      fix: `run: ${root ? "" : "sudo "}${installCommand(missing)}${
-        root ? "   (or pass --yes)" : ""
-      }`,
+      fix: Deno.build.os === "darwin"
+        ? `run: ${installCommand(missing)}`
+        : `run: ${root ? "" : "sudo "}${installCommand(missing)}${
+          root ? "   (or pass --yes)" : ""
+        }`,
     });
   }
   await options.span.run(`install ${names}`, async () => {

@@ -29,6 +29,13 @@ Deno.test("installCommand() names each package once, in order", () => {
   );
 });
 
+Deno.test("installCommand() names Homebrew's formulas on a Mac", () => {
+  const tools = ["qemu-img", "qemu-system-aarch64"].map((program) => ({
+    ...{ program, debian: "other", brew: "qemu" },
+  }));
+  assertEquals(installCommand([...tools, there], "darwin"), "brew install qemu sh");
+});
+
 Deno.test("ensureTools() does nothing when all are there", async () => {
   const { span, ...rest } = options();
   await ensureTools([there], { span, ...rest });

@@ -15,7 +15,7 @@ import { exists } from "../base/layout.ts";
 import { run } from "../base/process.ts";
 
 /** Makes overlays. */
-export const QEMU_IMG_TOOL: HostTool = { program: "qemu-img", debian: "qemu-utils" };
+export const QEMU_IMG_TOOL: HostTool = { program: "qemu-img", debian: "qemu-utils", brew: "qemu" };
 
 const File = v.object({ name: v.string(), format: v.picklist(["raw", "qcow2"]) });
 

@@ -29,8 +29,8 @@ import { QemuSaver, ramSocket } from "./save.ts";
 import { loadDevices } from "./state.ts";
 
 const TOOLS: Readonly<Record<Arch, HostTool>> = {
-  amd64: { program: "qemu-system-x86_64", debian: "qemu-system-x86" },
-  arm64: { program: "qemu-system-aarch64", debian: "qemu-system-arm" },
+  amd64: { program: "qemu-system-x86_64", debian: "qemu-system-x86", brew: "qemu" },
+  arm64: { program: "qemu-system-aarch64", debian: "qemu-system-arm", brew: "qemu" },
 };
 
 /** The program for guests of a processor, and its Debian package. */
