@@ -293,8 +293,14 @@ async function ensureAllTools(
   await ensureTools([...tools, ...startTools(options.config)], options);
 }
 
-/** What a start runs when everything is built. Who asked for libkrun is not asked for QEMU. */
-export function startTools(config: EnsureArtifactsOptions["config"]): HostTool[] {
-  if (config?.vmm === "libkrun") return [SSH_TOOL];
+/**
+ * What a start runs when everything is built. Who asked for libkrun is not asked for QEMU, nor is who has a Mac and did not
+ * ask for QEMU: there libkrun comes first, and where it does not work the choice says what to install.
+ */
+export function startTools(
+  config: EnsureArtifactsOptions["config"],
+  { os }: Pick<HostPlatform, "os"> = thisHost(),
+): HostTool[] {
+  if (config?.vmm === "libkrun" || os === "darwin" && config?.vmm !== "qemu") return [SSH_TOOL];
   return [qemuTool(guestArch(config)), QEMU_IMG_TOOL, SSH_TOOL];
 }

@@ -4,12 +4,16 @@ import { GatewayError } from "../../vm/base/error.ts";
 import { checkBuild, checkBuilder, startTools } from "./ensure.ts";
 
 Deno.test("startTools() asks for QEMU's programs unless libkrun was asked for", () => {
-  const names = (vmm: "auto" | "qemu" | "libkrun") =>
-    startTools({ vmm }).map(({ program }) => program).filter((name) => name.startsWith("qemu"));
+  const names = (vmm: "auto" | "qemu" | "libkrun", os: "linux" | "darwin" = "linux") =>
+    startTools({ vmm }, { os }).map(({ program }) => program).filter((name) =>
+      name.startsWith("qemu")
+    );
   assertEquals(names("libkrun"), []);
   for (const vmm of ["auto", "qemu"] as const) {
     assertEquals(names(vmm), ["qemu-system-x86_64", "qemu-img"]);
   }
+  // On a Mac libkrun comes first.
+  assertEquals([names("auto", "darwin"), names("qemu", "darwin").length], [[], 2]);
 });
 
 Deno.test("startTools() asks for the QEMU of the guest's processor", () => {

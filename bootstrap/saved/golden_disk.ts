@@ -11,7 +11,7 @@ import { kernelFile } from "../../kernel/kernel.ts";
 import { guestArch } from "../../vm/base/arch.ts";
 import { describeError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
-import { run } from "../../vm/base/process.ts";
+import { run, which } from "../../vm/base/process.ts";
 import { QEMU_IMG_TOOL, shareFile } from "../../vm/instance/disk_chain.ts";
 import type { InstanceConfig } from "../../vm/instance/instance.ts";
 import { qemuTool } from "../../vm/qemu/driver.ts";
@@ -79,6 +79,8 @@ export async function findGoldenDisk(
 ): Promise<GoldenDisk | undefined> {
   // It holds the demo's objects, which another payload's cluster would have to remove first.
   if (config.payload !== DEMO) return undefined;
+  // A Mac with libkrun has none, and starts from an empty disk.
+  if (which(QEMU_IMG_TOOL.program) === undefined) return undefined;
   const recipe = goldenDiskRecipe(artifacts, config);
   const found = await store.find(recipe, options).catch((error) => {
     if (options.signal.aborted) throw error;
