@@ -6,6 +6,7 @@
  */
 import { join } from "@std/path";
 import { type Arch, hostArch, UNAME_MACHINE } from "../base/arch.ts";
+import type { HostTool } from "../base/host_tools.ts";
 import { run } from "../base/process.ts";
 import { sourcePath } from "../base/source.ts";
 import { digestTree, type Recipe } from "../store/artifact.ts";
@@ -26,12 +27,28 @@ const FLAGS = [
   "-Wl,-soname,ramshim.so",
 ];
 
+const NATIVE_TOOLS = [
+  { program: "cc", debian: "gcc" },
+  { program: "stdio.h", debian: "libc6-dev", path: "/usr/include/stdio.h" },
+] as const;
+
+/** Of Debian's compilers for another processor. */
+function crossTools(arch: Arch): readonly [HostTool, HostTool] {
+  const target = `${UNAME_MACHINE[arch]}-linux-gnu`;
+  return [
+    { program: `${target}-gcc`, debian: `gcc-${target.replace("_", "-")}` },
+    {
+      program: `stdio.h of ${arch}`,
+      debian: `libc6-dev-${arch}-cross`,
+      path: `/usr/${target}/include/stdio.h`,
+    },
+  ];
+}
+
 /** Its output `ramshim.so` runs inside the VMM of a host with this processor: this host's by default. */
 export async function ramshimRecipe(arch: Arch = hostArch()): Promise<Recipe> {
   const machine = UNAME_MACHINE[arch];
-  const compiler = arch === hostArch()
-    ? { program: "cc", debian: "gcc" }
-    : { program: `${machine}-linux-gnu-gcc`, debian: `gcc-${machine}-linux-gnu`.replace("_", "-") };
+  const [compiler, library] = arch === hostArch() ? NATIVE_TOOLS : crossTools(arch);
   return {
     name: "ramshim",
     label: "guest memory layers",
@@ -43,7 +60,7 @@ export async function ramshimRecipe(arch: Arch = hostArch()): Promise<Recipe> {
     outputs: ["ramshim.so"],
     tools: [
       compiler,
-      { program: "stdio.h", debian: "libc6-dev", path: "/usr/include/stdio.h" },
+      library,
     ],
     build: async ({ outDir, logPath, signal }) => {
       await run(compiler.program, {
