@@ -22,6 +22,7 @@ import { assertDefaultRoleComesBack, assertDocuments, removeDefaultRole } from "
 import { freePort, FROM_SOURCES, TestHome, withEvidence } from "./harness.ts";
 import { HostServices } from "./host_services.ts";
 import { PolicyPods } from "./policies.ts";
+import { deployLog, restartsAfter } from "./started_again.ts";
 
 const UP_TIMEOUT_MS = 15 * 60_000;
 const BUILD_TIMEOUT_MS = 75 * 60_000;
@@ -289,10 +290,8 @@ async function walk(
   });
 
   await step("started again only manifests with a missing object are applied", async () => {
-    const log = await client.sh("cat /var/log/k3s.log");
-    const last = log.slice(log.lastIndexOf("API server is ready"));
+    const last = await deployLog(client, "local-path.yaml");
     assertStringIncludes(last, "gateway-coredns.yaml is deployed already");
-    assertStringIncludes(last, "deployed local-path.yaml");
     // Packets to services without rules yet, or to pods from before the start, must not leave the machine.
     const texts = (await home.events("default")).map(({ message }) => message ?? "");
     assertEquals(texts.filter((text) => /connection to 10\.4[23]\./.test(text)), []);
@@ -302,7 +301,7 @@ async function walk(
   await step("started again no pod had to try twice", async () => {
     // A pod that starts before it finds the API server may end and be restarted once more.
     const once = Object.entries(restarts).map(([pod, count]) => [pod, count + 1] as const);
-    assertEquals(await client.settledRestarts(), Object.fromEntries(once));
+    assertEquals(await restartsAfter(client, restarts), Object.fromEntries(once));
   });
 
   await restoredStep("started again the network policies hold", async () => {
