@@ -32,6 +32,7 @@ export interface Pod {
     }[];
   };
   readonly spec: {
+    readonly restartPolicy?: string;
     readonly volumes?: readonly {
       readonly name?: string;
       readonly secret?: {

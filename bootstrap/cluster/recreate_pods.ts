@@ -86,7 +86,10 @@ export async function recreateLostPods(api: PodApi, options: RecreateOptions): P
  * What became of a pod of before the start. Pure.
  * unseen: its status is still that of before. lost: it failed by the start. kept: it runs, or had ended before.
  */
-export function fateOf({ metadata, status }: Pod, startedAt: number): "unseen" | "lost" | "kept" {
+export function fateOf(
+  { metadata, spec, status }: Pod,
+  startedAt: number,
+): "unseen" | "lost" | "kept" {
   if (metadata.deletionTimestamp !== undefined) return "kept";
   const phase = status?.phase;
   if (phase === "Failed") {
@@ -98,7 +101,10 @@ export function fateOf({ metadata, status }: Pod, startedAt: number): "unseen" |
   if (phase !== "Running") return "kept";
   const started = (status?.containerStatuses ?? [])
     .map(({ state }) => Date.parse(state?.running?.startedAt ?? ""));
-  return started.some((at) => at < startedAt) ? "unseen" : "kept";
+  if (started.some((at) => at < startedAt)) return "unseen";
+  // Kubelet tells the end of the containers a moment before that of their pod.
+  const runs = started.some((at) => at >= startedAt);
+  return runs || spec.restartPolicy !== "Never" ? "kept" : "unseen";
 }
 
 /**

@@ -16,6 +16,8 @@ function pod(name: string, status: unknown, more: Record<string, unknown> = {}) 
   return { metadata, spec: {}, status } as Parameters<typeof fateOf>[0];
 }
 
+type Status = Parameters<typeof fateOf>[0]["status"];
+
 const failed = (at: string) => ({
   phase: "Failed",
   conditions: [{ type: "PodScheduled", lastTransitionTime: BEFORE }, {
@@ -32,6 +34,12 @@ Deno.test("fateOf() tells a pod that failed by the boot from one that had failed
   assertEquals(fateOf(pod("a", running(BEFORE)), STARTED), "unseen");
   assertEquals(fateOf(pod("a", running("2026-11-28T12:00:09Z")), STARTED), "kept");
   assertEquals(fateOf(pod("a", { phase: "Succeeded" }), STARTED), "kept");
+  // Between the two: kubelet has told the end of the containers, and not yet that of the pod.
+  const between = { phase: "Running", containerStatuses: [{ state: { terminated: {} } }] };
+  const { metadata } = pod("a", between);
+  const fate = (restartPolicy: string) =>
+    fateOf({ metadata, status: between as Status, spec: { restartPolicy } }, STARTED);
+  assertEquals(["Never", "Always", "OnFailure"].map(fate), ["unseen", "kept", "kept"]);
   const leaving = pod("a", failed(AFTER), { deletionTimestamp: AFTER });
   assertEquals(fateOf(leaving, STARTED), "kept");
 });
