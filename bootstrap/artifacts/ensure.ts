@@ -280,22 +280,24 @@ async function ensureAllTools(
   const { rootfs, kernel, gvproxy, ofLinux } = recipes;
   const missing = async (...wanted: readonly Recipe[]) =>
     (await Promise.all(
-      wanted.map(async (recipe) => await store.holds(recipe) ? [] : recipe.tools),
+      wanted.map(async (recipe) => await store.holds(recipe) ? [] : [recipe]),
     )).flat();
-  const guest = [kernel, rootfs.root];
-  const there = await Promise.all(guest.map((recipe) => store.holds(recipe)));
-  if (there.includes(false)) checkBuilder(guestArch(options.config));
-  const tools = await missing(...guest, gvproxy, ...ofLinux);
+  const toolsOf = (list: readonly Recipe[]) => list.flatMap(({ tools }) => tools);
+  const absent = await missing(kernel, gvproxy, rootfs.root, ...ofLinux);
+  if (absent.includes(kernel) || absent.includes(rootfs.root)) {
+    checkBuilder(guestArch(options.config));
+  }
+  const tools = toolsOf(absent);
   // When the root image is there, nothing it was made of is needed any more.
   if (rootfs.root.tools.some((tool) => tools.includes(tool))) {
-    tools.push(...await missing(rootfs.base.recipe, rootfs.cluster, ...rootfs.images));
+    tools.push(...toolsOf(await missing(rootfs.base.recipe, rootfs.cluster, ...rootfs.images)));
   }
   await ensureTools([...tools, ...startTools(options.config)], options);
 }
 
 /**
- * What a start runs when everything is built. Who asked for libkrun is not asked for QEMU, nor is who has a Mac and did not
- * ask for QEMU: there libkrun comes first, and where it does not work the choice says what to install.
+ * What a start runs when everything is built. A user of libkrun does not need QEMU. On a Mac libkrun is tried first, so QEMU
+ * is required only where it was requested; if libkrun does not work, the error names what to install.
  */
 export function startTools(
   config: EnsureArtifactsOptions["config"],

@@ -102,7 +102,7 @@ export function fateOf(
   const started = (status?.containerStatuses ?? [])
     .map(({ state }) => Date.parse(state?.running?.startedAt ?? ""));
   if (started.some((at) => at < startedAt)) return "unseen";
-  // Kubelet tells the end of the containers a moment before that of their pod.
+  // Kubelet reports terminated containers a moment before it sets the pod's phase to Failed.
   const runs = started.some((at) => at >= startedAt);
   return runs || spec.restartPolicy !== "Never" ? "kept" : "unseen";
 }

@@ -34,7 +34,7 @@ Deno.test("fateOf() tells a pod that failed by the boot from one that had failed
   assertEquals(fateOf(pod("a", running(BEFORE)), STARTED), "unseen");
   assertEquals(fateOf(pod("a", running("2026-11-28T12:00:09Z")), STARTED), "kept");
   assertEquals(fateOf(pod("a", { phase: "Succeeded" }), STARTED), "kept");
-  // Between the two: kubelet has told the end of the containers, and not yet that of the pod.
+  // Kubelet has reported terminated containers, but the phase is not Failed yet.
   const between = { phase: "Running", containerStatuses: [{ state: { terminated: {} } }] };
   const { metadata } = pod("a", between);
   const fate = (restartPolicy: string) =>

@@ -1,16 +1,16 @@
 /**
  * What keeps a Mac from making VMs, judged by facts that are gathered apart, so that the judgement can be tried anywhere.
- * It must not change the Mac. Not run on one so far.
+ * It must not change the Mac. It has not been run on a Mac yet.
  *
  * @module
  */
 import { run } from "../../vm/base/process.ts";
 import { readMacSignature } from "../../vm/libkrun/mac_signature.ts";
-import { ENTITLEMENTS } from "../../vm/libkrun/signed_runtime.ts";
+import { HYPERVISOR } from "../../vm/libkrun/signed_runtime.ts";
 
 /** What is known of a Mac. */
 export interface MacFacts {
-  /** Such as "14.5"; "" where it cannot be told. */
+  /** The version of macOS, such as "14.5"; "" where sw_vers does not report one. */
   readonly version: string;
   /** Whether the processor is Apple's. */
   readonly appleSilicon: boolean;
@@ -77,10 +77,9 @@ export function macFault(
         fix: "see whether a profile of the organization's forbids it",
       };
   }
-  const [hypervisorRight] = ENTITLEMENTS;
-  if (released && !entitlements?.includes(hypervisorRight)) {
+  if (released && !entitlements?.includes(HYPERVISOR)) {
     return {
-      found: `the program has lost the entitlement ${hypervisorRight}, as when it is signed again`,
+      found: `the program has lost the entitlement ${HYPERVISOR}, as when it is signed again`,
       fix: "get the file again, and remove its folder below ~/.cache/gateway/file",
     };
   }

@@ -19,7 +19,7 @@ Deno.test("macFault() finds nothing on a Mac that can make VMs", () => {
   assertEquals(found({ inVm: true }), undefined);
   // The sources sign a copy of their runtime.
   assertEquals(found({ released: false, entitlements: undefined }), undefined);
-  // A version that cannot be told is no reason.
+  // An unknown version is not a fault.
   assertEquals(found({ version: "" }), undefined);
 });
 

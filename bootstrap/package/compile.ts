@@ -46,8 +46,9 @@ function compileArgs(path: string, included: readonly string[]): string[] {
 /** Makes the program. */
 export async function compile(options: CompileOptions): Promise<void> {
   const { path, signal, say, deno = Deno.execPath(), os = Deno.build.os } = options;
-  const { target = HOST_TARGET, embed = false, parts } = options;
-  if (parts && (embed || target !== HOST_TARGET)) {
+  const { target = HOST_TARGET, embed = false } = options;
+  if (embed || target !== HOST_TARGET) {
+    const parts = options.parts!;
     if (os !== "linux") throw onlyLinux("images and files for other systems are made there only");
     const packed = embed ? await packForEmbedding(platformOf(target), parts) : [];
     await makeOneFile(path, signal, packed, await runtimeFor(target, parts));

@@ -74,22 +74,8 @@ const DARWIN: Words = {
   return 1`,
 };
 
-/** The header's length; the rest is filled with line ends, so that offsets do not depend on it. */
+/** The header's length, after which the runtime begins; the rest is filled with line ends, so that offsets do not depend on it. */
 export const HEADER_BYTES = 8192;
-
-/** Where the runtime is in a file, as its header says. @throws Error for another file. */
-export async function runtimePart(
-  file: Deno.FsFile,
-): Promise<{ readonly offset: number; readonly sizeBytes: number }> {
-  const head = new Uint8Array(HEADER_BYTES);
-  await file.read(head);
-  const [, at, sizeBytes] =
-    /^ {2}part (\d+) (\d+) .*\/deno"/m.exec(new TextDecoder().decode(head)) ??
-      [];
-  if (!at) throw new Error("this is no file of gateway's");
-  // As `tail -c +N` counts.
-  return { offset: Number(at) - 1, sizeBytes: Number(sizeBytes) };
-}
 
 /** The header. */
 export function headerText(facts: HeaderFacts): string {

@@ -10,11 +10,7 @@ import { digestFile } from "../../vm/base/digest.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import { exists } from "../../vm/base/layout.ts";
 import { run } from "../../vm/base/process.ts";
-import {
-  findSignatureFault,
-  type MacSignature,
-  readMacSignature,
-} from "../../vm/libkrun/mac_signature.ts";
+import { findSignatureFault, readMacSignature } from "../../vm/libkrun/mac_signature.ts";
 import { ENTITLEMENTS, entitlementsPlist } from "../../vm/libkrun/signed_runtime.ts";
 import type { BuildContext, Recipe } from "../../vm/store/artifact.ts";
 
@@ -101,7 +97,7 @@ export async function signForMac(
     timeoutMs: 5 * 60_000,
     what: "Cannot sign the program for macOS",
   });
-  const why = await findSignatureFault(program) ?? whyNotOurs(await readMacSignature(program));
+  const why = await findRuntimeFault(program);
   if (why === undefined) return;
   throw new GatewayError({
     code: "build-failed",
@@ -111,7 +107,14 @@ export async function signForMac(
   });
 }
 
-function whyNotOurs(signature: MacSignature | undefined): string | undefined {
+/**
+ * Why a Mac would not start a runtime or let it make VMs; undefined where nothing is wrong. It begins at byte `start` of the
+ * file.
+ */
+export async function findRuntimeFault(path: string, start = 0): Promise<string | undefined> {
+  const fault = await findSignatureFault(path, start);
+  if (fault !== undefined) return fault;
+  const signature = await readMacSignature(path, start);
   if (!signature?.adHoc) return "somebody is named as its signer";
   if (signature.hardened) return "it has the hardened runtime";
   const missing = ENTITLEMENTS.filter((name) => !signature.entitlements.includes(name));

@@ -5,7 +5,8 @@
  * @module
  */
 import { resolve } from "@std/path";
-import { GatewayError, usageError } from "../../vm/base/error.ts";
+import { parseArgs, type ParseArgsConfig } from "node:util";
+import { describeError, GatewayError, usageError } from "../../vm/base/error.ts";
 import { sourcePath } from "../../vm/base/source.ts";
 import { warningSpan } from "../view/progress_view.ts";
 import { compile } from "./compile.ts";
@@ -15,41 +16,28 @@ import { HOST_TARGET, parseTargets, type PartOptions, platformOf } from "./runti
 
 const say = (text: string) => void Deno.stderr.writeSync(new TextEncoder().encode(`${text}\n`));
 
-/** Takes options out of the words: those with a value, and those without. @throws GatewayError `usage` for others. */
-function readOptions<Value extends string, Flag extends string>(
+/** Reads options. @throws GatewayError `usage` with the known ones for anything else. */
+function readOptions<T extends NonNullable<ParseArgsConfig["options"]>>(
   words: readonly string[],
-  values: readonly Value[],
-  flags: readonly Flag[],
-): { readonly [name in Value]?: string } & { readonly [name in Flag]?: boolean } {
-  const found: Record<string, string | boolean> = {};
-  const known = [
-    ...values.map((name) => `--${name} ${name.toUpperCase()}`),
-    ...flags.map((name) => `--${name}`),
-  ];
-  for (let at = 0; at < words.length; at++) {
-    const name = words[at]!.replace(/^--/, "");
-    const value = words[at + 1];
-    if (words[at] === `--${name}` && flags.some((one) => one === name)) found[name] = true;
-    else if (
-      words[at] === `--${name}` && values.some((one) => one === name) && value !== undefined
-    ) {
-      found[name] = value;
-      at++;
-    } else {
-      const fix = `the options are ${known.join(", ")}`;
-      throw usageError(
-        "Cannot make the program",
-        `"${words[at]}" is unknown or lacks its value`,
-        fix,
-      );
-    }
+  options: T,
+) {
+  try {
+    return parseArgs({ args: [...words], options, strict: true, allowPositionals: false }).values;
+  } catch (error) {
+    const known = Object.entries(options).map(([name, { type }]) =>
+      type === "string" ? `--${name} ${name.toUpperCase()}` : `--${name}`
+    );
+    const fix = `the options are ${known.join(", ")}`;
+    throw usageError("Cannot make the program", describeError(error), fix);
   }
-  return found as ReturnType<typeof readOptions<Value, Flag>>;
 }
+
+const FLAG = { type: "boolean" } as const;
+const VALUE = { type: "string" } as const;
 
 /** `deno task compile [--target NAME|all] [--embed] [--deb]`. */
 async function compileTargets(words: readonly string[], parts: PartOptions): Promise<void> {
-  const { target, embed, deb } = readOptions(words, ["target"], ["embed", "deb"]);
+  const { target, embed, deb } = readOptions(words, { target: VALUE, embed: FLAG, deb: FLAG });
   const { signal } = parts;
   const targets = target === undefined ? [HOST_TARGET] : parseTargets(target);
   const [mac] = targets.filter((one) => platformOf(one).os === "darwin");
@@ -70,7 +58,11 @@ async function compileTargets(words: readonly string[], parts: PartOptions): Pro
 
 /** `deno task release [--base URL] [--embed]`, or `--check FOLDER`. */
 async function release(words: readonly string[], parts: PartOptions): Promise<void> {
-  const { base, check, embed = false } = readOptions(words, ["base", "check"], ["embed"]);
+  const { base, check, embed = false } = readOptions(words, {
+    base: VALUE,
+    check: VALUE,
+    embed: FLAG,
+  });
   const dir = sourcePath("dist/release");
   if (check !== undefined) {
     // Where deno task was started, not where it runs.

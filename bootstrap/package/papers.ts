@@ -5,7 +5,6 @@
  *
  * @module
  */
-import { basename } from "@std/path";
 import { spdxId, spdxPackage } from "../../rootfs/root/sbom.ts";
 import { digestBytes, digestFile } from "../../vm/base/digest.ts";
 import type { JsonValue } from "../../vm/base/event.ts";
@@ -53,9 +52,9 @@ export async function programSbom(
   const lock = await Deno.readTextFile(sourcePath("deno.lock"));
   const program = spdxPackage("SPDXRef-gateway", "gateway", await ownVersion());
   const parts = [...lockedPackages(lock), ...targets.map(runtimePackage)];
-  const packages = parts.map(({ name, version }) => {
-    const purl = `pkg:npm/${name.replace("@", "%40")}@${version}`;
-    return spdxPackage(spdxId("npm", name, version), name, version, purl);
+  const packages = parts.map((part) => {
+    const { name, version } = part;
+    return spdxPackage(spdxId("npm", name, version), name, version, npmPurl(part));
   });
   const relationships = [
     { from: "SPDXRef-DOCUMENT", type: "DESCRIBES", to: "SPDXRef-gateway" },
@@ -77,16 +76,17 @@ export async function programSbom(
   };
 }
 
-/** The statement about the files of a release. */
+function npmPurl({ name, version }: { readonly name: string; readonly version: string }): string {
+  return `pkg:npm/${name.replace("@", "%40")}@${version}`;
+}
+
+/** The statement about the files of a release, given with their sha256 by name. */
 export async function releaseProvenance(
-  files: readonly string[],
+  files: ReadonlyMap<string, string>,
   targets: readonly Target[],
   { commit, time }: Source,
 ): Promise<JsonValue> {
-  const subject = await Promise.all(files.map(async (path) => ({
-    name: basename(path),
-    digest: { sha256: await digestFile(path) },
-  })));
+  const subject = [...files].map(([name, sha256]) => ({ name, digest: { sha256 } }));
   return {
     _type: "https://in-toto.io/Statement/v1",
     subject,
@@ -102,9 +102,11 @@ export async function releaseProvenance(
             name: "deno.lock",
             digest: { sha256: await digestFile(sourcePath("deno.lock")) },
           },
-          ...targets.map(runtimePackage).map(({ name, version, integrity }) => ({
-            uri: `pkg:npm/${name.replace("@", "%40")}@${version}`,
-            digest: { sha512: Uint8Array.fromBase64(integrity.replace("sha512-", "")).toHex() },
+          ...targets.map(runtimePackage).map((part) => ({
+            uri: npmPurl(part),
+            digest: {
+              sha512: Uint8Array.fromBase64(part.integrity.replace("sha512-", "")).toHex(),
+            },
           })),
         ],
       },

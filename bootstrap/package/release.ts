@@ -9,13 +9,12 @@ import { basename, dirname, join } from "@std/path";
 import { digestFile } from "../../vm/base/digest.ts";
 import { writeFileAtomic } from "../../vm/base/durable.ts";
 import { GatewayError } from "../../vm/base/error.ts";
-import { findSignatureFault, readMacSignature } from "../../vm/libkrun/mac_signature.ts";
-import { ENTITLEMENTS } from "../../vm/libkrun/signed_runtime.ts";
 import { signFile, Trust } from "../../vm/store/signing.ts";
 import { makeDeb } from "./deb.ts";
 import { packForEmbedding } from "./embed.ts";
 import { formulaText } from "./formula.ts";
-import { runtimePart } from "./header.ts";
+import { HEADER_BYTES } from "./header.ts";
+import { findRuntimeFault } from "./mac_signer.ts";
 import { makeOneFile } from "./one_file.ts";
 import { ownSource, programSbom, releaseProvenance } from "./papers.ts";
 import { type PartOptions, pinnedRuntime, platformOf, type Target, TARGETS } from "./runtime.ts";
@@ -57,7 +56,7 @@ export async function makeRelease(options: ReleaseOptions): Promise<string[]> {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
     });
     await Deno.rename(work, dir);
-    return files.map((path) => basename(path));
+    return files;
   } catch (error) {
     await Deno.remove(work, { recursive: true });
     throw error;
@@ -69,31 +68,31 @@ async function fill(dir: string, options: ReleaseOptions): Promise<string[]> {
   const { signal } = parts;
   const source = await ownSource(signal);
   const made: Partial<Record<Target, string>> = {};
-  const files: string[] = [];
+  const sha256 = new Map<string, string>();
+  const add = async (path: string) => {
+    sha256.set(basename(path), await digestFile(path));
+  };
   for (const target of targets) {
     const path = join(dir, `gateway-${target}`);
     const packed = embed ? await packForEmbedding(platformOf(target), parts) : [];
     await makeOneFile(path, signal, packed, await pinnedRuntime(target, parts));
     made[target] = path;
-    files.push(path);
+    await add(path);
     const { os, arch } = platformOf(target);
-    if (os === "linux") files.push(await makeDeb(path, arch, signal));
+    if (os === "linux") await add(await makeDeb(path, arch, signal));
   }
   const write = async (name: string, text: string) => {
     await writeFileAtomic(join(dir, name), text, 0o644);
-    files.push(join(dir, name));
+    await add(join(dir, name));
   };
   const json = (value: unknown) => JSON.stringify(value, null, 2) + "\n";
   if (base !== undefined) await write("gateway.rb", await formulaText(made, base));
   await write("sbom.spdx.json", json(await programSbom(targets, source)));
-  await write("provenance.json", json(await releaseProvenance(files, targets, source)));
-  const lines = await Promise.all(
-    files.map(async (path) => `${await digestFile(path)}  ${basename(path)}\n`),
-  );
-  const sums = lines.join("");
+  await write("provenance.json", json(await releaseProvenance(sha256, targets, source)));
+  const sums = [...sha256].map(([name, digest]) => `${digest}  ${name}\n`).join("");
   await write(SUMS, sums);
   const signed = await signFile(join(dir, SUMS), new TextEncoder().encode(sums), options.keysDir);
-  return signed ? [...files, join(dir, `${SUMS}.sig`)] : files;
+  return [...sha256.keys(), ...signed ? [`${SUMS}.sig`] : []];
 }
 
 /**
@@ -137,37 +136,8 @@ async function checkFile(dir: string, name: string, sha256: string): Promise<voi
   if (found === undefined) throw broken(dir, `"${name}" is missing`);
   if (found !== sha256) throw broken(dir, `"${name}" has sha256 ${found} instead of ${sha256}`);
   if (!name.startsWith("gateway-darwin-")) return;
-  const fault = await findMacFault(path);
+  const fault = await findRuntimeFault(path, HEADER_BYTES);
   if (fault !== undefined) throw broken(dir, `the runtime in "${name}": ${fault}`);
-}
-
-/** What macOS would say of the runtime in a file. */
-async function findMacFault(path: string): Promise<string | undefined> {
-  const runtime = await Deno.makeTempFile({ prefix: "gw-runtime-" });
-  try {
-    using file = await Deno.open(path);
-    const { offset, sizeBytes } = await runtimePart(file);
-    await file.seek(offset, Deno.SeekMode.Start);
-    using copy = await Deno.open(runtime, { write: true });
-    await copyBytes(file, copy, sizeBytes);
-    const fault = await findSignatureFault(runtime);
-    if (fault !== undefined) return fault;
-    const { entitlements } = (await readMacSignature(runtime))!;
-    const missing = ENTITLEMENTS.filter((one) => !entitlements.includes(one));
-    return missing.length > 0 ? `it lacks ${missing.join(", ")}` : undefined;
-  } finally {
-    await Deno.remove(runtime);
-  }
-}
-
-async function copyBytes(from: Deno.FsFile, to: Deno.FsFile, sizeBytes: number): Promise<void> {
-  const buffer = new Uint8Array(1024 * 1024);
-  for (let left = sizeBytes; left > 0;) {
-    const count = await from.read(buffer.subarray(0, Math.min(left, buffer.length)));
-    if (count === null) return;
-    await to.write(buffer.subarray(0, count));
-    left -= count;
-  }
 }
 
 function broken(dir: string, why: string): GatewayError {

@@ -49,9 +49,15 @@ interface Found {
   readonly offset: number;
 }
 
-/** The signature of a program; undefined where the file is none for macOS or has no signature. */
-export async function readMacSignature(path: string): Promise<MacSignature | undefined> {
-  using file = await Deno.open(path);
+/**
+ * The signature of a program that begins at byte `start` of the file; undefined where it is not for macOS or has no
+ * signature.
+ */
+export async function readMacSignature(
+  path: string,
+  start = 0,
+): Promise<MacSignature | undefined> {
+  using file = await ProgramFile.open(path, start);
   const found = await findSignature(file);
   if (!found) return undefined;
   const flags = found.directory.getUint32(12);
@@ -64,10 +70,11 @@ export async function readMacSignature(path: string): Promise<MacSignature | und
 
 /**
  * Why macOS would not run a program as it is signed; undefined where nothing is wrong: the digest of every page and of
- * every part of the signature is right, and the entitlements are there in both forms. Reads all of the file.
+ * every part of the signature is right, and the entitlements are there in both forms. Reads all of the program, which
+ * begins at byte `start` of the file.
  */
-export async function findSignatureFault(path: string): Promise<string | undefined> {
-  using file = await Deno.open(path);
+export async function findSignatureFault(path: string, start = 0): Promise<string | undefined> {
+  using file = await ProgramFile.open(path, start);
   const found = await findSignature(file);
   if (!found) return "it is no program for macOS with a signature";
   const { directory, blobs, offset } = found;
@@ -80,13 +87,13 @@ export async function findSignatureFault(path: string): Promise<string | undefin
     findEntitlementFault(blobs);
 }
 
-async function findSignature(file: Deno.FsFile): Promise<Found | undefined> {
-  const head = await readAt(file, 0, HEADER_BYTES);
+async function findSignature(file: ProgramFile): Promise<Found | undefined> {
+  const head = await file.read(0, HEADER_BYTES);
   if (head?.getUint32(0, true) !== MACH_O_64) return undefined;
-  const commands = await readAt(file, HEADER_BYTES, head.getUint32(20, true));
+  const commands = await file.read(HEADER_BYTES, head.getUint32(20, true));
   const place = commands && signaturePlace(commands, head.getUint32(16, true));
   if (!place || place.size > MAX_SIGNATURE_BYTES) return undefined;
-  const all = await readAt(file, place.offset, place.size);
+  const all = await file.read(place.offset, place.size);
   const blobs = all && readBlobs(all);
   const directory = blobs?.get(SLOT.codeDirectory);
   if (!blobs || !directory || directory.byteLength < DIRECTORY_BYTES) return undefined;
@@ -122,14 +129,14 @@ function readBlobs(all: DataView): ReadonlyMap<number, DataView> | undefined {
   return directory?.getUint32(0) === MAGIC.codeDirectory ? blobs : undefined;
 }
 
-async function findPageFault(file: Deno.FsFile, directory: DataView): Promise<string | undefined> {
+async function findPageFault(file: ProgramFile, directory: DataView): Promise<string | undefined> {
   const pageBytes = 2 ** directory.getUint8(39);
   const [digestsAt, pages] = [directory.getUint32(16), directory.getUint32(28)];
   const limit = directory.getUint32(32);
   if (pages !== Math.ceil(limit / pageBytes)) return `${pages} pages are signed, and not all`;
   for (let page = 0; page < pages; page++) {
     const at = page * pageBytes;
-    const data = await readAt(file, at, Math.min(pageBytes, limit - at));
+    const data = await file.read(at, Math.min(pageBytes, limit - at));
     if (!data || digest(data) !== digestAt(directory, digestsAt, page)) {
       return `page ${page} is not what was signed`;
     }
@@ -191,18 +198,27 @@ function digestAt(directory: DataView, digestsAt: number, index: number): string
   return new Uint8Array(directory.buffer, directory.byteOffset + at, SHA256_BYTES).toHex();
 }
 
-/** Undefined where the file ends before. */
-async function readAt(
-  file: Deno.FsFile,
-  at: number,
-  size: number,
-): Promise<DataView | undefined> {
-  const bytes = new Uint8Array(size);
-  await file.seek(at, Deno.SeekMode.Start);
-  for (let got = 0; got < size;) {
-    const count = await file.read(bytes.subarray(got));
-    if (count === null) return undefined;
-    got += count;
+/** A program within a file. */
+class ProgramFile implements Disposable {
+  private constructor(private readonly file: Deno.FsFile, private readonly start: number) {}
+
+  static async open(path: string, start: number): Promise<ProgramFile> {
+    return new ProgramFile(await Deno.open(path), start);
   }
-  return new DataView(bytes.buffer);
+
+  /** Undefined where the file ends before. */
+  async read(at: number, size: number): Promise<DataView | undefined> {
+    const bytes = new Uint8Array(size);
+    await this.file.seek(this.start + at, Deno.SeekMode.Start);
+    for (let got = 0; got < size;) {
+      const count = await this.file.read(bytes.subarray(got));
+      if (count === null) return undefined;
+      got += count;
+    }
+    return new DataView(bytes.buffer);
+  }
+
+  [Symbol.dispose](): void {
+    this.file.close();
+  }
 }

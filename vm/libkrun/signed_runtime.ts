@@ -12,9 +12,12 @@ import { exists } from "../base/layout.ts";
 import { run } from "../base/process.ts";
 import { readMacSignature } from "./mac_signature.ts";
 
+/** Without it macOS lets a program make no VMs. */
+export const HYPERVISOR = "com.apple.security.hypervisor";
+
 /** VMs, a library that Apple did not sign, and the JIT that Deno is. */
 export const ENTITLEMENTS = [
-  "com.apple.security.hypervisor",
+  HYPERVISOR,
   "com.apple.security.cs.disable-library-validation",
   "com.apple.security.cs.allow-jit",
 ] as const;
@@ -53,7 +56,7 @@ export async function ensureSignedRuntime(
   os: string = Deno.build.os,
 ): Promise<string> {
   if (os !== "darwin") return program;
-  if ((await readMacSignature(program))?.entitlements.includes(ENTITLEMENTS[0])) return program;
+  if ((await readMacSignature(program))?.entitlements.includes(HYPERVISOR)) return program;
   const { size, mtime } = await Deno.stat(program);
   const key = digestBytes([program, size, mtime?.getTime(), ENTITLEMENTS].join("\0")).slice(0, 16);
   const dir = join(cacheDir, "runtime");
