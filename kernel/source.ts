@@ -10,6 +10,7 @@ import type { Span } from "../vm/base/event.ts";
 import { exists } from "../vm/base/layout.ts";
 import { run } from "../vm/base/process.ts";
 import { type BuildContext, digestFile } from "../vm/store/artifact.ts";
+import { wrongDownload } from "../vm/store/errors.ts";
 import { type KernelLock, packageFileName } from "./lock.ts";
 
 /** The source package that a build really uses. */
@@ -166,14 +167,7 @@ async function download(
     });
     const fetched = join(dir, packageFileName(name, version));
     const found = await digestFile(fetched);
-    if (found !== sha256) {
-      throw new GatewayError({
-        code: "artifact-corrupt",
-        what: `Cannot use ${name} ${version}`,
-        why: `its sha256 is ${found} instead of ${sha256}`,
-        fix: "run `gateway build kernel` again; if it stays so, look at apt's sources",
-      });
-    }
+    if (found !== sha256) throw wrongDownload(`${name} ${version}`, found, sha256);
     await Deno.rename(fetched, path);
   } finally {
     await Deno.remove(dir, { recursive: true });

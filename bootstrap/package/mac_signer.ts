@@ -13,6 +13,7 @@ import { run } from "../../vm/base/process.ts";
 import { findSignatureFault, readMacSignature } from "../../vm/libkrun/mac_signature.ts";
 import { ENTITLEMENTS, entitlementsPlist } from "../../vm/libkrun/signed_runtime.ts";
 import type { BuildContext, Recipe } from "../../vm/store/artifact.ts";
+import { wrongDownload } from "../../vm/store/errors.ts";
 
 /** The crate apple-codesign, whose lock file pins the rest. */
 const CRATE = {
@@ -50,14 +51,7 @@ async function buildSigner(ctx: BuildContext): Promise<Record<string, string>> {
   });
   // cargo compares what it downloads with the registry's index only.
   const found = await crateDigest();
-  if (found !== sha256) {
-    throw new GatewayError({
-      code: "artifact-corrupt",
-      what: `Cannot use the crate ${name} ${version}`,
-      why: `its digest is ${found} instead of ${sha256}`,
-      fix: "try again; if it stays so, the crate is not the one that was pinned",
-    });
-  }
+  if (found !== sha256) throw wrongDownload(`${name} ${version}`, found, sha256);
   await Deno.copyFile(join(ctx.workDir, "bin/rcodesign"), join(ctx.outDir, "rcodesign"));
   return { version, sha256 };
 }

@@ -6,7 +6,7 @@
  */
 import { join } from "@std/path";
 import { type HostPlatform, thisHost, UNAME_MACHINE } from "../../vm/base/arch.ts";
-import { GatewayError, usageError } from "../../vm/base/error.ts";
+import { usageError } from "../../vm/base/error.ts";
 import { run } from "../../vm/base/process.ts";
 import { ENTITLEMENTS } from "../../vm/libkrun/signed_runtime.ts";
 import {
@@ -15,6 +15,7 @@ import {
   type Recipe,
   recipeKey,
 } from "../../vm/store/artifact.ts";
+import { wrongDownload } from "../../vm/store/errors.ts";
 import type { EnsureArtifactsOptions } from "../artifacts/ensure.ts";
 import { signerRecipe, signForMac } from "./mac_signer.ts";
 
@@ -156,12 +157,7 @@ async function fetchRuntime(
   const found = await integrityOf(archive);
   if (found !== integrity) {
     await Deno.remove(archive);
-    throw new GatewayError({
-      code: "artifact-corrupt",
-      what: `Cannot use the package ${name} ${version}`,
-      why: `its digest is ${found} instead of ${integrity}`,
-      fix: "try again; if it stays so, the package is not the one that was pinned",
-    });
+    throw wrongDownload(`${name} ${version}`, found, integrity);
   }
   await run("tar", {
     ...tool,

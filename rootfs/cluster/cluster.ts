@@ -9,6 +9,7 @@ import { type Arch, ARCHES } from "../../vm/base/arch.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import { sourcePath } from "../../vm/base/source.ts";
 import { digestFile, type Recipe } from "../../vm/store/artifact.ts";
+import { wrongDownload } from "../../vm/store/errors.ts";
 import { type K3sPin, k3sPin } from "../pins/lock.ts";
 import { guestGoRecipe } from "../pins/programs.ts";
 
@@ -71,14 +72,7 @@ export function clusterFromRelease(arch: Arch, pin: K3sPin = k3sPin(arch)): Clus
       const path = join(ctx.outDir, "k3s");
       await download(url, path, ctx.signal);
       const found = await digestFile(path);
-      if (found !== sha256) {
-        throw new GatewayError({
-          code: "build-failed",
-          what: `Cannot use the download of k3s "${version}"`,
-          why: `its sha256 is ${found} instead of ${sha256}`,
-          fix: "try again; if it stays so, the file is not the one that was pinned",
-        });
-      }
+      if (found !== sha256) throw wrongDownload(`k3s ${version}`, found, sha256);
       return { source: "k3s", version };
     },
   };

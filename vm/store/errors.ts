@@ -19,6 +19,16 @@ export function corrupt(what: { readonly name: string; readonly label?: string }
   });
 }
 
+/** A download has another digest than the pinned one; `what` names it with its version. */
+export function wrongDownload(what: string, found: string, pinned: string): GatewayError {
+  return new GatewayError({
+    code: "artifact-corrupt",
+    what: `Cannot use the download of ${what}`,
+    why: `its digest is ${found} instead of ${pinned}`,
+    fix: "run the command again; if it stays so, the source does not serve what was pinned",
+  });
+}
+
 /** Nobody who could is here to sign. */
 export function noSigningKey(): GatewayError {
   return new GatewayError({
