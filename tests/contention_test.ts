@@ -6,11 +6,9 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
-import { silentSpan } from "../vm/base/event.ts";
-import { ensureTools } from "../vm/base/host_tools.ts";
 import { instancesDir, runtimeDir } from "../vm/base/layout.ts";
 import { run } from "../vm/base/process.ts";
-import { PLAIN_DISK, QEMU_IMG_TOOL } from "../vm/instance/disk_chain.ts";
+import { PLAIN_DISK } from "../vm/instance/disk_chain.ts";
 import { findInstance, removeInstance } from "../vm/instance/instance.ts";
 import { describeFile, writeState } from "../vm/instance/saved_state.ts";
 import { withHome } from "./instance_home.ts";
@@ -21,9 +19,6 @@ const PROCESSES = 4;
 const ROUNDS = 200;
 
 type Won = "up" | "made" | "fork" | "rm";
-
-const signal = new AbortController().signal;
-await ensureTools([QEMU_IMG_TOOL], { span: silentSpan(), signal, assumeYes: true });
 
 /** A saved state whose clones are made. */
 async function makeSource(dir: string): Promise<void> {

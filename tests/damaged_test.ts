@@ -6,16 +6,12 @@
  */
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
-import { silentSpan } from "../vm/base/event.ts";
-import { ensureTools } from "../vm/base/host_tools.ts";
 import { exists } from "../vm/base/layout.ts";
-import { QEMU_IMG_TOOL } from "../vm/instance/disk_chain.ts";
 import { startInstance } from "./fakes/instance.ts";
 import { instanceConfig } from "./fakes/instance_config.ts";
 import { Sandbox } from "./sandbox.ts";
 
 const KILLED_FORK = fromFileUrl(new URL("fakes/killed_fork.ts", import.meta.url));
-const signal = new AbortController().signal;
 
 /** An instance that is stopped, written by hand; what the test says is put in its place. */
 async function makeInstance(sandbox: Sandbox, files: Readonly<Record<string, string | null>>) {
@@ -78,7 +74,6 @@ Deno.test("gateway rm --force ends a running instance whose record cannot be rea
 });
 
 Deno.test("what a killed fork leaves is listed, removed by rm, and not started by up", async () => {
-  await ensureTools([QEMU_IMG_TOOL], { span: silentSpan(), signal, assumeYes: true });
   await using sandbox = await Sandbox.make();
   const { dir, stateDisk } = sandbox.paths("b");
   const source = join(sandbox.top, "source");

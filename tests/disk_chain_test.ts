@@ -1,10 +1,11 @@
 /**
- * The files behind a state disk, with the real qemu-img: overlays, links, and what must not be taken for a plain disk.
+ * The files behind a state disk, read by the real qemu-img: overlays, links, and what must not be taken for a plain disk.
  *
  * @module
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
+import { QEMU_IMG_TOOL } from "../bootstrap/saved/golden_disk.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import { silentSpan } from "../vm/base/event.ts";
 import { ensureTools } from "../vm/base/host_tools.ts";
@@ -14,11 +15,11 @@ import {
   chainFiles,
   overlayOn,
   PLAIN_DISK,
-  QEMU_IMG_TOOL,
   readDiskChain,
   saveDiskChain,
   shareFile,
 } from "../vm/instance/disk_chain.ts";
+import { emptyOverlay } from "../vm/instance/qcow2.ts";
 import { sweep } from "../vm/instance/saved_state.ts";
 
 const signal = new AbortController().signal;
@@ -45,6 +46,41 @@ Deno.test("overlayOn() puts an empty, private file over the disk and changes no 
     assertEquals(await readDiskChain(dir), PLAIN_DISK);
     await saveDiskChain(dir, chain);
     assertEquals(await readDiskChain(dir), chain);
+  }));
+
+Deno.test("emptyOverlay() makes what qemu-img finds whole, of any size that a disk can have", () =>
+  withDirs(async (dir) => {
+    const below = { name: "base.qcow2", format: "qcow2" } as const;
+    // The last one has a table of the first level that is longer than one cluster.
+    for (const bytes of [1 << 20, (1 << 30) + 512, 8 * 1024 ** 3, 5 * 1024 ** 4]) {
+      const base = ["create", "-q", "-f", "qcow2", join(dir, below.name), `${bytes}`];
+      await run("qemu-img", { args: base });
+      await Deno.writeFile(join(dir, "over.qcow2"), emptyOverlay(below, bytes));
+      await run("qemu-img", { args: ["check", "-q", join(dir, "over.qcow2")] });
+      const { stdout } = await run("qemu-img", {
+        args: ["info", "--output=json", join(dir, "over.qcow2")],
+      });
+      const info = JSON.parse(stdout);
+      assertEquals(
+        [info["virtual-size"], info["backing-filename"], info["backing-filename-format"]],
+        [bytes, below.name, below.format],
+      );
+    }
+  }));
+
+Deno.test("a guest sees the file below through an overlay, and writes to the overlay alone", () =>
+  withDirs(async (dir) => {
+    await Deno.writeFile(join(dir, "state.img"), new Uint8Array(8 << 20).fill(0x5a));
+    const { head } = await overlayOn(dir, PLAIN_DISK, 8);
+    const qemuIo = (...commands: string[]) =>
+      run("qemu-io", {
+        args: ["-f", "qcow2", ...commands.flatMap((one) => ["-c", one]), join(dir, head.name)],
+      });
+    await qemuIo("read -P 0x5a 0 8M", "write -P 0x11 1M 64k", "write -P 0x22 8388096 512");
+    await qemuIo("read -P 0x11 1M 64k", "read -P 0x5a 7M 1048064", "read -P 0x22 8388096 512");
+    await run("qemu-img", { args: ["check", "-q", join(dir, head.name)] });
+    const base = await Deno.readFile(join(dir, "state.img"));
+    assert(base.every((byte) => byte === 0x5a));
   }));
 
 Deno.test("a chain that is linked into another folder is whole there, and the overlays differ", () =>

@@ -4,14 +4,8 @@
  * @module
  */
 import { assert, assertEquals } from "@std/assert";
-import { silentSpan } from "../vm/base/event.ts";
-import { ensureTools } from "../vm/base/host_tools.ts";
-import { QEMU_IMG_TOOL } from "../vm/instance/disk_chain.ts";
 import { beginFlood, floodCost } from "./kills/flood.ts";
 import { standInWorld } from "./kills/world.ts";
-
-const signal = new AbortController().signal;
-await ensureTools([QEMU_IMG_TOOL], { span: silentSpan(), signal, assumeYes: true });
 
 Deno.test("a guest that floods control port and console costs little memory and disk, and down stops it", async () => {
   await using world = await standInWorld();

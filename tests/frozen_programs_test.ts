@@ -1,5 +1,5 @@
 /**
- * Whose programs a save freezes, with the real qemu-img for the overlay that a guest with several successors gets.
+ * Whose programs a save freezes, and of the overlay that a guest with several successors gets.
  *
  * @module
  */
@@ -7,14 +7,10 @@ import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import { type SaveParts, saveRun } from "../bootstrap/run/save.ts";
 import { silentSpan } from "../vm/base/event.ts";
-import { ensureTools } from "../vm/base/host_tools.ts";
 import { instancePaths } from "../vm/base/layout.ts";
-import { QEMU_IMG_TOOL } from "../vm/instance/disk_chain.ts";
 import type { SaveTarget } from "../vm/machine/vmm.ts";
 
 const signal = AbortSignal.timeout(600_000);
-
-await ensureTools([QEMU_IMG_TOOL], { span: silentSpan(), signal, assumeYes: true });
 
 Deno.test("saveRun() freezes the programs of a guest with several successors, and no other's", async () => {
   for (const then of ["continue", "end"] as const) {

@@ -4,14 +4,8 @@
  *
  * @module
  */
-import { silentSpan } from "../vm/base/event.ts";
-import { ensureTools } from "../vm/base/host_tools.ts";
-import { QEMU_IMG_TOOL } from "../vm/instance/disk_chain.ts";
 import { runTable } from "./kills/run_table.ts";
 import { standInWorld } from "./kills/world.ts";
-
-const signal = new AbortController().signal;
-await ensureTools([QEMU_IMG_TOOL], { span: silentSpan(), signal, assumeYes: true });
 
 Deno.test("after kill -9 at any point the next command works and nothing is lost", async (t) => {
   await using world = await standInWorld();

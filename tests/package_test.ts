@@ -36,7 +36,7 @@ async function withFile(fn: (file: string, dir: string) => Promise<void>): Promi
 }
 
 /** Packages that ours depends on, as empty ones; the chroot has OpenSSH's own. */
-const STUBS = ["qemu-system-x86", "qemu-utils", "openssh-client"];
+const STUBS = ["qemu-system-x86", "openssh-client"];
 
 /** Runs inside the chroot; every line that it prints is looked at. */
 const INSIDE = `set -eu
@@ -50,9 +50,9 @@ for deb in /tmp/debs/stub-*.deb; do
   dpkg -s "\${name%.deb}" >/dev/null 2>&1 || dpkg -i "$deb" >/dev/null
 done
 everything >/tmp/before
-if dpkg -r qemu-utils >/dev/null && dpkg -i /tmp/debs/gateway_*.deb >/dev/null 2>&1; then echo installed without qemu-utils; fi
+if dpkg -r qemu-system-x86 >/dev/null && dpkg -i /tmp/debs/gateway_*.deb >/dev/null 2>&1; then echo installed without qemu; fi
 dpkg -r gateway >/dev/null 2>&1 || true
-dpkg -i /tmp/debs/stub-qemu-utils.deb >/dev/null
+dpkg -i /tmp/debs/stub-qemu-system-x86.deb >/dev/null
 dpkg -i /tmp/debs/gateway_*.deb >/dev/null
 dpkg --audit
 dpkg -V gateway

@@ -5,10 +5,7 @@
  * @module
  */
 import { fromFileUrl, join } from "@std/path";
-import { silentSpan } from "../vm/base/event.ts";
-import { ensureTools } from "../vm/base/host_tools.ts";
 import { run } from "../vm/base/process.ts";
-import { QEMU_IMG_TOOL } from "../vm/instance/disk_chain.ts";
 import { whyNoPowerCut } from "./fakes/power.ts";
 import { denoArgs } from "./sandbox.ts";
 
@@ -24,8 +21,6 @@ mount -o loop "$img" "$mnt"
 umount "$mnt"
 `;
 
-const signal = new AbortController().signal;
-
 for (const kind of ["ext4", "xfs"]) {
   for (
     const step of [
@@ -39,7 +34,6 @@ for (const kind of ["ext4", "xfs"]) {
         (missing === undefined ? "" : ` (skipped: ${missing})`),
       ignore: missing !== undefined,
       fn: async () => {
-        await ensureTools([QEMU_IMG_TOOL], { span: silentSpan(), signal, assumeYes: true });
         const top = await Deno.makeTempDir({ prefix: "gw-" });
         const at = (name: string) => join(top, name);
         try {

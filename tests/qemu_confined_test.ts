@@ -19,7 +19,7 @@ import { WITHOUT_HARDWARE } from "./fakes/no_hardware.ts";
 import { ramshim } from "./fakes/ram_place.ts";
 
 const signal = new AbortController().signal;
-const missing = [qemuTool("amd64").program, "qemu-img"].filter((name) => which(name) === undefined);
+const missing = [qemuTool("amd64").program].filter((name) => which(name) === undefined);
 
 /** A folder as an instance's, with a guest's files and the socket of its network. */
 class Home implements AsyncDisposable {

@@ -5,15 +5,9 @@
  */
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
-import { silentSpan } from "../vm/base/event.ts";
-import { ensureTools } from "../vm/base/host_tools.ts";
-import { QEMU_IMG_TOOL } from "../vm/instance/disk_chain.ts";
 import type { SavedState } from "../vm/instance/saved_state.ts";
 import { standInWorld } from "./kills/world.ts";
 import { flipByte } from "./vm/instance_files.ts";
-
-const signal = new AbortController().signal;
-await ensureTools([QEMU_IMG_TOOL], { span: silentSpan(), signal, assumeYes: true });
 
 /** A file of a suspended state, as its record names it. */
 const FILES: Readonly<Record<string, (slot: SavedState) => string>> = {

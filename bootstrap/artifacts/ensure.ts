@@ -15,7 +15,6 @@ import { describeError, GatewayError, usageError } from "../../vm/base/error.ts"
 import type { Span } from "../../vm/base/event.ts";
 import { ensureTools, type HostTool } from "../../vm/base/host_tools.ts";
 import { together } from "../../vm/base/together.ts";
-import { QEMU_IMG_TOOL } from "../../vm/instance/disk_chain.ts";
 import { libkrunFormulaError, libkrunRecipe } from "../../vm/libkrun/build.ts";
 import type { VmmChoice } from "../../vm/machine/vmm.ts";
 import { qemuTool } from "../../vm/qemu/driver.ts";
@@ -304,5 +303,5 @@ export function startTools(
   { os }: Pick<HostPlatform, "os"> = thisHost(),
 ): HostTool[] {
   if (config?.vmm === "libkrun" || os === "darwin" && config?.vmm !== "qemu") return [SSH_TOOL];
-  return [qemuTool(guestArch(config)), QEMU_IMG_TOOL, SSH_TOOL];
+  return [qemuTool(guestArch(config)), SSH_TOOL];
 }

@@ -14,7 +14,7 @@ import { ownVersion } from "../../vm/store/builder.ts";
 
 /** Not everybody builds: what a build needs is named by the program itself. */
 const depends = (arch: Arch) =>
-  ["libc6 (>= 2.27)", qemuTool(arch).debian, "qemu-utils", "openssh-client"].join(", ");
+  ["libc6 (>= 2.27)", qemuTool(arch).debian, "openssh-client"].join(", ");
 
 /** Fixed, so that equal content gives an equal package. */
 const TIME = "1795478400";

@@ -75,7 +75,7 @@ export async function saveRun(
   const devices = `dev-${id}.bin`;
   const ramName = `ram-${id}.layer`;
   const ramPath = join(options.ramDir ?? dir, ramName);
-  const overlay = options.then === "continue" ? await prepareOverlay(parts, signal) : undefined;
+  const overlay = options.then === "continue" ? await prepareOverlay(parts) : undefined;
   const kept = keptBottom(spec, dir);
   const shared = options.ramDir === undefined ? undefined : options.shared;
   // A suspended guest has one successor, which draws what it would have drawn itself.
@@ -170,10 +170,10 @@ async function rememberedFile(dir: string, name: string): Promise<SavedFile> {
   return remembered.get(join(dir, name)) ?? await describeFile(dir, name);
 }
 
-async function prepareOverlay(parts: SaveParts, signal: AbortSignal) {
+async function prepareOverlay(parts: SaveParts) {
   const { dir } = parts.paths;
   const frozen = await readDiskChain(dir);
-  const next = await overlayOn(dir, frozen, parts.config.stateMiB, signal);
+  const next = await overlayOn(dir, frozen, parts.config.stateMiB);
   const path = join(dir, next.head.name);
   return {
     frozen,

@@ -173,7 +173,7 @@ export async function placeState(
     shareFile(join(dir, name), join(paths.dir, name), ending);
   const layers = state.ram.map(({ name }) => name).filter((name) => !name.startsWith("/"));
   await together([state.devices.name, ...layers, ...chainFiles(frozen)].map(share), { signal });
-  const chain = await overlayOn(paths.dir, frozen, config.stateMiB, signal);
+  const chain = await overlayOn(paths.dir, frozen, config.stateMiB);
   await saveDiskChain(paths.dir, chain);
   await writeState(slotRecord(paths), { ...state, disk: null, sshPort: null, apiPort: null, from });
 }

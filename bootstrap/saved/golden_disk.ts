@@ -11,8 +11,9 @@ import { kernelFile } from "../../kernel/kernel.ts";
 import { guestArch } from "../../vm/base/arch.ts";
 import { describeError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
-import { run, which } from "../../vm/base/process.ts";
-import { QEMU_IMG_TOOL, shareFile } from "../../vm/instance/disk_chain.ts";
+import type { HostTool } from "../../vm/base/host_tools.ts";
+import { run } from "../../vm/base/process.ts";
+import { shareFile } from "../../vm/instance/disk_chain.ts";
 import type { InstanceConfig } from "../../vm/instance/instance.ts";
 import { qemuTool } from "../../vm/qemu/driver.ts";
 import {
@@ -29,6 +30,8 @@ import { cleanKine } from "./kine_clean.ts";
 import { PrivateGateway } from "./private_gateway.ts";
 
 const OUTPUT = "state.qcow2";
+/** Packs the disk; whoever starts from it does without. */
+export const QEMU_IMG_TOOL: HostTool = { program: "qemu-img", debian: "qemu-utils", brew: "qemu" };
 const DATABASE = "/var/lib/rancher/k3s/server/db/state.db";
 
 /** What decides the key. */
@@ -79,8 +82,6 @@ export async function findGoldenDisk(
 ): Promise<GoldenDisk | undefined> {
   // It holds the demo's objects, which another payload's cluster would have to remove first.
   if (config.payload !== DEMO) return undefined;
-  // A Mac with libkrun has none, and starts from an empty disk.
-  if (which(QEMU_IMG_TOOL.program) === undefined) return undefined;
   const recipe = goldenDiskRecipe(artifacts, config);
   const found = await store.find(recipe, options).catch((error) => {
     if (options.signal.aborted) throw error;

@@ -10,11 +10,9 @@ import { writeFileAtomic } from "../../vm/base/durable.ts";
 import { describeError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
 import { exists, type InstancePaths } from "../../vm/base/layout.ts";
-import { which } from "../../vm/base/process.ts";
 import {
   type DiskChain,
   overlayOn,
-  QEMU_IMG_TOOL,
   readDiskChain,
   saveDiskChain,
 } from "../../vm/instance/disk_chain.ts";
@@ -130,7 +128,7 @@ async function ensureDisk(
   }
   if (golden && !await exists(paths.stateDisk) && golden.stateMiB === config.stateMiB) {
     const below = await golden.linkInto(paths.dir, signal);
-    const chain = await overlayOn(paths.dir, { head: below, below: [] }, config.stateMiB, signal);
+    const chain = await overlayOn(paths.dir, { head: below, below: [] }, config.stateMiB);
     await saveDiskChain(paths.dir, chain);
     return chain;
   }
@@ -187,10 +185,8 @@ export async function prepareGuest(
       (s) => adoptGolden(paths, { config, key, payloadDigest, span: s, signal }),
     );
   if (fresh && !adopted) await dropDisk(paths);
-  // Over a golden disk lies an overlay, which qemu-img makes; with libkrun it need not be here.
-  const overlays = which(QEMU_IMG_TOOL.program) !== undefined;
   // A golden state brings its own disk, and to look for this one can mean to read all of it.
-  const golden = fresh && !adopted && overlays ? await options.goldenDisk() : undefined;
+  const golden = fresh && !adopted ? await options.goldenDisk() : undefined;
   const disk = await span.run("state disk", () => ensureDisk(paths, config, golden, signal));
   await markFinished(paths);
   const source = await takeSlot(paths, onDisk(planned, paths.dir, disk), key, cold, span);

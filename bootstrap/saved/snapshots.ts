@@ -162,7 +162,7 @@ export async function restoreSnapshot(
   }
   await using locked = await LockedInstance.open(name, signal);
   const frozen = state.disk!;
-  const chain = await overlayOn(locked.paths.dir, frozen, config.stateMiB, signal);
+  const chain = await overlayOn(locked.paths.dir, frozen, config.stateMiB);
   await dropSlot(paths);
   await saveDiskChain(paths.dir, chain);
   await writeState(slotRecord(paths), { ...state, disk: null });

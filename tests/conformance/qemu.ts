@@ -9,8 +9,6 @@ import { chooseVmm } from "../../bootstrap/plan/choose_vmm.ts";
 import { kernelFile } from "../../kernel/kernel.ts";
 import type { Arch } from "../../vm/base/arch.ts";
 import { silentSpan } from "../../vm/base/event.ts";
-import { ensureTools } from "../../vm/base/host_tools.ts";
-import { QEMU_IMG_TOOL } from "../../vm/instance/disk_chain.ts";
 import { CASES } from "./cases.ts";
 import type { Bench } from "./guest.ts";
 import { makeLayeredDisk } from "./layered.ts";
@@ -29,7 +27,6 @@ export async function conformanceOnQemu(t: Deno.TestContext, arch: Arch): Promis
     config,
   });
   const dir = await Deno.makeTempDir({ prefix: "gw-" });
-  await ensureTools([QEMU_IMG_TOOL], { span, signal, assumeYes: true });
   await makeLayeredDisk(dir);
   const bench: Bench = {
     vmm: chosen.vmm,

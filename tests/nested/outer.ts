@@ -10,7 +10,6 @@ import { silentSpan } from "../../vm/base/event.ts";
 import { ensureTools, type HostTool } from "../../vm/base/host_tools.ts";
 import { run, spawnChild } from "../../vm/base/process.ts";
 import { within } from "../../vm/base/wait.ts";
-import { QEMU_IMG_TOOL } from "../../vm/instance/disk_chain.ts";
 import type { Vmm } from "../../vm/machine/vmm.ts";
 import type { ClusterRun } from "./inside_cluster.ts";
 import { makeSuiteDisk, makeUserDisks } from "./outer_disk.ts";
@@ -25,7 +24,6 @@ export const TOOLS: readonly HostTool[] = [
   { program: "mke2fs", debian: "e2fsprogs" },
   { program: "qemu-system-x86_64", debian: "qemu-system-x86" },
   { program: "xz", debian: "xz-utils" },
-  QEMU_IMG_TOOL,
 ];
 
 /** Debian's name for "the newest 6.12 cloud kernel". */

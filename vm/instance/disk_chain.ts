@@ -9,13 +9,10 @@ import { join } from "@std/path";
 import * as v from "valibot";
 import { syncFile, writeFileAtomic } from "../base/durable.ts";
 import { asDiskFull, describeError, GatewayError } from "../base/error.ts";
-import type { HostTool } from "../base/host_tools.ts";
 import { parseJson } from "../base/json_file.ts";
 import { exists } from "../base/layout.ts";
 import { run } from "../base/process.ts";
-
-/** Makes overlays. */
-export const QEMU_IMG_TOOL: HostTool = { program: "qemu-img", debian: "qemu-utils", brew: "qemu" };
+import { emptyOverlay } from "./qcow2.ts";
 
 const File = v.object({ name: v.string(), format: v.picklist(["raw", "qcow2"]) });
 
@@ -97,43 +94,17 @@ export function chainFiles(chain: DiskChain): string[] {
  * Makes an empty overlay over a chain in the same folder; nothing of the disk is copied. The chain on record stays as it
  * is until {@linkcode saveDiskChain}.
  *
- * @throws GatewayError `tool-missing`, `disk-full`, `process-failed`.
+ * @throws GatewayError `disk-full`, `permission`.
  */
 export async function overlayOn(
   dir: string,
   chain: DiskChain,
   sizeMiB: number,
-  signal?: AbortSignal,
 ): Promise<DiskChain> {
   const name = `disk-${crypto.randomUUID().slice(0, 8)}.qcow2`;
   const { head } = chain;
-  const made = run("qemu-img", {
-    // -u: the file below may be open in a VMM. Its name is kept relative, so that a folder can be linked elsewhere.
-    args: [
-      "create",
-      "-q",
-      "-u",
-      "-f",
-      "qcow2",
-      "-b",
-      head.name,
-      "-F",
-      head.format,
-      name,
-      `${sizeMiB}M`,
-    ],
-    cwd: dir,
-    signal,
-    timeoutMs: 20_000,
-    what: `Cannot make a disk overlay in "${dir}"`,
-  });
-  try {
-    await made;
-  } catch (error) {
-    await Deno.remove(join(dir, name)).catch(() => {});
-    throw asDiskFull(error, join(dir, name));
-  }
-  await Deno.chmod(join(dir, name), 0o600);
+  // It names the file below without a folder, so that all of them can be linked into another one.
+  await writeFileAtomic(join(dir, name), emptyOverlay(head, sizeMiB * 1024 * 1024));
   return { head: { name, format: "qcow2" }, below: [head, ...chain.below] };
 }
 
