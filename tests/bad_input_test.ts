@@ -7,7 +7,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { hostFacts } from "../bootstrap/plan/options.ts";
 import { freeLoopbackPort } from "../net/forward.ts";
-import { identifyProcess } from "../vm/base/process.ts";
+import { identifyProcess } from "../vm/base/process_table.ts";
 import type { InstanceConfig, RunRecord } from "../vm/instance/instance.ts";
 import { inTurns, Sandbox } from "./sandbox.ts";
 

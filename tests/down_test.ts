@@ -8,7 +8,8 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import { readLines } from "../vm/base/lines.ts";
 import { cutLog } from "../vm/base/log_file.ts";
-import { identifyProcess, run, signalProcess } from "../vm/base/process.ts";
+import { run, signalProcess } from "../vm/base/process.ts";
+import { identifyProcess } from "../vm/base/process_table.ts";
 import { startInstance } from "./fakes/instance.ts";
 import { denoArgs, Sandbox } from "./sandbox.ts";
 

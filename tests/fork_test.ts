@@ -12,7 +12,7 @@ import type { SaveReport } from "../bootstrap/run/save.ts";
 import { fork } from "../bootstrap/saved/fork.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import { instancePaths } from "../vm/base/layout.ts";
-import { identifyProcess } from "../vm/base/process.ts";
+import { identifyProcess } from "../vm/base/process_table.ts";
 import {
   findInstance,
   LockedInstance,

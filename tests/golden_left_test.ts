@@ -9,7 +9,8 @@ import { sweepBuilds } from "../bootstrap/saved/golden.ts";
 import { PrivateGateway, removePrivateHome } from "../bootstrap/saved/private_gateway.ts";
 import { exists, instancePaths } from "../vm/base/layout.ts";
 import { readLines } from "../vm/base/lines.ts";
-import { identifyProcess, isAlive, type ProcessId, spawnChild } from "../vm/base/process.ts";
+import { spawnChild } from "../vm/base/process.ts";
+import { identifyProcess, isAlive, type ProcessId } from "../vm/base/process_table.ts";
 import { denoArgs, Sandbox } from "./sandbox.ts";
 
 const SUPERVISOR = fromFileUrl(new URL("fakes/supervisor.ts", import.meta.url));

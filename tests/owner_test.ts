@@ -5,7 +5,8 @@
  */
 import { assertEquals } from "@std/assert";
 import { ownerEnv, watchOwner } from "../bootstrap/saved/owner.ts";
-import { identifyProcess, spawnChild } from "../vm/base/process.ts";
+import { spawnChild } from "../vm/base/process.ts";
+import { identifyProcess } from "../vm/base/process_table.ts";
 import { waitFor } from "../vm/base/wait.ts";
 
 Deno.test("watchOwner() aborts when the owner is killed, and not before", async () => {

@@ -7,7 +7,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import { GatewayError, interruptedError } from "../vm/base/error.ts";
 import { silentSpan } from "../vm/base/event.ts";
-import { identifyProcess } from "../vm/base/process.ts";
+import { identifyProcess } from "../vm/base/process_table.ts";
 import type { VmSpec } from "../vm/machine/spec.ts";
 import { machineType } from "../vm/qemu/argv.ts";
 import { qemuTool, QemuVmm } from "../vm/qemu/driver.ts";

@@ -12,7 +12,7 @@ import { reachReady } from "../bootstrap/start/ready.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import { silentSpan } from "../vm/base/event.ts";
 import { instancePaths } from "../vm/base/layout.ts";
-import { identifyProcess } from "../vm/base/process.ts";
+import { identifyProcess } from "../vm/base/process_table.ts";
 import { findInstance, LockedInstance, type RunRecord } from "../vm/instance/instance.ts";
 import { withPath } from "./fakes/install.ts";
 import { instanceConfig } from "./fakes/instance_config.ts";

@@ -6,7 +6,7 @@
 import { assertEquals } from "@std/assert";
 import { statusOf } from "../bootstrap/inspect/status.ts";
 import { instancePaths } from "../vm/base/layout.ts";
-import { identifyProcess } from "../vm/base/process.ts";
+import { identifyProcess } from "../vm/base/process_table.ts";
 import type { InstanceView } from "../vm/instance/instance.ts";
 
 Deno.test({

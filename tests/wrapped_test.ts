@@ -8,13 +8,8 @@ import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import { writeKubeconfig } from "../bootstrap/cluster/kubeconfig.ts";
 import { readLines } from "../vm/base/lines.ts";
-import {
-  type ChildProcess,
-  identifyProcess,
-  run,
-  signalProcess,
-  which,
-} from "../vm/base/process.ts";
+import { type ChildProcess, run, signalProcess, which } from "../vm/base/process.ts";
+import { identifyProcess } from "../vm/base/process_table.ts";
 import { waitFor } from "../vm/base/wait.ts";
 import { fakePrograms, startInstance } from "./fakes/instance.ts";
 import { denoArgs, Sandbox } from "./sandbox.ts";

@@ -20,7 +20,7 @@ import {
   isPrivateDir,
   runtimeDir,
 } from "../../vm/base/layout.ts";
-import { orphanId, ownedName } from "../../vm/base/process.ts";
+import { orphanId, ownedName } from "../../vm/base/process_table.ts";
 import { removeEmptyDir } from "../../vm/instance/folder.ts";
 import { requireInstance } from "../../vm/instance/instance.ts";
 import { releaseLock } from "../../vm/base/file_lock.ts";

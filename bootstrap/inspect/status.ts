@@ -13,7 +13,7 @@ import { GatewayError } from "../../vm/base/error.ts";
 import { type EventRecord, parseEventLine } from "../../vm/base/event.ts";
 import { EventReader } from "../../vm/base/event_reader.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
-import { processFacts } from "../../vm/base/process.ts";
+import { processFacts } from "../../vm/base/process_table.ts";
 import { pause } from "../../vm/base/wait.ts";
 import { listDamage } from "../../vm/instance/damage.ts";
 import { chainFiles, readDiskChain } from "../../vm/instance/disk_chain.ts";
@@ -155,7 +155,7 @@ export async function statusOf(view: InstanceView): Promise<StatusReport> {
     apiPort: run?.apiPort ?? null,
     kubeconfig: config.kubeApi ? kubeconfigPath(config.name) : null,
     clientFiles: join(clientFilesPath(config.name), "mtls"),
-    processes: run ? await processReports(run) : [],
+    processes: run ? processReports(run) : [],
     stateDisk: await diskUse(paths, config.stateMiB),
     activeGateway: await isActiveClient({ instance: config.name, instanceDir: paths.dir }),
     dir: paths.dir,
@@ -178,16 +178,14 @@ async function forwardsOf({ config, paths, state, run }: InstanceView): Promise<
   return open.toSorted((a, b) => place(a) - place(b));
 }
 
-async function processReports(
-  run: NonNullable<InstanceView["run"]>,
-): Promise<ProcessReport[]> {
+function processReports(run: NonNullable<InstanceView["run"]>): ProcessReport[] {
   const roles = ["supervisor", "vmm", "gvproxy"] as const;
   const reports: ProcessReport[] = [];
   for (const role of roles) {
     const pid = run[role]?.pid;
     if (pid === undefined) continue;
     const confinement = role === "supervisor" ? null : run.confinement?.[role] ?? null;
-    const { residentMiB, user } = await processFacts(pid);
+    const { residentMiB, user } = processFacts(pid);
     reports.push({ role, pid, residentMiB, user, confinement });
   }
   return reports;

@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import { instancePaths } from "../../vm/base/layout.ts";
-import { residentMiB } from "../../vm/base/process.ts";
+import { residentMiB } from "../../vm/base/process_table.ts";
 import type { InstanceConfig, InstanceView, RunRecord } from "../../vm/instance/instance.ts";
 import { readEvents, statusOf } from "./status.ts";
 
@@ -134,8 +134,8 @@ Deno.test("statusOf() is plain JSON", async () => {
   });
 });
 
-Deno.test("residentMiB() gives null for a process that is not there", async () => {
-  assertEquals(await residentMiB(999_999_999), null);
+Deno.test("residentMiB() gives null for a process that is not there", () => {
+  assertEquals(residentMiB(999_999_999), null);
 });
 
 Deno.test("readEvents() leaves out a line that a crash cut", async () => {

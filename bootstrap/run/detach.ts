@@ -12,7 +12,8 @@ import { type EventRecord, type EventSink, fileSink } from "../../vm/base/event.
 import { EventReader } from "../../vm/base/event_reader.ts";
 import { parseJson } from "../../vm/base/json_file.ts";
 import { ensureRuntimeDir, runtimeDir } from "../../vm/base/layout.ts";
-import { orphanId, ownedName, spawnChild } from "../../vm/base/process.ts";
+import { spawnChild } from "../../vm/base/process.ts";
+import { orphanId, ownedName } from "../../vm/base/process_table.ts";
 import { pause } from "../../vm/base/wait.ts";
 import { selfCommand } from "./self.ts";
 

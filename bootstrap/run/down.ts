@@ -7,7 +7,8 @@
 import { asHostError, describeError, GatewayError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
 import { instancePaths } from "../../vm/base/layout.ts";
-import { isAlive, type ProcessId, signalProcess } from "../../vm/base/process.ts";
+import { signalProcess } from "../../vm/base/process.ts";
+import { isAlive, type ProcessId } from "../../vm/base/process_table.ts";
 import { waitFor } from "../../vm/base/wait.ts";
 import { findDamage } from "../../vm/instance/damage.ts";
 import {

@@ -7,7 +7,7 @@
  */
 import { describeError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
-import { coresUsed } from "../../vm/base/process.ts";
+import { coresUsed } from "../../vm/base/process_table.ts";
 import { pause } from "../../vm/base/wait.ts";
 import type { RunningVm } from "../../vm/machine/vmm.ts";
 

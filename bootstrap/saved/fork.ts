@@ -12,7 +12,7 @@ import { GatewayError, usageError } from "../../vm/base/error.ts";
 import type { EventRecord } from "../../vm/base/event.ts";
 import { checkInstanceName, exists, type InstancePaths } from "../../vm/base/layout.ts";
 import { availableMiB, inMemoryDir, sweepMemory } from "../../vm/base/memory_dir.ts";
-import { residentMiB } from "../../vm/base/process.ts";
+import { residentMiB } from "../../vm/base/process_table.ts";
 import {
   findInstance,
   type HostService,
@@ -75,7 +75,7 @@ export async function fork(request: ForkRequest): Promise<ForkedInstance[]> {
   const id = crypto.randomUUID().slice(0, 8);
   const snapshot = `${FORK_PREFIX}${id}`;
   await sweepMemory();
-  const ramDir = await inMemoryDir(id, (await residentMiB(run.vmm?.pid ?? 0)) ?? config.memoryMiB);
+  const ramDir = await inMemoryDir(id, residentMiB(run.vmm?.pid ?? 0) ?? config.memoryMiB);
   try {
     await askSupervisor(paths, { do: "snapshot", name: snapshot, ramDir: ramDir ?? null }, signal);
     const saved = await savedSource(paths, snapshot);
@@ -182,7 +182,7 @@ async function checkRoom(
       fix,
     });
   const available = await availableMiB();
-  const needed = count * CLONE_MIB + ((await residentMiB(vmm ?? 0)) ?? 0);
+  const needed = count * CLONE_MIB + (residentMiB(vmm ?? 0) ?? 0);
   if (available !== undefined && needed > available) {
     throw refuse(
       `they need about ${needed} MiB of memory and ${available} MiB are available`,

@@ -10,7 +10,7 @@ import { writeFileAtomic } from "../../vm/base/durable.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
 import { ensurePrivateDir, exists, type InstancePaths } from "../../vm/base/layout.ts";
-import { coresUsed } from "../../vm/base/process.ts";
+import { coresUsed } from "../../vm/base/process_table.ts";
 import { waitFor } from "../../vm/base/wait.ts";
 import { chainFiles } from "../../vm/instance/disk_chain.ts";
 import type { InstanceConfig } from "../../vm/instance/instance.ts";

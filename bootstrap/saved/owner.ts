@@ -4,7 +4,7 @@
  * @module
  */
 import { interruptedError } from "../../vm/base/error.ts";
-import { identifyProcess, isAlive, type ProcessId } from "../../vm/base/process.ts";
+import { identifyProcess, isAlive, type ProcessId } from "../../vm/base/process_table.ts";
 import { repeat } from "../../vm/base/wait.ts";
 
 const VARIABLE = "GATEWAY_OWNER";

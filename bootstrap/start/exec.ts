@@ -15,7 +15,7 @@ import type { EventLog, Span } from "../../vm/base/event.ts";
 import { dataDir, ensurePrivateDir, ensureRuntimeDir, runtimeDir } from "../../vm/base/layout.ts";
 import { connectUnix } from "../../vm/base/lines.ts";
 import { keepLogsSmall } from "../../vm/base/log_file.ts";
-import { orphanId, ownedName } from "../../vm/base/process.ts";
+import { orphanId, ownedName } from "../../vm/base/process_table.ts";
 import { raceAbort, waitFor, within } from "../../vm/base/wait.ts";
 import { tsiFirmware } from "../../vm/libkrun/find.ts";
 import { ControlPort } from "../../vm/machine/control_port.ts";

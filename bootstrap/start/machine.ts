@@ -9,7 +9,7 @@ import { writeCacheFile } from "../../vm/base/durable.ts";
 import { fileSink, type Span } from "../../vm/base/event.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
 import { keepLogsSmall } from "../../vm/base/log_file.ts";
-import { identifyProcess } from "../../vm/base/process.ts";
+import { identifyProcess } from "../../vm/base/process_table.ts";
 import { within } from "../../vm/base/wait.ts";
 import type { InstanceConfig, RunRecord } from "../../vm/instance/instance.ts";
 import { ControlPort } from "../../vm/machine/control_port.ts";

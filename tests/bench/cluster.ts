@@ -7,7 +7,8 @@
 import { join } from "@std/path";
 import { readEvents } from "../../bootstrap/inspect/status.ts";
 import type { EventRecord } from "../../vm/base/event.ts";
-import { coresUsed, run } from "../../vm/base/process.ts";
+import { run } from "../../vm/base/process.ts";
+import { coresUsed } from "../../vm/base/process_table.ts";
 import { pause, waitFor } from "../../vm/base/wait.ts";
 import { freePort, TestHome } from "../vm/harness.ts";
 import { type Row, seconds, several } from "./row.ts";

@@ -7,7 +7,7 @@
 import { join } from "@std/path";
 import { silentSpan } from "../../vm/base/event.ts";
 import { ensureTools } from "../../vm/base/host_tools.ts";
-import { coresUsed } from "../../vm/base/process.ts";
+import { coresUsed } from "../../vm/base/process_table.ts";
 import { waitFor } from "../../vm/base/wait.ts";
 import { paddedStandIns } from "../fakes/openshell/padded.ts";
 import { REGISTRY_TOOL, TestRegistry } from "../fakes/registry.ts";

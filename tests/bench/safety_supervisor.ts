@@ -6,7 +6,8 @@
  */
 import { fromFileUrl, join } from "@std/path";
 import { writeAll } from "../../vm/base/lines.ts";
-import { coresUsed, spawnChild } from "../../vm/base/process.ts";
+import { spawnChild } from "../../vm/base/process.ts";
+import { coresUsed } from "../../vm/base/process_table.ts";
 import { encodeFrame, FRAME } from "../../vm/machine/stdio_port.ts";
 import { beginFlood, floodCost, residentMiB } from "../kills/flood.ts";
 import { standInWorld } from "../kills/world.ts";

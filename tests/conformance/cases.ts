@@ -12,7 +12,7 @@ import { execWith } from "../../bootstrap/start/exec.ts";
 import { digestBytes } from "../../vm/base/digest.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import { EventLog } from "../../vm/base/event.ts";
-import { identifyProcess, isAlive } from "../../vm/base/process.ts";
+import { identifyProcess, isAlive } from "../../vm/base/process_table.ts";
 import { settleWithin, waitFor } from "../../vm/base/wait.ts";
 import type { VmSpec } from "../../vm/machine/spec.ts";
 import { type Bench, bootGuest, type Guest, guestEvidence } from "./guest.ts";

@@ -7,7 +7,8 @@
  */
 import { fromFileUrl, join } from "@std/path";
 import { readLines } from "../../vm/base/lines.ts";
-import { type ChildProcess, identifyProcess, signalProcess } from "../../vm/base/process.ts";
+import { type ChildProcess, signalProcess } from "../../vm/base/process.ts";
+import { identifyProcess } from "../../vm/base/process_table.ts";
 import type { Sandbox } from "../sandbox.ts";
 
 const SUPERVISOR = fromFileUrl(new URL("supervisor.ts", import.meta.url));

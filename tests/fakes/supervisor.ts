@@ -5,7 +5,8 @@
  *
  * @module
  */
-import { identifyProcess, spawnChild } from "../../vm/base/process.ts";
+import { spawnChild } from "../../vm/base/process.ts";
+import { identifyProcess } from "../../vm/base/process_table.ts";
 import { LockedInstance } from "../../vm/instance/instance.ts";
 import { instanceConfig } from "./instance_config.ts";
 

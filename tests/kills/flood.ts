@@ -5,7 +5,7 @@
  */
 import { join } from "@std/path";
 import { LineConnection } from "../../vm/base/lines.ts";
-import { coresUsed } from "../../vm/base/process.ts";
+import { coresUsed } from "../../vm/base/process_table.ts";
 import { waitFor } from "../../vm/base/wait.ts";
 import { runRecord } from "../vm/instance_files.ts";
 import type { World } from "./world.ts";

@@ -5,7 +5,8 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { join } from "@std/path";
-import { isAlive, type ProcessId, run } from "../../vm/base/process.ts";
+import { run } from "../../vm/base/process.ts";
+import { isAlive, type ProcessId } from "../../vm/base/process_table.ts";
 import { pause, waitFor, within } from "../../vm/base/wait.ts";
 import type { Background } from "../vm/harness.ts";
 import { unnamedStateFiles } from "../vm/instance_files.ts";

@@ -7,7 +7,7 @@
 import { assert } from "@std/assert";
 import { join } from "@std/path";
 import { parseEventLine } from "../../vm/base/event.ts";
-import { isAlive } from "../../vm/base/process.ts";
+import { isAlive } from "../../vm/base/process_table.ts";
 import { waitFor } from "../../vm/base/wait.ts";
 import type { RunRecord } from "../../vm/instance/instance.ts";
 import { HELLO_PORT, writeHello } from "../fakes/hello_payload.ts";

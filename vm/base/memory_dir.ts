@@ -7,7 +7,8 @@
  */
 import { join } from "@std/path";
 import { ensurePrivateDir, isPrivateDir } from "./layout.ts";
-import { orphanId, ownedName, run } from "./process.ts";
+import { run } from "./process.ts";
+import { orphanId, ownedName } from "./process_table.ts";
 
 const SHM = "/dev/shm";
 /** What has to stay free there, and in memory. */

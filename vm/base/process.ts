@@ -6,7 +6,7 @@
  */
 import { collect, feed } from "./child_streams.ts";
 import { abortError, describeError, type ErrorCode, GatewayError } from "./error.ts";
-import { pause, within } from "./wait.ts";
+import { within } from "./wait.ts";
 
 /** A program run to its end. */
 export interface RunOptions {
@@ -267,87 +267,19 @@ export function signalProcess(pid: number, signal: Deno.Signal): boolean {
   }
 }
 
-/** The start time of a process in clock ticks since boot (Linux), so that a reused pid is not mistaken for it; undefined when it is gone. */
-export function processStartTime(pid: number): string | undefined {
-  const fields = statFields(pid);
-  return fields?.[0] === "Z" ? undefined : fields?.[19];
-}
-
-/** The processor time that a process has used, in seconds (Linux); NaN when it is gone. */
-function cpuSeconds(pid: number): number {
-  const fields = statFields(pid);
-  // USER_HZ is 100 on every Linux that Deno runs on.
-  return (Number(fields?.[11]) + Number(fields?.[12])) / 100;
-}
-
-/** How many cores a process uses, on the average of a window that begins now; NaN when it is gone. */
-export async function coresUsed(
-  pid: number,
-  windowMs: number,
-  signal?: AbortSignal,
-): Promise<number> {
-  const before = cpuSeconds(pid);
-  const startedMs = performance.now();
-  await pause(windowMs, signal);
-  return (cpuSeconds(pid) - before) * 1000 / (performance.now() - startedMs);
-}
-
-/** What follows the program's name in /proc/PID/stat. */
-function statFields(pid: number): string[] | undefined {
+/** All that a short program prints, while nothing else is done; undefined where it fails or is not there. */
+export function printedBy(
+  program: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+) {
   try {
-    const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    const { success, stdout } = new Deno.Command(program, { args: [...args], env, stderr: "null" })
+      .outputSync();
+    return success ? new TextDecoder().decode(stdout) : undefined;
   } catch {
     return undefined;
   }
-}
-
-/** A process told apart from a later one with the same pid. */
-export interface ProcessId {
-  /** Host process id. */
-  readonly pid: number;
-  /** Clock ticks since boot; "" where the host does not tell. */
-  readonly startTime: string;
-  /** Which boot of the host that was; absent where the host does not tell, and in older records. */
-  readonly boot?: string;
-}
-
-let thisBoot: string | undefined;
-
-/** A value that each boot of the host has anew; undefined where it does not tell. */
-function bootId(): string | undefined {
-  try {
-    return thisBoot ??= Deno.readTextFileSync("/proc/sys/kernel/random/boot_id").trim();
-  } catch {
-    return undefined;
-  }
-}
-
-/** The identity of a running process; undefined when it is gone. */
-export function identifyProcess(pid: number): ProcessId | undefined {
-  const startTime = processStartTime(pid);
-  const boot = bootId();
-  return startTime === undefined ? undefined : { pid, startTime, ...(boot && { boot }) };
-}
-
-/** Whether exactly this process still runs. */
-export function isAlive(id: ProcessId): boolean {
-  if (id.boot !== undefined && id.boot !== bootId()) return false;
-  return processStartTime(id.pid) === id.startTime;
-}
-
-/** A name for what belongs to this process and goes with it; {@linkcode orphanId} tells others when it is left over. */
-export function ownedName(prefix: string, id: string): string {
-  const { pid, startTime } = identifyProcess(Deno.pid) ?? { pid: Deno.pid, startTime: "" };
-  return `${prefix}${pid}-${startTime}-${id}`;
-}
-
-/** The id in a name that {@linkcode ownedName} gave to a process that is gone; undefined for any other name. */
-export function orphanId(prefix: string, name: string): string | undefined {
-  if (!name.startsWith(prefix)) return undefined;
-  const [, pid, startTime = "", id] = /^(\d+)-(\d*)-(.+)$/.exec(name.slice(prefix.length)) ?? [];
-  if (id === undefined || isAlive({ pid: Number(pid), startTime })) return undefined;
-  return id;
 }
 
 /** Where a program is on PATH, or undefined. */
@@ -368,27 +300,4 @@ function isFile(path: string): boolean {
   } catch {
     return false;
   }
-}
-
-/** What /proc tells of a process. */
-export interface ProcessFacts {
-  readonly residentMiB: number | null;
-  /** Its effective user id. */
-  readonly user: number | null;
-}
-
-/** Resident memory of a process in MiB, null where /proc does not tell. */
-export async function residentMiB(pid: number): Promise<number | null> {
-  return (await processFacts(pid)).residentMiB;
-}
-
-/** Resident memory in MiB, and the user whose rights a process has; null where /proc does not tell. */
-export async function processFacts(pid: number): Promise<ProcessFacts> {
-  const text = await Deno.readTextFile(`/proc/${pid}/status`).catch(() => "");
-  const memory = /^VmRSS:\s+(\d+) kB/m.exec(text);
-  const user = /^Uid:\s+\d+\s+(\d+)/m.exec(text);
-  return {
-    residentMiB: memory && Math.round(Number(memory[1]) / 1024),
-    user: user && Number(user[1]),
-  };
 }

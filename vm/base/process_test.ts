@@ -1,14 +1,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { GatewayError } from "./error.ts";
-import {
-  identifyProcess,
-  isAlive,
-  orphanId,
-  ownedName,
-  run,
-  spawnChild,
-  which,
-} from "./process.ts";
+import { run, spawnChild, which } from "./process.ts";
+import { identifyProcess, isAlive } from "./process_table.ts";
 
 Deno.test("run() returns output and code, and feeds stdin", async () => {
   const result = await run("sh", {
@@ -101,13 +94,6 @@ Deno.test("ChildProcess.stop() kills a program that ignores SIGTERM", async () =
   await reader.cancel();
 });
 
-Deno.test("isAlive() tells a process from a later one with its pid", () => {
-  assert(!isAlive({ pid: Deno.pid, startTime: "1" }));
-  const own = identifyProcess(Deno.pid)!;
-  assert(isAlive(own) && isAlive({ pid: own.pid, startTime: own.startTime }));
-  assert(!isAlive({ ...own, boot: "of another boot" }));
-});
-
 Deno.test("spawnChild() throws at once when there is no such program", () => {
   assertThrows(() => spawnChild("no-such-program-here", { args: [] }), GatewayError);
 });
@@ -115,14 +101,4 @@ Deno.test("spawnChild() throws at once when there is no such program", () => {
 Deno.test("which() finds programs in sbin although PATH lacks it", () => {
   assertEquals(which("no-such-program-here"), undefined);
   assert(which("sh")?.endsWith("/sh"));
-});
-
-Deno.test("orphanId() knows a name of a process that is gone, and no other", () => {
-  assertEquals(orphanId("up-", ownedName("up-", "a1.jsonl")), undefined);
-  assertEquals(orphanId("up-", "up-999999999-1-a1.jsonl"), "a1.jsonl");
-  assertEquals(orphanId("", "999999999-1-of-it"), "of-it");
-  // The same pid, but a later process.
-  assertEquals(orphanId("", `${Deno.pid}-1-x`), "x");
-  const others = ["999999999-1-x", "up-1", "up-x-1-y", "exec-999999999-1-x"];
-  assertEquals(others.map((name) => orphanId("up-", name)), others.map(() => undefined));
 });

@@ -19,7 +19,8 @@ import {
   isPrivateDir,
 } from "../base/layout.ts";
 import { sweepMemory } from "../base/memory_dir.ts";
-import { isAlive, type ProcessId, signalProcess } from "../base/process.ts";
+import { signalProcess } from "../base/process.ts";
+import { isAlive, type ProcessId } from "../base/process_table.ts";
 import { waitFor } from "../base/wait.ts";
 import {
   folderContent,

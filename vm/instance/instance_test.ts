@@ -3,7 +3,8 @@ import { join } from "@std/path";
 import { GatewayError } from "../base/error.ts";
 import { ensurePrivateDir, exists, instancePaths } from "../base/layout.ts";
 import { inMemoryDir } from "../base/memory_dir.ts";
-import { identifyProcess, spawnChild } from "../base/process.ts";
+import { spawnChild } from "../base/process.ts";
+import { identifyProcess } from "../base/process_table.ts";
 import { waitFor } from "../base/wait.ts";
 import {
   findInstance,

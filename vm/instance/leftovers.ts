@@ -4,7 +4,8 @@
  *
  * @module
  */
-import { identifyProcess, isAlive, type ProcessId, signalProcess } from "../base/process.ts";
+import { signalProcess } from "../base/process.ts";
+import { identifyProcess, isAlive, type ProcessId } from "../base/process_table.ts";
 import { pause } from "../base/wait.ts";
 
 /** The processes of this user whose environment has this entry (Linux); not this one. */

@@ -8,7 +8,7 @@
 import { GatewayError } from "../base/error.ts";
 import { ensurePrivateDir, type InstancePaths, instancesDir } from "../base/layout.ts";
 import { ownLock, releaseLock } from "../base/file_lock.ts";
-import { identifyProcess } from "../base/process.ts";
+import { identifyProcess } from "../base/process_table.ts";
 import { pause } from "../base/wait.ts";
 import { lockHolder, readRun } from "./record.ts";
 

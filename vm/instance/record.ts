@@ -18,7 +18,7 @@ import {
   type PortForward,
   Service,
 } from "../base/ports.ts";
-import { isAlive, type ProcessId } from "../base/process.ts";
+import { isAlive, type ProcessId } from "../base/process_table.ts";
 
 /** What the user chose for an instance; kept between starts. */
 export interface InstanceConfig {

@@ -2,7 +2,8 @@ import { assert, assertEquals } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import { tempDir } from "../../tests/fakes/temp_dir.ts";
 import { exists } from "../base/layout.ts";
-import { identifyProcess, isAlive, type ProcessId, spawnChild } from "../base/process.ts";
+import { spawnChild } from "../base/process.ts";
+import { identifyProcess, isAlive, type ProcessId } from "../base/process_table.ts";
 import { waitFor } from "../base/wait.ts";
 import { spawnVmm } from "./vmm_child.ts";
 
