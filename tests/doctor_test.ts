@@ -30,3 +30,16 @@ Deno.test("gateway doctor lists each host check with what it found, and a fix fo
   });
   assertEquals(await sandbox.processes(), []);
 });
+
+Deno.test("gateway doctor says what to do about a runtime folder whose sockets have too long names", async () => {
+  await using sandbox = await Sandbox.make();
+  const folder = `/tmp/${"long".repeat(30)}`;
+  const { code, stdout } = await sandbox.gateway(["doctor", "--json"], {
+    env: { XDG_RUNTIME_DIR: folder },
+  });
+  const checks: HostCheck[] = JSON.parse(stdout);
+  const { outcome, found, fix } = checks.find(({ name }) => name === "sockets")!;
+  assertEquals([code, outcome], [1, "fail"]);
+  assert(found.includes(folder) && found.includes("unix sockets allow"), found);
+  assertEquals(fix, "set XDG_RUNTIME_DIR to a shorter folder, such as /tmp/run");
+});

@@ -76,10 +76,16 @@ export class Sandbox implements AsyncDisposable {
   }
 
   /** Runs `gateway ARGS…` to its end; a bound keeps one that should have failed from building. */
-  gateway(args: readonly string[], options: { readonly stdin?: string } = {}): Promise<RunResult> {
+  gateway(
+    args: readonly string[],
+    { env, ...options }: {
+      readonly stdin?: string;
+      readonly env?: Readonly<Record<string, string>>;
+    } = {},
+  ): Promise<RunResult> {
     return run(Deno.execPath(), {
       args: denoArgs(CLI, args),
-      env: this.env,
+      env: { ...this.env, ...env },
       check: false,
       timeoutMs: 30_000,
       ...options,

@@ -14,7 +14,7 @@ import {
   rootBaseRecipe,
 } from "../../rootfs/root/root_base.ts";
 import { hostArch } from "../../vm/base/arch.ts";
-import { describeError } from "../../vm/base/error.ts";
+import { describeError, GatewayError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
 import { installCommand, missingTools } from "../../vm/base/host_tools.ts";
 import { cacheDir, dataDir, runtimeDir, socketPath } from "../../vm/base/layout.ts";
@@ -25,7 +25,7 @@ import { ArtifactStore } from "../../vm/store/artifact.ts";
 import { REFRESH_COMMAND } from "../artifacts/ensure.ts";
 import { libkrunDriver } from "../plan/choose_vmm.ts";
 import { hostFacts } from "../plan/options.ts";
-import { macFacts, macFault } from "./mac.ts";
+import { macFacts, macFault, macText } from "./mac.ts";
 
 /** One finding. */
 export interface HostCheck {
@@ -47,8 +47,10 @@ type Check = (span: Span, signal: AbortSignal) => Promise<Finding>;
 const ok = (found: string) => ({ outcome: "ok" as const, found, fix: "" });
 
 const CHECKS: Readonly<Record<string, Check>> = {
-  "host": () =>
-    Promise.resolve(ok(`${Deno.build.os} ${Deno.build.arch}, kernel ${Deno.osRelease()}`)),
+  "host": async () => {
+    const host = `${Deno.build.os} ${Deno.build.arch}, kernel ${Deno.osRelease()}`;
+    return ok(Deno.build.os === "darwin" ? `${macText(await macFacts())}; ${host}` : host);
+  },
   "memory": () => {
     const { memoryMiB, cpus } = hostFacts();
     const enough = memoryMiB >= 4096;
@@ -84,13 +86,26 @@ export async function doctor(span: Span, signal: AbortSignal): Promise<HostCheck
   const results: HostCheck[] = [];
   for (const [name, check] of Object.entries(CHECKS)) {
     const startedMs = performance.now();
-    const finding = await check(span, signal).catch((error): Finding => {
-      if (signal.aborted) throw error;
-      return { outcome: "fail", found: describeError(error), fix: "" };
-    });
+    const finding = await looked(() => check(span, signal), signal);
     results.push({ name, ...finding, tookMs: Math.round(performance.now() - startedMs) });
   }
   return results;
+}
+
+async function looked(check: () => Promise<Finding>, signal: AbortSignal): Promise<Finding> {
+  try {
+    return await check();
+  } catch (error) {
+    if (signal.aborted) throw error;
+    if (error instanceof GatewayError) {
+      return { outcome: "fail", found: `${error.what}: ${error.why}`, fix: error.fix };
+    }
+    return {
+      outcome: "fail",
+      found: describeError(error),
+      fix: "if a second try says the same, paste `gateway doctor --report` into a report",
+    };
+  }
 }
 
 /** A cold build of everything needs about this much, and what the program brings along when it is unpacked. */
@@ -162,11 +177,12 @@ async function checkQemu(span: Span, signal: AbortSignal): Promise<Finding> {
   const tool = qemuTool(hostArch());
   const program = which(tool.program);
   if (program === undefined) {
-    return {
-      outcome: "fail",
-      found: `${tool.program} is not on this host`,
-      fix: `run: ${installCommand([tool])}`,
-    };
+    const found = `${tool.program} is not on this host`;
+    const install = installCommand([tool]);
+    // A Mac starts with libkrun.
+    return Deno.build.os === "darwin"
+      ? { outcome: "warn", found, fix: `only --vmm qemu needs it: ${install}` }
+      : { outcome: "fail", found, fix: `run: ${install}` };
   }
   const kernelPath = await builtKernel(span, signal);
   if (kernelPath === undefined) return unprobed(`${program}; hardware virtualization is tried`);

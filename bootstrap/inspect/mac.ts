@@ -14,6 +14,8 @@ export interface MacFacts {
   readonly version: string;
   /** Whether the processor is Apple's. */
   readonly appleSilicon: boolean;
+  /** Whether the running program is made for Intel's processors, which Rosetta translates. */
+  readonly translated: boolean;
   /** Whether macOS itself runs in a VM. */
   readonly inVm: boolean;
   /** Whether the kernel offers Hypervisor.framework. */
@@ -43,6 +45,7 @@ export async function macFacts(): Promise<MacFacts> {
   return {
     version,
     appleSilicon: arm === "1",
+    translated: Deno.build.arch !== "aarch64",
     inVm: vm === "1",
     hypervisor: hypervisor === "1",
     entitlements: signature?.entitlements,
@@ -50,14 +53,28 @@ export async function macFacts(): Promise<MacFacts> {
   };
 }
 
+/** What a report says of a Mac. Pure. */
+export function macText({ version, inVm, entitlements }: MacFacts): string {
+  const signature = entitlements === undefined
+    ? "no signature that can be read"
+    : `signed for ${entitlements.join(", ") || "nothing"}`;
+  return `macOS ${version || "of an unknown version"}${inVm ? " in a VM" : ""}, ${signature}`;
+}
+
 /** Why VMs cannot be made on such a Mac and what to do; undefined where nothing is in the way. Pure. */
 export function macFault(
-  { version, appleSilicon, inVm, hypervisor, entitlements, released }: MacFacts,
+  { version, appleSilicon, translated, inVm, hypervisor, entitlements, released }: MacFacts,
 ): { readonly found: string; readonly fix: string } | undefined {
   if (!appleSilicon) {
     return {
       found: "this Mac has an Intel processor",
       fix: "use a Mac with Apple silicon, or a Linux host",
+    };
+  }
+  if (translated) {
+    return {
+      found: "this program is made for Intel's processors and runs by Rosetta",
+      fix: "use the file for darwin-arm64, or a Deno for Apple silicon",
     };
   }
   if (Number.parseInt(version) < OLDEST) {

@@ -1,10 +1,11 @@
 import { assertEquals } from "@std/assert";
 import { ENTITLEMENTS } from "../../vm/libkrun/signed_runtime.ts";
-import { type MacFacts, macFault } from "./mac.ts";
+import { type MacFacts, macFault, macText } from "./mac.ts";
 
 const good: MacFacts = {
   version: "14.5",
   appleSilicon: true,
+  translated: false,
   inVm: false,
   hypervisor: true,
   entitlements: ENTITLEMENTS,
@@ -25,6 +26,10 @@ Deno.test("macFault() finds nothing on a Mac that can make VMs", () => {
 
 Deno.test("macFault() names what is in the way, the first of several", () => {
   assertEquals(found({ appleSilicon: false, version: "12.0" }), "this Mac has an Intel processor");
+  assertEquals(
+    found({ translated: true }),
+    "this program is made for Intel's processors and runs by Rosetta",
+  );
   assertEquals(found({ version: "13.6.1" }), "this is macOS 13.6.1");
   assertEquals(
     found({ hypervisor: false, inVm: true }),
@@ -42,11 +47,24 @@ Deno.test("macFault() names what is in the way, the first of several", () => {
   }
 });
 
+Deno.test("macText() says the version and what the program is signed for", () => {
+  assertEquals(
+    macText({ ...good, entitlements: ["a", "b"] }),
+    "macOS 14.5, signed for a, b",
+  );
+  assertEquals(
+    macText({ ...good, version: "", inVm: true, entitlements: undefined }),
+    "macOS of an unknown version in a VM, no signature that can be read",
+  );
+  assertEquals(macText({ ...good, entitlements: [] }), "macOS 14.5, signed for nothing");
+});
+
 Deno.test("macFault() says what to do about each", () => {
   for (
     const change of [
       { appleSilicon: false },
       { version: "11" },
+      { translated: true },
       { hypervisor: false },
       { hypervisor: false, inVm: true },
       { entitlements: [] },

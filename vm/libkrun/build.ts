@@ -78,14 +78,16 @@ async function checkRustVersion(ctx: BuildContext): Promise<string> {
   });
 }
 
+/** How a Mac gets the library. Homebrew reads formulas of others only once their tap is trusted, since its version 6. */
+export const LIBKRUN_BREW =
+  "brew tap libkrun/krun && brew trust libkrun/krun && brew install libkrun";
+
 /** What a host does that is not Linux. */
 export function libkrunFormulaError(os: string): GatewayError {
   return new GatewayError({
     code: "not-supported",
     what: `Cannot build libkrun on "${os}"`,
     why: "it is built from source on Linux only",
-    fix: os === "darwin"
-      ? "install its Homebrew formula: brew tap libkrun/krun && brew install libkrun"
-      : "use a Linux host",
+    fix: os === "darwin" ? `install its Homebrew formula: ${LIBKRUN_BREW}` : "use a Linux host",
   });
 }

@@ -7,6 +7,7 @@
  */
 import { firmwareCandidates, type LibraryCandidate, libraryCandidates } from "../../ffi/library.ts";
 import { GatewayError } from "../base/error.ts";
+import { LIBKRUN_BREW } from "./build.ts";
 
 /** What the search depends on. */
 export interface FindOptions {
@@ -120,8 +121,6 @@ export function noLibrary(): GatewayError {
     code: "vmm-missing",
     what: "Cannot find libkrun",
     why: "it is in none of the places where systems keep it, and was not built here",
-    fix: Deno.build.os === "darwin"
-      ? "run: brew tap libkrun/krun && brew install libkrun"
-      : "run `gateway build libkrun`",
+    fix: Deno.build.os === "darwin" ? `run: ${LIBKRUN_BREW}` : "run `gateway build libkrun`",
   });
 }
