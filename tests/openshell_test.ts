@@ -4,7 +4,13 @@
  *
  * @module
  */
-import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertNotEquals,
+  assertStringIncludes,
+} from "@std/assert";
 import { join } from "@std/path";
 import { parse } from "yaml";
 import { unknownValues } from "../bootstrap/payload/chart_values.ts";
@@ -256,6 +262,8 @@ Deno.test("the payload turns off leader election of the controller that stands f
   );
   await Deno.writeTextFile(join(dir, "agent-sandbox.yaml"), agentSandboxManifest);
   const { manifests: [manifest] } = await readPayload(dir);
+  // As large as the real one, which has 397 KB.
+  assert(agentSandboxManifest.length > 390_000, `${agentSandboxManifest.length}`);
   const deployment = manifest!.text.split("\n---\n").map((one) => JSON.parse(one))
     .find(({ kind }) => kind === "Deployment");
   const { args } = deployment.spec.template.spec.containers[0];
@@ -319,4 +327,14 @@ Deno.test("chart and images of the payload openshell are pulled by the names and
   // What is there needs no registry.
   await registry.down();
   assertEquals(names(await build(home, ["payload", dir])), EXPECTED);
+
+  // A name of another version's chart, which Helm would ignore in silence.
+  const spec = join(dir, "payload.yaml");
+  const text = (await Deno.readTextFile(spec)).replace(
+    /^( +)values:$/m,
+    "$&\n$1  sandbox: {image: x}",
+  );
+  await Deno.writeTextFile(spec, text);
+  const { stderr } = await home.ok(["build", "payload", dir], { timeoutMs: BUILD_TIMEOUT_MS });
+  assertStringIncludes(stderr, 'the chart "openshell" has no value sandbox: Helm ignores it');
 });

@@ -14,7 +14,7 @@ import type { Span } from "../../vm/base/event.ts";
 import { readTextIfThere, recoverDirectory, replaceDirectory } from "./files.ts";
 
 /** Names a client may call the server by: DNS names of its certificate. */
-export const SERVER_DNS_NAMES: readonly string[] = [
+const SERVER_DNS_NAMES: readonly string[] = [
   "openshell",
   "openshell.openshell.svc",
   "openshell.openshell.svc.cluster.local",

@@ -63,6 +63,19 @@ Deno.test("openshell's values make pods ask for the images that are pinned, and 
   assertEquals(values.service.nodePort, payload.service.nodePort);
 });
 
+Deno.test("openshell's probes wait for a guest that is busy, and its policies are on", () => {
+  const [{ values: { probes, networkPolicy } }] = payload.charts;
+  const waits = ({ timeoutSeconds, failureThreshold }: Record<string, number>) => [
+    timeoutSeconds,
+    failureThreshold,
+  ];
+  assertEquals(
+    [waits(probes.startup), waits(probes.liveness), waits(probes.readiness)],
+    [[10, 150], [15, 12], [10, 6]],
+  );
+  assertEquals(networkPolicy, { enabled: true });
+});
+
 Deno.test("openshell's chart mounts Secrets that the payload fills", () => {
   const [{ values: { server } }] = payload.charts;
   const named = payload.secrets.map(({ name }: { name: string }) => name);

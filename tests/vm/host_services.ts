@@ -6,8 +6,10 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { freePort, type TestHome } from "./harness.ts";
 
-const GUEST_PORT = 8000;
-const SAYS = "from the host";
+/** Where the service is in the guest's network. */
+export const GUEST_PORT = 8000;
+/** What it answers. */
+export const SAYS = "from the host";
 
 /** A host service of one home's instances. Disposing ends its server on the host. */
 export class HostServices implements AsyncDisposable {

@@ -173,6 +173,7 @@ Deno.test({
         stdin: await new Response(packed).bytes(),
       });
       assertEquals(JSON.parse(again.stdout), []);
+      assertMatch(again.stderr, /[1-9]\d* blobs were not sent, the guest has them/);
       const list = JSON.parse((await home.ok(["image", "list", "--name", NAME, "--json"])).stdout);
       const found = list.find(({ ref }: { ref: string }) => ref === "loaded.test/box:2");
       assertEquals([found.digest, found.platforms, found.pinned], [

@@ -38,9 +38,9 @@ export class OpenshellCli {
     return stdout;
   }
 
-  /** Runs `openshell sandbox exec NAME -- sh -c SCRIPT` and gives what it prints. */
+  /** Runs `openshell sandbox exec --name NAME -- sh -c SCRIPT` and gives what it prints. */
   async sh(name: string, script: string): Promise<string> {
-    return await this.ok("sandbox", "exec", name, "--", "sh", "-c", script);
+    return await this.ok("sandbox", "exec", "--name", name, "--", "sh", "-c", script);
   }
 
   /** Insists that the gateway lets in its user, and nobody by the client's certificate alone. */

@@ -67,7 +67,7 @@ async function startsAgain(home: TestHome, client: Client, name: string, before?
     probe: async () => {
       const uid = await sandboxPod(client, name);
       if (uid === undefined || uid === before) return undefined;
-      const { code } = await user.call("sandbox", "exec", "first", "--", "true");
+      const { code } = await user.call("sandbox", "exec", "--name", "first", "--", "true");
       return code === 0 ? true : undefined;
     },
     timeoutMs: SANDBOX_TIMEOUT_MS,
@@ -124,6 +124,31 @@ export async function resumeRenewsTheToken(home: TestHome, client: Client): Prom
   assertNotEquals(await tokenOf(client, "default"), before);
   assertEquals(await (await OpenshellCli.of(home)).sh("first", "cat note"), "kept\n");
   assertEquals(await sandboxPod(client, "default"), sandbox);
+}
+
+/** A running instance writes its token again, and that one opens the service. */
+export async function removedTokenComesBack(home: TestHome, client: Client): Promise<void> {
+  const file = await tokenFile(client, "default");
+  await Deno.remove(file);
+  await waitFor({
+    what: "the token to be written again",
+    probe: async () => await exists(file) || undefined,
+    timeoutMs: 120_000,
+    intervalMs: 500,
+  });
+  await (await OpenshellCli.of(home)).knowsItsUser();
+}
+
+/** What came after a snapshot is gone once it is restored; the login opens it, and the sandbox goes on. */
+export async function restoreKeepsTheLogin(home: TestHome): Promise<void> {
+  const user = await OpenshellCli.of(home);
+  await home.ok(["snapshot", "create", "before"]);
+  await user.ok("provider", "create", "--name", "later", "--type", "generic");
+  await home.ok(["snapshot", "restore", "before"], { timeoutMs: FORK_TIMEOUT_MS });
+  await user.knowsItsUser();
+  assertEquals(await user.ok("provider", "list"), "NAME  TYPE\n");
+  assertEquals(await user.sh("first", "cat note"), "kept\n");
+  await home.ok(["snapshot", "rm", "before"]);
 }
 
 /** A boot ends sandboxes; the start after it brings them back, with what was on their volumes. */

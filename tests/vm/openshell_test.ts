@@ -18,6 +18,7 @@ import { waitFor } from "../../vm/base/wait.ts";
 import { TestRegistry } from "../fakes/registry.ts";
 import { Client } from "./client.ts";
 import { freePort, type TestHome, withEvidence } from "./harness.ts";
+import { GUEST_PORT, HostServices, SAYS } from "./host_services.ts";
 import { OpenshellCli } from "./openshell_cli.ts";
 import {
   offerOpenshell,
@@ -26,7 +27,21 @@ import {
   serveOpenshell,
   undecidedHome,
 } from "./openshell_payload.ts";
-import { forkIsItsOwn, resumeRenewsTheToken, upBringsSandboxesBack } from "./openshell_steps.ts";
+import {
+  hearsTheHost,
+  isMadeAsMeant,
+  printedCommands,
+  refusesStrangers,
+  staysUpWhileBusy,
+  useSandbox,
+} from "./openshell_sandbox.ts";
+import {
+  forkIsItsOwn,
+  removedTokenComesBack,
+  restoreKeepsTheLogin,
+  resumeRenewsTheToken,
+  upBringsSandboxesBack,
+} from "./openshell_steps.ts";
 
 const SIZE = ["--memory", "3072", "--cpus", "2"];
 const UP_TIMEOUT_MS = 20 * 60_000;
@@ -35,19 +50,23 @@ const POD_TIMEOUT_MS = 3 * 60_000;
 Deno.test("the payload openshell", async (t) => {
   await using home = await undecidedHome();
   await using registry = await TestRegistry.start();
+  await using host = new HostServices(home);
   const client = new Client(home);
+  let printed: string[][] = [];
   const step = (name: string, fn: () => Promise<void>) =>
     t.step(name, () => withEvidence(home, "default", fn));
 
   await step("is READY with stand-ins that came from a registry", async () => {
-    const named = await build(home, registry);
-    // From here on nothing is pulled any more.
-    await registry.down();
-    const port = ["--port", `${freePort()}:30051`];
+    const { named, env, [Symbol.asyncDispose]: end } = await offer(home, registry);
+    const port = ["--port", `${freePort()}:30051`, "--host-service", host.spec];
     const up = ["up", "--detach", ...named, ...port, ...SIZE];
-    const { stdout } = await home.ok(up, { timeoutMs: UP_TIMEOUT_MS });
-    assertStringIncludes(stdout, "openshell status");
-    assertEquals((await client.status()).payload, named[1] ?? "openshell");
+    const { stdout, stderr } = await home.ok(up, { env, timeoutMs: UP_TIMEOUT_MS });
+    // From here on nothing is pulled any more.
+    await end();
+    await registry.down();
+    if (!PINNED) assertStringIncludes(stderr, "openshell is pinned");
+    printed = printedCommands(stdout);
+    assertEquals((await client.status()).payload, named[1]);
     assert(await client.answers());
   });
 
@@ -79,7 +98,36 @@ Deno.test("the payload openshell", async (t) => {
     assertNotMatch(log, /containerd ended/);
   });
 
-  await step("makes a sandbox in which programs run", () => useSandbox(home, client));
+  await step(
+    "makes a sandbox in which programs run, by the commands that READY prints",
+    async () => {
+      await useSandbox(home, printed);
+      await isMadeAsMeant(home, client);
+    },
+  );
+
+  await step("lets a sandbox hear the host's chosen service, and nothing else of it", async () => {
+    await hearsTheHost(home, GUEST_PORT, SAYS);
+  });
+
+  await step("lets only the gateway reach a sandbox's port", async () => {
+    await refusesStrangers(home, client);
+  });
+
+  await step("is not restarted by kubelet while the guest is busy", async () => {
+    await staysUpWhileBusy(client);
+  });
+
+  await step("writes a token again that was removed", async () => {
+    await removedTokenComesBack(home, client);
+  });
+
+  await step(
+    "has its login, sandbox and data of before after a snapshot was restored",
+    async () => {
+      await restoreKeepsTheLogin(home);
+    },
+  );
 
   await step("has a fork with tokens, certificates and sandboxes of its own", async () => {
     await forkIsItsOwn(home, client);
@@ -127,58 +175,19 @@ Deno.test("the payload openshell", async (t) => {
   });
 });
 
-/** Creates the sandbox "first", uses it, and looks at what it is made of. */
-async function useSandbox(home: TestHome, client: Client): Promise<void> {
-  const user = await OpenshellCli.of(home);
-  await user.ok("sandbox", "create", "--detach", "--name", "first");
-  assertMatch(await user.ok("sandbox", "list"), /^first +Ready$/m);
-
-  assertEquals(await user.sh("first", "echo hello; pwd; id -u"), "hello\n/sandbox\n1000\n");
-  const failed = await user.call(
-    "sandbox",
-    "exec",
-    "first",
-    "--",
-    "sh",
-    "-c",
-    "echo no >&2; exit 7",
-  );
-  assertEquals([failed.code, failed.stdout, failed.stderr], [7, "", "no\n"]);
-  await user.sh("first", "echo kept >note");
-  assertEquals(await user.sh("first", "cat note"), "kept\n");
-  const key = "head -n 1 /etc/openshell-tls/client/tls.key";
-  assertEquals(await user.sh("first", key), "-----BEGIN PRIVATE KEY-----\n");
-
-  const inOpenshell = (...words: string[]) =>
-    client.kubectlJson(["get", ...words, "-n", "openshell"]);
-  const { metadata, spec } = await inOpenshell("pod", "default--first");
-  assertEquals([metadata.ownerReferences[0].kind, spec.restartPolicy], ["Sandbox", "Never"]);
-  assertEquals(metadata.labels["openshell.ai/managed-by"], "openshell");
-  const image = spec.volumes.find((one: { image?: unknown }) => one.image !== undefined)?.image;
-  assertStringIncludes(image.reference, "/supervisor:");
-  assertEquals(image.pullPolicy, "Never");
-  // One replica works without waiting for a lease.
-  const leases = await client.kubectlJson(["get", "leases", "-n", "agent-sandbox-system"]);
-  assertEquals(leases.items, []);
-  // The controller's webhook converts to the version that is not stored.
-  const alpha = await inOpenshell("sandboxes.v1alpha1.agents.x-k8s.io", "default--first");
-  assertEquals(alpha.apiVersion, "agents.x-k8s.io/v1alpha1");
-}
-
-/** Gets all of openshell from the registry; gives what `up` has to be told of it. */
-async function build(home: TestHome, registry: TestRegistry): Promise<string[]> {
+/** Offers all of openshell; gives what `up` has to be told of it, with what environment. */
+async function offer(home: TestHome, registry: TestRegistry) {
   if (PINNED) {
     // The stand-ins have other digests than the ones it comes with.
     const dir = join(home.home, "openshell");
     await offerOpenshell(home, dir, registry);
-    await home.ok(["build", "payload", dir], { timeoutMs: UP_TIMEOUT_MS });
-    return ["--payload", dir];
+    return { named: ["--payload", dir], env: {}, [Symbol.asyncDispose]: () => Promise.resolve() };
   }
   await serveOpenshell(home, registry);
-  await using page = await releasePage(home);
-  const { stderr } = await home.ok(["build", "payload", "openshell"], {
-    ...{ env: page.env, timeoutMs: UP_TIMEOUT_MS },
-  });
-  assertStringIncludes(stderr, "openshell is pinned");
-  return ["--payload", "openshell"];
+  const page = await releasePage(home);
+  return {
+    named: ["--payload", "openshell"],
+    env: page.env,
+    [Symbol.asyncDispose]: () => page[Symbol.asyncDispose](),
+  };
 }

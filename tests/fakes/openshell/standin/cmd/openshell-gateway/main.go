@@ -36,7 +36,7 @@ func main() {
 	if err != nil {
 		log.Fatalf("Error: %v", err)
 	}
-	gateway, err := newGateway(config, strings.TrimPrefix(*dbURL, "sqlite:"))
+	gateway, err := newGateway(ctx, config, strings.TrimPrefix(*dbURL, "sqlite:"))
 	if err != nil {
 		log.Fatalf("Error: %v", err)
 	}

@@ -29,7 +29,8 @@ type oidc struct {
 	fetched  time.Time
 }
 
-func newOIDC(settings oidcSettings) (*oidc, error) {
+// newOIDC asks the issuer for its keys at once: a gateway whose issuer does not answer ends, as the real one does.
+func newOIDC(ctx context.Context, settings oidcSettings) (*oidc, error) {
 	transport := &http.Transport{}
 	if settings.CAPath != "" {
 		text, err := os.ReadFile(settings.CAPath)
@@ -42,7 +43,11 @@ func newOIDC(settings oidcSettings) (*oidc, error) {
 		}
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool}
 	}
-	return &oidc{settings: settings, client: &http.Client{Transport: transport, Timeout: 20 * time.Second}}, nil
+	o := &oidc{settings: settings, client: &http.Client{Transport: transport, Timeout: 20 * time.Second}}
+	if err := o.fetch(ctx); err != nil {
+		return nil, fmt.Errorf("cannot get the issuer's keys: %w", err)
+	}
+	return o, nil
 }
 
 // check gives the user that a token stands for.

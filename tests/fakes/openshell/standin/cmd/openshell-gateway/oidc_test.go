@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,12 +66,16 @@ func (i *issuer) token(change func(claims *jwt.Claims, header map[jose.HeaderKey
 	return must(jwt.Signed(signer).Claims(claims).Serialize())
 }
 
-func oidcPlace(t *testing.T, i *issuer, ca *authority) *place {
+// caFile is the file with the certificate of an issuer's server.
+func (i *issuer) caFile(t *testing.T) string {
 	files := &place{t: t, dir: t.TempDir()}
 	files.write("ca.crt", toPEM("CERTIFICATE", i.server.Certificate().Raw))
-	authorityFile := files.dir + "/ca.crt"
+	return files.dir + "/ca.crt"
+}
+
+func oidcPlace(t *testing.T, i *issuer, ca *authority) *place {
 	return newPlace(t, ca, fmt.Sprintf(
-		"[openshell.gateway.oidc]\nissuer = %q\njwks_ttl_secs = 60\nca_path = %q\n", i.server.URL, authorityFile))
+		"[openshell.gateway.oidc]\nissuer = %q\njwks_ttl_secs = 60\nca_path = %q\n", i.server.URL, i.caFile(t)))
 }
 
 func TestATokenOfTheIssuerIsALoginAndNothingElseIs(t *testing.T) {
@@ -118,15 +123,18 @@ func TestWithOIDCAClientCertificateIsOptionalButChecked(t *testing.T) {
 	assertStatus(t, err, codes.Unavailable, "")
 }
 
-func TestAnIssuerHasToNameItselfAndKeepItsKeys(t *testing.T) {
-	for name, change := range map[string]func(*issuer){
+func TestTheGatewayEndsWhereItsIssuerIsNotAsItShouldBe(t *testing.T) {
+	for why, change := range map[string]func(*issuer){
 		"calls itself":               func(i *issuer) { i.name += "/" },
 		"not of the issuer's origin": func(i *issuer) { i.jwksURI = "https://127.0.0.1:1/keys" },
+		"connection refused":         func(i *issuer) { i.server.Close() },
 	} {
-		ca, i := newAuthority(t), newIssuer(t)
+		i := newIssuer(t)
 		change(i)
-		_, err := currentUser(t, oidcPlace(t, i, ca).dial(clientTLS(ca, false)), i.token(nil))
-		assertStatus(t, err, codes.Unauthenticated, name)
+		_, err := newOIDC(t.Context(), oidcSettings{Issuer: i.server.URL, CAPath: i.caFile(t)})
+		if err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("%s: %v", why, err)
+		}
 	}
 }
 

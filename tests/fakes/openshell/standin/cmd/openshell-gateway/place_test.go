@@ -105,7 +105,7 @@ ttl_secs = 3600
 	p.gateway = &gateway{config: config, keys: must(loadSandboxKeys(config))}
 	p.gateway.db = must(openDatabase(filepath.Join(p.dir, "db")))
 	if config.hasOIDC() {
-		p.gateway.oidc = must(newOIDC(config.Gateway.OIDC))
+		p.gateway.oidc = must(newOIDC(t.Context(), config.Gateway.OIDC))
 	}
 	identity := must(loadIdentity(config.Gateway.TLS, !config.hasOIDC()))
 	if err := identity.watch(t.Context()); err != nil {

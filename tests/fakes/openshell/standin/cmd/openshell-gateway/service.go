@@ -28,14 +28,14 @@ type gateway struct {
 	cluster *cluster
 }
 
-func newGateway(c *config, dbPath string) (*gateway, error) {
+func newGateway(ctx context.Context, c *config, dbPath string) (*gateway, error) {
 	g := &gateway{config: c}
 	var err error
 	if g.keys, err = loadSandboxKeys(c); err != nil {
 		return nil, err
 	}
 	if c.hasOIDC() {
-		if g.oidc, err = newOIDC(c.Gateway.OIDC); err != nil {
+		if g.oidc, err = newOIDC(ctx, c.Gateway.OIDC); err != nil {
 			return nil, err
 		}
 	}

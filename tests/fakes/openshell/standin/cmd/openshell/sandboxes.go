@@ -66,11 +66,11 @@ func (u *user) ready(ctx context.Context, name string) error {
 	}
 }
 
-// exec is `exec NAME -- CMD…`, with the program's streams and exit code.
+// exec is `exec --name NAME -- CMD…`, with the program's streams and exit code. A name without the option is refused, as
+// by the real one.
 func (u *user) exec(ctx context.Context, words []string) error {
-	at := slices.Index(words, "--")
-	if at != 1 || len(words) < 3 {
-		return errors.New("usage: openshell sandbox exec NAME -- COMMAND…")
+	if len(words) < 4 || !slices.Contains([]string{"-n", "--name"}, words[0]) || words[2] != "--" {
+		return errors.New("usage: openshell sandbox exec --name NAME -- COMMAND…")
 	}
 	ctx, err := u.as(ctx)
 	if err != nil {
@@ -78,7 +78,7 @@ func (u *user) exec(ctx context.Context, words []string) error {
 	}
 	code := exitCode(-1)
 	err = wire.CallStreaming(ctx, u.conn, wire.Method("ExecSandbox"),
-		&wire.ExecRequest{Name: words[0], Command: words[2:]},
+		&wire.ExecRequest{Name: words[1], Command: words[3:]},
 		func(event *wire.ExecEvent) error {
 			os.Stdout.Write(event.Stdout)
 			os.Stderr.Write(event.Stderr)
