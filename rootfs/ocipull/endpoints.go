@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/docker/cli/cli/config"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 )
@@ -196,9 +198,29 @@ func login(repo name.Repository, host string, own bool, configs map[string]regis
 	found, err := authn.DefaultKeychain.Resolve(target)
 	if err != nil {
 		// What a credential helper prints may hold anything.
-		return nil, fail("credentials", "the docker config or its credential helper has no answer for %s", host)
+		return nil, fail("credentials", "the docker config has no answer for %s: %s", host, helperFault(host))
 	}
 	return found, nil
+}
+
+// helperFault says which program the docker config asks for a host's credentials, and whether it is there.
+func helperFault(host string) string {
+	settings, err := config.Load(os.Getenv("DOCKER_CONFIG"))
+	if err != nil {
+		return "it cannot be read"
+	}
+	helper := settings.CredentialHelpers[host]
+	if helper == "" {
+		helper = settings.CredentialsStore
+	}
+	if helper == "" {
+		return "what it says of it cannot be used"
+	}
+	program := "docker-credential-" + helper
+	if _, err := exec.LookPath(program); err != nil {
+		return "it names the helper " + program + ", which is not on PATH"
+	}
+	return "its helper " + program + " failed"
 }
 
 func transportFor(host string, configs map[string]registryConfig, roots *x509.CertPool) (http.RoundTripper, error) {

@@ -191,3 +191,37 @@ func TestATagsDigestIsAskedForByTheSameEndpoints(t *testing.T) {
 		t.Errorf("files were written: %v", files)
 	}
 }
+
+func TestAHelperOfTheDockerConfigIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("DOCKER_CONFIG", dir)
+	t.Setenv("PATH", dir)
+	repo, err := name.NewRepository("registry.test/app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := func(text string) string {
+		if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := login(repo, "registry.test", true, nil)
+		if err == nil {
+			t.Fatalf("no error with %s", text)
+		}
+		return err.Error()
+	}
+	failing := "#!/bin/sh\necho secret; exit 1\n"
+	if err := os.WriteFile(filepath.Join(dir, "docker-credential-here"), []byte(failing), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		`{"credsStore": "gone"}`:                     "it names the helper docker-credential-gone, which is not on PATH",
+		`{"credHelpers": {"registry.test": "gone"}}`: "it names the helper docker-credential-gone, which is not on PATH",
+		`{"credsStore": "here"}`:                     "its helper docker-credential-here failed",
+		`{`:                                          "it cannot be read",
+	} {
+		if said := asked(text); !strings.HasSuffix(said, want) || strings.Contains(said, "secret") {
+			t.Errorf("%s: %q", text, said)
+		}
+	}
+}

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #define PAGES 16u
-#define MOST (8 * PAGE)
+#define MOST (8 * 4096u)
 
 struct memory ram;
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -58,7 +58,7 @@ static void check_around(void) {
 /* Walks the list in the plainest way, and compares each page with the file's. */
 static void check_pages(const uint8_t *data, size_t size) {
   struct header h;
-  static const char zeros[PAGE];
+  static const char zeros[LARGEST_PAGE];
   memcpy(&h, data, sizeof h);
   size_t at = (sizeof h + h.extents * sizeof(struct extent) + PAGE - 1) / PAGE * PAGE;
   uint8_t seen[PAGES] = {0};
@@ -131,7 +131,7 @@ static void keep(const uint8_t *data, size_t size) {
 
 /* Numbers that borders are made of. */
 static uint32_t number(void) {
-  static const uint32_t some[] = {0, 1, 2, PAGES - 1, PAGES, PAGES + 1, PAGE, 1u << 20, 0x7fffffff, 0x80000000, 0xfffffff0, 0xffffffff};
+  const uint32_t some[] = {0, 1, 2, PAGES - 1, PAGES, PAGES + 1, (uint32_t)PAGE, 1u << 20, 0x7fffffff, 0x80000000, 0xfffffff0, 0xffffffff};
   return below(2) ? below(PAGES + 2) : some[below(sizeof some / sizeof *some)];
 }
 

@@ -10,7 +10,6 @@ import { LineConnection, readUpTo } from "../base/lines.ts";
 import type { LayerMode } from "../machine/vmm.ts";
 
 const MAGIC = "GWRAMLR1";
-const PAGE_BYTES = 4096;
 const HEADER_BYTES = 24;
 const EXTENT_BYTES = 8;
 
@@ -38,7 +37,8 @@ async function findLayerFault(path: string, memoryBytes: number): Promise<string
     return "it does not begin as a memory layer does";
   }
   const view = new DataView(header.buffer);
-  if (view.getUint32(8, true) !== PAGE_BYTES) return "its pages have another size than this host's";
+  const pageBytes = hostPageBytes();
+  if (view.getUint32(8, true) !== pageBytes) return "its pages have another size than this host's";
   const found = Number(view.getBigUint64(16, true));
   if (found !== memoryBytes) return `it belongs to a memory of ${found} bytes, not ${memoryBytes}`;
   const count = view.getUint32(12, true);
@@ -47,7 +47,7 @@ async function findLayerFault(path: string, memoryBytes: number): Promise<string
     : undefined;
   if (!list) return "its list of pages is cut";
   const numbers = new DataView(list.buffer);
-  let pages = Math.ceil((HEADER_BYTES + count * EXTENT_BYTES) / PAGE_BYTES);
+  let pages = Math.ceil((HEADER_BYTES + count * EXTENT_BYTES) / pageBytes);
   let next = 0;
   for (let at = 0; at < count; at++) {
     const first = numbers.getUint32(at * EXTENT_BYTES, true);
@@ -57,10 +57,23 @@ async function findLayerFault(path: string, memoryBytes: number): Promise<string
     next = first + length;
     pages += length;
   }
-  if (next * PAGE_BYTES > memoryBytes) return "its list of pages leads out of the memory";
-  return pages * PAGE_BYTES === size
+  if (next * pageBytes > memoryBytes) return "its list of pages leads out of the memory";
+  return pages * pageBytes === size
     ? undefined
-    : `it has ${size} bytes instead of ${pages * PAGE_BYTES}`;
+    : `it has ${size} bytes instead of ${pages * pageBytes}`;
+}
+
+/** The entry of the auxiliary vector that is the size of a page. */
+const AT_PAGESZ = 6n;
+
+/** The size of this host's pages, in bytes. */
+function hostPageBytes(): number {
+  const { buffer } = Deno.readFileSync("/proc/self/auxv");
+  const words = new BigUint64Array(buffer);
+  for (let at = 0; at + 1 < words.length; at += 2) {
+    if (words[at] === AT_PAGESZ) return Number(words[at + 1]);
+  }
+  throw new Error("the auxiliary vector has no size of a page");
 }
 
 async function readExactly(

@@ -4,8 +4,13 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+size_t host_page;
+
+__attribute__((constructor)) static void find_page_size(void) { host_page = getauxval(AT_PAGESZ); }
 
 void *map_pages(void *at, size_t size, int prot, int flags, int fd, off_t offset) {
   return (void *)syscall(SYS_mmap, at, size, prot, flags, fd, offset);

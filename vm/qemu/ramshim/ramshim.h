@@ -6,7 +6,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define PAGE 4096u
+/* A page of the host, which pagemap counts and mappings begin at; not of the guest. 4, 16 or 64 KiB. */
+extern size_t host_page;
+#define PAGE host_page
+#define LARGEST_PAGE 65536u
 
 struct header {
   char magic[8];

@@ -54,8 +54,8 @@ static uint32_t list_extents(void) {
 }
 
 static int write_layer(int fd, uint32_t count) {
-  static const char padding[PAGE];
-  struct header h = {"", PAGE, count, ram.size};
+  static const char padding[LARGEST_PAGE];
+  struct header h = {"", (uint32_t)PAGE, count, ram.size};
   memcpy(h.magic, "GWRAMLR1", 8);
   size_t index = sizeof h + count * sizeof(struct extent);
   int result = write_whole(fd, &h, sizeof h);
