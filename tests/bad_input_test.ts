@@ -7,8 +7,8 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { hostFacts } from "../bootstrap/plan/options.ts";
 import { freeLoopbackPort } from "../net/forward.ts";
-import { identifyProcess } from "../vm/base/process_table.ts";
-import type { InstanceConfig, RunRecord } from "../vm/instance/instance.ts";
+import type { InstanceConfig } from "../vm/instance/instance.ts";
+import { runRecord } from "./fakes/run_record.ts";
 import { inTurns, Sandbox } from "./sandbox.ts";
 
 const NAME_FIX = "choose a name such as `default` or `dev-2`";
@@ -306,24 +306,7 @@ Deno.test("gateway up refuses an instance that runs already and leaves it alone"
   const { dir, instanceFile, runFile, lockFile } = sandbox.paths("dev");
   await Deno.mkdir(dir, { recursive: true });
   await Deno.writeTextFile(instanceFile, JSON.stringify(config("dev")));
-  const run: RunRecord = {
-    schemaVersion: 1,
-    phase: "ready",
-    startedAt: "2026-01-02T03:04:05.000Z",
-    readyAt: null,
-    supervisor: identifyProcess(Deno.pid)!,
-    vmm: null,
-    gvproxy: null,
-    vmmDescription: null,
-    vmmWhy: null,
-    cluster: null,
-    ports: [],
-    sshPort: null,
-    apiPort: null,
-    endpoint: null,
-    notes: null,
-    runtimeDir: "",
-  };
+  const run = runRecord();
   await Deno.writeTextFile(runFile, JSON.stringify(run));
   using lock = await Deno.open(lockFile, { create: true, write: true });
   await lock.lock(true);

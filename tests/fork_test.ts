@@ -12,25 +12,13 @@ import type { SaveReport } from "../bootstrap/run/save.ts";
 import { fork } from "../bootstrap/saved/fork.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import { instancePaths } from "../vm/base/layout.ts";
-import { identifyProcess } from "../vm/base/process_table.ts";
-import {
-  findInstance,
-  LockedInstance,
-  type PortForward,
-  type RunRecord,
-} from "../vm/instance/instance.ts";
+import { findInstance, LockedInstance, type PortForward } from "../vm/instance/instance.ts";
 import { type SavedState, snapshotRecord, writeState } from "../vm/instance/saved_state.ts";
 import { instanceConfig } from "./fakes/instance_config.ts";
+import { runRecord } from "./fakes/run_record.ts";
 import { makeInstance, withHome } from "./instance_home.ts";
 
 const { signal } = new AbortController();
-
-const RUN: Omit<RunRecord, "runtimeDir"> = {
-  ...{ schemaVersion: 1, phase: "ready", startedAt: "2026-01-02T03:04:05.000Z" },
-  ...{ supervisor: identifyProcess(Deno.pid)!, vmm: null, gvproxy: null },
-  ...{ vmmDescription: "a stand-in", vmmWhy: "", cluster: "none", ports: [], readyAt: null },
-  ...{ sshPort: null, apiPort: null, endpoint: null, notes: null },
-};
 
 /** A source that runs as far as others see it, and whose supervisor answers as it is told to. */
 class Source implements AsyncDisposable {
@@ -45,7 +33,7 @@ class Source implements AsyncDisposable {
     const { runtimeDir } = instance.paths;
     await instance.saveConfig(instanceConfig({ name: "source" }));
     await Deno.mkdir(runtimeDir, { recursive: true, mode: 0o700 });
-    await instance.saveRun({ ...RUN, runtimeDir });
+    await instance.saveRun(runRecord({ runtimeDir }));
     source.#stack.use(serveRequests(instance.paths, async (request) => {
       source.asked.push(request.do);
       return request.do === "snapshot" ? await save(request.name) : undefined;

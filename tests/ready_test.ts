@@ -12,10 +12,10 @@ import { reachReady } from "../bootstrap/start/ready.ts";
 import { GatewayError } from "../vm/base/error.ts";
 import { silentSpan } from "../vm/base/event.ts";
 import { instancePaths } from "../vm/base/layout.ts";
-import { identifyProcess } from "../vm/base/process_table.ts";
 import { findInstance, LockedInstance, type RunRecord } from "../vm/instance/instance.ts";
 import { withPath } from "./fakes/install.ts";
 import { instanceConfig } from "./fakes/instance_config.ts";
+import { runRecord } from "./fakes/run_record.ts";
 import { withHome } from "./instance_home.ts";
 
 type Arguments = Parameters<typeof reachReady>;
@@ -38,11 +38,8 @@ class Start {
     const config = instanceConfig({ name: "dev", ports: [forward], kubeApi: false });
     await using instance = await LockedInstance.open("dev");
     await instance.saveConfig(config);
-    await instance.saveRun({
-      ...{ schemaVersion: 1, phase: "starting", startedAt: new Date().toISOString() },
-      ...{ supervisor: identifyProcess(Deno.pid)!, vmm: null, gvproxy: null, cluster: "none" },
-      ...{ vmmDescription: "a stand-in", vmmWhy: "", ports: [forward], notes: null },
-    });
+    const { runtimeDir } = instance.paths;
+    await instance.saveRun(runRecord({ phase: "starting", ports: [forward], runtimeDir }));
     const signal = new AbortController().signal;
     await ensureKeys(instance.paths, forward, { span: silentSpan(), signal });
     const health = { path: "/healthz", timeoutSeconds: 1 };

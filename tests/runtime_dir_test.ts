@@ -16,6 +16,7 @@ import {
 } from "../vm/base/layout.ts";
 import { sweepMemory } from "../vm/base/memory_dir.ts";
 import { LockedInstance, removeInstance } from "../vm/instance/instance.ts";
+import { runRecord } from "./fakes/run_record.ts";
 import { makeInstance, withHome } from "./instance_home.ts";
 
 /** A folder of the user's with one named like an instance in it. */
@@ -56,12 +57,10 @@ Deno.test("LockedInstance.open() removes nothing through a link in the place of 
     await Deno.symlink(dir, join(top, "gateway"));
     await Deno.writeTextFile(
       instancePaths("a").runFile,
-      JSON.stringify({
-        ...{ schemaVersion: 1, phase: "ready", startedAt: "", readyAt: null, ports: [] },
-        ...{ supervisor: { pid: 999_999_999, startTime: "1" }, vmm: null, gvproxy: null },
-        ...{ vmmDescription: null, vmmWhy: null, cluster: null, sshPort: null, apiPort: null },
-        ...{ endpoint: null, notes: null, runtimeDir: join(top, "gateway", "a") },
-      }),
+      JSON.stringify(runRecord({
+        supervisor: { pid: 999_999_999, startTime: "1" },
+        runtimeDir: join(top, "gateway", "a"),
+      })),
     );
     await using _instance = await LockedInstance.open("a");
     assertEquals(await exists(kept), true);

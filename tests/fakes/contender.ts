@@ -13,6 +13,7 @@ import { identifyProcess } from "../../vm/base/process_table.ts";
 import { findInstance, removeInstance } from "../../vm/instance/instance.ts";
 import { readState } from "../../vm/instance/saved_state.ts";
 import { instanceConfig } from "./instance_config.ts";
+import { runRecord } from "./run_record.ts";
 
 const name = Deno.args[0]!;
 const rounds = Number(Deno.args[1]);
@@ -44,12 +45,8 @@ async function up(): Promise<"up"> {
     await instance.saveConfig(stored);
     await Deno.writeTextFile(instance.paths.stateDisk, "disk");
     await using vmm = spawnChild("sleep", { args: ["30"] });
-    await instance.saveRun({
-      ...{ schemaVersion: 1, phase: "ready", startedAt: "", readyAt: null, ports: [] },
-      ...{ supervisor: identifyProcess(Deno.pid)!, vmm: identifyProcess(vmm.pid)! },
-      ...{ gvproxy: null, vmmDescription: null, vmmWhy: null, cluster: null, sshPort: null },
-      ...{ apiPort: null, endpoint: null, notes: null, runtimeDir: instance.paths.runtimeDir },
-    });
+    const { runtimeDir } = instance.paths;
+    await instance.saveRun(runRecord({ vmm: identifyProcess(vmm.pid)!, runtimeDir }));
     // Nobody takes the sockets of a running instance away.
     await Deno.writeTextFile(join(instance.paths.runtimeDir, "socket"), "");
     await Deno.stat(instance.paths.instanceFile);

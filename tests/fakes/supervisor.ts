@@ -9,6 +9,7 @@ import { spawnChild } from "../../vm/base/process.ts";
 import { identifyProcess } from "../../vm/base/process_table.ts";
 import { LockedInstance } from "../../vm/instance/instance.ts";
 import { instanceConfig } from "./instance_config.ts";
+import { runRecord } from "./run_record.ts";
 
 const name = Deno.args[0]!;
 const [, ending, apiPort] = Deno.args;
@@ -20,22 +21,17 @@ const instance = await LockedInstance.open(name);
 await instance.saveConfig(instanceConfig({ name }));
 await Deno.writeTextFile(instance.paths.stateDisk, "what must survive a stop");
 const vmm = spawnChild("sleep", { args: ["300"], ownGroup: true });
-await instance.saveRun({
-  schemaVersion: 1,
-  phase: "ready",
-  startedAt: "2026-01-02T03:04:05.000Z",
+const { runtimeDir } = instance.paths;
+await instance.saveRun(runRecord({
   readyAt: "2026-01-02T03:05:05.000Z",
-  supervisor: identifyProcess(Deno.pid)!,
   vmm: identifyProcess(vmm.pid)!,
-  gvproxy: null,
   vmmDescription: "QEMU 7.2.22, TCG (emulation)",
   vmmWhy: "it is a test",
   cluster: "none",
-  ports: [],
-  sshPort: null,
   apiPort: apiPort === undefined ? null : Number(apiPort),
   endpoint: "https://127.0.0.1:1",
-});
+  runtimeDir,
+}));
 await Deno.stdout.write(new TextEncoder().encode(`${vmm.pid}\n`));
 await done.promise;
 await vmm.stop(1000);
