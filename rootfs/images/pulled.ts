@@ -122,7 +122,9 @@ function pulledRecipe(asked: Asked): Recipe {
 
 /** A file name that tells the reference, and differs for each. */
 function slug(ref: string): string {
-  const words = ref.replace(/@.*$/, "").replaceAll(/[^A-Za-z0-9.]+/g, "-").slice(-60);
+  const all = ref.replace(/@.*$/, "").replaceAll(/[^A-Za-z0-9.]+/g, "-");
+  // Its end tells the most; a word that was cut would be another name.
+  const words = all.length <= 60 ? all : all.slice(-60).replace(/^[^-]*-(?=.)/, "");
   return `${words.replace(/^[-.]+/, "")}-${digestBytes(ref).slice(0, 8)}`;
 }
 

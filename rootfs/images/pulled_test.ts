@@ -31,6 +31,8 @@ Deno.test("pulledImageRecipe() has a key of what is asked for, whatever mirror i
 Deno.test("pulledImageRecipe() gives every reference a file name of its own", () => {
   const name = (ref: string) => pulledImageRecipe({ ...base, ref, arch: "amd64" }).name;
   assertNotEquals(name("a/b:c"), name("a/b-c"));
+  const long = "registry.k8s.io/agent-sandbox/agent-sandbox-controller:v0.5.0";
+  assertMatch(name(long), /^pulled-agent-sandbox-agent-sandbox-controller-v0\.5\.0-/);
   assertMatch(name(`../${"x".repeat(200)}/y:1`), /^pulled-[A-Za-z0-9][\w.-]{1,70}$/);
 });
 
