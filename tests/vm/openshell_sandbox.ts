@@ -116,7 +116,8 @@ export async function refusesStrangers(home: TestHome, client: Client): Promise<
   const { status: { podIP } } = await client.kubectlJson(["get", "pod", POD, "-n", "openshell"]);
   const opens = async () => {
     const ask = `nc -w 5 ${podIP} 2222 </dev/null >/dev/null 2>&1 && echo open || echo closed`;
-    return (await kubectl(["exec", "stranger", "--", "timeout", "20", "sh", "-c", ask])).stdout;
+    return (await kubectl(["exec", "stranger", "--", "busybox", "timeout", "20", "sh", "-c", ask]))
+      .stdout;
   };
   await kubectl(["apply", "-f", "-"], STRANGER);
   await kubectl(["wait", "--for=condition=Ready", "--timeout=120s", "pod/stranger"]);
