@@ -13,11 +13,16 @@ import { Sandbox } from "./sandbox.ts";
 
 const KILLED_FORK = fromFileUrl(new URL("fakes/killed_fork.ts", import.meta.url));
 
+/** Stands for a file whose reading ends with an error: it is a folder. */
+const UNREADABLE = Symbol("unreadable");
+
+type Files = Readonly<Record<string, string | null | typeof UNREADABLE>>;
+
 /** An instance that is stopped, written by hand; what the test says is put in its place. */
-async function makeInstance(sandbox: Sandbox, files: Readonly<Record<string, string | null>>) {
+async function makeInstance(sandbox: Sandbox, files: Files) {
   const { dir } = sandbox.paths("dev");
   await Deno.mkdir(join(dir, "snapshots"), { recursive: true });
-  const all = {
+  const all: Files = {
     "instance.json": JSON.stringify(instanceConfig({ name: "dev" })),
     "state.img": "disk",
     "disk-1.qcow2": "overlay",
@@ -26,7 +31,8 @@ async function makeInstance(sandbox: Sandbox, files: Readonly<Record<string, str
     ...files,
   };
   for (const [name, text] of Object.entries(all)) {
-    if (text !== null) await Deno.writeTextFile(join(dir, name), text);
+    if (text === UNREADABLE) await Deno.mkdir(join(dir, name));
+    else if (text !== null) await Deno.writeTextFile(join(dir, name), text);
   }
 }
 
@@ -35,11 +41,14 @@ for (
     ["instance.json", ""],
     ["instance.json", '{"schemaVersion":2}'],
     ["instance.json", null],
+    ["instance.json", UNREADABLE],
     ["disk.json", ""],
+    ["disk.json", UNREADABLE],
     ["suspend.json", '{"schemaVersion":3}'],
   ] as const
 ) {
-  Deno.test(`an instance with ${JSON.stringify(text)} for ${file} is listed as damaged`, async () => {
+  const what = text === UNREADABLE ? "a read error" : JSON.stringify(text);
+  Deno.test(`an instance with ${what} for ${file} is listed as damaged`, async () => {
     await using sandbox = await Sandbox.make();
     await makeInstance(sandbox, { [file]: text });
     const before = await sandbox.files();

@@ -6,6 +6,7 @@
  */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
+import { localTransport, MAX_ANSWER_BYTES } from "../bootstrap/cluster/local_transport.ts";
 import { getOnce } from "../bootstrap/cluster/probe_request.ts";
 import { ensurePki, type Pki } from "../bootstrap/credentials/pki.ts";
 import { freeLoopbackPort } from "../net/forward.ts";
@@ -64,6 +65,35 @@ Deno.test("ensurePki() gives a server certificate that Deno's TLS accepts under 
     for (const name of ["127.0.0.1", "localhost", "openshell", "openshell.openshell.svc"]) {
       await handshake(pki, name, pki.caPem);
     }
+  }));
+
+Deno.test("localTransport() ends an answer that does not end, and holds no more of it than its bound", () =>
+  withPki(async (pki) => {
+    let sent = 0;
+    await using server = Deno.serve({
+      ...{ hostname: "127.0.0.1", port: 0, onListen: () => {} },
+      ...{ cert: pki.server.certPem, key: pki.server.keyPem },
+    }, () => {
+      const piece = new Uint8Array(256 * 1024).fill(0x5b);
+      const endless = new ReadableStream<Uint8Array>({
+        pull: (sink) => {
+          sent += piece.length;
+          sink.enqueue(piece);
+        },
+      });
+      return new Response(endless);
+    });
+    const { certPem, keyPem } = pki.client;
+    using api = localTransport(server.addr.port, { caPem: pki.caPem, certPem, keyPem });
+    const before = Deno.memoryUsage().rss;
+    await assertRejects(
+      () => api.send({ method: "GET", path: "/api", signal: AbortSignal.timeout(60_000) }),
+      Error,
+      "the API's answer is too long",
+    );
+    assert(sent < 4 * MAX_ANSWER_BYTES, `${sent} bytes were sent`);
+    const grownMiB = (Deno.memoryUsage().rss - before) / 2 ** 20;
+    assert(grownMiB < 100, `${grownMiB} MiB`);
   }));
 
 Deno.test("ensurePki() gives a server certificate that is refused under another name or authority", () =>

@@ -79,7 +79,9 @@ const TEST_TOOLS = [
   ...GUEST_TOOLS,
   { program: "cc", debian: "gcc" },
   { program: "curl", debian: "curl" },
+  { program: "mkfs.xfs", debian: "xfsprogs" },
   { program: "openssl", debian: "openssl" },
+  { program: "qemu-io", debian: "qemu-utils" },
   { program: "shellcheck", debian: "shellcheck" },
   {
     program: "libfaketime",

@@ -68,9 +68,6 @@ export interface ApiTransport extends Disposable {
   send(call: ApiCall): Promise<{ readonly status: number; readonly text: string }>;
 }
 
-/** The most that is read of one answer. */
-export const MAX_ANSWER_BYTES = 32 * 1024 * 1024;
-
 /** What the API answered instead of a result. */
 export class ApiFailure extends Error {
   /** Tells it apart where classes are lost. */

@@ -10,8 +10,14 @@ import type { IncomingMessage } from "node:http";
 import https from "node:https";
 import { CollectedBytes } from "../../vm/base/collected_bytes.ts";
 import { toJsonText } from "../yaml/kube_yaml.ts";
-import { type ApiCall, type ApiTransport, MAX_ANSWER_BYTES } from "./api.ts";
+import type { ApiCall, ApiTransport } from "./api.ts";
 import type { ApiCredentials } from "./kubeconfig.ts";
+
+/**
+ * The most that is read of one answer. A page of 500 pods takes some 5 MB; what a guest's root may answer instead is held
+ * several times over until it is read.
+ */
+export const MAX_ANSWER_BYTES = 8 * 1024 * 1024;
 
 /** The way to the API behind a port of 127.0.0.1. */
 export function localTransport(port: number, credentials: ApiCredentials): ApiTransport {

@@ -9,15 +9,12 @@
 import type { KubeConfig, RequestContext } from "@kubernetes/client-node";
 import { causeOf, describeError, GatewayError } from "../../vm/base/error.ts";
 import { formatMs } from "../../vm/base/wait.ts";
-import {
-  type ApiCall,
-  type ApiTransport,
-  FIELD_MANAGER,
-  MAX_ANSWER_BYTES,
-} from "../cluster/api.ts";
+import { type ApiCall, type ApiTransport, FIELD_MANAGER } from "../cluster/api.ts";
 import { toJsonText } from "../yaml/kube_yaml.ts";
 
 const CALL_TIMEOUT_MS = 30_000;
+/** The most that is read of one answer, of a cluster that the user trusts and that may be a large one. */
+const MAX_ANSWER_BYTES = 32 * 1024 * 1024;
 
 /** The way to the API of a kubeconfig's current context. */
 export class ContextTransport implements ApiTransport {

@@ -81,9 +81,10 @@ func FuzzLineBuffer(f *testing.F) {
 // FuzzAnswer: each request has one answer of one line, whatever a deed says.
 func FuzzAnswer(f *testing.F) {
 	for _, line := range []string{
-		"r1 ping", "r2 clock 17.5", "r3 reseed 00", "r4 payload", "r5 token-key", "r6 thaw adopt renew", "r7 poweroff", " ", "",
+		"r1 ping", "r2 clock 17.5", "r3 reseed 00", "r4 payload", "r5 token-key", "r6 thaw adopt renew", "r7 poweroff", "r8 freeze", " ", "",
 	} {
 		f.Add(line, "two\nlines")
+		f.Add(line, "")
 	}
 	f.Fuzz(func(t *testing.T, line, words string) {
 		if strings.Contains(line, "\n") {
@@ -101,6 +102,8 @@ func FuzzAnswer(f *testing.F) {
 			cut:      func() error { return failed },
 			thaw:     func(...string) error { return failed },
 			poweroff: func() error { return failed },
+			freeze:   func() (bool, error) { return failed == nil, failed },
+			release:  func() error { return failed },
 		}
 		id, _, _ := strings.Cut(line, " ")
 		got := h.answer(line)

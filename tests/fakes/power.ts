@@ -21,7 +21,7 @@ export function cutPower(dir: string): void {
 /** Why this host cannot cut the power of such a file system; undefined when it can. */
 export async function whyNoPowerCut(kind: string): Promise<string | undefined> {
   if (Deno.build.os !== "linux" || Deno.uid() !== 0) return "only root of Linux mounts";
-  for (const tool of ["unshare", "mount", `mkfs.${kind}`]) {
+  for (const tool of ["unshare", "mount", `mkfs.${kind}`, "qemu-io"]) {
     if (which(tool) === undefined) return `there is no ${tool}`;
   }
   try {

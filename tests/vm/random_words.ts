@@ -14,8 +14,9 @@ const WORDS = "/dev/shm/words";
  * programs go on, and leaves two clones and their source most of the processors.
  */
 export async function drawWords(client: Client): Promise<string> {
-  const loop = `while read -r word </proc/sys/kernel/random/uuid; do
-    read -r up _ </proc/uptime; echo "$up $word"; sleep 0.3; done`;
+  // The time first: a word that is newer than the save then has a time that is.
+  const loop = `while read -r up _ </proc/uptime; do
+    read -r word </proc/sys/kernel/random/uuid; echo "$up $word"; sleep 0.3; done`;
   return (await client.sh(`sh -c '${loop}' >${WORDS} 2>/dev/null & echo $!; sleep 1`)).trim();
 }
 
