@@ -180,23 +180,28 @@ Deno.test("QemuVmm.start() empties the console log, opens a private monitor and 
   });
 });
 
-Deno.test("QemuVmm.start() refuses a QEMU that runs without its memory library, and ends it", async () => {
-  await using fake = await fakeQemu("monitor");
-  await withPath(fake.dir, async () => {
-    const vmm = new QemuVmm({
-      kernelPath: join(fake.dir, "kernel"),
-      cacheDir: join(fake.dir, "cache"),
-      candidate: WITHOUT_HARDWARE,
-      ramshim: join(fake.dir, "ramshim.so"),
+for (const ram of [{ layers: [] }, null]) {
+  const what = ram ? "its memory library" : "the library that confines it";
+  Deno.test(`QemuVmm.start() refuses a QEMU that runs without ${what}, and ends it`, async () => {
+    await using fake = await fakeQemu("monitor");
+    await withPath(fake.dir, async () => {
+      const vmm = new QemuVmm({
+        kernelPath: join(fake.dir, "kernel"),
+        cacheDir: join(fake.dir, "cache"),
+        candidate: WITHOUT_HARDWARE,
+        ramshim: join(fake.dir, "ramshim.so"),
+      });
+      const error = await assertRejects(
+        () => vmm.start({ ...specOf(fake), ram }, start()),
+        GatewayError,
+      );
+      assertEquals([error.code, error.what], ["vmm-failed", `Cannot start QEMU for "dev"`]);
+      // The loader's words are in the log: there is no such library.
+      assert(/ramshim|memory library/.test(error.why), error.why);
+      await assertRejects(() => Deno.connect({ transport: "unix", path: join(fake.dir, "qmp") }));
     });
-    const spec = { ...specOf(fake), ram: { layers: [] } };
-    const error = await assertRejects(() => vmm.start(spec, start()), GatewayError);
-    assertEquals([error.code, error.what], ["vmm-failed", `Cannot start QEMU for "dev"`]);
-    // The loader's words are in the log: there is no such library.
-    assert(/ramshim|memory library/.test(error.why), error.why);
-    await assertRejects(() => Deno.connect({ transport: "unix", path: join(fake.dir, "qmp") }));
   });
-});
+}
 
 Deno.test("QemuVmm.start() gives QEMU's last words when it ends at once", async () => {
   await using fake = await fakeQemu("refuses");

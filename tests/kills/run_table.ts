@@ -4,7 +4,7 @@
  * @module
  */
 import { type Act, caseName, runCase } from "./run_case.ts";
-import { type Deed, type Point, TABLE } from "./table.ts";
+import { type Point, TABLE } from "./table.ts";
 import type { World } from "./world.ts";
 
 /** Runs the cases of these kinds that the world can have; GATEWAY_KILLS is a pattern of the names of those wanted. */
@@ -23,7 +23,7 @@ export async function runTable(
   let points = 0;
   for (const deed of TABLE) {
     for (const point of deed.points) {
-      const all = kinds.flatMap((kind) => actsOf(kind, deed, point, cut));
+      const all = kinds.flatMap((kind) => actsOf(kind, point, cut));
       const acts = each === "act" ? all : all.slice(points % all.length).slice(0, 1);
       points++;
       for (const act of acts) {
@@ -48,11 +48,9 @@ export async function runTable(
 
 const noPower = () => Promise.reject(new Error("no power to cut here"));
 
-function actsOf(kind: Act["kind"], deed: Deed, point: Point, cut: () => Promise<void>): Act[] {
+function actsOf(kind: Act["kind"], point: Point, cut: () => Promise<void>): Act[] {
   if (kind === "kill") return point.victims.map((victim) => ({ kind, victim }));
   // What stops the source of a build is tried by the instance that waits for it.
   if (point.of === "golden") return [];
-  // There is nothing yet, or nothing any more, that could be stopped.
-  if (kind === "down" && deed.before === "absent") return [];
   return kind === "power" ? [{ kind, cut }] : [{ kind }];
 }

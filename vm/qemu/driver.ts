@@ -125,6 +125,7 @@ export class QemuVmm implements Vmm {
     try {
       await vm.connect(options.signal);
       if (spec.ram) await vm.checkLibrary(options.signal);
+      else if (this.options.ramshim) await checkLoaded(child.pid, this.options.ramshim);
       if (spec.incoming) await vm.load(spec.incoming.devicesPath, options);
       return vm;
     } catch (error) {
@@ -305,6 +306,14 @@ export function preloading(
     preload: `./${basename(ramshim)}`,
     env: { GATEWAY_RAM_LIBRARY: ramshim, GATEWAY_CONFINE: confine.join("\n"), ...memory },
   };
+}
+
+/** A guest that is not saved has no socket to ask; that QEMU has the library that confines it is seen in its memory. */
+async function checkLoaded(pid: number, ramshim: string): Promise<void> {
+  const maps = await Deno.readTextFile(`/proc/${pid}/maps`);
+  if (!maps.includes(`/${basename(ramshim)}`)) {
+    throw new Error("QEMU runs without the library that confines it");
+  }
 }
 
 /** The command of a guest that boots: memory that was saved fits no disk that has been written since. */
