@@ -52,5 +52,6 @@ function actsOf(kind: Act["kind"], point: Point, cut: () => Promise<void>): Act[
   if (kind === "kill") return point.victims.map((victim) => ({ kind, victim }));
   // What stops the source of a build is tried by the instance that waits for it.
   if (point.of === "golden") return [];
+  if (kind === "down" && point.unknown) return [];
   return kind === "power" ? [{ kind, cut }] : [{ kind }];
 }
