@@ -4,7 +4,12 @@
  * @module
  */
 import { assert, assertEquals } from "@std/assert";
+import { dirname, join } from "@std/path";
 import type { HostCheck } from "../bootstrap/inspect/doctor.ts";
+import { defaultSuite } from "../rootfs/pins/lock.ts";
+import { rootBaseRecipe } from "../rootfs/root/root_base.ts";
+import { hostArch } from "../vm/base/arch.ts";
+import { type ArtifactManifest, ArtifactStore, recipeKey } from "../vm/store/artifact.ts";
 import { Sandbox } from "./sandbox.ts";
 
 Deno.test("gateway doctor lists each host check with what it found, and a fix for what is not well", async () => {
@@ -29,6 +34,28 @@ Deno.test("gateway doctor lists each host check with what it found, and a fix fo
     fix: "run `gateway build kernel`",
   });
   assertEquals(await sandbox.processes(), []);
+});
+
+Deno.test("gateway doctor warns of Debian packages that are older than 30 days, with the command", async () => {
+  await using sandbox = await Sandbox.make();
+  const store = new ArtifactStore(join(sandbox.env.XDG_CACHE_HOME, "gateway"));
+  const recipe = rootBaseRecipe({ suite: defaultSuite, arch: hostArch() });
+  const { name, label, inputs } = recipe;
+  const builtAt = new Date(Date.now() - 40 * 24 * 60 * 60_000).toISOString();
+  const manifest: ArtifactManifest = {
+    ...{ schemaVersion: 1, name, label, key: recipeKey(recipe), inputs, files: {}, facts: {} },
+    ...{ builtAt, buildMs: 1 },
+  };
+  const path = store.manifestPath(name, manifest.key);
+  await Deno.mkdir(dirname(path), { recursive: true });
+  await Deno.writeTextFile(path, JSON.stringify(manifest));
+  const checks: HostCheck[] = JSON.parse((await sandbox.gateway(["doctor", "--json"])).stdout);
+  const { outcome, found, fix } = checks.find(({ name }) => name === "root image")!;
+  assertEquals([outcome, found, fix], [
+    "warn",
+    `Debian packages of ${builtAt.slice(0, 10)}: 40 days old`,
+    "run `gateway build root --refresh`",
+  ]);
 });
 
 Deno.test("gateway doctor says what to do about a runtime folder whose sockets have too long names", async () => {

@@ -16,7 +16,7 @@ import { Client } from "./client.ts";
 import { renewedByItself } from "./cluster_certificates.ts";
 import { freePort, TestHome, withEvidence } from "./harness.ts";
 import { HostServices } from "./host_services.ts";
-import { atRest, leaveFree, runRecord, unnamedStateFiles } from "./instance_files.ts";
+import { atRest, leaveFree, runRecord } from "./instance_files.ts";
 import { PLAIN } from "./plain_service.ts";
 import { assertNoCommonWords, drawWords } from "./random_words.ts";
 
@@ -323,18 +323,6 @@ Deno.test("snapshots, forks and sleep of a cluster", async (t) => {
       assertEquals(await snapshots(), ["base"]);
     });
   }
-
-  await step("down while a snapshot is made leaves no half of one", async () => {
-    await using asking = await home.start(["snapshot", "create", "half"]);
-    await pause(400);
-    await home.ok(["down"], { timeoutMs: 120_000 });
-    const { code } = await asking.exited;
-    assertEquals(await snapshots(), code === 0 ? ["base", "half"] : ["base"]);
-    assertEquals(await unnamedStateFiles(dirOf("default")), []);
-    await home.ok(["snapshot", "restore", "base"], { timeoutMs: 180_000 });
-    if (code === 0) await home.ok(["snapshot", "rm", "half"]);
-    assert(await client.answers());
-  });
 
   await step("a snapshot of an instance whose VMM died says so and is not listed", async () => {
     Deno.kill(await vmmPid(), "SIGKILL");
