@@ -53,6 +53,8 @@ type deployer struct {
 	failing    map[string]failure
 	missing    map[string]time.Time // since when a recorded file is gone
 	kinds      chartKinds
+	// after ends the wait with manifests that did not change: the pods of before come first. Nil for no wait.
+	after <-chan struct{}
 }
 
 // unsettled asks to come back before objects are deleted; it is no failure.
@@ -116,6 +118,7 @@ func (d *deployer) run(ctx context.Context) error {
 			go forward(watcher, changes)
 		}
 	}
+	d.awaitPods(ctx, changes)
 	for {
 		delay := d.pass(ctx)
 		select {

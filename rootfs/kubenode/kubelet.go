@@ -24,7 +24,7 @@ import (
 func duration(d time.Duration) metav1.Duration { return metav1.Duration{Duration: d} }
 
 // prepareKubelet returns the function that runs kubelet.
-func prepareKubelet(l layout.Layout, s *args.Server) (part, error) {
+func (c *cluster) prepareKubelet(l layout.Layout, s *args.Server) (part, error) {
 	flags := options.NewKubeletFlags()
 	config, err := options.NewKubeletConfiguration()
 	if err != nil {
@@ -50,7 +50,7 @@ func prepareKubelet(l layout.Layout, s *args.Server) (part, error) {
 		if err != nil {
 			return err
 		}
-		if err := watchPods(ctx, server, dependencies); err != nil {
+		if err := watchPods(ctx, server, dependencies, c.allPods); err != nil {
 			return err
 		}
 		return app.Run(ctx, server, dependencies, utilfeature.DefaultFeatureGate)

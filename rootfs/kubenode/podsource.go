@@ -5,6 +5,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	clientset "k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -17,14 +18,20 @@ import (
 	"k8s.io/kubernetes/pkg/kubelet/config"
 	kubetypes "k8s.io/kubernetes/pkg/kubelet/types"
 	"k8s.io/kubernetes/pkg/kubelet/util"
+
+	"gateway.local/kubenode/internal/firstpods"
 )
 
 // nodePoll is how often kubelet's list of nodes is looked at.
 const nodePoll = 20 * time.Millisecond
 
+// heldSource names the source of pods that has none: see firstpods.
+const heldSource = "held"
+
 // watchPods makes kubelet take pods from the API server as soon as it knows its own node. By itself it looks only once a
 // second whether it does, and the first look is always too early: a second of each start.
-func watchPods(ctx context.Context, server *options.KubeletServer, deps *kubelet.Dependencies) error {
+// It closes `all` when kubelet has been given all pods there were: see firstpods.
+func watchPods(ctx context.Context, server *options.KubeletServer, deps *kubelet.Dependencies, all chan<- struct{}) error {
 	access, err := clientcmd.BuildConfigFromFlags("", server.KubeConfig)
 	if err != nil {
 		return err
@@ -48,7 +55,20 @@ func watchPods(ctx context.Context, server *options.KubeletServer, deps *kubelet
 	if server.StaticPodURL != "" {
 		config.NewSourceURL(logger, server.StaticPodURL, server.StaticPodURLHeader, node, server.HTTPCheckFrequency.Duration, pods.Channel(ctx, kubetypes.HTTPSource))
 	}
-	config.NewSourceApiserver(logger, client, node, func() bool { return knowsNode(ctx, made) }, pods.Channel(ctx, kubetypes.ApiserverSource))
+	services := func(ctx context.Context) ([]v1.Service, error) {
+		list, err := client.CoreV1().Services("").List(ctx, metav1.ListOptions{ResourceVersion: "0"})
+		if err != nil {
+			logf("all pods start at once, the services are not known: %v", err)
+			return nil, err
+		}
+		return list.Items, nil
+	}
+	source := firstpods.NewSource(pods.Channel(ctx, kubetypes.ApiserverSource), pods.Channel(ctx, heldSource))
+	source.All, source.Services = all, services
+	if len(server.ClusterDNS) > 0 {
+		source.DNS = server.ClusterDNS[0]
+	}
+	config.NewSourceApiserver(logger, client, node, func() bool { return knowsNode(ctx, made) }, source.Order(ctx))
 	deps.PodConfig = pods
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,6 +21,9 @@ import (
 // that it loses both together. To apply an unchanged file again costs seconds under emulation, and takes back what
 // controllers wrote into its objects, such as the authority of a conversion webhook.
 const deployedName = "deployed-manifests"
+
+// podsBudget bounds how long manifests that did not change wait for the pods of before.
+const podsBudget = time.Minute
 
 func (d *deployer) deployedMaps() dynamic.ResourceInterface {
 	return d.client.Resource(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace(metav1.NamespaceSystem)
@@ -44,6 +48,41 @@ func (d *deployer) recall(ctx context.Context) {
 	if data, _, err := unstructured.NestedStringMap(object.Object, "data"); err == nil {
 		d.deployed = data
 	}
+}
+
+// awaitPods lets the pods of before go first where no manifest changed: to look whether all objects are there takes the API
+// server seconds that the pods need. A change ends the wait.
+func (d *deployer) awaitPods(ctx context.Context, changes <-chan struct{}) {
+	if d.after == nil || !d.isUnchanged() {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-d.after:
+	case <-time.After(podsBudget):
+	case <-changes:
+	}
+}
+
+// isUnchanged says whether the database remembers all files as they are, and no other.
+func (d *deployer) isUnchanged() bool {
+	files, err := manifests.Scan(d.dir, d.disabled)
+	if err != nil {
+		return false
+	}
+	here := map[string]bool{}
+	for _, f := range files {
+		here[f.Name] = true
+		if d.deployed[deployedKey(f.Name)] != f.Digest {
+			return false
+		}
+	}
+	for name := range d.record {
+		if !here[name] && !manifests.Skipped(d.dir, name) {
+			return false
+		}
+	}
+	return true
 }
 
 // note writes that the cluster has this edition of a file; "" for none, or for one that is being changed. It must come

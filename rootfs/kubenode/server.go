@@ -56,6 +56,7 @@ type cluster struct {
 	failed     chan error
 	renew      chan struct{}
 	probe      *apiProbe
+	allPods    chan struct{} // closed when kubelet has been given all pods there were at the start
 	lockFile   *os.File
 }
 
@@ -68,7 +69,7 @@ func runServer(s *args.Server) error {
 	signal.Notify(rereads, syscall.SIGHUP)
 	setUpLogging(s)
 	heap.Relax(2 * time.Minute)
-	c := &cluster{layout: layout.Layout{Root: s.DataDir}, settings: s, failed: make(chan error, 16), apiDone: make(chan struct{}), renew: make(chan struct{}, 1)}
+	c := &cluster{layout: layout.Layout{Root: s.DataDir}, settings: s, failed: make(chan error, 16), apiDone: make(chan struct{}), renew: make(chan struct{}, 1), allPods: make(chan struct{})}
 	c.api, c.stopAPI = context.WithCancel(context.Background())
 	c.parts, c.stopParts = context.WithCancel(context.Background())
 	begun := make(chan error, 1)
@@ -196,6 +197,9 @@ func (c *cluster) start() error {
 	if err != nil {
 		return err
 	}
+	if resuming {
+		deploy.after = c.allPods
+	}
 	go c.watch("deploy", c.parts, deploy.run)
 	if !c.settings.DisableHelm {
 		go c.watch(helmName, c.parts, func(ctx context.Context) error { return c.runHelm(ctx, deploy.kinds.served) })
@@ -208,7 +212,7 @@ func (c *cluster) prepareParts() (map[string]part, error) {
 	run := map[string]part{}
 	for name, prepare := range map[string]func(layout.Layout, *args.Server) (part, error){
 		"kube-apiserver": c.prepareAPIServer, "kube-controller-manager": prepareControllers,
-		"kube-scheduler": prepareScheduler, "kubelet": prepareKubelet, "kube-proxy": prepareProxy,
+		"kube-scheduler": prepareScheduler, "kubelet": c.prepareKubelet, "kube-proxy": prepareProxy,
 		netpolName: prepareNetworkPolicies,
 	} {
 		prepared, err := prepare(c.layout, c.settings)
