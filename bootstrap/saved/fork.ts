@@ -61,12 +61,15 @@ export interface ForkedInstance {
 const AT_ONCE = 2;
 
 /**
- * Clones a running instance and waits until every clone answers.
+ * Clones a running instance and waits until every clone answers. `start` is for tests.
  *
  * @throws GatewayError `instance-unknown`, `instance-stopped`, `usage`, `port-in-use`, `not-supported` (with the reason
  * when this host cannot hold them) before anything starts; what the first failing clone says afterwards.
  */
-export async function fork(request: ForkRequest): Promise<ForkedInstance[]> {
+export async function fork(
+  request: ForkRequest,
+  start: typeof startDetached = startDetached,
+): Promise<ForkedInstance[]> {
   const { source, names, signal } = request;
   const { paths, config, run } = await requireRunning(source);
   await checkNames(names);
@@ -81,7 +84,7 @@ export async function fork(request: ForkRequest): Promise<ForkedInstance[]> {
     const saved = await savedSource(paths, snapshot);
     await placeAll(saved, clones, signal);
     await askSupervisor(paths, { do: "forget", name: snapshot }, signal);
-    return await startAll(clones, request);
+    return await startAll(clones, request, start);
   } catch (error) {
     await askSupervisor(paths, { do: "forget", name: snapshot }, new AbortController().signal)
       .catch(() => {});
@@ -261,6 +264,7 @@ export async function place(
 async function startAll(
   clones: readonly InstanceConfig[],
   request: ForkRequest,
+  start: typeof startDetached,
 ): Promise<ForkedInstance[]> {
   const waiting = [...clones];
   const failures: unknown[] = [];
@@ -274,7 +278,7 @@ async function startAll(
           hostFacts(),
           clone,
         );
-        await startDetached(options, {
+        await start(options, {
           onEvent: (record) => request.onEvent(name, record),
           signal: request.signal,
         });
