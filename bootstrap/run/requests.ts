@@ -6,7 +6,7 @@
  * @module
  */
 import * as v from "valibot";
-import { describeError, GatewayError } from "../../vm/base/error.ts";
+import { asHostError, describeError, GatewayError } from "../../vm/base/error.ts";
 import { type InstancePaths, socketPath } from "../../vm/base/layout.ts";
 import { LineConnection, listenPrivate, readLines, writeAll } from "../../vm/base/lines.ts";
 import { HostServiceRequest } from "./host_service.ts";
@@ -49,8 +49,7 @@ export function serveRequests(
   const answer = async (conn: Deno.UnixConn) => {
     using held = conn;
     for await (const line of readLines(held.readable)) {
-      const reply = await Promise.resolve().then(() => v.parse(Request, JSON.parse(line)))
-        .then(carryOut).then((report) => ({ report }), (error) => ({ error: asError(error) }));
+      const reply = await carryOutLine(line, carryOut);
       await writeAll(held, new TextEncoder().encode(JSON.stringify(reply) + "\n"));
       return;
     }
@@ -62,11 +61,26 @@ export function serveRequests(
   return { [Symbol.dispose]: () => listener.close() };
 }
 
-function asError(error: unknown): GatewayError {
+async function carryOutLine(
+  line: string,
+  carryOut: (request: SupervisorRequest) => Promise<SaveReport | undefined>,
+): Promise<{ report: SaveReport | undefined } | { error: GatewayError }> {
+  let request: SupervisorRequest | undefined;
+  try {
+    request = v.parse(Request, JSON.parse(line));
+    return { report: await carryOut(request) };
+  } catch (error) {
+    return { error: asError(error, request?.do) };
+  }
+}
+
+function asError(thrown: unknown, asked: SupervisorRequest["do"] | undefined): GatewayError {
+  const error = asHostError(thrown);
   if (error instanceof GatewayError) return error;
   return new GatewayError({
-    code: "vmm-failed",
-    what: "Cannot save the instance",
+    // What fails in a save and has no code of its own is an answer of the VMM.
+    code: asked === "suspend" || asked === "snapshot" ? "vmm-failed" : "bug",
+    what: "Cannot carry out the request",
     why: describeError(error),
     fix: "run `gateway status`; the instance goes on if it is still ready",
   });

@@ -54,14 +54,15 @@ Deno.test("askSupervisor() tells the error of the other side as it is", () =>
     ]);
   }));
 
-Deno.test("askSupervisor() tells any other failure as one of the VMM", () =>
+Deno.test("askSupervisor() reports any other failure of a save as one of the VMM, and else as a bug", () =>
   withPlace(async (paths) => {
     using _served = serveRequests(paths, () => Promise.reject(new Error("no answer from QEMU")));
     assertEquals(await refused(paths, { do: "suspend" }), [
       "vmm-failed",
-      "Cannot save the instance",
+      "Cannot carry out the request",
       "no answer from QEMU",
     ]);
+    assertEquals((await refused(paths, { do: "forget", name: "one" }))[0], "bug");
   }));
 
 Deno.test("serveRequests() refuses what it does not know, and goes on", () =>
@@ -72,7 +73,7 @@ Deno.test("serveRequests() refuses what it does not know, and goes on", () =>
       return Promise.resolve(undefined);
     });
     const unknown = { do: "format" } as unknown as SupervisorRequest;
-    assertEquals((await refused(paths, unknown))[0], "vmm-failed");
+    assertEquals((await refused(paths, unknown))[0], "bug");
     await askSupervisor(paths, { do: "discard" }, signal);
     assertEquals(asked, ["discard"]);
   }));
