@@ -39,7 +39,7 @@ Deno.test("gateway up refuses a proxy or an authority that the guest cannot use,
     refused(
       sandbox,
       ["up", "--host-proxy"],
-      2,
+      1,
       "error: Cannot give the guest this host's proxy",
       "HTTPS_PROXY names a proxy on this host's loopback, which the guest cannot reach",
     ));
@@ -58,7 +58,7 @@ Deno.test("gateway up names line and field of a registries.yaml that is wrong, b
   await refused(
     sandbox,
     ["up"],
-    2,
+    1,
     `error: Cannot use "${join(dir, "registries.yaml")}"`,
     "why: line 3: mirrors.hub.test.endpoints: it is no field of a mirror",
   );

@@ -9,7 +9,7 @@ import { basename, dirname, join, resolve } from "@std/path";
 import * as v from "valibot";
 import { type Document, parseDocument, stringify, visit } from "yaml";
 import { writeFileAtomic } from "../../vm/base/durable.ts";
-import { asHostError, describeError, GatewayError, usageError } from "../../vm/base/error.ts";
+import { asHostError, describeError, GatewayError } from "../../vm/base/error.ts";
 import { homeDir } from "../../vm/base/layout.ts";
 import { readTextIfThere, removeIfThere } from "../credentials/files.ts";
 import { isSameOwner, type Owner, publicName } from "../credentials/owner.ts";
@@ -126,7 +126,7 @@ export function renderKubeconfig(k3sYaml: string, apiPort: number, owner: Owner)
 /**
  * Writes the instance's kubeconfig, whole or not at all, mode 0600; a folder it has to make gets 0700.
  *
- * @throws GatewayError `guest-failed` for a bad k3s.yaml, `usage` when the path is the user's main kubeconfig or a
+ * @throws GatewayError `guest-failed` for a bad k3s.yaml, `file-foreign` when the path is the user's main kubeconfig or a
  * file that is not gateway's, `permission`, `disk-full`.
  */
 export async function writeKubeconfig(options: WriteKubeconfigOptions): Promise<WrittenKubeconfig> {
@@ -176,15 +176,20 @@ function cannotWrite(error: unknown, path: string): unknown {
 }
 
 async function refuseForeign(path: string): Promise<void> {
-  const what = `Cannot write the kubeconfig "${path}"`;
-  const fix = "name another file; KUBECONFIG can list it beside your own";
+  const refuse = (why: string) =>
+    new GatewayError({
+      code: "file-foreign",
+      what: `Cannot write the kubeconfig "${path}"`,
+      why,
+      fix: "name another file; KUBECONFIG can list it beside your own",
+    });
   // By name too: a main kubeconfig that is not there yet must not become ours.
   if (basename(path) === "config" && basename(dirname(path)) === ".kube") {
-    throw usageError(what, "it is your main kubeconfig, which gateway leaves alone", fix);
+    throw refuse("it is your main kubeconfig, which gateway leaves alone");
   }
   const text = await readTextIfThere(path);
   if (text === undefined || text.trim() === "" || findOwner(text) !== undefined) return;
-  throw usageError(what, "a file that gateway did not write is there", fix);
+  throw refuse("a file that gateway did not write is there");
 }
 
 function findOwner(text: string): Owner | undefined {

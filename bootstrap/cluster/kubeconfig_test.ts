@@ -158,7 +158,7 @@ Deno.test("writeKubeconfig() refuses the main kubeconfig and any file that is no
         () => writeKubeconfig({ k3sYaml: K3S_YAML, apiPort: 1, owner: OWNER, path }),
         GatewayError,
       );
-      assertEquals(error.code, "usage");
+      assertEquals(error.code, "file-foreign");
     };
     await attempt(join(dir, ".kube", "config"));
     const foreign = join(dir, "mine.yaml");

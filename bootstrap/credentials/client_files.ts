@@ -84,7 +84,7 @@ export function clientFilesPath(instance: string): string {
  * Writes the instance's entry, and makes it the active gateway where that is allowed, remembering which one was. An entry
  * that the user chose with {@linkcode useClientFiles} becomes active again. Certificates are swapped as a folder (0700, files 0600), everything else by rename. The caller holds the instance lock.
  *
- * @throws GatewayError `usage` when an entry of that name is not this instance's, `disk-full`.
+ * @throws GatewayError `file-foreign` when an entry of that name is not this instance's, `disk-full`.
  */
 export async function writeClientFiles(
   options: WriteClientFilesOptions,
@@ -311,7 +311,7 @@ async function writeMarker(dir: string, marker: Marker): Promise<void> {
 
 function foreignEntry(name: string, dir: string, known: Marker | undefined): GatewayError {
   return new GatewayError({
-    code: "usage",
+    code: "file-foreign",
     what: `Cannot write the client files of the gateway "${name}"`,
     why: known
       ? `"${dir}" belongs to the instance in "${known.instanceDir}"`

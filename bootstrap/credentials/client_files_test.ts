@@ -120,7 +120,7 @@ Deno.test("writeClientFiles() refuses an entry that another program or data fold
   withConfig(async ({ configDir, write }) => {
     await addForeign(configDir, "gateway");
     const error = await assertRejects(() => write(DEFAULT), GatewayError);
-    assertEquals(error.code, "usage");
+    assertEquals(error.code, "file-foreign");
     assertEquals(
       [...Deno.readDirSync(join(configDir, "gateways", "gateway"))].map((e) => e.name),
       ["metadata.json"],

@@ -6,7 +6,7 @@
  * @module
  */
 import { isAbsolute } from "@std/path";
-import { describeError, usageError } from "../../vm/base/error.ts";
+import { describeError, GatewayError, usageError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
 import type { InstanceConfig } from "../../vm/instance/instance.ts";
 import { toJsonText } from "../yaml/kube_yaml.ts";
@@ -31,8 +31,8 @@ const CLUSTER_ADDRESSES =
 /**
  * The files of one start.
  *
- * @throws GatewayError `usage` for a proxy that the guest cannot reach, for none at all, and for a certificate file
- * that cannot be read or is none.
+ * @throws GatewayError `settings-invalid` for a proxy that the guest cannot reach, for none at all, and for a file of
+ * registries.yaml that cannot be read; `usage` for an authority's file without a certificate.
  */
 export async function guestNetworkFiles(
   choice: InstanceConfig["network"],
@@ -79,11 +79,16 @@ export function hostProxies(env: Env = (name) => Deno.env.get(name)): string[] {
   return proxyVariables(env).map(([, proxy]) => proxy);
 }
 
+/** The variables of this host, or its registries.yaml, cannot be used as they are. */
+function invalid(what: string, why: string, fix: string): GatewayError {
+  return new GatewayError({ code: "settings-invalid", what, why, fix });
+}
+
 /** The proxy variables of this host as containerd takes them. */
 function proxySettings(env: Env): string[] {
   const found = proxyVariables(env);
   if (found.length === 0) {
-    throw usageError(
+    throw invalid(
       "Cannot give the guest this host's proxy",
       "neither HTTPS_PROXY nor HTTP_PROXY is set",
       "set them as for curl, or pass --no-host-proxy",
@@ -99,7 +104,7 @@ function proxySettings(env: Env): string[] {
 /** The address may hold a password, so it is in no message. */
 function checkProxy(name: string, proxy: string): void {
   const refuse = (why: string, fix: string) =>
-    usageError("Cannot give the guest this host's proxy", `${name} ${why}`, fix);
+    invalid("Cannot give the guest this host's proxy", `${name} ${why}`, fix);
   let host: string;
   try {
     host = new URL(proxy.includes("://") ? proxy : `http://${proxy}`).hostname;
@@ -162,7 +167,7 @@ async function readNamed(path: string, field: string): Promise<string> {
   try {
     return await Deno.readTextFile(path);
   } catch (error) {
-    throw usageError(
+    throw invalid(
       `Cannot read "${path}"`,
       describeError(error),
       `correct ${field} in registries.yaml`,

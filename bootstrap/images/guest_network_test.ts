@@ -47,7 +47,7 @@ Deno.test("guestNetworkFiles() refuses a proxy that the guest cannot reach, with
       () => guestNetworkFiles(PROXY, undefined, from(env)),
       GatewayError,
     );
-    assertEquals(error.code, "usage");
+    assertEquals(error.code, "settings-invalid");
     assertStringIncludes(error.why, words);
     assertEquals(error.message.includes("secret"), false);
   }

@@ -100,7 +100,7 @@ export function registriesPath(): string {
 /**
  * The user's file with every path made absolute; undefined where there is none.
  *
- * @throws GatewayError `usage` that names line and field, `permission` for a file that cannot be read.
+ * @throws GatewayError `settings-invalid` that names line and field, `permission` for a file that cannot be read.
  */
 export async function readRegistries(
   span: Span,
@@ -127,7 +127,7 @@ export async function readRegistries(
   return found;
 }
 
-/** The checked content of registries.yaml; relative paths are taken from the file's folder. @throws GatewayError `usage`. */
+/** The checked content of registries.yaml; relative paths are taken from the file's folder. @throws GatewayError `settings-invalid`. */
 export function parseRegistries(source: string, path: string): Registries {
   const lines = new LineCounter();
   const { document, value } = readDocument(source, path, lines);
@@ -245,7 +245,7 @@ function lineOf(
 
 function wrong(path: string, line: number, why: string): GatewayError {
   return new GatewayError({
-    code: "usage",
+    code: "settings-invalid",
     what: `Cannot use "${path}"`,
     why: `line ${line}: ${why}`,
     fix: "correct the file; docs/images.md has an example",

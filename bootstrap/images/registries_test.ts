@@ -41,7 +41,7 @@ Deno.test("parseRegistries() names the line and the field of what is wrong, and 
     ] as const
   ) {
     const error = assertThrows(() => parseRegistries(FILE.replace(from, to), "/r"), GatewayError);
-    assertEquals([error.code, error.what], ["usage", 'Cannot use "/r"'], to);
+    assertEquals([error.code, error.what], ["settings-invalid", 'Cannot use "/r"'], to);
     assertStringIncludes(error.why, words);
     if (words !== "it is no YAML") assertStringIncludes(error.why, `line ${line}:`);
     assertEquals(error.why.includes("secret"), false, error.why);
@@ -54,7 +54,7 @@ Deno.test("parseRegistries() refuses names that are not a host, since the guest 
     for (const section of ["mirrors", "configs"]) {
       const text = `${section}:\n  ${JSON.stringify(name)}: {}\n`;
       const { code, why } = assertThrows(() => parseRegistries(text, "/r"), GatewayError);
-      assertEquals(code, "usage");
+      assertEquals(code, "settings-invalid");
       assertStringIncludes(why, "line 2:");
       assertStringIncludes(why, "not a registry's host");
     }

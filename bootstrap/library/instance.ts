@@ -103,12 +103,12 @@ export async function up(settings: UpSettings = {}): Promise<Instance> {
   return await open(name);
 }
 
-/** An instance that runs and is READY. @throws GatewayError `instance-unknown`, `instance-stopped`, `instance-locked`. */
+/** An instance that runs and is READY. @throws GatewayError `instance-unknown`, `instance-stopped`, `service-not-ready`. */
 export async function open(name = "default"): Promise<Instance> {
   const { run: { endpoint } } = await requireRunning(name);
   if (endpoint === null) {
     throw new GatewayError({
-      code: "instance-locked",
+      code: "service-not-ready",
       what: `Cannot open the instance "${name}"`,
       why: "it runs, and its service has not answered yet",
       fix: `wait until \`gateway status --name ${name}\` says ready`,
@@ -251,7 +251,7 @@ export class Instance implements AsyncDisposable {
   /**
    * Clones this running instance; resolves when the clone is READY.
    *
-   * @throws GatewayError `usage`, `port-in-use`, `not-supported`, or what the clone's start says.
+   * @throws GatewayError `usage`, `port-in-use`, `host-full`, or what the clone's start says.
    */
   async fork(name: string, options: CloneOptions = {}): Promise<Instance> {
     const { ports = [], onEvent, signal = NEVER } = options;

@@ -63,8 +63,8 @@ const AT_ONCE = 2;
 /**
  * Clones a running instance and waits until every clone answers. `start` is for tests.
  *
- * @throws GatewayError `instance-unknown`, `instance-stopped`, `usage`, `port-in-use`, `not-supported` (with the reason
- * when this host cannot hold them) before anything starts; what the first failing clone says afterwards.
+ * @throws GatewayError `instance-unknown`, `instance-stopped`, `usage`, `port-in-use`, `host-full` when this host cannot
+ * hold them, all before anything starts; what the first failing clone says afterwards.
  */
 export async function fork(
   request: ForkRequest,
@@ -179,7 +179,7 @@ async function checkRoom(
 ): Promise<void> {
   const refuse = (why: string, fix: string) =>
     new GatewayError({
-      code: "not-supported",
+      code: "host-full",
       what: `Cannot fork "${config.name}" to ${count} ${count === 1 ? "clone" : "clones"}`,
       why,
       fix,

@@ -304,7 +304,7 @@ export function pullError(
       "disk-full",
       `free some space below ${cache}, or point XDG_CACHE_HOME at a larger disk, and run the command again`,
     ],
-    "registries": ["usage", `correct ${access.settings}`],
+    "registries": ["settings-invalid", `correct ${access.settings}`],
     "credentials": ["registry-denied", "check ~/.docker/config.json and its credential helper"],
     "request": ["usage", "correct the reference"],
     "too-large": [

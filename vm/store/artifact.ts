@@ -151,7 +151,7 @@ export class ArtifactStore {
   /**
    * Signs what is there with the key of this user, after hashing every file of it anew.
    *
-   * @throws GatewayError `usage` when there is no key, `artifact-corrupt` when a file is not what its manifest says,
+   * @throws GatewayError `key-missing` when there is no key, `artifact-corrupt` when a file is not what its manifest says,
    * `signature-invalid` when the manifest was changed after it had been signed.
    */
   async sign(artifact: Artifact): Promise<void> {

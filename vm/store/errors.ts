@@ -32,7 +32,7 @@ export function wrongDownload(what: string, found: string, pinned: string): Gate
 /** Nobody who could is here to sign. */
 export function noSigningKey(): GatewayError {
   return new GatewayError({
-    code: "usage",
+    code: "key-missing",
     what: "Cannot sign",
     why: "there is no signing key here",
     fix: "run `gateway keys make`",

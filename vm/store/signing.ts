@@ -51,18 +51,19 @@ const paths = (dir: string) => ({
 /**
  * Makes the key pair that signs here, the secret one 0600 in a folder of 0700.
  *
- * @throws GatewayError `usage` when there is one already: what it signed would be refused from then on.
+ * @throws GatewayError `key-exists` when there is one already: what it signed would be refused from then on.
  */
 export async function makeSigningKey(
   dir: string = keysDir(),
 ): Promise<{ id: string; publicPath: string }> {
   const at = paths(dir);
   if (await exists(at.secret)) {
-    throw usageError(
-      "Cannot make a signing key",
-      `"${at.secret}" is there already`,
-      "use it, or move it away first: what it has signed will need a new signature",
-    );
+    throw new GatewayError({
+      code: "key-exists",
+      what: "Cannot make a signing key",
+      why: `"${at.secret}" is there already`,
+      fix: "use it, or move it away first: what it has signed will need a new signature",
+    });
   }
   await ensurePrivateDir(dir);
   const place = await Deno.makeTempDir({ dir, prefix: "new-" });
@@ -236,11 +237,12 @@ export async function signFile(
     return false;
   }
   if (!/^-----BEGIN OPENSSH PRIVATE KEY-----/.test(await Deno.readTextFile(at.secret))) {
-    throw usageError(
-      `Cannot sign "${path}"`,
-      `"${at.secret}" holds no ed25519 key of OpenSSH's`,
-      "move it away, then run `gateway keys make`",
-    );
+    throw new GatewayError({
+      code: "key-missing",
+      what: `Cannot sign "${path}"`,
+      why: `"${at.secret}" does not hold an ed25519 key of OpenSSH's`,
+      fix: "move it away, then run `gateway keys make`",
+    });
   }
   const { stdout } = await sshKeygen({
     args: ["-Y", "sign", "-f", at.secret, "-n", NAMESPACE],

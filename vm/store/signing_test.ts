@@ -36,7 +36,7 @@ Deno.test("makeSigningKey() writes a secret key for its owner only, and never a 
     assertEquals((await Deno.stat(keys)).mode! & 0o777, 0o700);
     const before = await Deno.readTextFile(join(keys, "signing.key"));
     const error = await assertRejects(() => makeSigningKey(keys), GatewayError);
-    assertEquals(error.code, "usage");
+    assertEquals([error.code, error.exitCode], ["key-exists", 1]);
     assertEquals(await Deno.readTextFile(join(keys, "signing.key")), before);
     assertEquals(await listKeys(keys), { signing: id, trusted: [], dir: keys });
   }));
@@ -169,7 +169,7 @@ Deno.test("signFile() refuses a key that is none of OpenSSH's, and asks nobody f
     assertStringIncludes(locked.fix, "ssh-keygen -y -f");
     await Deno.writeTextFile(secret, "-----BEGIN PRIVATE KEY-----\n");
     const former = await assertRejects(() => signFile(file, bytes, keys), GatewayError);
-    assertEquals(former.code, "usage");
+    assertEquals([former.code, former.exitCode], ["key-missing", 1]);
   }));
 
 Deno.test("signFile() without a key leaves no signature of an older file behind", () =>
