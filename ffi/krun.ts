@@ -1,4 +1,7 @@
 /**
+ * This room calls C: libkrun's functions as a table, a context, C strings, and finding the library. It imports nothing
+ * of ours, and only vm/libkrun uses it. Read symbols.ts next, then library.ts.
+ *
  * A libkrun context: one VM to be, described call by call and then entered. Every return code is checked, every string
  * lives as long as the context.
  * It must not choose anything: what is not asked for is not there, and the implicit devices are turned off by name.

@@ -1,4 +1,7 @@
 /**
+ * This room builds the kernel: its configuration with a reason for each option, its source, and libkrunfw's bundle of
+ * it. Who boots the kernel is not known here. Read fragment.ts next, then krunfw.ts.
+ *
  * The kernel as an artifact: Debian's source, our fragment and patches, one reproducible build that resumes after a kill.
  * It must not know who boots the kernel, nor build modules: everything the guest needs is built in.
  *

@@ -1,4 +1,7 @@
 /**
+ * This room is the guest's network on the host: gvproxy (a Go program in gvproxy/), forwards, host services, and ssh.
+ * It starts no VM. Read egress.ts next, then forward.ts and ssh.ts.
+ *
  * Starts our gvproxy and talks to its host-only API: forwards, leases, statistics.
  * It must not start VMs or choose ports.
  *

@@ -39,6 +39,39 @@ const FLOORS: Readonly<Record<string, readonly (readonly string[])[]>> = {
   "vm": [["libkrun", "qemu"], ["instance"], ["machine"], ["store"], ["base"]],
 };
 
+/** The file of each room to open first: its comment says what is in the room, what is not, and what to read next. */
+const FIRST_FILES: Readonly<Record<string, string>> = {
+  "bootstrap/commands": "kit.ts",
+  "bootstrap/library": "instance.ts",
+  "bootstrap/inspect": "status.ts",
+  "bootstrap/deploy": "deploy.ts",
+  "bootstrap/package": "main.ts",
+  "bootstrap/start": "up.ts",
+  "bootstrap/saved": "golden.ts",
+  "bootstrap/plan": "plan.ts",
+  "bootstrap/run": "supervisor.ts",
+  "bootstrap/cluster": "api.ts",
+  "bootstrap/payload": "payload.ts",
+  "bootstrap/images": "ensure.ts",
+  "bootstrap/artifacts": "ensure.ts",
+  "bootstrap/credentials": "pki.ts",
+  "bootstrap/view": "progress.ts",
+  "bootstrap/yaml": "kube_yaml.ts",
+  "net": "gvproxy.ts",
+  "rootfs/images": "images.ts",
+  "rootfs/cluster": "cluster.ts",
+  "rootfs/root": "root.ts",
+  "rootfs/pins": "lock.ts",
+  "kernel": "kernel.ts",
+  "vm/libkrun": "driver.ts",
+  "vm/qemu": "driver.ts",
+  "vm/instance": "instance.ts",
+  "vm/machine": "vmm.ts",
+  "vm/store": "artifact.ts",
+  "vm/base": "layout.ts",
+  "ffi": "krun.ts",
+};
+
 const TOP_LEVEL = [
   ...["deno.json", "deno.lock", "mod.ts", "cli.ts"],
   ...["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"],
@@ -258,6 +291,20 @@ for (
 Deno.test("every module says why it exists", () => {
   const silent = product.filter(({ text }) => !/^\/\*\*[\s\S]*?@module\b/.test(text));
   assertEquals(silent.map(({ path }) => path), []);
+});
+
+Deno.test("the first file of each room begins with what the room is", () => {
+  const inner = Object.entries(FLOORS).flatMap(([room, floors]) =>
+    floors.flat().filter((name) => !name.includes(".")).map((name) => `${room}/${name}`)
+  );
+  const withoutFloors = Object.keys(MAY_IMPORT)
+    .filter((room) => !room.includes(".") && !(room in FLOORS));
+  assertEquals(Object.keys(FIRST_FILES).sort(), [...inner, ...withoutFloors].sort());
+  const silent = Object.entries(FIRST_FILES).map(([room, file]) => `${room}/${file}`)
+    .filter((path) =>
+      !product.some((one) => one.path === path && one.text.startsWith("/**\n * This room "))
+    );
+  assertEquals(silent, []);
 });
 
 Deno.test("no unfinished line, and no address of the machine or registry it was written on", async () => {

@@ -1,4 +1,7 @@
 /**
+ * This room decides which artifacts a start needs, and states what boots together. How each is built is in rootfs,
+ * kernel, net and vm; the store is vm/store. Read statement.ts next.
+ *
  * Which artifacts a start needs, built where they are missing: independent ones side by side.
  * It must not run a build when everything is there, and then has to take well under a second.
  *

@@ -1,4 +1,7 @@
 /**
+ * This room talks to a Kubernetes cluster: its API, readiness, pods, rollout, login, kubeconfig, and a clone's new
+ * identity. What a payload consists of is in the room payload. Read readiness.ts next, then adopt.ts.
+ *
  * The API of a cluster: requests, the objects that it gives and takes, and how it serves their kinds. How a request gets
  * there is the transport's: {@linkcode localTransport} for a cluster of ours, the deploy room's for any context.
  * It must not retry, and must not know what a payload is.

@@ -1,4 +1,8 @@
 /**
+ * This room defines the words and flags of each command, beside the call that the command makes. What a command does
+ * is in the rooms below, and a module that does it is imported inside the action only. Read lifecycle.ts next, which
+ * has `up` and `down`; help/ has help, completions and the manual page.
+ *
  * How commands are defined. What an action gets has the types of the options and arguments that its definition names, and
  * help, completions and the manual page are read off the same definitions.
  * It must not print or exit; cli.ts lends both.

@@ -1,4 +1,7 @@
 /**
+ * This room makes and keeps keys, certificates and the files of OpenShell's client. How they reach a cluster is in the
+ * rooms payload and cluster. Read client_files.ts next.
+ *
  * The certificates of one instance: its own CA, a server and a client certificate, made on the host,
  * checked on every start and renewed in time. Nothing leaves the instance's folder from here.
  * It must not log or return anything secret in an error, and it must not know Kubernetes.

@@ -1,7 +1,7 @@
 /**
- * `gateway deploy` as one line: cluster, certificates, objects, rights, plan, then, unless it is only asked what would
- * change, address, apply, prune, ready, client files. Nothing is changed before everything could be checked.
- * It must not print; callers bring a span.
+ * This room applies a payload to a cluster that the user has; for our own see the room cluster. Read plan.ts next.
+ *
+ * `gateway deploy` in its order. Nothing is changed in the cluster before everything was checked.
  *
  * @module
  */

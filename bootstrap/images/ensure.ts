@@ -1,4 +1,7 @@
 /**
+ * This room brings container images and charts to the host and into a guest, and reads the user's registries.yaml. The
+ * image tars that we build ourselves are made in rootfs/images. Read registries.ts next, then load.ts.
+ *
  * The images and charts of registries that a payload names, found in the artifact store or pulled into it. With the
  * store filled no network is needed, and nobody is asked for one.
  * It must not load anything into a guest.

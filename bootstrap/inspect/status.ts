@@ -1,4 +1,8 @@
 /**
+ * This room shows and checks what is there: status, timeline, doctor, verify, provenance and keys. It also has the
+ * commands that reach into a running guest (exec, cp, logs, kubectl). It starts and stops no instance. Read
+ * status_text.ts next for the output, guest_commands.ts for exec.
+ *
  * What is known of an instance, gathered for `status` and `list`.
  * It must not change anything or print.
  *

@@ -1,5 +1,8 @@
 /**
- * Instances as a program uses them: what `mod.ts` offers.
+ * This room is what mod.ts offers to other programs: `up()`, `open()`, `Instance` and `execInFreshVm()`. The command
+ * line does not use it, since loading it costs each command time. Read exec.ts and host.ts next.
+ *
+ * Instances, as the public library offers them.
  *
  * @module
  */

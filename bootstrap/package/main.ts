@@ -1,4 +1,7 @@
 /**
+ * This room packs the program: the one file, the Debian package, Homebrew's formula, a release. No other room imports
+ * it, and what a guest runs is built elsewhere. Read one_file.ts next.
+ *
  * The entry of `deno task compile` and of `deno task release`, which passes `release` as the first word.
  * It must not be imported: it reads the command line and prints.
  *

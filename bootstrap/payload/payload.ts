@@ -1,4 +1,7 @@
 /**
+ * This room reads a payload's folder, checks it, and makes the manifests and Secrets that the guest gets. It asks no
+ * cluster, and images are pulled by the room images. Read read.ts next, then manifests.ts.
+ *
  * What a payload is once it was read and passed every check. docs/payload.md explains the fields.
  *
  * @module

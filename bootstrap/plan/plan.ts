@@ -1,4 +1,7 @@
 /**
+ * This room makes the choices: options checked against the host and merged with what the instance remembers, the VMM,
+ * and the machine's plan. It starts nothing but probe boots. Read options.ts next, then choose_vmm.ts.
+ *
  * planVm: the one place where choices become a VmSpec. Pure, so that golden tests can hold it.
  * It must not look at the host; what it needs to know comes in.
  *

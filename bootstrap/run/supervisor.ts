@@ -1,4 +1,7 @@
 /**
+ * This room is the life of an instance after READY: requests, saving, clock, health, certificates, and how it is
+ * stopped. How it starts is in the room start. Read requests.ts next, then save.ts and down.ts.
+ *
  * What a supervisor does between READY and the end: keeps the guest's clock, watches that guest and network answer, and
  * carries out the requests of other `gateway` processes (requests.ts).
  * It must not save by itself (save.ts) or end the run but by a suspend.

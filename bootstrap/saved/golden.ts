@@ -1,4 +1,8 @@
 /**
+ * This room has what resumes from saved memory: the golden state and disk, snapshots, forks, and the choice between
+ * saved memory and the disk. How the files of a saved state are kept is in vm/instance. Read guest_source.ts next,
+ * then fork.ts.
+ *
  * Golden state: a cluster that was booted once on this machine and saved when it was ready and quiet, from which new
  * instances of this user go on. It belongs to exactly one machine (VMM, kernel, root image, sizes) and one payload;
  * another one gets another golden state.

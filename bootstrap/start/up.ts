@@ -1,4 +1,8 @@
 /**
+ * This room is the line from options to READY: one file for each of the five stations. What an instance does after
+ * READY is in the room run, and saved states are in saved. Read start_plan.ts, parts.ts, source.ts, machine.ts and
+ * ready.ts next, in this order.
+ *
  * A start, from options to the end of the run: each station gives one value to the next, and what was acquired is disposed
  * in reverse.
  * It must not hold a station's detail (the other files of this room do), print, or exit.

@@ -1,4 +1,7 @@
 /**
+ * This room turns events and values into text for people: progress, tables, and text without secrets. Nothing in it
+ * prints by itself. Read progress_view.ts next.
+ *
  * What people see while something runs, as pure functions over event records: a state, a live view for terminals and
  * plain lines for everything else. The caller prints, knows the terminal, and decides about colour.
  * It must not keep a clock, write anywhere or know what a step does.

@@ -1,4 +1,7 @@
 /**
+ * This room reads YAML the way Kubernetes does, with line and column of each field. What the fields mean is in the
+ * room payload. Read source.ts next.
+ *
  * YAML as the cluster's programs read it: kubectl, Helm, k3s and kubenode take sigs.k8s.io/yaml, which keeps to YAML 1.1 in
  * its own way (`0644` is octal, `yes` and `on` are true, large integers keep their digits). What the host checks or sends
  * on has to mean the same there. kube_yaml_cases.json holds both readers to one table.

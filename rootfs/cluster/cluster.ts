@@ -1,4 +1,7 @@
 /**
+ * This room chooses and builds the cluster binary. The sources of kubenode are in rootfs/kubenode; what the cluster
+ * runs is not decided here. This is its only file.
+ *
  * The cluster binary from the first source that works: a file the user names, the pinned k3s release, or
  * our own build of rootfs/kubenode. Nothing after this file knows which one it was; the manifest says it.
  *

@@ -1,4 +1,7 @@
 /**
+ * This room makes the archives of container images: those of our own programs, and those that are pulled by digest.
+ * How an archive gets into a guest is in bootstrap/images. Read pulled.ts next.
+ *
  * Container images without a container engine: one layer tar by GNU tar, put into an OCI layout by ocipack
  * (go-containerregistry), and archived for import. The same inputs give the same bytes.
  * It must not reach a registry.

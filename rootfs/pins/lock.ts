@@ -1,4 +1,7 @@
 /**
+ * This room has what rootfs/ pins: the typed lock.json, and the recipes of the guest's Go programs. Nothing is packed
+ * into an image here. Read programs.ts next.
+ *
  * The typed view of lock.json: the suite, packages, image names and the k3s release that this room pins.
  * Versions of Go code are pinned by the go.mod and go.sum of each program. It must not hold a value of its own.
  *

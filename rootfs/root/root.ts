@@ -1,4 +1,7 @@
 /**
+ * This room builds the root image, with its base of Debian packages and its bill of materials. The scripts in the
+ * image are in rootfs/guest. Read root_base.ts next.
+ *
  * The root image: Debian packages by mmdebstrap, then our files, then EROFS. Two builds of the same inputs
  * give the same bytes, and nothing that should be one machine's own (keys, ids, seeds) is in it.
  *

@@ -1,4 +1,7 @@
 /**
+ * This room has what every other room uses: errors, events, waits, processes, paths, digests, durable files. It does
+ * not know instances or VMMs. Read error.ts, event.ts, wait.ts and process.ts next.
+ *
  * Where everything lives: XDG folders, one folder per instance, a short runtime folder for sockets.
  * It must not create instances or hold state; every room takes its paths from here.
  *

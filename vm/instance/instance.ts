@@ -1,4 +1,7 @@
 /**
+ * This room is an instance on the disk: its folder, lock, records, disk files and saved states. It starts no VM. Read
+ * record.ts next, then disk_chain.ts and saved_state.ts.
+ *
  * The instance store: one folder per instance, one lock per running instance, and the record of what runs.
  * It must not start or talk to a VM.
  *

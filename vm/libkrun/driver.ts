@@ -1,4 +1,7 @@
 /**
+ * This room drives libkrun: finding and building the library, the probe boot, and the child that becomes the VM. The C
+ * functions are in ffi. Read child.ts next, then config.ts.
+ *
  * The libkrun driver: finds a library, finds out by a real boot whether it works here, starts a spec in a child of its own.
  * It must not open the library: that ends with this process becoming the VM.
  *

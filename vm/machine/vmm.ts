@@ -1,4 +1,7 @@
 /**
+ * This room is what both VMMs have in common: the machine's description, a VMM as a child process, and the host's ends
+ * of the guest's ports. The drivers are in qemu and libkrun. Read spec.ts next, then vmm_child.ts and control_port.ts.
+ *
  * The interface both VMM drivers fulfil.
  * It must not hold a driver's own words; planVm chooses, drivers obey.
  *

@@ -1,4 +1,7 @@
 /**
+ * This room drives QEMU: its arguments, monitor, probe boot, confinement, and saved memory (ramshim is its C library).
+ * What a machine has is decided in bootstrap/plan. Read argv.ts next, then save.ts.
+ *
  * The QEMU driver: finds QEMU, finds out by a real boot whether hardware virtualization works, starts a spec.
  * It must not choose devices or sizes (planVm does) and must not know Kubernetes.
  *

@@ -1,4 +1,7 @@
 /**
+ * This room is the cache of built and downloaded files, with their recipes, manifests and signatures. The recipes
+ * themselves are beside what they build. Read recipe.ts next, then signing.ts.
+ *
  * The content-addressed artifact store: what is built or downloaded is verified when written and when opened,
  * written under a temporary name and renamed, and found again by the digest of everything it was made from.
  * It must not know what any artifact is.
