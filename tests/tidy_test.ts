@@ -35,7 +35,9 @@ const FLOORS: Readonly<Record<string, readonly (readonly string[])[]>> = {
     ],
     ...[["cluster"], ["payload"], ["images", "artifacts", "credentials"], ["view", "yaml"]],
   ],
-  "rootfs": [["recipes.ts"], ["images", "cluster"], ["root"], ["pins"], ["lock.json"]],
+  "rootfs": [["recipes.ts"], ["images", "cluster"], ["root"], ["pins"], ["lock.json"], [
+    "contract.ts",
+  ]],
   "vm": [["libkrun", "qemu"], ["instance"], ["machine"], ["store"], ["base"]],
 };
 
@@ -277,6 +279,11 @@ for (
       "vm/base/std/",
       "bootstrap/view/progress_view.ts",
     ]],
+    [
+      "names what the guest agrees on",
+      /\/etc\/rancher|\/var\/log\/k3s|\/run\/payload|\/var\/lib\/rancher|\bGW_[A-Z]/,
+      ["rootfs/contract.ts"],
+    ],
   ] as const
 ) {
   Deno.test(`only ${allowed.join(", ")} ${what}`, () => {

@@ -10,6 +10,7 @@ import { GUEST_ADDRESS, GUEST_API_PORT } from "../../net/guest.ts";
 import { runSsh } from "../../net/guest_command.ts";
 import type { GvproxyClient } from "../../net/gvproxy.ts";
 import { sshArgs } from "../../net/ssh.ts";
+import { KUBECONFIG } from "../../rootfs/contract.ts";
 import { writeFileAtomic } from "../../vm/base/durable.ts";
 import { describeError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
@@ -80,7 +81,7 @@ export async function readGuestKubeconfig(
   paths: InstancePaths,
   signal: AbortSignal,
 ): Promise<string> {
-  const args = sshArgs(`${paths.sshDir}/config`, paths.name, ["cat", "/etc/rancher/k3s/k3s.yaml"]);
+  const args = sshArgs(`${paths.sshDir}/config`, paths.name, ["cat", KUBECONFIG]);
   return await waitFor({
     what: "the cluster's kubeconfig in the guest",
     probe: async (inner) => {

@@ -7,6 +7,7 @@
  */
 import { runSsh } from "../../net/guest_command.ts";
 import { sshArgs } from "../../net/ssh.ts";
+import { CLUSTER_LOG } from "../../rootfs/contract.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
 import { formatMs } from "../../vm/base/wait.ts";
@@ -86,7 +87,7 @@ export async function readDeployFaults(
   paths: InstancePaths,
   signal: AbortSignal,
 ): Promise<string[]> {
-  const script = "grep -h 'cannot deploy ' /var/log/k3s.log | tail -n 3";
+  const script = `grep -h 'cannot deploy ' ${CLUSTER_LOG} | tail -n 3`;
   const args = sshArgs(`${paths.sshDir}/config`, paths.name, ["sh", "-c", script]);
   const { stdout } = await runSsh({ args, signal, check: false, timeoutMs: 30_000 });
   const lines = stdout.split("\n").map((line) => line.replace(/^.*?cannot deploy /, ""));

@@ -8,6 +8,7 @@
 import { basename, dirname, join, resolve } from "@std/path";
 import * as v from "valibot";
 import { type Document, parseDocument, stringify, visit } from "yaml";
+import { KUBECONFIG } from "../../rootfs/contract.ts";
 import { writeFileAtomic } from "../../vm/base/durable.ts";
 import { asHostError, describeError, GatewayError } from "../../vm/base/error.ts";
 import { homeDir } from "../../vm/base/layout.ts";
@@ -225,7 +226,7 @@ function parseGuestConfig(text: string): v.InferOutput<typeof GuestConfig> {
       what: "Cannot use the kubeconfig of the guest's cluster",
       // A YAML parser quotes the lines it trips over, and those may hold the key.
       why: error instanceof v.ValiError ? describeError(error) : "it is not a kubeconfig",
-      fix: "run `gateway exec -- ls -l /etc/rancher/k3s/k3s.yaml` and `gateway logs`",
+      fix: `run \`gateway exec -- ls -l ${KUBECONFIG}\` and \`gateway logs\``,
     });
   }
 }

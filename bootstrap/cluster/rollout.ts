@@ -7,6 +7,7 @@
  */
 import { runSsh } from "../../net/guest_command.ts";
 import { sshArgs } from "../../net/ssh.ts";
+import { GUEST_LIB, MANIFESTS_DIR } from "../../rootfs/contract.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
 import { waitFor } from "../../vm/base/wait.ts";
 import {
@@ -30,10 +31,10 @@ const WORKLOADS = [
 /** What the guest's own boot does with its payload, for a guest that goes on. */
 const PLACE = [
   "set -eu",
-  "lib=/usr/lib/gateway",
+  `lib=${GUEST_LIB}`,
   '. "$lib/lib.sh"',
   "umask 077",
-  "place_manifests /var/lib/rancher/k3s/server/manifests",
+  `place_manifests ${MANIFESTS_DIR}`,
 ];
 
 /**

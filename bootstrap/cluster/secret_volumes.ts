@@ -8,11 +8,10 @@
 import type { V1Secret } from "@kubernetes/client-node";
 import { runSsh } from "../../net/guest_command.ts";
 import { sshArgs } from "../../net/ssh.ts";
+import { PLACE_SECRETS } from "../../rootfs/contract.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
 import type { Pod } from "./pods.ts";
 
-/** A program of the guest; a guest of an older root image does not have it. */
-const PROGRAM = "/usr/lib/gateway/place-secrets";
 const TIMEOUT_MS = 60_000;
 /** What the program takes apart at spaces, and uses as parts of a path. */
 const PLAIN = /^(?!\.{1,2}$)[\w.-]+$/;
@@ -50,7 +49,7 @@ export async function placeSecrets(
     yield new TextEncoder().encode(await lines);
   };
   await runSsh({
-    args: sshArgs(`${paths.sshDir}/config`, paths.name, [PROGRAM]),
+    args: sshArgs(`${paths.sshDir}/config`, paths.name, [PLACE_SECRETS]),
     stdin: ReadableStream.from(text()),
     signal,
     timeoutMs: TIMEOUT_MS,

@@ -6,6 +6,7 @@
  * @module
  */
 import { isAbsolute } from "@std/path";
+import { AUTHORITIES_DIR, REGISTRIES_DIR } from "../../rootfs/contract.ts";
 import { describeError, GatewayError, usageError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
 import type { InstanceConfig } from "../../vm/instance/instance.ts";
@@ -19,10 +20,6 @@ export interface GuestNetworkFiles {
   /** Trusted for every registry. */
   readonly authorities: Readonly<Record<string, string>>;
 }
-
-/** Where init unpacks the two. */
-const GUEST_DIR = "/run/payload/registries";
-const GUEST_AUTHORITIES = "/run/payload/authorities";
 
 /** Addresses that are the cluster's own; a proxy would not find them. */
 const CLUSTER_ADDRESSES =
@@ -43,7 +40,7 @@ export async function guestNetworkFiles(
   const authorities: Record<string, string> = {};
   if (choice && choice.hostCa !== null) {
     authorities["host-ca.pem"] = await readAuthority(choice.hostCa);
-    settings.push(`SSL_CERT_DIR=${GUEST_AUTHORITIES}`);
+    settings.push(`SSL_CERT_DIR=${AUTHORITIES_DIR}`);
   }
   return {
     registries: {
@@ -154,7 +151,7 @@ async function guestRegistries(registries: Registries): Promise<Record<string, s
       if (path === undefined) continue;
       const name = `${at}-${field.replace("_file", "")}.pem`;
       files[name] = await readNamed(path, `configs.${host}.tls.${field}`);
-      tls[field] = `${GUEST_DIR}/${name}`;
+      tls[field] = `${REGISTRIES_DIR}/${name}`;
     }
     configs[host] = { ...config, ...(config.tls && { tls }) };
   }

@@ -6,6 +6,7 @@
  */
 import { runSsh } from "../../net/guest_command.ts";
 import { execToken, scpArgs, signalWords, sshArgs, sshConfigPath } from "../../net/ssh.ts";
+import { CLUSTER_LOG } from "../../rootfs/contract.ts";
 import { usageError } from "../../vm/base/error.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
 import { LogReader } from "../../vm/base/log_file.ts";
@@ -79,9 +80,6 @@ export async function copy(
 
 /** Which log. */
 export type LogSource = "console" | "cluster" | "gvproxy" | "vmm" | "events";
-
-/** Where the cluster's own log is in the guest. */
-const CLUSTER_LOG = "/var/log/k3s.log";
 
 /**
  * Prints the cluster's own log by a program in the guest, through `output` when it is given, else straight to our stdout.

@@ -7,11 +7,9 @@
 import * as v from "valibot";
 import { runSsh } from "../../net/guest_command.ts";
 import { sshArgs, sshConfigPath } from "../../net/ssh.ts";
+import { GUEST_AGENT } from "../../rootfs/contract.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import { requireRunning } from "../../vm/instance/instance.ts";
-
-/** The agent in the root image. */
-const GUEST_AGENT = "/usr/lib/gateway/agent";
 
 const Result = v.object({
   level: v.picklist(["required", "optional"]),

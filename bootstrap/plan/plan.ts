@@ -9,6 +9,7 @@
  */
 import { join } from "@std/path";
 import { GUEST_MAC } from "../../net/guest.ts";
+import { INIT } from "../../rootfs/contract.ts";
 import type { Arch } from "../../vm/base/arch.ts";
 import { socketPath } from "../../vm/base/layout.ts";
 import type { DiskSpec, VmSpec } from "../../vm/machine/spec.ts";
@@ -109,7 +110,7 @@ function kernelCmdline(input: PlanInput): string {
   const console = input.vmm === "libkrun" ? "hvc0" : input.arch === "arm64" ? "ttyAMA0" : "ttyS0";
   return [
     `console=${console}`,
-    "ro root=/dev/vda rootfstype=erofs init=/sbin/gateway-init",
+    `ro root=/dev/vda rootfstype=erofs init=${INIT}`,
     // Without ACPI a reset is how the guest ends the VMM; a panic must end it too.
     // Not at once on libkrun: what is still on its way through the virtual console is lost with the reset (seen).
     `panic=${input.vmm === "libkrun" ? 1 : -1} reboot=t`,

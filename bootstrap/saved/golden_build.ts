@@ -6,6 +6,7 @@
  * @module
  */
 import { join } from "@std/path";
+import { KUBECONFIG, SETTLE_SOCKET } from "../../rootfs/contract.ts";
 import { writeFileAtomic } from "../../vm/base/durable.ts";
 import { GatewayError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
@@ -32,7 +33,7 @@ const QUIET_WINDOW_MS = 3000;
 const QUIET_CPU = 0.6;
 const SNAPSHOT = "golden";
 /** The cluster gets its memory ready for clones, where it can: kubenode does, k3s has no such socket. */
-const SETTLE = "test ! -S /run/k3s/settle.sock || k3s settle";
+const SETTLE = `test ! -S ${SETTLE_SOCKET} || k3s settle`;
 
 /** What a golden state is made for. */
 export interface GoldenNeeds {
@@ -62,7 +63,7 @@ export async function buildGolden(
   await span.run("images", () => waitLaterImages(() => readRun(paths), signal));
   await span.run("quiet", () => waitQuiet(golden, signal));
   await span.run("settle", () => golden.exec("sh", "-c", SETTLE));
-  const { stdout } = await golden.exec("cat", "/etc/rancher/k3s/k3s.yaml");
+  const { stdout } = await golden.exec("cat", KUBECONFIG);
   const request = { do: "snapshot", name: SNAPSHOT, ramDir: null } as const;
   await span.run("save", () => askSupervisor(paths, request, signal));
   await golden.discard();

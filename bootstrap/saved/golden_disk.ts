@@ -8,6 +8,7 @@
  */
 import { join } from "@std/path";
 import { kernelFile } from "../../kernel/kernel.ts";
+import { AGENT_DIR, CLUSTER_SETTINGS, DATABASE, HOLD, SERVER_DIR } from "../../rootfs/contract.ts";
 import { guestArch } from "../../vm/base/arch.ts";
 import { describeError } from "../../vm/base/error.ts";
 import type { Span } from "../../vm/base/event.ts";
@@ -32,7 +33,6 @@ import { PrivateGateway } from "./private_gateway.ts";
 const OUTPUT = "state.qcow2";
 /** Packs the disk; whoever starts from it does without. */
 export const QEMU_IMG_TOOL: HostTool = { program: "qemu-img", debian: "qemu-utils", brew: "qemu" };
-const DATABASE = "/var/lib/rancher/k3s/server/db/state.db";
 
 /** What decides the key. */
 function identity({ kernel, root }: Pick<BootArtifacts, "kernel" | "root">, stateMiB: string) {
@@ -116,20 +116,23 @@ const EMPTY = [
 
 /** The cluster ends and init does not start it again. */
 const STOP = [
-  ": >/run/gateway/hold",
+  `: >${HOLD}`,
   'pid=$(pgrep -o -x k3s); kill "$pid"',
   'for i in $(seq 100); do kill -0 "$pid" 2>/dev/null || break; sleep 0.2; done',
-  "rm -f /var/lib/rancher/k3s/server/db/state.db-wal /var/lib/rancher/k3s/server/db/state.db-shm",
+  `rm -f ${DATABASE}-wal ${DATABASE}-shm`,
 ];
 
-/** What is one instance's own goes; freed blocks are given back, so that their old bytes go, too. */
+/**
+ * What is one instance's own goes; freed blocks are given back, so that their old bytes go, too. Another text, also by a
+ * path of the contract, is another golden disk.
+ */
 const SEAL = [
-  "cd /var/lib/rancher/k3s/server",
+  `cd ${SERVER_DIR}`,
   "rm -rf tls cred token node-token manifests kine.sock lock",
   "cd ../agent; rm -f ./*.crt ./*.key ./*.kubeconfig",
-  "rm -rf /var/lib/kubelet/* /var/log/* /root/* /root/.[a-z]* /etc/rancher /etc/cni",
+  `rm -rf /var/lib/kubelet/* /var/log/* /root/* /root/.[a-z]* ${CLUSTER_SETTINGS} /etc/cni`,
   "rm -f /state/machine-id /state/gateway/ours.list",
-  "rm -rf /var/lib/rancher/k3s/agent/containerd/io.containerd.runtime.v2.task /var/lib/rancher/k3s/agent/containerd/*.log",
+  `rm -rf ${AGENT_DIR}/containerd/io.containerd.runtime.v2.task ${AGENT_DIR}/containerd/*.log`,
   "sync; fstrim /state; sync",
 ];
 

@@ -8,6 +8,7 @@
 import { join } from "@std/path";
 import { kernelFile } from "../../kernel/kernel.ts";
 import { gvproxyNetSocket, type RunningGvproxy, startGvproxy } from "../../net/gvproxy.ts";
+import { guestEnv } from "../../rootfs/contract.ts";
 import { guestArch } from "../../vm/base/arch.ts";
 import { writeFileAtomic } from "../../vm/base/durable.ts";
 import { abortError, GatewayError } from "../../vm/base/error.ts";
@@ -137,14 +138,13 @@ export async function execWith(
   });
   await writeFileAtomic(join(dir, "vm.json"), JSON.stringify(spec, null, 2));
   await writePayload(join(dir, "payload.tar"), {
-    env: {
-      GW_MODE: "exec",
-      GW_NAME: id,
-      GW_HOSTNAME: "gateway",
-      GW_NET: options.net,
-      ...(options.net === "tsi" ? { GW_DNS: await hostResolvers() } : {}),
-      GW_CLOCK: (Date.now() / 1000).toFixed(3),
-    },
+    env: guestEnv({
+      mode: "exec",
+      name: id,
+      hostname: "gateway",
+      net: options.net,
+      dns: options.net === "tsi" ? await hostResolvers() : undefined,
+    }),
     exec: { argv: options.exec!, env: EXEC_ENV, cwd: "/" },
   });
   await using _logs = keepLogsSmall([spec.consoleLogPath, spec.vmmLogPath]);

@@ -6,6 +6,7 @@
 import { dirname, join } from "@std/path";
 import { reachableAddress } from "../../net/forward.ts";
 import { ensureSsh, type InstanceSsh } from "../../net/ssh.ts";
+import { guestEnv } from "../../rootfs/contract.ts";
 import type { Span } from "../../vm/base/event.ts";
 import type { InstancePaths } from "../../vm/base/layout.ts";
 import { together } from "../../vm/base/together.ts";
@@ -122,14 +123,12 @@ export async function writeGuestPayload(
   const { plan: { options: { config }, network }, instance: { paths }, prepared, ssh } = parts;
   const material = await adoptMaterial(paths, slot, parts.material);
   await writePayload(paths.payload, {
-    env: {
-      GW_MODE: "cluster",
-      GW_NAME: config.name,
-      GW_HOSTNAME: config.name === "default" ? "gateway" : config.name,
-      GW_NET: "gvproxy",
-      GW_K3S_ARGS: "",
-      GW_CLOCK: (Date.now() / 1000).toFixed(3),
-    },
+    env: guestEnv({
+      mode: "cluster",
+      name: config.name,
+      hostname: config.name === "default" ? "gateway" : config.name,
+      net: "gvproxy",
+    }),
     ssh: ssh.payload,
     manifests: payloadFiles(prepared, material),
     tokenKey: material.tokenKey,
