@@ -61,15 +61,12 @@ export interface ForkedInstance {
 const AT_ONCE = 2;
 
 /**
- * Clones a running instance and waits until every clone answers. `start` is for tests.
+ * Clones a running instance and waits until every clone answers.
  *
  * @throws GatewayError `instance-unknown`, `instance-stopped`, `usage`, `port-in-use`, `host-full` when this host cannot
  * hold them, all before anything starts; what the first failing clone says afterwards.
  */
-export async function fork(
-  request: ForkRequest,
-  start: typeof startDetached = startDetached,
-): Promise<ForkedInstance[]> {
+export async function fork(request: ForkRequest): Promise<ForkedInstance[]> {
   const { source, names, signal } = request;
   const { paths, config, run } = await requireRunning(source);
   await checkNames(names);
@@ -84,7 +81,7 @@ export async function fork(
     const saved = await savedSource(paths, snapshot);
     await placeAll(saved, clones, signal);
     await askSupervisor(paths, { do: "forget", name: snapshot }, signal);
-    return await startAll(clones, request, start);
+    return await startAll(clones, request);
   } catch (error) {
     await askSupervisor(paths, { do: "forget", name: snapshot }, new AbortController().signal)
       .catch(() => {});
@@ -264,7 +261,6 @@ export async function place(
 async function startAll(
   clones: readonly InstanceConfig[],
   request: ForkRequest,
-  start: typeof startDetached,
 ): Promise<ForkedInstance[]> {
   const waiting = [...clones];
   const failures: unknown[] = [];
@@ -278,7 +274,7 @@ async function startAll(
           hostFacts(),
           clone,
         );
-        await start(options, {
+        await startDetached(options, {
           onEvent: (record) => request.onEvent(name, record),
           signal: request.signal,
         });

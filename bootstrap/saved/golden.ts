@@ -51,18 +51,13 @@ export async function isNewInstance(paths: InstancePaths): Promise<boolean> {
 
 /**
  * Makes a new instance go on from the golden state of its machine, which is built when it is missing. When none
- * could be made the reason is a warning, and the instance starts from nothing: then this gives false. `ensure` is for
- * tests.
+ * could be made the reason is a warning, and the instance starts from nothing: then this gives false.
  *
  * @throws GatewayError `service-not-ready` when the payload does not answer, or the signal's reason.
  */
-export async function adoptGolden(
-  paths: InstancePaths,
-  needs: GoldenNeeds,
-  ensure: typeof ensureGolden = ensureGolden,
-): Promise<boolean> {
+export async function adoptGolden(paths: InstancePaths, needs: GoldenNeeds): Promise<boolean> {
   try {
-    const { dir, state } = await ensure(needs);
+    const { dir, state } = await ensureGolden(needs);
     await placeState(paths, needs.config, {
       dir,
       state,
