@@ -25,7 +25,7 @@ import { ArtifactStore } from "../../vm/store/artifact.ts";
 import { REFRESH_COMMAND } from "../artifacts/ensure.ts";
 import { libkrunDriver } from "../plan/choose_vmm.ts";
 import { hostFacts } from "../plan/options.ts";
-import { macFacts, macFault, macText } from "./mac.ts";
+import { type MacFacts, macFacts, macFault, macText } from "./mac.ts";
 
 /** One finding. */
 export interface HostCheck {
@@ -46,10 +46,15 @@ type Check = (span: Span, signal: AbortSignal) => Promise<Finding>;
 
 const ok = (found: string) => ({ outcome: "ok" as const, found, fix: "" });
 
+let mac: Promise<MacFacts> | undefined;
+
+/** Two checks ask: the Mac's programs are run once. */
+const thisMac = () => mac ??= macFacts();
+
 const CHECKS: Readonly<Record<string, Check>> = {
   "host": async () => {
     const host = `${Deno.build.os} ${Deno.build.arch}, kernel ${Deno.osRelease()}`;
-    return ok(Deno.build.os === "darwin" ? `${macText(await macFacts())}; ${host}` : host);
+    return ok(Deno.build.os === "darwin" ? `${macText(await thisMac())}; ${host}` : host);
   },
   "memory": () => {
     const { memoryMiB, cpus } = hostFacts();
@@ -151,7 +156,7 @@ async function builtKernel(span: Span, signal: AbortSignal): Promise<string | un
 }
 
 async function checkVirtualization(): Promise<Finding> {
-  const fault = Deno.build.os === "darwin" ? macFault(await macFacts()) : undefined;
+  const fault = Deno.build.os === "darwin" ? macFault(await thisMac()) : undefined;
   if (fault) return { outcome: "fail", ...fault };
   const found = await candidateAccelerator();
   if (typeof found !== "string") return { outcome: "warn", found: found.why, fix: found.fix };

@@ -9,7 +9,7 @@ import { writeAll } from "../../vm/base/lines.ts";
 import { spawnChild } from "../../vm/base/process.ts";
 import { coresUsed } from "../../vm/base/process_table.ts";
 import { encodeFrame, FRAME } from "../../vm/machine/stdio_port.ts";
-import { beginFlood, floodCost, residentMiB } from "../kills/flood.ts";
+import { beginFlood, floodCost, memoryOf } from "../kills/flood.ts";
 import { standInWorld } from "../kills/world.ts";
 import type { Row } from "./row.ts";
 
@@ -83,7 +83,7 @@ async function stdioCost(frames: Uint8Array) {
     for (;;) await writeAll(guest, frames);
   })().catch(() => {});
   let memoryMiB = 0;
-  const watch = setInterval(() => memoryMiB = Math.max(memoryMiB, residentMiB(host.pid)), 50);
+  const watch = setInterval(() => memoryMiB = Math.max(memoryMiB, memoryOf(host.pid)), 50);
   const cores = await coresUsed(host.pid, WINDOW_MS);
   clearInterval(watch);
   await host.stop(1000);

@@ -5,7 +5,7 @@
  */
 import { join } from "@std/path";
 import { LineConnection } from "../../vm/base/lines.ts";
-import { coresUsed } from "../../vm/base/process_table.ts";
+import { coresUsed, residentMiB } from "../../vm/base/process_table.ts";
 import { waitFor } from "../../vm/base/wait.ts";
 import { runRecord } from "../vm/instance_files.ts";
 import type { World } from "./world.ts";
@@ -47,7 +47,7 @@ export async function floodCost(world: World, windowMs: number): Promise<FloodCo
   const { pid } = (await runRecord(dir)).supervisor!;
   let [memoryMiB, diskMiB] = [0, 0];
   const watch = setInterval(() => {
-    memoryMiB = Math.max(memoryMiB, residentMiB(pid));
+    memoryMiB = Math.max(memoryMiB, memoryOf(pid));
     const sizes = ["events.jsonl", "console.log", "vmm.log", "gvproxy.log"]
       .map((name) => Deno.statSync(join(dir, name)).size);
     diskMiB = Math.max(diskMiB, sizes.reduce((a, b) => a + b) / (1024 * 1024));
@@ -57,8 +57,9 @@ export async function floodCost(world: World, windowMs: number): Promise<FloodCo
   return { memoryMiB, cores, diskMiB };
 }
 
-/** Resident memory of a process. */
-export function residentMiB(pid: number): number {
-  const status = Deno.readTextFileSync(`/proc/${pid}/status`);
-  return Math.round(Number(/^VmRSS:\s+(\d+)/m.exec(status)![1]) / 1024);
+/** Resident memory of a process that runs. @throws Error when it is gone. */
+export function memoryOf(pid: number): number {
+  const found = residentMiB(pid);
+  if (found === null) throw new Error(`process ${pid} is gone`);
+  return found;
 }

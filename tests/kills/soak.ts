@@ -7,7 +7,7 @@ import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import { run } from "../../vm/base/process.ts";
 import { freePort } from "../vm/harness.ts";
-import { residentMiB } from "./flood.ts";
+import { memoryOf } from "./flood.ts";
 import { grows, growthOf } from "./growth.ts";
 import { atRest, runOf, type World } from "./world.ts";
 
@@ -95,9 +95,9 @@ async function measure(world: World): Promise<Record<Measure, number>> {
   return {
     "descriptors of the supervisor": own.length,
     "sockets of the supervisor": own.filter((target) => target.startsWith("socket:")).length,
-    "memory of the supervisor (MiB)": residentMiB(supervisor.pid),
+    "memory of the supervisor (MiB)": memoryOf(supervisor.pid),
     "descriptors of gvproxy": descriptors(gvproxy!.pid).length,
-    "memory of gvproxy (MiB)": residentMiB(gvproxy!.pid),
+    "memory of gvproxy (MiB)": memoryOf(gvproxy!.pid),
     "descriptors of the VMM": descriptors(vmm!.pid).length,
     "processes": world.home.processes().length,
     "socket files": (await world.home.leftovers()).length,

@@ -57,12 +57,12 @@ Deno.test("the payload openshell", async (t) => {
     t.step(name, () => withEvidence(home, "default", fn));
 
   await step("is READY with stand-ins that came from a registry", async () => {
-    const { named, env, [Symbol.asyncDispose]: end } = await offer(home, registry);
+    const { named, page } = await offer(home, registry);
+    await using _page = page;
     const port = ["--port", `${freePort()}:30051`, "--host-service", host.spec];
     const up = ["up", "--detach", ...named, ...port, ...SIZE];
-    const { stdout, stderr } = await home.ok(up, { env, timeoutMs: UP_TIMEOUT_MS });
+    const { stdout, stderr } = await home.ok(up, { env: page?.env, timeoutMs: UP_TIMEOUT_MS });
     // From here on nothing is pulled any more.
-    await end();
     await registry.down();
     if (!PINNED) assertStringIncludes(stderr, "openshell is pinned");
     printed = printedCommands(stdout);
@@ -175,19 +175,14 @@ Deno.test("the payload openshell", async (t) => {
   });
 });
 
-/** Offers all of openshell; gives what `up` has to be told of it, with what environment. */
+/** Offers all of openshell; gives what `up` has to be told of it, and the page that it needs for that. */
 async function offer(home: TestHome, registry: TestRegistry) {
   if (PINNED) {
     // The stand-ins have other digests than the ones it comes with.
     const dir = join(home.home, "openshell");
     await offerOpenshell(home, dir, registry);
-    return { named: ["--payload", dir], env: {}, [Symbol.asyncDispose]: () => Promise.resolve() };
+    return { named: ["--payload", dir], page: undefined };
   }
   await serveOpenshell(home, registry);
-  const page = await releasePage(home);
-  return {
-    named: ["--payload", "openshell"],
-    env: page.env,
-    [Symbol.asyncDispose]: () => page[Symbol.asyncDispose](),
-  };
+  return { named: ["--payload", "openshell"], page: await releasePage(home) };
 }

@@ -1,5 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
+import { instanceConfig } from "../../tests/fakes/instance_config.ts";
+import { runRecord } from "../../tests/fakes/run_record.ts";
 import { GatewayError } from "../base/error.ts";
 import { ensurePrivateDir, exists, instancePaths } from "../base/layout.ts";
 import { inMemoryDir } from "../base/memory_dir.ts";
@@ -9,50 +11,19 @@ import { waitFor } from "../base/wait.ts";
 import {
   findInstance,
   findRuntimeFault,
-  type InstanceConfig,
   type InstanceState,
   listInstances,
   LockedInstance,
   removeInstance,
   requireInstance,
   requireRunning,
-  type RunRecord,
 } from "./instance.ts";
 import { lockHolder } from "./record.ts";
 
-const config = (name: string): InstanceConfig => ({
-  schemaVersion: 1,
-  name,
-  createdAt: "2026-01-01T00:00:00Z",
-  cpus: 2,
-  memoryMiB: 2048,
-  stateMiB: 1024,
-  ports: [],
-  vmm: "auto",
-  kubeApi: true,
-  payload: "demo",
-  payloadDigest: null,
-  clusterBinary: null,
-});
+const config = (name: string) => instanceConfig({ name });
 
-const run: RunRecord = {
-  schemaVersion: 1,
-  phase: "ready",
-  startedAt: "2026-01-01T00:00:00Z",
-  readyAt: null,
-  supervisor: { pid: 999_999_999, startTime: "1" },
-  vmm: null,
-  gvproxy: null,
-  vmmDescription: null,
-  vmmWhy: null,
-  cluster: null,
-  ports: [],
-  sshPort: null,
-  apiPort: null,
-  endpoint: null,
-  notes: null,
-  runtimeDir: "",
-};
+/** Of a supervisor that is gone. */
+const run = runRecord({ supervisor: { pid: 999_999_999, startTime: "1" } });
 
 /** Runs a test with data and runtime folders of its own. */
 function instanceTest(name: string, fn: () => Promise<void>): void {

@@ -6,6 +6,9 @@
  * @module
  */
 
+/** "QFI" and 0xfb, which begin every qcow2 file, as the number that is read there. */
+export const QCOW2_MAGIC = 0x514649fb;
+
 const CLUSTER_BITS = 16;
 const CLUSTER = 1 << CLUSTER_BITS;
 /** A table of the second level is one cluster of entries, each for one cluster of the disk. */
@@ -34,7 +37,7 @@ export function emptyOverlay(
   const u64 = (at: number, value: number) => view.setBigUint64(at, BigInt(value));
   const nameAt = HEADER_BYTES + 24;
 
-  u32(0, 0x514649fb);
+  u32(0, QCOW2_MAGIC);
   u32(4, 3);
   u64(8, nameAt);
   u32(16, name.length);

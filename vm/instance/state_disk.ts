@@ -9,6 +9,7 @@ import { asDiskFull, GatewayError } from "../base/error.ts";
 import { exists } from "../base/layout.ts";
 import { readUpTo } from "../base/lines.ts";
 import { run, which } from "../base/process.ts";
+import { QCOW2_MAGIC } from "./qcow2.ts";
 
 /** The ext4 label by which both sides know a state disk. */
 export const STATE_LABEL = "gateway-state";
@@ -60,8 +61,8 @@ export async function checkOverlay(path: string): Promise<void> {
   using file = await Deno.open(path);
   const magic = new Uint8Array(4);
   const read = await file.read(magic);
-  // "QFI" and 0xfb begin every qcow2 file.
-  if (read !== 4 || magic.toHex() !== "514649fb") throw foreignDisk(path);
+  const found = new DataView(magic.buffer).getUint32(0);
+  if (read !== 4 || found !== QCOW2_MAGIC) throw foreignDisk(path);
 }
 
 function foreignDisk(path: string): GatewayError {
