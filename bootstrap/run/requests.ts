@@ -78,7 +78,7 @@ function asError(thrown: unknown, asked: SupervisorRequest["do"] | undefined): G
   const error = asHostError(thrown);
   if (error instanceof GatewayError) return error;
   return new GatewayError({
-    // What fails in a save and has no code of its own is an answer of the VMM.
+    // A save without a code of its own failed in the VMM.
     code: asked === "suspend" || asked === "snapshot" ? "vmm-failed" : "bug",
     what: "Cannot carry out the request",
     why: describeError(error),

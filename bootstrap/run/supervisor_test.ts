@@ -30,7 +30,7 @@ class Run implements AsyncDisposable {
   network = true;
   /** Whether the guest has said that it powers off. */
   poweredOff = false;
-  /** What the VM was told to do, in order. */
+  /** What the VM was asked to do, in order. */
   readonly done: string[] = [];
   readonly span = silentSpan();
   readonly user = new AbortController();

@@ -31,7 +31,7 @@ import { cleanKine } from "./kine_clean.ts";
 import { PrivateGateway } from "./private_gateway.ts";
 
 const OUTPUT = "state.qcow2";
-/** Packs the disk; whoever starts from it does without. */
+/** Packs the disk; a start from it does not need this program. */
 export const QEMU_IMG_TOOL: HostTool = { program: "qemu-img", debian: "qemu-utils", brew: "qemu" };
 
 /** What decides the key. */
